@@ -1,0 +1,252 @@
+//! Configuration: a TOML file, then the environment, become one [`Config`] that cannot be wrong.
+//!
+//! In: `--config` (or `config/linxo-webhook.toml` if it exists) and `LINXO_WEBHOOK__SECTION__KEY`. Out: plain
+//! types that the rest of the program trusts without checking again. Every problem is reported at once, each
+//! with its key, the value (unless secret), the reason and a hint. Nothing here binds a port or opens a store;
+//! secrets and key material are read, because a missing one must stop the start (law 7 of the design).
+
+use crate::secret::Secret;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Everything the program was told, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The public HTTPS listener.
+    pub listener: Listener,
+    /// Certificate, key and client certificates of the public listener.
+    pub tls: Tls,
+    /// How callers are recognised besides client certificates.
+    pub sender: Sender,
+    /// The durable middle.
+    pub inbox: Inbox,
+    /// Completion and delivery.
+    pub worker: Worker,
+    /// The vendor's API; `None`: truncated events are parked.
+    pub linxo: Option<Linxo>,
+    /// Where completed events go, in the order of the file; never empty.
+    pub sinks: Vec<Sink>,
+    /// Health and metrics; `None`: off.
+    pub admin: Option<Admin>,
+    /// Logging.
+    pub log: Log,
+}
+
+/// `[listener]`
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Address to bind; port 0 picks a free one.
+    pub address: SocketAddr,
+    /// The exact path of the webhook, beginning with `/`.
+    pub path: String,
+    /// Largest body, in bytes, counted on the stream.
+    pub max_body: u64,
+    /// Open connections in total.
+    pub max_connections: usize,
+    /// From accept to the end of the TLS handshake.
+    pub handshake_timeout: Duration,
+    /// From the first byte of a head (or the end of the handshake) to its end.
+    pub header_timeout: Duration,
+    /// For the whole body.
+    pub body_timeout: Duration,
+    /// Keep-alive without a request.
+    pub idle_timeout: Duration,
+    /// From SIGTERM to the forced end of open requests.
+    pub drain_timeout: Duration,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// PEM, full chain.
+    pub certificate: PathBuf,
+    /// PEM, the key of the first certificate.
+    pub key: PathBuf,
+    /// Whether both paths are the defaults, so that a certificate for `localhost` may be made on first start.
+    pub may_generate: bool,
+    /// Lowest protocol version offered.
+    pub minimum_version: TlsVersion,
+    /// `[tls.clients]`
+    pub clients: TlsClients,
+}
+
+/// Lowest TLS version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2 and 1.3.
+    V1_2,
+    /// TLS 1.3 only.
+    V1_3,
+}
+
+/// `[tls.clients]`
+#[derive(Clone, Debug)]
+pub struct TlsClients {
+    /// Whether a client certificate is asked for and required.
+    pub mode: ClientMode,
+    /// PEM bundles of accepted authorities.
+    pub authorities: Vec<PathBuf>,
+}
+
+/// What is asked of a caller's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientMode {
+    /// Not asked for.
+    Off,
+    /// A valid one is needed to finish the handshake.
+    Required,
+}
+
+/// `[sender]`
+#[derive(Clone, Debug, Default)]
+pub struct Sender {
+    /// Accepted last path segments; empty: none is expected.
+    pub path_secrets: Vec<Secret>,
+}
+
+/// `[inbox]`
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    /// Where entries are kept.
+    pub store: Store,
+    /// How long done entries are kept.
+    pub retention: Duration,
+    /// Unfinished entries above which new ones are answered 503.
+    pub max_waiting: u64,
+    /// Free bytes on the store's disk under which new entries are answered 503.
+    pub min_free_disk: u64,
+}
+
+/// The store behind the inbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// One SQLite file, owned by one process.
+    Sqlite(PathBuf),
+}
+
+/// `[worker]`
+#[derive(Clone, Debug)]
+pub struct Worker {
+    /// Entries worked on at once, per sink and for completion; 0: receive only.
+    pub concurrency: usize,
+}
+
+/// `[linxo]`
+#[derive(Clone, Debug)]
+pub struct Linxo {
+    /// Base of the API with the version, no trailing slash: `https://api.oxlin.io/v2.1`.
+    pub api: String,
+    /// Base of the authorisation server, no trailing slash: `https://auth.oxlin.io`.
+    pub auth: String,
+    /// Shapes and parameter names.
+    pub version: ApiVersion,
+    /// OAuth2 client id; absent only with a static token.
+    pub client_id: Option<String>,
+    /// OAuth2 client secret; absent only with a static token.
+    pub client_secret: Option<Secret>,
+    /// How the token request carries the client's credentials.
+    pub token_body: TokenBody,
+    /// OAuth2 scope asked for.
+    pub scope: String,
+    /// Name of the connection filter of `GET /accounts`.
+    pub connection_parameter: String,
+    /// Page size asked for.
+    pub page_limit: u32,
+    /// Pages of one listing fetched side by side.
+    pub page_concurrency: usize,
+    /// For one request, from connect to the last byte.
+    pub timeout: Duration,
+    /// PEM files of extra roots.
+    pub authorities: Vec<PathBuf>,
+    /// Where the token for an event's user comes from.
+    pub users: Users,
+}
+
+/// Wire version of the vendor's API (`linxo-api.md` section 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiVersion {
+    /// Bare arrays, the token selects the user.
+    V2_1,
+    /// Wrapped lists, `user_id` as a query parameter.
+    V3,
+}
+
+/// Encoding of the token request (`linxo-api.md` section 2: clients of the vendor disagree).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenBody {
+    /// A JSON object.
+    Json,
+    /// `application/x-www-form-urlencoded`, credentials in the body.
+    Form,
+    /// `application/x-www-form-urlencoded`, credentials in an `Authorization: Basic` header.
+    Basic,
+}
+
+/// `[linxo.users]`
+#[derive(Clone, Debug)]
+pub enum Users {
+    /// A client-credentials token that acts for the event's user.
+    Client,
+    /// One token for everything.
+    Static(Secret),
+}
+
+/// One `[[sink]]`
+#[derive(Clone, Debug)]
+pub struct Sink {
+    /// Unique name, kept in the inbox beside each entry.
+    pub name: String,
+    /// From the first failed attempt to parking.
+    pub retry_for: Duration,
+    /// What kind of destination, with its own settings.
+    pub kind: SinkKind,
+}
+
+/// Kinds of destination.
+#[derive(Clone, Debug)]
+pub enum SinkKind {
+    /// NDJSON on standard output.
+    Stdout,
+    /// NDJSON appended to a file, synced before the entry is settled.
+    File {
+        /// The file; its folder must exist.
+        path: PathBuf,
+    },
+    /// POST of the completed event.
+    Http {
+        /// Absolute `https://` (or, for loopback and private hosts, `http://`) URL.
+        url: String,
+        /// Standard Webhooks signing secrets, newest first; empty: unsigned.
+        secrets: Vec<Secret>,
+        /// For one attempt, from connect to the answer's head.
+        timeout: Duration,
+        /// PEM files of extra roots.
+        authorities: Vec<PathBuf>,
+    },
+}
+
+/// `[admin]`
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Address to bind; port 0 picks a free one.
+    pub address: SocketAddr,
+    /// Bearer token; required when the address is not loopback.
+    pub token: Option<Secret>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Shape of a line.
+    pub format: LogFormat,
+    /// Lowest level written.
+    pub level: tracing::Level,
+}
+
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}

@@ -1,0 +1,115 @@
+//! Passes over the bytes of a JSON text that need no tree: depth, position, kind, white space.
+
+use super::Malformed;
+use serde::de::IgnoredAny;
+
+/// Where nesting first exceeds `limit`, as a byte offset. Needed because skipped values are skipped without a stack,
+/// so the parser's own limit never sees them.
+pub(super) fn too_deep(text: &[u8], limit: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut in_string = false;
+    let mut escaped = false;
+    for (offset, byte) in text.iter().enumerate() {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > limit {
+                    return Some(offset);
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Line and column, both from 1, columns in bytes.
+pub(super) fn position(text: &[u8], offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+    (line, column)
+}
+
+/// What a JSON value is, by its first byte.
+pub(super) fn kind(value: &str) -> &'static str {
+    match value.trim_start_matches([' ', '\t', '\r', '\n']).as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+/// Checks that a text is one JSON value and nothing after it.
+pub(super) fn check_syntax(text: &str) -> Result<(), Malformed> {
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let problem = if error.is_eof() {
+                if text.trim_start_matches([' ', '\t', '\r', '\n']).is_empty() {
+                    "it is empty"
+                } else {
+                    "it ends too early"
+                }
+            } else if error.to_string().starts_with("trailing characters") {
+                "something follows the first value"
+            } else {
+                "unexpected character"
+            };
+            Err(Malformed::Syntax { problem, line: error.line().max(1), column: error.column().max(1) })
+        }
+    }
+}
+
+/// Removes white space between tokens, so that a JSON text fits on one line. Strings and digits stay byte for byte.
+///
+/// Works on any cut of a text: carry one `Compact` over its pieces.
+#[derive(Debug, Default)]
+pub struct Compact {
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Compact {
+    /// Appends the next piece to `out` without its insignificant white space.
+    pub fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        out.reserve(piece.len());
+        for &byte in piece {
+            if self.in_string {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.in_string = false,
+                    _ => {}
+                }
+            } else if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
+                continue;
+            } else if byte == b'"' {
+                self.in_string = true;
+            }
+            out.push(byte);
+        }
+    }
+}
+
+/// [`Compact`] over one whole text.
+#[must_use]
+pub fn compact(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    Compact::default().push(text, &mut out);
+    out
+}

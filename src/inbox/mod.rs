@@ -1,0 +1,473 @@
+//! The durable middle: what was accepted, and what is still to be done about it.
+//!
+//! In: events from the receiver. Out: leases on work for the workers. An **entry** is one accepted event. Its work is cut
+//! in **stages**: one [`Stage::Completion`] where the accounts must be fetched, then one [`Stage::Sink`] for each
+//! configured sink. Each stage of an entry has its own state, lease, attempts and reason, so that a dead sink delays no
+//! other; the entry's state is theirs taken together ([`State`]).
+//!
+//! Promises, each held by the inbox tests in `tests/it/inbox.rs`, which run on every back end:
+//! - `accept` returns after the entry is synced to disk; the same bytes are stored once (a constraint, not a look-up).
+//! - A stage is leased to one worker at a time. A lease has an expiry and a token; `settle` needs both. A lease that is
+//!   never settled is found again, and an entry that repeatedly loses its lease is parked instead of tried for ever.
+//! - Per stage, the entries of one connection are leased one after the other in the order of acceptance. A parked entry
+//!   leaves that line.
+//! - Nothing unfinished is ever deleted.
+//!
+//! Not here: what work means (`work`), how long to wait after a failure (`work::retry`).
+
+mod sqlite;
+
+pub use sqlite::Sqlite;
+
+use crate::{clock::Timestamp, event::Event};
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::Serialize;
+use std::{fmt, sync::Arc, time::Duration};
+
+/// Number of an entry, in order of acceptance. Unique in one inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Seq(pub i64);
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which part of an entry's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Fetch the accounts that the event left out.
+    Completion,
+    /// Hand the entry to the sink with this number.
+    Sink(SinkId),
+}
+
+/// A sink's number in this inbox; given to its name once and kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SinkId(pub i64);
+
+/// State of a stage, and of an entry as its stages taken together: parked if any stage is parked, else leased if any is
+/// leased, else waiting if any waits, else done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// To be worked on: now, at a later time, or after an earlier entry of its connection.
+    Waiting,
+    /// A worker has it.
+    Leased,
+    /// Nothing is left to do.
+    Done,
+    /// A person must act; the reason says how.
+    Parked,
+}
+
+impl State {
+    /// All states, in the order in which they are listed.
+    pub const ALL: [Self; 4] = [Self::Waiting, Self::Leased, Self::Done, Self::Parked];
+
+    /// The word for it in output, metrics and filters.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Leased => "leased",
+            Self::Done => "done",
+            Self::Parked => "parked",
+        }
+    }
+}
+
+/// An event about to be accepted.
+#[derive(Clone, Debug)]
+pub struct NewEntry {
+    /// What was read from the body.
+    pub event: Event,
+    /// The body, exactly as it came.
+    pub body: Bytes,
+    /// When its last byte came.
+    pub received: Timestamp,
+    /// Who sent it, as one JSON object without secrets (peer address, identity of the client certificate).
+    pub sender: Option<String>,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// Stored and synced.
+    Stored {
+        /// Its number.
+        seq: Seq,
+        /// Whether another event with the same id but other content was there before.
+        conflict: bool,
+    },
+    /// The same bytes were stored before.
+    Duplicate {
+        /// Number of the first one.
+        seq: Seq,
+    },
+}
+
+/// Work handed to one worker for a limited time.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// Which entry.
+    pub seq: Seq,
+    /// Which part of its work.
+    pub stage: Stage,
+    /// Proves the holder; new with every lease.
+    pub token: i64,
+    /// When the stage may be leased to another.
+    pub expires: Timestamp,
+    /// How often the stage was leased, this one included. Stored before the work begins.
+    pub attempts: u32,
+    /// When the first of an unbroken run of failures happened.
+    pub failing_since: Option<Timestamp>,
+    /// What the entry is about.
+    pub entry: Arc<EntryFacts>,
+}
+
+/// The facts of an entry that work needs, without its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryFacts {
+    /// The event's own id.
+    pub event_id: String,
+    /// Distinct for every entry: the event's id, extended where another entry came first under that id.
+    pub delivery_id: String,
+    /// `CloudEvents` type.
+    pub cloud_type: String,
+    /// The connection.
+    pub connection: String,
+    /// The user, if the event named one.
+    pub user: Option<String>,
+    /// The channel, if the event named one.
+    pub channel: Option<String>,
+    /// The channel's mode, if found.
+    pub mode: Option<String>,
+    /// Seconds since the epoch, from the event.
+    pub created: Option<i64>,
+    /// When it was accepted.
+    pub accepted: Timestamp,
+    /// The announced number of accounts.
+    pub account_count: Option<u64>,
+    /// Accounts that the event itself lists.
+    pub listed: u64,
+    /// How it was completed, where it had to be.
+    pub completion: Option<Completion>,
+}
+
+/// Accounts that were fetched for an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Completion {
+    /// The reading that holds the pages.
+    pub reading: ReadingId,
+    /// Distinct accounts in it.
+    pub accounts: u64,
+}
+
+/// Number of one reading of a connection's accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct ReadingId(pub i64);
+
+/// How a worker ends its lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The stage is done.
+    Done,
+    /// The completion is done; `reading` holds the accounts.
+    Completed {
+        /// Where the accounts are.
+        reading: ReadingId,
+    },
+    /// Try again, not before `due`.
+    Retry {
+        /// Earliest time of the next attempt.
+        due: Timestamp,
+        /// One sentence for people.
+        reason: String,
+    },
+    /// Stop until a person acts.
+    Park {
+        /// One sentence for people: what happened and what to do.
+        reason: String,
+    },
+    /// Not tried after all (shutdown): the attempt does not count.
+    GiveBack,
+}
+
+/// One page of accounts, as kept: raw account objects joined by commas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Position in the listing, from 1.
+    pub number: u32,
+    /// Ids of the accounts in `accounts`, in order. None occurs in another page of the reading.
+    pub ids: Vec<String>,
+    /// The accounts' own JSON, joined by commas, without brackets.
+    pub accounts: Bytes,
+    /// How many items the server sent on this page, before duplicates and foreign accounts were removed.
+    pub received: u32,
+}
+
+/// A reading to work on: found or new.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Its number.
+    pub id: ReadingId,
+    /// When it began.
+    pub started: Timestamp,
+    /// Whether it is complete, so that it can be used as it is.
+    pub finished: bool,
+    /// Pages kept so far, without their accounts' JSON, by number.
+    pub pages: Vec<PageFacts>,
+}
+
+/// What a reading knows of a kept page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageFacts {
+    /// Position in the listing, from 1.
+    pub number: u32,
+    /// Ids of its accounts.
+    pub ids: Vec<String>,
+    /// Items that the server sent.
+    pub received: u32,
+    /// Bytes of its accounts' JSON.
+    pub bytes: u64,
+}
+
+/// How many stages are in a state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StageCounts {
+    /// [`State::Waiting`]
+    pub waiting: u64,
+    /// [`State::Leased`]
+    pub leased: u64,
+    /// [`State::Parked`]
+    pub parked: u64,
+}
+
+/// Figures for metrics and readiness.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Unfinished and parked work by stage; sinks by name.
+    pub stages: Vec<(StageName, StageCounts)>,
+    /// When the oldest unfinished entry was accepted.
+    pub oldest_unfinished: Option<Timestamp>,
+    /// Bytes of the store on disk, log included.
+    pub size_bytes: u64,
+    /// Bytes of the write-ahead log.
+    pub log_bytes: u64,
+}
+
+/// Which stage, as people know it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StageName {
+    /// `completion`
+    Completion,
+    /// The sink's configured name.
+    Sink(String),
+}
+
+impl fmt::Display for StageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Completion => f.write_str("completion"),
+            Self::Sink(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Which entries a command means. Empty: all.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Entries in this state.
+    pub state: Option<State>,
+    /// Entries that have a stage for this sink; with `state`, that stage is in that state.
+    pub sink: Option<String>,
+    /// Of this connection.
+    pub connection: Option<String>,
+    /// Of this user.
+    pub user: Option<String>,
+    /// With this event id or delivery id.
+    pub id: Option<String>,
+    /// With this number.
+    pub seq: Option<Seq>,
+    /// Numbered below this one (paging, newest first).
+    pub before: Option<Seq>,
+}
+
+/// One entry as commands show it.
+#[derive(Clone, Debug, Serialize)]
+pub struct EntryView {
+    /// Its number.
+    pub seq: Seq,
+    /// The event's id.
+    pub id: String,
+    /// The id under which it is delivered.
+    pub delivery_id: String,
+    /// Its stages taken together.
+    pub state: State,
+    /// `resource.id`
+    pub connection_id: String,
+    /// `resource.user_id`
+    pub user_id: Option<String>,
+    /// `channel_definition_id`
+    pub channel_definition_id: Option<String>,
+    /// As sent.
+    pub event_type: String,
+    /// As sent.
+    pub resource_type: String,
+    /// RFC 3339.
+    pub accepted: String,
+    /// The announced number of accounts.
+    pub account_count: Option<u64>,
+    /// Accounts that the event itself lists.
+    pub accounts_listed: u64,
+    /// Accounts that were fetched, where they had to be.
+    pub accounts_fetched: Option<u64>,
+    /// Whether another entry came first under this id.
+    pub conflict: bool,
+    /// What could not be typed, if anything.
+    pub drift: Option<String>,
+    /// Bytes of the body.
+    pub bytes: u64,
+    /// Who sent it.
+    pub sender: Option<serde_json::Value>,
+    /// The parts of its work.
+    pub stages: Vec<StageView>,
+}
+
+/// One stage as commands show it.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageView {
+    /// `completion` or the sink's name.
+    pub stage: String,
+    /// Its state.
+    pub state: State,
+    /// How often it was leased.
+    pub attempts: u32,
+    /// RFC 3339: next attempt, or end of the lease.
+    pub due: Option<String>,
+    /// RFC 3339: last change.
+    pub changed: String,
+    /// Why it waits or is parked.
+    pub reason: Option<String>,
+}
+
+/// Why the inbox could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store has no room; nothing was stored.
+    #[error("the inbox's disk is full")]
+    Full(#[source] Option<Source>),
+    /// As many unfinished entries as `inbox.max_waiting` allows.
+    #[error("the inbox holds as many unfinished entries as inbox.max_waiting allows")]
+    Backlog,
+    /// The store failed; nothing was stored.
+    #[error("the inbox's store failed")]
+    Store(#[source] Source),
+    /// The inbox is closed or its writer ended.
+    #[error("the inbox is closed")]
+    Closed,
+    /// The lease has expired and the work was given to another, or was settled.
+    #[error("the lease of entry {0} is no longer held")]
+    LeaseLost(Seq),
+    /// The store cannot be opened; the text says what to do.
+    #[error("cannot open the inbox {path}: {problem}")]
+    Open {
+        /// The file.
+        path: String,
+        /// What is wrong and what to do.
+        problem: String,
+        /// The store's own words.
+        #[source]
+        source: Option<Source>,
+    },
+}
+
+/// An error of the store's own library.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a stage's worker got: leases, and when to look again.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// Work to do.
+    pub leases: Vec<Lease>,
+    /// When the next stage falls due, if any waits for a time.
+    pub next_due: Option<Timestamp>,
+}
+
+/// A durable inbox. Two back ends are meant: [`Sqlite`] here, PostgreSQL for several receivers.
+///
+/// Every method is cancel safe in this sense: when its future is dropped, the change either happens whole or not at all.
+#[async_trait]
+pub trait Inbox: Send + Sync + fmt::Debug {
+    /// Stores an event and syncs it.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Backlog`], [`Error::Store`], [`Error::Closed`]: nothing was promised; answer 503.
+    async fn accept(&self, entry: NewEntry) -> Result<Accepted, Error>;
+
+    /// Leases up to `limit` due stages for `lease_for`, oldest due first.
+    async fn claim(&self, stage: Stage, limit: usize, lease_for: Duration) -> Result<Claimed, Error>;
+
+    /// Resolves when work may have come up for a stage since the last call to `wake` returned.
+    /// Register (poll once) before looking, or a wake-up is missed.
+    async fn wake(&self, stage: Stage);
+
+    /// Prolongs a lease.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`]: stop working, do not settle.
+    async fn renew(&self, lease: &Lease, lease_for: Duration) -> Result<(), Error>;
+
+    /// Ends a lease.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`]: another has it; its outcome counts, not this one.
+    async fn settle(&self, lease: &Lease, outcome: Outcome) -> Result<(), Error>;
+
+    /// The stored body of an entry.
+    async fn body(&self, seq: Seq) -> Result<Bytes, Error>;
+
+    /// Finds a reading for this entry's connection that began after the entry was accepted (finished, or begun at most
+    /// `resume_within` ago), or begins one.
+    async fn reading(&self, lease: &Lease, resume_within: Duration) -> Result<Reading, Error>;
+
+    /// Keeps a page of an open reading; keeping it again replaces it.
+    async fn keep_page(&self, lease: &Lease, reading: ReadingId, page: Page) -> Result<(), Error>;
+
+    /// Drops an open reading with its pages (the list changed while it was read).
+    async fn discard_reading(&self, lease: &Lease, reading: ReadingId) -> Result<(), Error>;
+
+    /// Numbers and sizes of a reading's pages, by number.
+    async fn pages(&self, reading: ReadingId) -> Result<Vec<(u32, u64)>, Error>;
+
+    /// The accounts' JSON of one page.
+    async fn page(&self, reading: ReadingId, number: u32) -> Result<Bytes, Error>;
+
+    /// Figures for metrics and readiness.
+    async fn stats(&self) -> Result<Stats, Error>;
+
+    /// Whether an event would be accepted now: the store answers, has room, and is under `max_waiting`.
+    fn ready(&self) -> Result<(), Error>;
+
+    /// Entries that match, newest first, at most `limit`.
+    async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<EntryView>, Error>;
+
+    /// Puts matching entries' work (of one sink, where the filter names one) back in line, parked or done; at most `limit`
+    /// entries. Returns how many.
+    async fn replay(&self, filter: &Filter, limit: usize) -> Result<u64, Error>;
+
+    /// Parks matching unfinished entries; returns how many.
+    async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<u64, Error>;
+
+    /// Deletes matching entries that are done or parked; returns how many.
+    async fn purge(&self, filter: &Filter, limit: usize) -> Result<u64, Error>;
+
+    /// Deletes up to `limit` done entries that were accepted and settled before `cutoff`; returns how many.
+    async fn expire(&self, cutoff: Timestamp, limit: usize) -> Result<u64, Error>;
+
+    /// Waits for open writes and closes the store.
+    async fn close(&self);
+}
