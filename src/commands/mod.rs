@@ -1,1 +1,80 @@
-//! placeholder
+//! What the binary can do: one file per command, each with its `Args` and a `run`.
+//!
+//! Data goes to standard output, everything else to standard error. A command ends with `Ok` (exit code 0) or a
+//! [`Failure`] that names its exit code (`sysexits.h`: 64 usage, 70 our fault, 75 not now, 78 configuration).
+
+use crate::config::{self, Config};
+use std::{fmt::Display, io, path::PathBuf};
+
+/// Options of every command.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Global {
+    /// Configuration file [default: config/linxo-webhook.toml, if it exists]
+    #[arg(long, global = true, value_name = "FILE", env = "LINXO_WEBHOOK_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+impl Global {
+    /// Loads and checks the configuration from the file and the environment.
+    ///
+    /// # Errors
+    /// Exit code 78 with every problem at once.
+    pub fn load(&self) -> Result<Config, Failure> {
+        config::load(self.config.as_deref(), std::env::vars()).map_err(Failure::configuration)
+    }
+}
+
+/// Why a command did not succeed, for people, with its exit code.
+#[derive(Debug)]
+pub struct Failure {
+    /// Exit code.
+    pub code: u8,
+    /// What to print on standard error: one or more lines, the last ones may be hints.
+    pub message: String,
+}
+
+impl Failure {
+    /// 64: the command line is at fault.
+    pub fn usage(message: impl Display) -> Self {
+        Self { code: 64, message: message.to_string() }
+    }
+
+    /// 70: the program or its surroundings failed.
+    pub fn ours(message: impl Display) -> Self {
+        Self { code: 70, message: message.to_string() }
+    }
+
+    /// 75: cannot be done now; trying again later may help.
+    pub fn not_now(message: impl Display) -> Self {
+        Self { code: 75, message: message.to_string() }
+    }
+
+    /// 78: the configuration is at fault.
+    pub fn configuration(message: impl Display) -> Self {
+        Self { code: 78, message: message.to_string() }
+    }
+
+    /// 70, with an error and all its sources on one line.
+    pub fn from_error(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::ours(chain(error))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::ours(format_args!("cannot write the output: {error}"))
+    }
+}
+
+/// An error with its sources, joined by `: `.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

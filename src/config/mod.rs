@@ -250,3 +250,19 @@ pub enum LogFormat {
     /// For people.
     Text,
 }
+
+/// Loads the configuration: `file` (or the default path, if it exists), then the environment.
+///
+/// # Errors
+/// Every problem found, each with key, value unless secret, reason and hint.
+pub fn load(
+    _file: Option<&std::path::Path>,
+    _environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, Problems> {
+    Err(Problems)
+}
+
+/// Every problem of a configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("placeholder")]
+pub struct Problems;
