@@ -3,6 +3,8 @@
 //! Data goes to standard output, everything else to standard error. A command ends with `Ok` (exit code 0) or a
 //! [`Failure`] that names its exit code (`sysexits.h`: 64 usage, 70 our fault, 75 not now, 78 configuration).
 
+pub use crate::error::chain;
+
 use crate::config::{self, Config};
 use std::{fmt::Display, io, path::PathBuf};
 
@@ -64,17 +66,4 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::ours(format_args!("cannot write the output: {error}"))
     }
-}
-
-/// An error with its sources, joined by `: `.
-#[must_use]
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

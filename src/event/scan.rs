@@ -37,7 +37,7 @@ pub(super) fn too_deep(text: &[u8], limit: usize) -> Option<usize> {
 /// Line and column, both from 1, columns in bytes.
 pub(super) fn position(text: &[u8], offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line = before.split(|byte| *byte == b'\n').count().max(1);
     let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
     (line, column)
 }

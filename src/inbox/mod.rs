@@ -17,7 +17,7 @@
 
 mod sqlite;
 
-pub use sqlite::Sqlite;
+pub use sqlite::{Access, Sqlite};
 
 use crate::{clock::Timestamp, event::Event};
 use async_trait::async_trait;
@@ -126,6 +126,8 @@ pub struct Lease {
     pub failing_since: Option<Timestamp>,
     /// What the entry is about.
     pub entry: Arc<EntryFacts>,
+    /// The event exactly as it came.
+    pub body: Bytes,
 }
 
 /// The facts of an entry that work needs, without its body.
@@ -179,6 +181,8 @@ pub enum Outcome {
     Completed {
         /// Where the accounts are.
         reading: ReadingId,
+        /// Distinct accounts in it.
+        accounts: u64,
     },
     /// Try again, not before `due`.
     Retry {
@@ -196,14 +200,14 @@ pub enum Outcome {
     GiveBack,
 }
 
-/// One page of accounts, as kept: raw account objects joined by commas.
+/// One page of accounts, as kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
     /// Position in the listing, from 1.
     pub number: u32,
-    /// Ids of the accounts in `accounts`, in order. None occurs in another page of the reading.
+    /// Ids of the connection's accounts on this page.
     pub ids: Vec<String>,
-    /// The accounts' own JSON, joined by commas, without brackets.
+    /// JSON of those that no other kept page holds, joined by commas, without brackets.
     pub accounts: Bytes,
     /// How many items the server sent on this page, before duplicates and foreign accounts were removed.
     pub received: u32,
@@ -216,8 +220,8 @@ pub struct Reading {
     pub id: ReadingId,
     /// When it began.
     pub started: Timestamp,
-    /// Whether it is complete, so that it can be used as it is.
-    pub finished: bool,
+    /// How many accounts it holds, once it is finished and can be used as it is.
+    pub accounts: Option<u64>,
     /// Pages kept so far, without their accounts' JSON, by number.
     pub pages: Vec<PageFacts>,
 }
@@ -411,8 +415,7 @@ pub trait Inbox: Send + Sync + fmt::Debug {
     /// Leases up to `limit` due stages for `lease_for`, oldest due first.
     async fn claim(&self, stage: Stage, limit: usize, lease_for: Duration) -> Result<Claimed, Error>;
 
-    /// Resolves when work may have come up for a stage since the last call to `wake` returned.
-    /// Register (poll once) before looking, or a wake-up is missed.
+    /// Resolves when work may have come up for a stage since it last resolved; a wake-up that nobody waits for is kept.
     async fn wake(&self, stage: Stage);
 
     /// Prolongs a lease.
@@ -427,18 +430,12 @@ pub trait Inbox: Send + Sync + fmt::Debug {
     /// [`Error::LeaseLost`]: another has it; its outcome counts, not this one.
     async fn settle(&self, lease: &Lease, outcome: Outcome) -> Result<(), Error>;
 
-    /// The stored body of an entry.
-    async fn body(&self, seq: Seq) -> Result<Bytes, Error>;
-
     /// Finds a reading for this entry's connection that began after the entry was accepted (finished, or begun at most
     /// `resume_within` ago), or begins one.
     async fn reading(&self, lease: &Lease, resume_within: Duration) -> Result<Reading, Error>;
 
     /// Keeps a page of an open reading; keeping it again replaces it.
-    async fn keep_page(&self, lease: &Lease, reading: ReadingId, page: Page) -> Result<(), Error>;
-
-    /// Drops an open reading with its pages (the list changed while it was read).
-    async fn discard_reading(&self, lease: &Lease, reading: ReadingId) -> Result<(), Error>;
+    async fn keep_page(&self, reading: ReadingId, page: Page) -> Result<(), Error>;
 
     /// Numbers and sizes of a reading's pages, by number.
     async fn pages(&self, reading: ReadingId) -> Result<Vec<(u32, u64)>, Error>;
@@ -450,10 +447,16 @@ pub trait Inbox: Send + Sync + fmt::Debug {
     async fn stats(&self) -> Result<Stats, Error>;
 
     /// Whether an event would be accepted now: the store answers, has room, and is under `max_waiting`.
+    ///
+    /// # Errors
+    /// Those of [`accept`](Inbox::accept).
     fn ready(&self) -> Result<(), Error>;
 
     /// Entries that match, newest first, at most `limit`.
     async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<EntryView>, Error>;
+
+    /// The event of an entry exactly as it came; `None` when there is no such entry.
+    async fn body(&self, seq: Seq) -> Result<Option<Bytes>, Error>;
 
     /// Puts matching entries' work (of one sink, where the filter names one) back in line, parked or done; at most `limit`
     /// entries. Returns how many.

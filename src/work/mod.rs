@@ -1,1 +1,185 @@
-//! placeholder
+//! Works off the inbox: leases stages, completes entries, delivers them, settles the lease.
+//!
+//! One loop for each stage, each with its own permits, so that a slow sink or a slow API holds up nothing else. A loop asks
+//! the inbox for only as many leases as it has free permits; order within a connection is the inbox's promise. A lease is
+//! prolonged while its work is under way; when it is lost, the work is dropped and not settled. On shutdown no new lease is
+//! taken, work under way may finish for a while, and what is left is given back.
+
+mod complete;
+mod deliver;
+mod retry;
+
+pub use complete::Completer;
+pub use deliver::Route;
+pub use retry::Policy;
+
+use crate::{
+    error::chain,
+    inbox::{Error, Inbox, Lease, Outcome, Stage},
+    metrics::Metrics,
+    readiness::{Phase, Readiness},
+};
+use async_trait::async_trait;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::Semaphore, task::JoinSet, time};
+
+/// How long a lease lasts unless it is prolonged; also how long work of a hung process stays with it.
+const LEASE: Duration = Duration::from_mins(1);
+/// How often a lease under work is prolonged.
+const RENEWAL: Duration = Duration::from_secs(20);
+/// Longest sleep without looking: commands of other processes (a replay) wake nobody.
+const POLL: Duration = Duration::from_secs(2);
+/// After the inbox failed, before it is asked again.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// What is done with the leases of one stage.
+#[async_trait]
+pub trait Handler: Send + Sync {
+    /// Works on one lease and says how it ends. Must not settle it.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any point; the lease is then given back and the work done again.
+    async fn handle(&self, lease: &Lease) -> Result<Outcome, Error>;
+}
+
+/// The loop of one stage.
+pub struct StageLoop {
+    /// Which stage.
+    pub stage: Stage,
+    /// Its name in logs.
+    pub name: String,
+    /// Leases under work at once; at least 1.
+    pub concurrency: usize,
+    /// Where work comes from.
+    pub inbox: Arc<dyn Inbox>,
+    /// What is done.
+    pub handler: Arc<dyn Handler>,
+    /// The service's figures.
+    pub metrics: Arc<Metrics>,
+}
+
+impl StageLoop {
+    /// Runs until `readiness` says that the process is draining; then lets work under way finish for `grace` and gives the
+    /// rest back.
+    pub async fn run(self, readiness: Readiness, grace: Duration) {
+        let this = Arc::new(self);
+        let permits = Arc::new(Semaphore::new(this.concurrency.max(1)));
+        let mut tasks: JoinSet<()> = JoinSet::new();
+        let stop = Readiness::new();
+        loop {
+            while let Some(ended) = tasks.try_join_next() {
+                report(ended);
+            }
+            let wait = tokio::select! {
+                () = readiness.reached(Phase::Draining) => break,
+                wait = this.take(&permits, &mut tasks, &stop) => wait,
+            };
+            tokio::select! {
+                () = readiness.reached(Phase::Draining) => break,
+                () = this.inbox.wake(this.stage), if wait.wakes => {}
+                () = time::sleep(wait.at_most) => {}
+            }
+        }
+        let finish = async {
+            while let Some(ended) = tasks.join_next().await {
+                report(ended);
+            }
+        };
+        if time::timeout(grace, finish).await.is_err() {
+            stop.advance(Phase::Draining);
+            while let Some(ended) = tasks.join_next().await {
+                report(ended);
+            }
+        }
+    }
+
+    /// Leases what there is room for and starts work on it; says how long to wait before the next look.
+    async fn take(self: &Arc<Self>, permits: &Arc<Semaphore>, tasks: &mut JoinSet<()>, stop: &Readiness) -> Wait {
+        let Ok(first) = Arc::clone(permits).acquire_owned().await else {
+            return Wait { wakes: true, at_most: POLL };
+        };
+        let more = permits.available_permits();
+        let claimed = match self.inbox.claim(self.stage, more + 1, LEASE).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                tracing::error!(stage = self.name, error = %chain(&error), "no work can be taken from the inbox");
+                return Wait { wakes: false, at_most: AFTER_FAILURE };
+            }
+        };
+        let full = claimed.leases.len() > more;
+        let mut first = Some(first);
+        for lease in claimed.leases {
+            let permit = match first.take() {
+                Some(permit) => permit,
+                None => match Arc::clone(permits).acquire_owned().await {
+                    Ok(permit) => permit,
+                    Err(_closed) => break,
+                },
+            };
+            let (this, stop) = (Arc::clone(self), stop.clone());
+            tasks.spawn(async move {
+                this.work(lease, &stop).await;
+                drop(permit);
+            });
+        }
+        if full {
+            // There may be more; go on as soon as a permit is free.
+            return Wait { wakes: false, at_most: Duration::ZERO };
+        }
+        let at_most = claimed.next_due.map_or(POLL, |due| due.since(crate::clock::now())).min(POLL);
+        Wait { wakes: true, at_most: at_most.max(Duration::from_millis(1)) }
+    }
+
+    /// Works on one lease to its end, whatever that is.
+    async fn work(&self, lease: Lease, stop: &Readiness) {
+        let outcome = tokio::select! {
+            outcome = self.handler.handle(&lease) => outcome,
+            error = self.hold(&lease) => Err(error),
+            () = stop.reached(Phase::Draining) => Ok(Outcome::GiveBack),
+        };
+        let settled = match outcome {
+            Ok(outcome) => self.inbox.settle(&lease, outcome).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = settled {
+            self.metrics.leases_lost.inc();
+            tracing::warn!(
+                stage = self.name,
+                entry = lease.seq.0,
+                event.id = lease.entry.event_id,
+                error = %chain(&error),
+                "work on an entry could not be settled; it is done again"
+            );
+        }
+    }
+
+    /// Prolongs a lease for as long as it is polled; resolves only when that fails.
+    async fn hold(&self, lease: &Lease) -> Error {
+        loop {
+            time::sleep(RENEWAL).await;
+            match self.inbox.renew(lease, LEASE).await {
+                Ok(()) => {}
+                Err(error @ (Error::LeaseLost(_) | Error::Closed)) => return error,
+                Err(error) => {
+                    tracing::warn!(entry = lease.seq.0, error = %chain(&error), "a lease could not be prolonged yet");
+                }
+            }
+        }
+    }
+}
+
+/// What to wait for before the next look.
+struct Wait {
+    wakes: bool,
+    at_most: Duration,
+}
+
+/// A task that panicked loses its lease, which expires; the entry is then done again.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(
+            panicked = error.is_panic(),
+            "work on an entry ended abruptly; it is done again when its lease expires"
+        );
+    }
+}

@@ -1,4 +1,361 @@
-//! placeholder
-/// placeholder
+//! The inbox on one SQLite file: the default back end.
+//!
+//! One thread writes (`writer`), in batches that share a sync; a few connections read for commands and pages. Bodies are
+//! written once and never touched again; the rows that change (`stage`) are small. SQLite through `rusqlite` was chosen
+//! over faster bare logs because it brings recovery, indexes and queries that this inbox would otherwise have to invent;
+//! see `docs/decisions/0001-sqlite-group-commit.md`.
+//!
+//! One process owns the file (a lock file says so); commands may read it and write short transactions beside it.
+
+mod accept;
+mod lease;
+mod open;
+mod reading;
+mod schema;
+mod tally;
+mod view;
+mod writer;
+
+pub use open::Access;
+
+use super::{
+    Accepted, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading, ReadingId, SinkId,
+    Stage, StageCounts, StageName, Stats,
+};
+use crate::{clock::Timestamp, config};
+use async_trait::async_trait;
+use bytes::Bytes;
+use open::Opener;
+use rusqlite::{Connection, OptionalExtension};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+use tally::{COMPLETION, Shared};
+use writer::Writer;
+
+/// How long a look at the free space of the disk is believed.
+const SPACE_BELIEVED: Duration = Duration::from_millis(500);
+
+/// The inbox on one SQLite file.
 #[derive(Debug)]
-pub struct Sqlite;
+pub struct Sqlite {
+    path: PathBuf,
+    /// `None` once closed.
+    writer: Mutex<Option<Arc<Writer>>>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+    shared: Arc<Shared>,
+    readers: Arc<Readers>,
+    /// Configured sinks, in the order of the configuration.
+    sinks: Arc<[SinkRow]>,
+    max_waiting: u64,
+    min_free_disk: u64,
+    space: Mutex<Option<(Instant, bool)>>,
+}
+
+/// A sink's row.
+#[derive(Clone, Debug)]
+struct SinkRow {
+    id: i64,
+    name: String,
+}
+
+/// Reading connections, opened as needed and kept.
+struct Readers {
+    opener: Opener,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl std::fmt::Debug for Readers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Readers")
+    }
+}
+
+impl Readers {
+    /// Runs a query away from the runtime's own threads.
+    async fn read<T, F>(self: &Arc<Self>, query: F) -> Result<T, Error>
+    where
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let readers = Arc::clone(self);
+        let task = tokio::task::spawn_blocking(move || {
+            let idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = match idle {
+                Some(connection) => connection,
+                None => readers.opener.reader()?,
+            };
+            let result = query(&connection).map_err(|error| Error::Store(Box::new(error)))?;
+            readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            Ok(result)
+        });
+        task.await.map_err(|error| Error::Store(Box::new(error)))?
+    }
+}
+
+impl Sqlite {
+    /// Opens (as owner: makes, locks, migrates) the store and registers the sinks by name.
+    ///
+    /// # Errors
+    /// [`Error::Open`], with what to do.
+    pub fn open(path: &Path, config: &config::Inbox, sinks: &[String], access: Access) -> Result<Self, Error> {
+        let opener = Opener::new(path, access)?;
+        let store = opener.open()?;
+        let readers = Opener::new(path, Access::Guest)?;
+        let failed = |error: rusqlite::Error| Error::Store(Box::new(error));
+        let shared = Arc::new(Shared::default());
+        let sinks = register(&store.connection, sinks, access).map_err(failed)?;
+        if access == Access::Owner {
+            let found = lease::expire_all(&store.connection).map_err(failed)?;
+            if found > 0 {
+                tracing::warn!(
+                    entries = found,
+                    "work was under way when the service last ended without warning; it is done again"
+                );
+            }
+        }
+        shared.set_unfinished(count_unfinished(&store.connection).map_err(failed)?);
+        let (writer, thread) =
+            Writer::start(store, opener, Arc::clone(&shared)).map_err(|error| Error::Store(Box::new(error)))?;
+        Ok(Self {
+            path: path.to_owned(),
+            writer: Mutex::new(Some(Arc::new(writer))),
+            thread: Mutex::new(Some(thread)),
+            shared,
+            readers: Arc::new(Readers { opener: readers, idle: Mutex::default() }),
+            sinks: sinks.into(),
+            max_waiting: config.max_waiting,
+            min_free_disk: config.min_free_disk,
+            space: Mutex::default(),
+        })
+    }
+
+    /// The stage of a configured sink.
+    #[must_use]
+    pub fn stage(&self, sink: &str) -> Option<Stage> {
+        self.sinks.iter().find(|row| row.name == sink).map(|row| Stage::Sink(SinkId(row.id)))
+    }
+
+    fn writer(&self) -> Result<Arc<Writer>, Error> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Error::Closed)
+    }
+
+    /// Whether the disk has more than `min_free_disk` left.
+    fn has_space(&self) -> bool {
+        let mut space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+        match *space {
+            Some((at, enough)) if at.elapsed() < SPACE_BELIEVED => enough,
+            _ => {
+                let folder = self.path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                // A file system that cannot say is given the benefit of the doubt: a full one shows at the commit.
+                let enough = rustix::fs::statvfs(folder)
+                    .map_or(true, |stat| stat.f_bavail.saturating_mul(stat.f_frsize) >= self.min_free_disk);
+                *space = Some((Instant::now(), enough));
+                enough
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Inbox for Sqlite {
+    async fn accept(&self, entry: NewEntry) -> Result<Accepted, Error> {
+        self.ready()?;
+        let sinks = Arc::clone(&self.sinks);
+        let prepared = accept::Prepared::new(entry);
+        self.writer()?.write(move |tx| accept::accept(tx, &prepared, &sinks)).await
+    }
+
+    async fn claim(&self, stage: Stage, limit: usize, lease_for: Duration) -> Result<Claimed, Error> {
+        let kind = tally::kind(stage);
+        self.writer()?.write(move |tx| lease::claim(tx, stage, kind, limit, lease_for)).await
+    }
+
+    async fn wake(&self, stage: Stage) {
+        self.shared.waker(tally::kind(stage)).notified().await;
+    }
+
+    async fn renew(&self, lease: &Lease, lease_for: Duration) -> Result<(), Error> {
+        let (seq, kind, token) = (lease.seq, tally::kind(lease.stage), lease.token);
+        let held = self.writer()?.write(move |tx| lease::renew(tx, seq, kind, token, lease_for)).await?;
+        if held { Ok(()) } else { Err(Error::LeaseLost(seq)) }
+    }
+
+    async fn settle(&self, lease: &Lease, outcome: Outcome) -> Result<(), Error> {
+        let (seq, kind, token) = (lease.seq, tally::kind(lease.stage), lease.token);
+        let held = self.writer()?.write(move |tx| lease::settle(tx, seq, kind, token, &outcome)).await?;
+        if held { Ok(()) } else { Err(Error::LeaseLost(seq)) }
+    }
+
+    async fn reading(&self, lease: &Lease, resume_within: Duration) -> Result<Reading, Error> {
+        let entry = Arc::clone(&lease.entry);
+        self.writer()?.write(move |tx| reading::find_or_begin(tx, &entry, resume_within)).await
+    }
+
+    async fn keep_page(&self, reading: ReadingId, page: Page) -> Result<(), Error> {
+        self.writer()?.write(move |tx| reading::keep_page(tx, reading, &page)).await
+    }
+
+    async fn pages(&self, reading: ReadingId) -> Result<Vec<(u32, u64)>, Error> {
+        self.readers.read(move |connection| reading::pages(connection, reading)).await
+    }
+
+    async fn page(&self, reading: ReadingId, number: u32) -> Result<Bytes, Error> {
+        self.readers.read(move |connection| reading::page(connection, reading, number)).await
+    }
+
+    async fn stats(&self) -> Result<Stats, Error> {
+        let sinks = Arc::clone(&self.sinks);
+        let shared = Arc::clone(&self.shared);
+        let path = self.path.clone();
+        self.readers
+            .read(move |connection| {
+                let unfinished = count_unfinished(connection)?;
+                let mut stages = Vec::with_capacity(sinks.len() + 1);
+                let names = std::iter::once((COMPLETION, StageName::Completion))
+                    .chain(sinks.iter().map(|sink| (sink.id, StageName::Sink(sink.name.clone()))));
+                for (kind, name) in names {
+                    let leased = count(connection, view::COUNT_LEASED, kind)?;
+                    let all = unfinished.get(&kind).copied().unwrap_or(0);
+                    stages.push((
+                        name,
+                        StageCounts {
+                            waiting: u64::try_from(all).unwrap_or(0).saturating_sub(leased),
+                            leased,
+                            parked: count(connection, view::COUNT_PARKED, kind)?,
+                        },
+                    ));
+                }
+                let oldest = view::oldest_unfinished(connection)?;
+                // Also mends the running figures, which changes by other processes (a replay command) pass by.
+                shared.set_unfinished(unfinished);
+                let size = |suffix: &str| {
+                    let mut name = path.as_os_str().to_owned();
+                    name.push(suffix);
+                    fs::metadata(name).map_or(0, |meta| meta.len())
+                };
+                let log_bytes = size("-wal");
+                Ok(Stats { stages, oldest_unfinished: oldest, size_bytes: size("") + log_bytes, log_bytes })
+            })
+            .await
+    }
+
+    fn ready(&self) -> Result<(), Error> {
+        if self.shared.is_suspect() {
+            return Err(Error::Store("the store failed and is being checked".into()));
+        }
+        if self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .is_none_or(thread::JoinHandle::is_finished)
+        {
+            return Err(Error::Closed);
+        }
+        if !self.has_space() {
+            return Err(Error::Full(None));
+        }
+        if self.shared.backlog() >= self.max_waiting { Err(Error::Backlog) } else { Ok(()) }
+    }
+
+    async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<EntryView>, Error> {
+        let filter = filter.clone();
+        self.readers.read(move |connection| view::list(connection, &filter, limit)).await
+    }
+
+    async fn body(&self, seq: super::Seq) -> Result<Option<Bytes>, Error> {
+        self.readers
+            .read(move |connection| {
+                connection
+                    .prepare_cached("SELECT body FROM event WHERE seq = ?1")?
+                    .query_row([seq.0], |row| row.get::<_, Vec<u8>>(0).map(Bytes::from))
+                    .optional()
+            })
+            .await
+    }
+
+    async fn replay(&self, filter: &Filter, limit: usize) -> Result<u64, Error> {
+        let filter = filter.clone();
+        let sinks = Arc::clone(&self.sinks);
+        self.writer()?.write(move |tx| view::replay(tx, &filter, limit, &sinks)).await
+    }
+
+    async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<u64, Error> {
+        let (filter, reason) = (filter.clone(), reason.to_owned());
+        self.writer()?.write(move |tx| view::park(tx, &filter, limit, &reason)).await
+    }
+
+    async fn purge(&self, filter: &Filter, limit: usize) -> Result<u64, Error> {
+        let filter = filter.clone();
+        self.writer()?.write(move |tx| view::purge(tx, &filter, limit)).await
+    }
+
+    async fn expire(&self, cutoff: Timestamp, limit: usize) -> Result<u64, Error> {
+        self.writer()?.write(move |tx| view::expire(tx, cutoff, limit)).await
+    }
+
+    async fn close(&self) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(writer);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // The thread ends when the last queued operation is answered.
+            if let Err(error) = tokio::task::spawn_blocking(move || thread.join().is_ok()).await {
+                tracing::error!(error = %error, "the inbox's writer could not be waited for");
+            }
+        }
+        self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Gives every configured name its number.
+fn register(connection: &Connection, names: &[String], access: Access) -> rusqlite::Result<Vec<SinkRow>> {
+    if access == Access::Owner {
+        for name in names {
+            connection.execute("INSERT INTO sink (name) VALUES (?1) ON CONFLICT DO NOTHING", [name])?;
+        }
+    }
+    let mut rows = Vec::with_capacity(names.len());
+    for name in names {
+        let id = connection.query_row("SELECT id FROM sink WHERE name = ?1", [name], |row| row.get(0)).optional()?;
+        rows.extend(id.map(|id| SinkRow { id, name: name.clone() }));
+    }
+    if access == Access::Owner {
+        let mut orphans = connection.prepare(
+            "SELECT name, (SELECT count(*) FROM stage WHERE kind = sink.id AND state IN (0, 1, 2)) AS waiting FROM sink",
+        )?;
+        let found = orphans.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+        for row in found {
+            let (name, waiting) = row?;
+            if waiting > 0 && !names.contains(&name) {
+                tracing::warn!(
+                    sink = name,
+                    entries = waiting,
+                    "a sink with waiting entries is no longer configured: configure it again, or park or purge its entries with `inbox park --sink`"
+                );
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// Unfinished stages by kind.
+fn count_unfinished(connection: &Connection) -> rusqlite::Result<BTreeMap<i64, i64>> {
+    connection
+        .prepare_cached(
+            "SELECT kind, count(*) FROM stage INDEXED BY stage_line WHERE state IN (0, 1, 2) GROUP BY kind",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+fn count(connection: &Connection, sql: &str, kind: i64) -> rusqlite::Result<u64> {
+    let count: i64 = connection.prepare_cached(sql)?.query_row([kind], |row| row.get(0))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}

@@ -1,0 +1,247 @@
+//! Leases: who works on what, until when; and the lines that keep each connection in order.
+//!
+//! A stage stands in line behind earlier unfinished entries of its connection (state 0) and becomes due (state 1) when it
+//! is first and its completion is no longer unfinished. [`promote`] decides that, and is called whenever a stage leaves a
+//! line. An expired lease is simply due again.
+
+use super::{tally::COMPLETION, writer::Tx};
+use crate::{
+    clock::Timestamp,
+    inbox::{Claimed, Completion, EntryFacts, Lease, Outcome, ReadingId, Seq, Stage},
+};
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::{sync::Arc, time::Duration};
+
+/// After this many leases in a row that ended without a word, an entry is parked: it may be what ends the process.
+const MAX_LOSSES: u32 = 10;
+/// Bodies handed out by one claim, in bytes; at least one entry is handed out.
+const CLAIM_BYTES: usize = 8 * 1024 * 1024;
+
+/// Why a sink's stage is parked when its completion is.
+pub(super) const fn park_reason_waits() -> &'static str {
+    "its accounts could not be fetched: see the completion"
+}
+
+/// Leases due stages of a kind.
+pub(super) fn claim(
+    tx: &mut Tx<'_>,
+    stage: Stage,
+    kind: i64,
+    limit: usize,
+    lease_for: Duration,
+) -> rusqlite::Result<Claimed> {
+    let now = tx.now;
+    let found: Vec<(i64, i64, u32)> = tx
+        .connection
+        .prepare_cached(
+            "SELECT seq, state, losses FROM stage WHERE kind = ?1 AND state IN (1, 2) AND due <= ?2 ORDER BY due, seq LIMIT ?3",
+        )?
+        .query_map(params![kind, now.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut leases = Vec::with_capacity(found.len());
+    let mut bytes = 0;
+    for (seq, state, losses) in found {
+        if bytes >= CLAIM_BYTES {
+            break;
+        }
+        let losses = losses + u32::from(state == 2);
+        if losses >= MAX_LOSSES {
+            let reason = format!(
+                "the service ended or hung {losses} times in a row while it worked on this entry: look at the logs of those times before you replay it"
+            );
+            end(tx, seq, kind, 4, Some(&reason))?;
+            continue;
+        }
+        let lease = lease(tx, stage, seq, kind, losses, now.after(lease_for))?;
+        bytes += lease.body.len();
+        leases.push(lease);
+    }
+    let next_due = tx
+        .connection
+        .prepare_cached("SELECT due FROM stage WHERE kind = ?1 AND state IN (1, 2) ORDER BY due LIMIT 1")?
+        .query_row([kind], |row| row.get(0).map(Timestamp::from_millis))
+        .optional()?;
+    Ok(Claimed { leases, next_due })
+}
+
+fn lease(
+    tx: &mut Tx<'_>,
+    stage: Stage,
+    seq: i64,
+    kind: i64,
+    losses: u32,
+    expires: Timestamp,
+) -> rusqlite::Result<Lease> {
+    let token = fastrand::i64(1..);
+    let (attempts, failing_since) = tx
+        .connection
+        .prepare_cached(
+            "UPDATE stage SET state = 2, due = ?3, token = ?4, attempts = attempts + 1, losses = ?5, changed = ?6
+             WHERE seq = ?1 AND kind = ?2 RETURNING attempts, failing_since",
+        )?
+        .query_row(params![seq, kind, expires.as_millis(), token, losses, tx.now.as_millis()], |row| {
+            Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?))
+        })?;
+    let (entry, body) = tx
+        .connection
+        .prepare_cached(
+            "SELECT event.id, coalesce(delivery_id, event.id), cloud_type, connection, user, channel, mode, created, accepted,
+                    account_count, listed, body, completion.reading,
+                    (SELECT accounts FROM reading WHERE reading.id = completion.reading)
+             FROM event LEFT JOIN completion USING (seq) WHERE seq = ?1",
+        )?
+        .query_row([seq], entry_facts)?;
+    Ok(Lease {
+        seq: Seq(seq),
+        stage,
+        token,
+        expires,
+        attempts,
+        failing_since: failing_since.map(Timestamp::from_millis),
+        entry: Arc::new(entry),
+        body,
+    })
+}
+
+fn entry_facts(row: &Row<'_>) -> rusqlite::Result<(EntryFacts, Bytes)> {
+    let count = |index: usize| -> rusqlite::Result<Option<u64>> {
+        Ok(row.get::<_, Option<i64>>(index)?.and_then(|count| u64::try_from(count).ok()))
+    };
+    let completion = match row.get::<_, Option<i64>>(12)? {
+        Some(reading) => Some(Completion { reading: ReadingId(reading), accounts: count(13)?.unwrap_or(0) }),
+        None => None,
+    };
+    Ok((
+        EntryFacts {
+            event_id: row.get(0)?,
+            delivery_id: row.get(1)?,
+            cloud_type: row.get(2)?,
+            connection: row.get(3)?,
+            user: row.get(4)?,
+            channel: row.get(5)?,
+            mode: row.get(6)?,
+            created: row.get(7)?,
+            accepted: Timestamp::from_millis(row.get(8)?),
+            account_count: count(9)?,
+            listed: count(10)?.unwrap_or(0),
+            completion,
+        },
+        Bytes::from(row.get::<_, Vec<u8>>(11)?),
+    ))
+}
+
+/// Prolongs a lease; false when it is no longer held.
+pub(super) fn renew(tx: &mut Tx<'_>, seq: Seq, kind: i64, token: i64, lease_for: Duration) -> rusqlite::Result<bool> {
+    let changed = tx
+        .connection
+        .prepare_cached("UPDATE stage SET due = ?4 WHERE seq = ?1 AND kind = ?2 AND state = 2 AND token = ?3")?
+        .execute(params![seq.0, kind, token, tx.now.after(lease_for).as_millis()])?;
+    Ok(changed == 1)
+}
+
+/// Ends a lease; false when it is no longer held.
+pub(super) fn settle(tx: &mut Tx<'_>, seq: Seq, kind: i64, token: i64, outcome: &Outcome) -> rusqlite::Result<bool> {
+    let seq = seq.0;
+    let held: bool = tx
+        .connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM stage WHERE seq = ?1 AND kind = ?2 AND state = 2 AND token = ?3)",
+        )?
+        .query_row(params![seq, kind, token], |row| row.get(0))?;
+    if !held {
+        return Ok(false);
+    }
+    match outcome {
+        Outcome::Done => end(tx, seq, kind, 3, None)?,
+        Outcome::Completed { reading, accounts } => {
+            super::reading::finish(tx, *reading, *accounts)?;
+            tx.connection
+                .prepare_cached("INSERT INTO completion (seq, reading) VALUES (?1, ?2) ON CONFLICT (seq) DO UPDATE SET reading = excluded.reading")?
+                .execute(params![seq, reading.0])?;
+            end(tx, seq, kind, 3, None)?;
+        }
+        Outcome::Park { reason } => end(tx, seq, kind, 4, Some(reason))?,
+        Outcome::Retry { due, reason } => {
+            tx.connection
+                .prepare_cached(
+                    "UPDATE stage SET state = 1, due = ?3, token = NULL, losses = 0, reason = ?4, changed = ?5,
+                                      failing_since = coalesce(failing_since, ?5)
+                     WHERE seq = ?1 AND kind = ?2",
+                )?
+                .execute(params![seq, kind, due.as_millis(), reason, tx.now.as_millis()])?;
+            tx.touched.due(kind);
+        }
+        Outcome::GiveBack => {
+            tx.connection
+                .prepare_cached(
+                    "UPDATE stage SET state = 1, due = ?3, token = NULL, losses = 0, attempts = max(attempts - 1, 0), changed = ?3
+                     WHERE seq = ?1 AND kind = ?2",
+                )?
+                .execute(params![seq, kind, tx.now.as_millis()])?;
+            tx.touched.due(kind);
+        }
+    }
+    Ok(true)
+}
+
+/// Takes an unfinished stage out of its line (state 3 or 4) and lets the next one move up.
+pub(super) fn end(tx: &mut Tx<'_>, seq: i64, kind: i64, state: i64, reason: Option<&str>) -> rusqlite::Result<()> {
+    let line: i64 = tx
+        .connection
+        .prepare_cached(
+            "UPDATE stage SET state = ?3, reason = ?4, token = NULL, losses = 0, failing_since = NULL, changed = ?5
+             WHERE seq = ?1 AND kind = ?2 RETURNING line",
+        )?
+        .query_row(params![seq, kind, state, reason, tx.now.as_millis()], |row| row.get(0))?;
+    tx.touched.unfinished(kind, -1);
+    promote(tx, kind, line)?;
+    if kind == COMPLETION {
+        let sinks: Vec<i64> = tx
+            .connection
+            .prepare_cached("SELECT kind FROM stage WHERE seq = ?1 AND kind <> 0 AND state = 0")?
+            .query_map([seq], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        for sink in sinks {
+            if state == 4 {
+                end(tx, seq, sink, 4, Some(park_reason_waits()))?;
+            } else {
+                promote(tx, sink, line)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes the first stage of a line due, if it is queued and its completion is not unfinished.
+pub(super) fn promote(tx: &mut Tx<'_>, kind: i64, line: i64) -> rusqlite::Result<()> {
+    let first: Option<(i64, i64)> = tx
+        .connection
+        .prepare_cached(
+            "SELECT seq, state FROM stage WHERE kind = ?1 AND line = ?2 AND state IN (0, 1, 2) ORDER BY seq LIMIT 1",
+        )?
+        .query_row([kind, line], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((seq, 0)) = first else { return Ok(()) };
+    if kind != COMPLETION {
+        let incomplete: bool = tx
+            .connection
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM stage WHERE seq = ?1 AND kind = 0 AND state <> 3)")?
+            .query_row([seq], |row| row.get(0))?;
+        if incomplete {
+            return Ok(());
+        }
+    }
+    tx.connection
+        .prepare_cached("UPDATE stage SET state = 1, due = ?3 WHERE seq = ?1 AND kind = ?2")?
+        .execute(params![seq, kind, tx.now.as_millis()])?;
+    tx.touched.due(kind);
+    Ok(())
+}
+
+/// Makes every lease expire at once: nobody can hold one when the owner has just opened the store.
+pub(super) fn expire_all(connection: &Connection) -> rusqlite::Result<usize> {
+    connection.execute("UPDATE stage INDEXED BY stage_due SET due = 0 WHERE state IN (1, 2) AND state = 2", [])
+}

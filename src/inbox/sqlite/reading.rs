@@ -1,0 +1,114 @@
+//! Readings: a connection's accounts as fetched page by page, kept so that neither a crash nor a second event of the same
+//! connection fetches them again.
+
+use super::writer::Tx;
+use crate::{
+    clock::Timestamp,
+    inbox::{EntryFacts, Page, PageFacts, Reading, ReadingId},
+};
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, params};
+use std::time::Duration;
+
+/// Finds a reading younger than the entry, or begins one. Completions of one connection are leased one after the other,
+/// so an open reading that is found belongs to nobody else.
+pub(super) fn find_or_begin(tx: &mut Tx<'_>, entry: &EntryFacts, resume_within: Duration) -> rusqlite::Result<Reading> {
+    let youngest: Option<(i64, i64, Option<i64>)> = tx
+        .connection
+        .prepare_cached(
+            "SELECT id, started, accounts FROM reading
+             WHERE connection = ?1 AND user IS ?2 AND started >= ?3 ORDER BY started DESC, id DESC LIMIT 1",
+        )?
+        .query_row(params![entry.connection, entry.user, entry.accepted.as_millis()], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .optional()?;
+    if let Some((id, started, accounts)) = youngest
+        && (accounts.is_some() || started >= tx.now.before(resume_within).as_millis())
+    {
+        let pages = if accounts.is_some() { Vec::new() } else { page_facts(tx.connection, id)? };
+        let accounts = accounts.and_then(|accounts| u64::try_from(accounts).ok());
+        return Ok(Reading { id: ReadingId(id), started: Timestamp::from_millis(started), accounts, pages });
+    }
+    drop_abandoned(tx, entry)?;
+    let id = tx
+        .connection
+        .prepare_cached("INSERT INTO reading (connection, user, started) VALUES (?1, ?2, ?3) RETURNING id")?
+        .query_row(params![entry.connection, entry.user, tx.now.as_millis()], |row| row.get(0))?;
+    Ok(Reading { id: ReadingId(id), started: tx.now, accounts: None, pages: Vec::new() })
+}
+
+/// Removes readings of the connection that were never finished.
+fn drop_abandoned(tx: &mut Tx<'_>, entry: &EntryFacts) -> rusqlite::Result<()> {
+    let open: Vec<i64> = tx
+        .connection
+        .prepare_cached("SELECT id FROM reading WHERE connection = ?1 AND user IS ?2 AND accounts IS NULL")?
+        .query_map(params![entry.connection, entry.user], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for id in open {
+        tx.connection.prepare_cached("DELETE FROM page WHERE reading = ?1")?.execute([id])?;
+        tx.connection.prepare_cached("DELETE FROM reading WHERE id = ?1")?.execute([id])?;
+    }
+    Ok(())
+}
+
+fn page_facts(connection: &Connection, reading: i64) -> rusqlite::Result<Vec<PageFacts>> {
+    connection
+        .prepare_cached("SELECT number, received, ids, length(accounts) FROM page WHERE reading = ?1 ORDER BY number")?
+        .query_map([reading], |row| {
+            let ids: String = row.get(2)?;
+            Ok(PageFacts {
+                number: row.get(0)?,
+                received: row.get(1)?,
+                ids: serde_json::from_str(&ids).unwrap_or_default(),
+                bytes: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0),
+            })
+        })?
+        .collect()
+}
+
+pub(super) fn keep_page(tx: &mut Tx<'_>, reading: ReadingId, page: &Page) -> rusqlite::Result<()> {
+    let ids =
+        serde_json::to_string(&page.ids).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    tx.connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO page (reading, number, received, ids, accounts) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![reading.0, page.number, page.received, ids, &page.accounts[..]])?;
+    Ok(())
+}
+
+pub(super) fn finish(tx: &mut Tx<'_>, reading: ReadingId, accounts: u64) -> rusqlite::Result<()> {
+    tx.connection
+        .prepare_cached("UPDATE reading SET accounts = ?2 WHERE id = ?1")?
+        .execute(params![reading.0, i64::try_from(accounts).unwrap_or(i64::MAX)])?;
+    Ok(())
+}
+
+/// Removes the reading that completed an entry, unless another entry uses it too. Call after the entry's own
+/// `completion` row is gone.
+pub(super) fn release(tx: &mut Tx<'_>, reading: i64) -> rusqlite::Result<()> {
+    let removed = tx
+        .connection
+        .prepare_cached(
+            "DELETE FROM reading WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM completion WHERE reading = ?1)",
+        )?
+        .execute([reading])?;
+    if removed > 0 {
+        tx.connection.prepare_cached("DELETE FROM page WHERE reading = ?1")?.execute([reading])?;
+    }
+    Ok(())
+}
+
+pub(super) fn pages(connection: &Connection, reading: ReadingId) -> rusqlite::Result<Vec<(u32, u64)>> {
+    connection
+        .prepare_cached("SELECT number, length(accounts) FROM page WHERE reading = ?1 ORDER BY number")?
+        .query_map([reading.0], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))?
+        .collect()
+}
+
+pub(super) fn page(connection: &Connection, reading: ReadingId, number: u32) -> rusqlite::Result<Bytes> {
+    connection
+        .prepare_cached("SELECT accounts FROM page WHERE reading = ?1 AND number = ?2")?
+        .query_row(params![reading.0, number], |row| row.get::<_, Vec<u8>>(0).map(Bytes::from))
+}

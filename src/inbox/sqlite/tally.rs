@@ -1,0 +1,98 @@
+//! What callers need to know without asking the store: how much is unfinished, which stage has work, whether the store
+//! is sound.
+
+use super::super::Stage;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::sync::Notify;
+
+/// `stage.kind` of the completion.
+pub(super) const COMPLETION: i64 = 0;
+
+/// `stage.kind` of a stage.
+pub(super) fn kind(stage: Stage) -> i64 {
+    match stage {
+        Stage::Completion => COMPLETION,
+        Stage::Sink(id) => id.0,
+    }
+}
+
+/// What one transaction changed; applied only after its commit.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    /// By kind: by how much the number of unfinished stages changed.
+    unfinished: BTreeMap<i64, i64>,
+    /// Kinds that have new work.
+    due: Vec<i64>,
+}
+
+impl Touched {
+    /// More (or fewer) unfinished stages.
+    pub(super) fn unfinished(&mut self, kind: i64, by: i64) {
+        *self.unfinished.entry(kind).or_default() += by;
+    }
+
+    /// A stage of this kind became due.
+    pub(super) fn due(&mut self, kind: i64) {
+        if !self.due.contains(&kind) {
+            self.due.push(kind);
+        }
+    }
+}
+
+/// Shared by the writer and the callers.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    unfinished: Mutex<BTreeMap<i64, i64>>,
+    wakers: Mutex<BTreeMap<i64, std::sync::Arc<Notify>>>,
+    suspect: AtomicBool,
+}
+
+impl Shared {
+    /// Applies what a committed transaction changed.
+    pub(super) fn apply(&self, touched: &Touched) {
+        if !touched.unfinished.is_empty() {
+            let mut unfinished = lock(&self.unfinished);
+            for (kind, by) in &touched.unfinished {
+                *unfinished.entry(*kind).or_default() += by;
+            }
+        }
+        for kind in &touched.due {
+            self.waker(*kind).notify_one();
+        }
+    }
+
+    /// Replaces the figures by counted ones.
+    pub(super) fn set_unfinished(&self, counted: BTreeMap<i64, i64>) {
+        *lock(&self.unfinished) = counted;
+    }
+
+    /// Unfinished entries: those of the stage that has most.
+    pub(super) fn backlog(&self) -> u64 {
+        let most = lock(&self.unfinished).values().copied().max().unwrap_or(0);
+        u64::try_from(most).unwrap_or(0)
+    }
+
+    /// Where a stage's worker waits. A notification that nobody waits for is kept for the next to wait.
+    pub(super) fn waker(&self, kind: i64) -> std::sync::Arc<Notify> {
+        std::sync::Arc::clone(lock(&self.wakers).entry(kind).or_default())
+    }
+
+    pub(super) fn set_suspect(&self, suspect: bool) {
+        self.suspect.store(suspect, Ordering::Release);
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Acquire)
+    }
+}
+
+/// Locks even after a panic elsewhere: the figures are counted afresh regularly.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
