@@ -11,6 +11,8 @@
 //! A module uses only what stands above it here, or beside it in its own folder; a test in `tests/` holds that.
 
 pub mod clock;
+pub mod readiness;
+pub mod retry_after;
 pub mod secret;
 
 pub mod config;
