@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Longest wait that a server may ask for; a longer wish is cut, so that one wrong date cannot stop work for years.
-pub const LONGEST: Duration = Duration::from_secs(3600);
+pub const LONGEST: Duration = Duration::from_hours(1);
 
 /// The wish of one header value. A date in the past means "at once".
 #[must_use]

@@ -7,7 +7,7 @@ use super::{Content, Delivery};
 use crate::{event::Compact, inbox};
 use bytes::Bytes;
 use serde::Serialize;
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write};
 
 /// Context attributes, in the order in which they are written. Absent ones are left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -103,7 +103,8 @@ pub(super) fn header_value(text: &str) -> Cow<'_, str> {
         if is_plain(byte) {
             encoded.push(char::from(byte));
         } else {
-            encoded.push_str(&format!("%{byte:02X}"));
+            // Writing into a String does not fail.
+            write!(encoded, "%{byte:02X}").ok();
         }
     }
     Cow::Owned(encoded)
@@ -150,14 +151,12 @@ impl<'a> Line<'a> {
         let mut room = CUT;
         while room > 0 {
             if self.rest.is_empty() {
-                match self.content.piece(self.next_piece).await? {
-                    Some(piece) => self.rest = piece,
-                    None => {
-                        out.extend_from_slice(b"}\n");
-                        self.finished = true;
-                        break;
-                    }
-                }
+                let Some(piece) = self.content.piece(self.next_piece).await? else {
+                    out.extend_from_slice(b"}\n");
+                    self.finished = true;
+                    break;
+                };
+                self.rest = piece;
                 self.next_piece += 1;
             }
             let cut = self.rest.split_to(room.min(self.rest.len()));
@@ -213,7 +212,7 @@ mod tests {
         let read: serde_json::Value = serde_json::from_slice(&joined).unwrap();
         let wanted: serde_json::Value = serde_json::from_slice(&expected).unwrap();
         assert_eq!(read["data"], wanted);
-        assert_eq!(joined.iter().filter(|byte| **byte == b'\n').count(), 1);
+        assert_eq!(joined.split(|byte| *byte == b'\n').count(), 2);
     }
 
     async fn whole_line(delivery: &Delivery) -> String {

@@ -236,6 +236,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_delivery_that_is_dropped_half_way_leaves_whole_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.ndjson");
+        let sink = Lines::open(&path).unwrap();
+        let (large, _) = fixture::paged("large", 60, 400).await;
+        for polls in 1..8 {
+            let mut delivering = Box::pin(sink.deliver(&large));
+            for _ in 0..polls {
+                // On a fast machine the last polls may see it end.
+                tokio::select! {
+                    biased;
+                    _delivered = &mut delivering => break,
+                    () = std::future::ready(()) => {}
+                }
+                tokio::task::yield_now().await;
+            }
+            drop(delivering);
+            sink.deliver(&fixture::whole("small", b"{}")).await.unwrap();
+        }
+        let written = ids(&path);
+        assert_eq!(written.iter().filter(|id| *id == "small").count(), 7);
+    }
+
+    #[tokio::test]
     async fn cuts_what_a_crash_left_of_our_line_and_keeps_other_text() {
         let folder = tempfile::tempdir().unwrap();
         for (before, after) in [

@@ -194,7 +194,7 @@ async fn drain(mut response: Response) {
 }
 
 fn text(value: String) -> Result<HeaderValue, Failure> {
-    HeaderValue::try_from(value).map_err(|_| Failure {
+    HeaderValue::try_from(value).map_err(|_quotes_nothing| Failure {
         kind: FailureKind::Refused,
         reason: "an attribute of the event cannot be written as an HTTP header".to_owned(),
     })
@@ -289,5 +289,4 @@ fn roots(authorities: &[PathBuf]) -> Result<Vec<Certificate>, Problem> {
 }
 
 #[cfg(test)]
-#[path = "http_tests.rs"]
 mod tests;

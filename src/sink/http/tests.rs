@@ -219,8 +219,8 @@ async fn trusts_configured_authorities_and_nobody_else() {
         Http::open(&format!("https://{host}:{port}/"), &[], Duration::from_secs(5), authorities)
     };
     let delivery = fixture::whole("e1", b"{}");
-    open("localhost", &[pem.clone()]).unwrap().deliver(&delivery).await.unwrap();
-    let other_name = open("127.0.0.1", &[pem.clone()]).unwrap().deliver(&delivery).await.unwrap_err();
+    open("localhost", std::slice::from_ref(&pem)).unwrap().deliver(&delivery).await.unwrap();
+    let other_name = open("127.0.0.1", std::slice::from_ref(&pem)).unwrap().deliver(&delivery).await.unwrap_err();
     assert_eq!(
         other_name.reason,
         "could not connect: the endpoint's certificate is not accepted (made for another host name)"
