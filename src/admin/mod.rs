@@ -1,1 +1,174 @@
-//! placeholder
+//! The operators' listener: is the process alive, is it ready, and what are its figures.
+//!
+//! Plain HTTP/1.1 on an address of its own, loopback by default, so that nothing of it can be reached through the public
+//! listener. Answers:
+//!
+//! | path | answer |
+//! | --- | --- |
+//! | `/livez` | 200 while the process serves at all |
+//! | `/readyz` | 200 `{"status":"ready"}`, or 503 with the reasons: starting, draining, what the inbox says |
+//! | `/metrics` | OpenMetrics text; needs the bearer token where one is configured |
+//!
+//! Promises: no answer waits for the store longer than [`STATS_TIME`]; a scrape never fails because the store does, it
+//! then shows the last figures; a silent or endless client is closed. Not here: the public listener (`receive`).
+//!
+//! Probes stay open although a token is configured: an orchestrator's probe has none, and they tell nothing but a state.
+
+mod serve;
+
+pub use serve::{Bound, bind};
+
+use crate::{
+    clock,
+    inbox::{Inbox, Stats},
+    metrics::{Metrics, StageState},
+    readiness::{Phase, Readiness},
+    secret::Secret,
+};
+use axum::{
+    Router, extract,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{
+    HeaderMap, StatusCode,
+    header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+};
+use serde::Serialize;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Mutex;
+
+/// Longest wait for the store's figures during a scrape.
+pub const STATS_TIME: Duration = Duration::from_secs(2);
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the listener shows.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// Asked for readiness and figures.
+    pub inbox: Arc<dyn Inbox>,
+    /// All other figures.
+    pub metrics: Arc<Metrics>,
+    /// Where the process is in its life.
+    pub readiness: Readiness,
+}
+
+/// The state behind the routes.
+struct Shown {
+    state: State,
+    token: Option<Secret>,
+    /// One scrape at a time, so that none sees the inbox's figures half replaced.
+    scrape: Mutex<()>,
+}
+
+fn router(state: State, token: Option<Secret>) -> Router {
+    Router::new()
+        .route("/livez", get(alive))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(figures))
+        .fallback(|| async { problem(StatusCode::NOT_FOUND, "not_found", "there is nothing under this path") })
+        .method_not_allowed_fallback(|| async {
+            problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path is only read")
+        })
+        .with_state(Arc::new(Shown { state, token, scrape: Mutex::new(()) }))
+}
+
+async fn alive() -> Response {
+    json(StatusCode::OK, "application/json", &Status { status: "alive", reasons: Vec::new() })
+}
+
+async fn ready(extract::State(shown): extract::State<Arc<Shown>>) -> Response {
+    let mut reasons = Vec::new();
+    match shown.state.readiness.phase() {
+        Phase::Starting => reasons.push("starting".to_owned()),
+        Phase::Ready => {}
+        Phase::Draining => reasons.push("draining".to_owned()),
+    }
+    if let Err(error) = shown.state.inbox.ready() {
+        // Without its source, which may name files and hosts.
+        reasons.push(error.to_string());
+    }
+    if reasons.is_empty() {
+        json(StatusCode::OK, "application/json", &Status { status: "ready", reasons })
+    } else {
+        json(StatusCode::SERVICE_UNAVAILABLE, "application/json", &Status { status: "not_ready", reasons })
+    }
+}
+
+async fn figures(extract::State(shown): extract::State<Arc<Shown>>, headers: HeaderMap) -> Response {
+    if let Some(token) = &shown.token
+        && !bearer(&headers).is_some_and(|candidate| token.matches(candidate))
+    {
+        let mut refused =
+            problem(StatusCode::UNAUTHORIZED, "unauthorized", "the admin token is needed as bearer token");
+        refused.headers_mut().insert(WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));
+        return refused;
+    }
+    let _alone = shown.scrape.lock().await;
+    let State { inbox, metrics, .. } = &shown.state;
+    match tokio::time::timeout(STATS_TIME, inbox.stats()).await {
+        Ok(Ok(stats)) => refresh(metrics, &stats),
+        Ok(Err(error)) => tracing::warn!(%error, "the inbox's figures in /metrics are old: they could not be read"),
+        Err(_elapsed) => tracing::warn!("the inbox's figures in /metrics are old: reading them took too long"),
+    }
+    ([(CONTENT_TYPE, OPENMETRICS), (CACHE_CONTROL, "no-store")], metrics.encode()).into_response()
+}
+
+/// Puts the inbox's figures in place of those of the last scrape.
+fn refresh(metrics: &Metrics, stats: &Stats) {
+    // A stage that is gone must not keep its last figure.
+    metrics.inbox_entries.clear();
+    for (stage, counts) in &stats.stages {
+        for (state, count) in [("waiting", counts.waiting), ("leased", counts.leased), ("parked", counts.parked)] {
+            let labels = StageState { stage: stage.to_string(), state };
+            metrics.inbox_entries.get_or_create(&labels).set(gauge(count));
+        }
+    }
+    let oldest = stats.oldest_unfinished.map_or(Duration::ZERO, |accepted| clock::now().since(accepted));
+    metrics.inbox_oldest_seconds.set(gauge(oldest.as_secs()));
+    metrics.inbox_size_bytes.set(gauge(stats.size_bytes));
+    metrics.inbox_log_bytes.set(gauge(stats.log_bytes));
+}
+
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The token of `Authorization: Bearer ...`; the scheme's case does not matter.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+}
+
+#[derive(Serialize)]
+struct Status {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<String>,
+}
+
+/// A problem document (RFC 9457).
+#[derive(Serialize)]
+struct Problem {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'static str,
+    code: &'static str,
+}
+
+fn problem(status: StatusCode, code: &'static str, detail: &'static str) -> Response {
+    let title = status.canonical_reason().unwrap_or_default();
+    let document = Problem { r#type: "about:blank", title, status: status.as_u16(), detail, code };
+    json(status, "application/problem+json", &document)
+}
+
+fn json(status: StatusCode, content_type: &'static str, document: &impl Serialize) -> Response {
+    // These types hold nothing that JSON cannot write.
+    let text = serde_json::to_string(document).unwrap_or_default();
+    (status, [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store")], text).into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -19,11 +19,21 @@ mod sqlite;
 
 pub use sqlite::{Access, Sqlite};
 
-use crate::{clock::Timestamp, event::Event};
+use crate::{clock::Timestamp, config, event::Event};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Serialize;
 use std::{fmt, sync::Arc, time::Duration};
+
+/// Opens the configured store.
+///
+/// # Errors
+/// [`Error::Open`], with what to do.
+pub fn open(config: &config::Inbox, sinks: &[String], access: Access) -> Result<Arc<dyn Inbox>, Error> {
+    match &config.store {
+        config::Store::Sqlite(path) => Ok(Arc::new(Sqlite::open(path, config, sinks, access)?)),
+    }
+}
 
 /// Number of an entry, in order of acceptance. Unique in one inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -298,6 +308,17 @@ pub struct Filter {
     pub seq: Option<Seq>,
     /// Numbered below this one (paging, newest first).
     pub before: Option<Seq>,
+    /// Numbered above this one (batches, oldest first).
+    pub after: Option<Seq>,
+}
+
+/// What one batch of a change by hand did. Changes are made in batches, so that a command never holds up the service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Entries changed.
+    pub changed: u64,
+    /// The last entry looked at: go on behind it ([`Filter::after`]); `None` when no more match.
+    pub last: Option<Seq>,
 }
 
 /// One entry as commands show it.
@@ -446,6 +467,9 @@ pub trait Inbox: Send + Sync + fmt::Debug {
     /// Figures for metrics and readiness.
     async fn stats(&self) -> Result<Stats, Error>;
 
+    /// The stage of a configured sink.
+    fn sink(&self, name: &str) -> Option<Stage>;
+
     /// Whether an event would be accepted now: the store answers, has room, and is under `max_waiting`.
     ///
     /// # Errors
@@ -458,15 +482,15 @@ pub trait Inbox: Send + Sync + fmt::Debug {
     /// The event of an entry exactly as it came; `None` when there is no such entry.
     async fn body(&self, seq: Seq) -> Result<Option<Bytes>, Error>;
 
-    /// Puts matching entries' work (of one sink, where the filter names one) back in line, parked or done; at most `limit`
-    /// entries. Returns how many.
-    async fn replay(&self, filter: &Filter, limit: usize) -> Result<u64, Error>;
+    /// Puts matching entries' work (of one sink, where the filter names one) back in line, parked or done: a batch of at most
+    /// `limit` entries, oldest first.
+    async fn replay(&self, filter: &Filter, limit: usize) -> Result<Batch, Error>;
 
-    /// Parks matching unfinished entries; returns how many.
-    async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<u64, Error>;
+    /// Parks a batch of matching unfinished entries.
+    async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<Batch, Error>;
 
-    /// Deletes matching entries that are done or parked; returns how many.
-    async fn purge(&self, filter: &Filter, limit: usize) -> Result<u64, Error>;
+    /// Deletes a batch of matching entries that are done or parked.
+    async fn purge(&self, filter: &Filter, limit: usize) -> Result<Batch, Error>;
 
     /// Deletes up to `limit` done entries that were accepted and settled before `cutoff`; returns how many.
     async fn expire(&self, cutoff: Timestamp, limit: usize) -> Result<u64, Error>;

@@ -4,13 +4,67 @@
 //! what to do next. A sink never retries by itself: retries are rows in the inbox, decided by `work::retry`.
 
 mod cloudevent;
+mod file;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod http;
+mod signature;
+mod stdout;
+mod writer;
 
 pub use cloudevent::{Attributes, Completion};
 
-use crate::inbox::{self, Inbox, ReadingId};
+use crate::{
+    config::{self, SinkKind},
+    inbox::{self, Inbox, ReadingId},
+};
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::{sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+/// Opens a configured sink: files are opened and mended, clients built; nothing is connected to.
+///
+/// # Errors
+/// What has to be corrected before the sink can work.
+pub fn open(config: &config::Sink) -> Result<Arc<dyn Sink>, OpenError> {
+    let sink: Result<Arc<dyn Sink>, Problem> = match &config.kind {
+        SinkKind::Stdout => stdout::Stdout::open().map(|sink| Arc::new(sink) as _).map_err(Problem::Stdout),
+        SinkKind::File { path } => file::Lines::open(path)
+            .map(|sink| Arc::new(sink) as _)
+            .map_err(|source| Problem::File { path: path.clone(), source }),
+        SinkKind::Http { url, secrets, timeout, authorities } => {
+            http::Http::open(url, secrets, *timeout, authorities).map(|sink| Arc::new(sink) as _)
+        }
+    };
+    sink.map_err(|problem| OpenError { sink: config.name.clone(), problem })
+}
+
+/// A sink that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open the sink {sink}")]
+pub struct OpenError {
+    /// Its configured name.
+    pub sink: String,
+    #[source]
+    problem: Problem,
+}
+
+/// Why.
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("cannot use standard output")]
+    Stdout(#[source] io::Error),
+    #[error("cannot use the file {}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("the file {} holds no PEM certificate", path.display())]
+    NoCertificate { path: PathBuf },
+    #[error("the url cannot be read: {0}")]
+    Url(String),
+    #[error(transparent)]
+    Secret(#[from] signature::SecretError),
+    #[error("cannot build the HTTP client")]
+    Client(#[source] reqwest::Error),
+}
 
 /// One hand-over of one entry to one sink.
 #[derive(Clone, Debug)]
@@ -106,6 +160,14 @@ pub struct Failure {
     pub kind: FailureKind,
     /// One sentence for people: what the destination said or did. Never quotes bodies or secrets.
     pub reason: String,
+}
+
+impl Failure {
+    /// A failure that is worth retrying when the worker's own backoff says so.
+    #[must_use]
+    pub fn transient(reason: String) -> Self {
+        Self { kind: FailureKind::Transient { after: None }, reason }
+    }
 }
 
 /// What follows from a failed delivery.

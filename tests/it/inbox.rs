@@ -8,7 +8,7 @@ use linxo_webhook::{
 use std::{path::Path, time::Duration};
 use tempfile::TempDir;
 
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_mins(1);
 
 struct Store {
     folder: TempDir,
@@ -48,7 +48,7 @@ impl Store {
     }
 
     fn stage(&self, sink: &str) -> Stage {
-        self.get().stage(sink).unwrap()
+        self.get().sink(sink).unwrap()
     }
 
     async fn accept(&self, id: &str, connection: &str) -> Seq {
@@ -175,7 +175,7 @@ async fn a_parked_entry_leaves_the_line_and_a_replay_puts_it_back() {
     let lease = store.claim(app).await.remove(0);
     store.settle(&lease, park("the sink answered 410")).await;
     assert_eq!(store.state(e1).await, State::Parked);
-    assert_eq!(store.get().replay(&filter(State::Parked), 10).await.unwrap(), 1);
+    assert_eq!(store.get().replay(&filter(State::Parked), 10).await.unwrap().changed, 1);
     assert_eq!(store.claim_seqs(app).await, [e1], "replayed ahead of the later entry, which was not begun");
     assert_eq!(store.state(e2).await, State::Waiting);
 }
@@ -191,7 +191,7 @@ async fn a_parked_completion_parks_its_deliveries_and_is_replayed_with_them() {
     let entry = store.get().list(&filter(State::Parked), 10).await.unwrap().remove(0);
     assert_eq!(entry.seq, cut);
     assert_eq!(entry.stages[0].reason.as_deref(), Some("no [linxo] section"));
-    assert_eq!(store.get().replay(&Filter { seq: Some(cut), ..Filter::default() }, 10).await.unwrap(), 1);
+    assert_eq!(store.get().replay(&Filter { seq: Some(cut), ..Filter::default() }, 10).await.unwrap().changed, 1);
     assert_eq!(store.claim_seqs(Stage::Completion).await, [cut]);
     assert!(store.claim(app).await.is_empty());
 }
@@ -287,8 +287,11 @@ async fn readings_are_resumed_shared_and_released() {
 
     for seq in [first, second] {
         assert_eq!(store.get().pages(reading.id).await.unwrap().len(), 2);
-        assert_eq!(store.get().park(&Filter { seq: Some(seq), ..Filter::default() }, 1, "by hand").await.unwrap(), 1);
-        assert_eq!(store.get().purge(&Filter { seq: Some(seq), ..Filter::default() }, 1).await.unwrap(), 1);
+        assert_eq!(
+            store.get().park(&Filter { seq: Some(seq), ..Filter::default() }, 1, "by hand").await.unwrap().changed,
+            1
+        );
+        assert_eq!(store.get().purge(&Filter { seq: Some(seq), ..Filter::default() }, 1).await.unwrap().changed, 1);
     }
     assert!(store.get().pages(reading.id).await.unwrap().is_empty());
 }
@@ -303,7 +306,7 @@ async fn nothing_unfinished_is_purged_or_expired() {
     store.settle(&lease, Outcome::Done).await;
     let later = clock::now().after(Duration::from_secs(1));
     assert_eq!(store.get().expire(later, 100).await.unwrap(), 1);
-    assert_eq!(store.get().purge(&Filter::default(), 100).await.unwrap(), 0);
+    assert_eq!(store.get().purge(&Filter::default(), 100).await.unwrap().changed, 0);
     let left = store.get().list(&Filter::default(), 10).await.unwrap();
     assert_eq!(left.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [waiting]);
     assert!(store.accept("e3", "c").await > waiting, "numbers are never used again");
@@ -340,8 +343,8 @@ async fn filters_find_entries_by_state_sink_connection_and_user() {
     let (a, b) = (store.accept("a", "7").await, store.accept("b", "8").await);
     let leases = store.claim(one).await;
     store.settle(&leases[0], Outcome::Done).await;
-    let leased = store.claim(two).await;
-    store.settle(&leased[0], park("410")).await;
+    let second = store.claim(two).await;
+    store.settle(&second[0], park("410")).await;
     let find = async |filter: Filter| -> Vec<Seq> {
         store.get().list(&filter, 10).await.unwrap().iter().map(|entry| entry.seq).collect()
     };
@@ -371,7 +374,7 @@ async fn a_command_beside_the_service_replays_for_it() {
     let lease = store.claim(app).await.remove(0);
     store.settle(&lease, Outcome::Done).await;
     let guest = Sqlite::open(&store.path(), &inbox_config(), &store.sinks, Access::Guest).unwrap();
-    assert_eq!(guest.replay(&Filter { seq: Some(seq), ..Filter::default() }, 1).await.unwrap(), 1);
+    assert_eq!(guest.replay(&Filter { seq: Some(seq), ..Filter::default() }, 1).await.unwrap().changed, 1);
     assert_eq!(store.claim_seqs(app).await, [seq]);
     guest.close().await;
 }
@@ -386,7 +389,7 @@ async fn a_sink_that_was_added_later_gets_new_entries_and_by_replay_old_ones() {
     let new = store.accept("e2", "b").await;
     assert_eq!(store.claim_seqs(store.stage("late")).await, [new]);
     let wanted = Filter { seq: Some(old), sink: Some("late".to_owned()), ..Filter::default() };
-    assert_eq!(store.get().replay(&wanted, 1).await.unwrap(), 1);
+    assert_eq!(store.get().replay(&wanted, 1).await.unwrap().changed, 1);
     assert_eq!(store.claim_seqs(store.stage("late")).await, [old]);
 }
 

@@ -1,4 +1,13 @@
 //! Everything that needs more than one module: one binary, by subject.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that cannot go on must end with a message"
+)]
+
 mod inbox;
 mod support;

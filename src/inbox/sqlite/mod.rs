@@ -19,8 +19,8 @@ mod writer;
 pub use open::Access;
 
 use super::{
-    Accepted, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading, ReadingId, SinkId,
-    Stage, StageCounts, StageName, Stats,
+    Accepted, Batch, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading, ReadingId,
+    SinkId, Stage, StageCounts, StageName, Stats,
 };
 use crate::{clock::Timestamp, config};
 use async_trait::async_trait;
@@ -135,12 +135,6 @@ impl Sqlite {
         })
     }
 
-    /// The stage of a configured sink.
-    #[must_use]
-    pub fn stage(&self, sink: &str) -> Option<Stage> {
-        self.sinks.iter().find(|row| row.name == sink).map(|row| Stage::Sink(SinkId(row.id)))
-    }
-
     fn writer(&self) -> Result<Arc<Writer>, Error> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Error::Closed)
     }
@@ -245,6 +239,10 @@ impl Inbox for Sqlite {
             .await
     }
 
+    fn sink(&self, name: &str) -> Option<Stage> {
+        self.sinks.iter().find(|row| row.name == name).map(|row| Stage::Sink(SinkId(row.id)))
+    }
+
     fn ready(&self) -> Result<(), Error> {
         if self.shared.is_suspect() {
             return Err(Error::Store("the store failed and is being checked".into()));
@@ -280,18 +278,18 @@ impl Inbox for Sqlite {
             .await
     }
 
-    async fn replay(&self, filter: &Filter, limit: usize) -> Result<u64, Error> {
+    async fn replay(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {
         let filter = filter.clone();
         let sinks = Arc::clone(&self.sinks);
         self.writer()?.write(move |tx| view::replay(tx, &filter, limit, &sinks)).await
     }
 
-    async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<u64, Error> {
+    async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<Batch, Error> {
         let (filter, reason) = (filter.clone(), reason.to_owned());
         self.writer()?.write(move |tx| view::park(tx, &filter, limit, &reason)).await
     }
 
-    async fn purge(&self, filter: &Filter, limit: usize) -> Result<u64, Error> {
+    async fn purge(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {
         let filter = filter.clone();
         self.writer()?.write(move |tx| view::purge(tx, &filter, limit)).await
     }

@@ -3,7 +3,7 @@
 use super::{SinkRow, accept, lease, reading, tally::COMPLETION, writer::Tx};
 use crate::{
     clock::Timestamp,
-    inbox::{EntryView, Filter, Seq, StageView, State},
+    inbox::{Batch, EntryView, Filter, Seq, StageView, State},
 };
 use rusqlite::{Connection, OptionalExtension, ToSql, params, params_from_iter};
 
@@ -39,6 +39,10 @@ fn select(connection: &Connection, filter: &Filter, limit: usize, order: &str) -
     if let Some(before) = filter.before {
         conditions.push("event.seq < ?");
         values.push(Box::new(before.0));
+    }
+    if let Some(after) = filter.after {
+        conditions.push("event.seq > ?");
+        values.push(Box::new(after.0));
     }
     if let Some(connection) = &filter.connection {
         conditions.push("event.connection = ?");
@@ -190,15 +194,16 @@ fn rows(tx: &Tx<'_>, seq: i64) -> rusqlite::Result<Vec<Row>> {
         .collect()
 }
 
-pub(super) fn replay(tx: &mut Tx<'_>, filter: &Filter, limit: usize, sinks: &[SinkRow]) -> rusqlite::Result<u64> {
+pub(super) fn replay(tx: &mut Tx<'_>, filter: &Filter, limit: usize, sinks: &[SinkRow]) -> rusqlite::Result<Batch> {
     let only = filter.sink.as_deref().map(|name| kind_of(tx.connection, name)).transpose()?;
-    let mut replayed = 0;
+    let mut batch = Batch::default();
     // By number without the sink, so that a sink that was added later can be given earlier entries.
     let wanted = match (filter.sink.as_deref(), filter.state) {
         (Some(_), None) => Filter { sink: None, ..filter.clone() },
         _ => filter.clone(),
     };
     for seq in select(tx.connection, &wanted, limit, "ASC")? {
+        batch.last = Some(Seq(seq));
         let rows = rows(tx, seq)?;
         let connection: String = tx
             .connection
@@ -231,9 +236,9 @@ pub(super) fn replay(tx: &mut Tx<'_>, filter: &Filter, limit: usize, sinks: &[Si
                 _ => {}
             }
         }
-        replayed += u64::from(changed);
+        batch.changed += u64::from(changed);
     }
-    Ok(replayed)
+    Ok(batch)
 }
 
 /// Puts a stage that left its line back in, as if it had never been tried.
@@ -258,10 +263,11 @@ fn first_again(tx: &mut Tx<'_>, seq: i64, kind: i64, line: i64) -> rusqlite::Res
     lease::promote(tx, kind, line)
 }
 
-pub(super) fn park(tx: &mut Tx<'_>, filter: &Filter, limit: usize, reason: &str) -> rusqlite::Result<u64> {
+pub(super) fn park(tx: &mut Tx<'_>, filter: &Filter, limit: usize, reason: &str) -> rusqlite::Result<Batch> {
     let only = filter.sink.as_deref().map(|name| kind_of(tx.connection, name)).transpose()?;
-    let mut parked = 0;
+    let mut batch = Batch::default();
     for seq in select(tx.connection, filter, limit, "ASC")? {
+        batch.last = Some(Seq(seq));
         let mut changed = false;
         for row in rows(tx, seq)? {
             let unfinished: bool = tx
@@ -275,20 +281,21 @@ pub(super) fn park(tx: &mut Tx<'_>, filter: &Filter, limit: usize, reason: &str)
                 changed = true;
             }
         }
-        parked += u64::from(changed);
+        batch.changed += u64::from(changed);
     }
-    Ok(parked)
+    Ok(batch)
 }
 
-pub(super) fn purge(tx: &mut Tx<'_>, filter: &Filter, limit: usize) -> rusqlite::Result<u64> {
-    let mut purged = 0;
+pub(super) fn purge(tx: &mut Tx<'_>, filter: &Filter, limit: usize) -> rusqlite::Result<Batch> {
+    let mut batch = Batch::default();
     for seq in select(tx.connection, filter, limit, "ASC")? {
+        batch.last = Some(Seq(seq));
         if rows(tx, seq)?.iter().all(|row| matches!(row.state, 3 | 4)) {
             delete(tx, seq)?;
-            purged += 1;
+            batch.changed += 1;
         }
     }
-    Ok(purged)
+    Ok(batch)
 }
 
 /// Entries are numbered in the order in which they were accepted, so the old ones stand first.

@@ -1,0 +1,155 @@
+//! The admin listener over real sockets.
+
+use super::*;
+use crate::{
+    config,
+    inbox::{StageCounts, StageName},
+    sink::fixture::Shelf,
+};
+use std::net::SocketAddr;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::oneshot,
+};
+
+struct Running {
+    address: SocketAddr,
+    shelf: Arc<Shelf>,
+    readiness: Readiness,
+    stop: oneshot::Sender<()>,
+    ended: tokio::task::JoinHandle<()>,
+}
+
+async fn start(shelf: Shelf, token: Option<&str>) -> Running {
+    let token = token.map(|token| Secret::new(token.to_owned()));
+    let bound = bind(&config::Admin { address: "127.0.0.1:0".parse().unwrap(), token }).await.unwrap();
+    let (address, shelf, readiness) = (bound.address(), Arc::new(shelf), Readiness::new());
+    let inbox: Arc<dyn Inbox> = Arc::<Shelf>::clone(&shelf);
+    let state = State { inbox, metrics: Arc::new(Metrics::new()), readiness: readiness.clone() };
+    let (stop, stopped) = oneshot::channel();
+    let ended = tokio::spawn(bound.serve(state, async { stopped.await.unwrap() }));
+    Running { address, shelf, readiness, stop, ended }
+}
+
+impl Running {
+    /// Sends a request's head and reads until the listener closes.
+    async fn ask(&self, line: &str, more: &str) -> String {
+        let mut socket = TcpStream::connect(self.address).await.unwrap();
+        let head = format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{more}\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer.lines().filter(|line| !line.starts_with("date:")).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[tokio::test]
+async fn readiness_follows_the_phase_and_the_inbox() {
+    let running = start(Shelf::default(), None).await;
+    assert!(running.ask("GET /livez", "").await.ends_with(r#"{"status":"alive"}"#));
+    insta::assert_snapshot!(running.ask("GET /readyz", "").await, @r#"
+    HTTP/1.1 503 Service Unavailable
+    content-type: application/json
+    cache-control: no-store
+    content-length: 45
+    connection: close
+
+    {"status":"not_ready","reasons":["starting"]}
+    "#);
+    running.readiness.advance(Phase::Ready);
+    insta::assert_snapshot!(running.ask("GET /readyz", "").await, @r#"
+    HTTP/1.1 200 OK
+    content-type: application/json
+    cache-control: no-store
+    content-length: 18
+    connection: close
+
+    {"status":"ready"}
+    "#);
+    *running.shelf.full.lock().unwrap() = true;
+    running.readiness.advance(Phase::Draining);
+    let answer = running.ask("GET /readyz", "").await;
+    assert!(
+        answer.ends_with(r#"{"status":"not_ready","reasons":["draining","the inbox's disk is full"]}"#),
+        "{answer}"
+    );
+    assert!(running.ask("GET /livez", "").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_problems() {
+    let running = start(Shelf::default(), Some("t")).await;
+    insta::assert_snapshot!(running.ask("GET /readyz/", "").await, @r#"
+    HTTP/1.1 404 Not Found
+    content-type: application/problem+json
+    cache-control: no-store
+    content-length: 118
+    connection: close
+
+    {"type":"about:blank","title":"Not Found","status":404,"detail":"there is nothing under this path","code":"not_found"}
+    "#);
+    insta::assert_snapshot!(running.ask("POST /metrics", "Content-Length: 0\r\n").await, @r#"
+    HTTP/1.1 405 Method Not Allowed
+    content-type: application/problem+json
+    cache-control: no-store
+    allow: GET,HEAD
+    content-length: 126
+    connection: close
+
+    {"type":"about:blank","title":"Method Not Allowed","status":405,"detail":"this path is only read","code":"method_not_allowed"}
+    "#);
+}
+
+#[tokio::test]
+async fn figures_need_the_token_and_show_the_inbox() {
+    let shelf = Shelf::default();
+    *shelf.stats.lock().unwrap() = Stats {
+        stages: vec![(StageName::Sink("app".to_owned()), StageCounts { waiting: 3, leased: 2, parked: 1 })],
+        oldest_unfinished: Some(clock::now().before(Duration::from_secs(90))),
+        size_bytes: 4096,
+        log_bytes: 512,
+    };
+    let running = start(shelf, Some("correct")).await;
+    for wrong in
+        ["", "Authorization: Bearer wrong\r\n", "Authorization: Basic correct\r\n", "Authorization: Bearer\r\n"]
+    {
+        let answer = running.ask("GET /metrics", wrong).await;
+        assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("www-authenticate: Bearer"), "{answer}");
+        assert!(!answer.contains("linxo_webhook"));
+    }
+    let answer = running.ask("GET /metrics", "Authorization: bearer correct\r\n").await;
+    assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    for figure in [
+        r#"linxo_webhook_inbox_entries{stage="app",state="waiting"} 3"#,
+        r#"linxo_webhook_inbox_entries{stage="app",state="parked"} 1"#,
+        "linxo_webhook_inbox_oldest_unfinished_seconds 9",
+        "linxo_webhook_inbox_size_bytes 4096",
+        "linxo_webhook_inbox_log_bytes 512",
+    ] {
+        assert!(answer.contains(figure), "{figure} in {answer}");
+    }
+    assert!(answer.ends_with("# EOF"));
+}
+
+#[tokio::test]
+async fn a_scrape_outlives_a_store_that_hangs() {
+    let running = start(Shelf { stats_hang: true, ..Shelf::default() }, None).await;
+    tokio::time::pause();
+    let answer = running.ask("GET /metrics", "").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("# EOF"), "{answer}");
+}
+
+#[tokio::test]
+async fn ends_with_idle_sockets_open() {
+    let running = start(Shelf::default(), None).await;
+    let mut idle = TcpStream::connect(running.address).await.unwrap();
+    // One answer, so that the socket is known to be served.
+    idle.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    assert!(idle.read(&mut [0; 1024]).await.unwrap() > 0);
+    running.stop.send(()).unwrap();
+    running.ended.await.unwrap();
+    let mut rest = Vec::new();
+    idle.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty());
+}

@@ -1,0 +1,353 @@
+//! `inbox`: looks at the entries and moves them by hand: `ls`, `show`, `replay`, `park`, `purge`, `export`.
+//!
+//! Works on the store itself, beside a running server or without one. Tables are for people and may change; `--json` and
+//! `export` are NDJSON for programs. Bodies hold personal data and are printed only where asked for (`show --body`,
+//! `export`). What changes entries needs a filter or `--all`, and `purge` needs `--yes`, so that no slip of the hand
+//! touches everything.
+
+mod view;
+
+use super::{Failure, Global};
+use crate::inbox::{self, Access, Batch, EntryView, Filter, Inbox, Seq, State};
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use std::{
+    io::{self, Write},
+    ops::ControlFlow,
+    sync::Arc,
+};
+
+/// Entries read at once where all are wanted; bounds memory.
+const PAGE: usize = 500;
+
+/// Options of `inbox`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Action {
+    /// List entries, newest first
+    Ls {
+        #[command(flatten)]
+        selection: Selection,
+        /// Print NDJSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show everything about one entry
+    Show {
+        /// Its event id, delivery id or number
+        entry: String,
+        /// Print the stored event too (personal data)
+        #[arg(long)]
+        body: bool,
+        /// Print NDJSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put parked or done entries back in line; with --sink for this sink only
+    Replay {
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// Stop work on unfinished entries until they are replayed
+    Park {
+        #[command(flatten)]
+        selection: Selection,
+        /// Why, in one sentence
+        #[arg(long, default_value = "parked by an operator")]
+        reason: String,
+    },
+    /// Delete done or parked entries for good
+    Purge {
+        #[command(flatten)]
+        selection: Selection,
+        /// Really delete
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Print entries with their stored events as NDJSON, newest first (personal data)
+    Export {
+        #[command(flatten)]
+        selection: Selection,
+    },
+}
+
+/// Which entries, and how many.
+#[derive(Clone, Debug, Default, ClapArgs)]
+struct Selection {
+    /// Only entries in this state; with --sink, whose work for that sink is in it
+    #[arg(long, value_name = "STATE")]
+    state: Option<StateName>,
+    /// Only entries for this sink
+    #[arg(long, value_name = "NAME")]
+    sink: Option<String>,
+    /// Only entries of this connection
+    #[arg(long, value_name = "ID")]
+    connection: Option<String>,
+    /// Only entries of this user
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
+    /// Only entries with this event id or delivery id
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// Only the entry with this number
+    #[arg(long, value_name = "NUMBER")]
+    seq: Option<i64>,
+    /// At most this many entries
+    #[arg(long, value_name = "COUNT", default_value_t = 50, conflicts_with = "all")]
+    limit: usize,
+    /// Every entry that matches; without a filter, every entry there is
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum StateName {
+    Waiting,
+    Leased,
+    Done,
+    Parked,
+}
+
+impl From<StateName> for State {
+    fn from(name: StateName) -> Self {
+        match name {
+            StateName::Waiting => Self::Waiting,
+            StateName::Leased => Self::Leased,
+            StateName::Done => Self::Done,
+            StateName::Parked => Self::Parked,
+        }
+    }
+}
+
+impl Selection {
+    fn filter(&self) -> Filter {
+        Filter {
+            state: self.state.map(State::from),
+            sink: self.sink.clone(),
+            connection: self.connection.clone(),
+            user: self.user.clone(),
+            id: self.id.clone(),
+            seq: self.seq.map(Seq),
+            before: None,
+            after: None,
+        }
+    }
+
+    fn limit(&self) -> usize {
+        // Stores count in signed 64 bits.
+        if self.all { usize::try_from(i64::MAX).unwrap_or(usize::MAX) } else { self.limit }
+    }
+
+    /// For what changes entries: the filter, unless everything would be meant without saying so.
+    fn meant(&self) -> Result<Filter, Failure> {
+        let Self { state, sink, connection, user, id, seq, all, .. } = self;
+        let filtered =
+            state.is_some() || seq.is_some() || [sink, connection, user, id].into_iter().any(Option::is_some);
+        if filtered || *all {
+            Ok(self.filter())
+        } else {
+            Err(Failure::usage(
+                "this would mean every entry\nhint: say which ones (--state, --sink, --connection, --user, --id, --seq), \
+                 or --all",
+            ))
+        }
+    }
+}
+
+/// Runs one of the actions.
+///
+/// # Errors
+/// 64 for a selection that cannot be meant, 70 or 75 when the store cannot be used, 78 for the configuration.
+pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    // Before the store is opened, so that a usage error is the first to be heard.
+    args.action.check()?;
+    let inbox = open(global)?;
+    let result = act(&*inbox, args.action).await;
+    inbox.close().await;
+    result
+}
+
+impl Action {
+    fn check(&self) -> Result<(), Failure> {
+        match self {
+            Self::Replay { selection } | Self::Park { selection, .. } => selection.meant().map(drop),
+            Self::Purge { selection, yes } => {
+                selection.meant()?;
+                if *yes {
+                    Ok(())
+                } else {
+                    Err(Failure::usage(
+                        "purge deletes events for good\nhint: look at them with `inbox ls` and the same filters, then add --yes",
+                    ))
+                }
+            }
+            Self::Ls { .. } | Self::Show { .. } | Self::Export { .. } => Ok(()),
+        }
+    }
+}
+
+/// Opens the configured store as a guest: the server may be running.
+fn open(global: &Global) -> Result<Arc<dyn Inbox>, Failure> {
+    let config = global.load()?;
+    let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
+    inbox::open(&config.inbox, &sinks, Access::Guest).map_err(|error| failure(&error))
+}
+
+async fn act(inbox: &dyn Inbox, action: Action) -> Result<(), Failure> {
+    match action {
+        Action::Ls { selection, json: false } => {
+            let entries = inbox.list(&selection.filter(), selection.limit()).await.map_err(|error| failure(&error))?;
+            // Whether the list was cut is said on standard error, to keep the data clean.
+            if !selection.all && entries.len() == selection.limit {
+                note(format_args!("the first {} entries; there may be more (--limit, --all)", selection.limit))?;
+            }
+            emit(view::table(&entries).as_bytes()).map(drop)
+        }
+        Action::Ls { selection, json: true } => each(inbox, &selection, false).await,
+        Action::Export { selection } => each(inbox, &selection, true).await,
+        Action::Show { entry, body, json } => show(inbox, &entry, body, json).await,
+        Action::Replay { selection } => {
+            let count = batches(&selection, async |filter, limit| inbox.replay(&filter, limit).await).await?;
+            report(count, "put back in line", &selection)
+        }
+        Action::Park { selection, reason } => {
+            let count = batches(&selection, async |filter, limit| inbox.park(&filter, limit, &reason).await).await?;
+            report(count, "parked", &selection)
+        }
+        Action::Purge { selection, yes: _ } => {
+            let count = batches(&selection, async |filter, limit| inbox.purge(&filter, limit).await).await?;
+            report(count, "deleted", &selection)
+        }
+    }
+}
+
+/// Changes matching entries batch by batch, each entry once, so that a running server gets to write in between.
+async fn batches(
+    selection: &Selection,
+    change: impl AsyncFn(Filter, usize) -> Result<Batch, inbox::Error>,
+) -> Result<u64, Failure> {
+    let mut filter = selection.meant()?;
+    let (mut changed, limit) = (0, selection.limit() as u64);
+    while changed < limit {
+        let wanted = PAGE.min(usize::try_from(limit - changed).unwrap_or(PAGE));
+        let batch = change(filter.clone(), wanted).await.map_err(|error| failure(&error))?;
+        changed += batch.changed;
+        let Some(last) = batch.last else { break };
+        filter.after = Some(last);
+    }
+    Ok(changed)
+}
+
+/// Prints matching entries as NDJSON, page by page, so that any number of them fits in memory.
+async fn each(inbox: &dyn Inbox, selection: &Selection, bodies: bool) -> Result<(), Failure> {
+    let mut filter = selection.filter();
+    let mut left = selection.limit();
+    while left > 0 {
+        let wanted = left.min(PAGE);
+        let entries = inbox.list(&filter, wanted).await.map_err(|error| failure(&error))?;
+        let mut text = Vec::new();
+        for entry in &entries {
+            line(inbox, entry, bodies, &mut text).await?;
+            // Events may be large: what is ready goes out.
+            if text.len() > 1024 * 1024 {
+                if emit(&text)?.is_break() {
+                    return Ok(());
+                }
+                text.clear();
+            }
+        }
+        if emit(&text)?.is_break() || entries.len() < wanted {
+            return Ok(());
+        }
+        left -= entries.len();
+        filter.before = entries.last().map(|entry| entry.seq);
+    }
+    Ok(())
+}
+
+async fn line(inbox: &dyn Inbox, entry: &EntryView, body: bool, text: &mut Vec<u8>) -> Result<(), Failure> {
+    let body = if body { inbox.body(entry.seq).await.map_err(|error| failure(&error))? } else { None };
+    view::json(entry, body.as_deref(), text)
+        .map_err(|error| Failure::ours(format_args!("entry {} cannot be written as JSON: {error}", entry.seq)))
+}
+
+async fn show(inbox: &dyn Inbox, wanted: &str, body: bool, json: bool) -> Result<(), Failure> {
+    let entries = find(inbox, wanted).await.map_err(|error| failure(&error))?;
+    if entries.is_empty() {
+        return Err(Failure::usage(format_args!(
+            "no entry has the id or the number {}\nhint: `inbox ls` lists both",
+            view::printable(wanted)
+        )));
+    }
+    let mut text = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        if json {
+            line(inbox, entry, body, &mut text).await?;
+            continue;
+        }
+        if index > 0 {
+            text.push(b'\n');
+        }
+        text.extend_from_slice(view::page(entry).as_bytes());
+        if body {
+            text.push(b'\n');
+            text.extend_from_slice(&inbox.body(entry.seq).await.map_err(|error| failure(&error))?.unwrap_or_default());
+            text.push(b'\n');
+        }
+    }
+    emit(&text).map(drop)
+}
+
+/// Every entry with this id, and the one with this number: ids are digits as a rule, so either may be meant.
+async fn find(inbox: &dyn Inbox, wanted: &str) -> Result<Vec<EntryView>, inbox::Error> {
+    let by_id = Filter { id: Some(wanted.to_owned()), ..Filter::default() };
+    let mut entries = inbox.list(&by_id, PAGE).await?;
+    if let Ok(number) = wanted.parse() {
+        let by_seq = Filter { seq: Some(Seq(number)), ..Filter::default() };
+        for entry in inbox.list(&by_seq, 1).await? {
+            if entries.iter().all(|found| found.seq != entry.seq) {
+                entries.push(entry);
+            }
+        }
+    }
+    Ok(entries)
+}
+
+fn report(count: u64, what: &str, selection: &Selection) -> Result<(), Failure> {
+    let entries = if count == 1 { "entry" } else { "entries" };
+    note(format_args!("{count} {entries} {what}"))?;
+    if !selection.all && count == selection.limit as u64 {
+        note(format_args!("hint: that is the limit; run it again, or with --limit or --all, for the rest"))?;
+    }
+    Ok(())
+}
+
+/// A line for the person at the terminal.
+fn note(text: std::fmt::Arguments<'_>) -> io::Result<()> {
+    writeln!(io::stderr(), "{text}")
+}
+
+/// Data on standard output; `Break` when its reader has seen enough (`| head`).
+fn emit(text: &[u8]) -> Result<ControlFlow<()>, Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn failure(error: &inbox::Error) -> Failure {
+    let message = super::chain(error);
+    match error {
+        inbox::Error::Open { .. } => Failure::ours(message),
+        _ => Failure::not_now(message),
+    }
+}
+
+#[cfg(test)]
+mod tests;
