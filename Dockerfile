@@ -1,0 +1,40 @@
+# Two stages: build, then a root folder from scratch with the binary, its shared libraries and trusted authorities.
+# No shell, no package manager, not root. `deploy/image-check.sh` tries that root folder without a container engine.
+
+FROM rust:1.95.0-slim-bookworm AS build
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends gcc libc6-dev make ca-certificates \
+ && rm -rf /var/lib/apt/lists/*
+WORKDIR /build
+
+# Dependencies first, with an empty program: this layer is built again only when they change. rust-toolchain.toml stays
+# out: the image is that toolchain, and the file would make rustup fetch rustfmt and clippy.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
+ && cargo build --release --locked \
+ && rm -r src
+
+COPY config config
+COPY src src
+# Newer than the empty program, or cargo would keep that.
+RUN find src -name '*.rs' -exec touch {} + && cargo build --release --locked
+
+COPY deploy/assemble-root.sh deploy/
+RUN deploy/assemble-root.sh target/release/linxo-webhook /image \
+ && mkdir /owned && mv /image/data /image/certs /owned/
+
+FROM scratch
+COPY --from=build /image/ /
+COPY --from=build --chown=65532:65532 /owned/data /data
+COPY --from=build --chown=65532:65532 /owned/certs /certs
+# The defaults data/, certs/ and config/ are looked for from here.
+WORKDIR /
+# Large sorts of SQLite go where writing is allowed, so that the root may be read-only.
+ENV SQLITE_TMPDIR=/data
+USER 65532:65532
+VOLUME /data
+EXPOSE 8443
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["/usr/local/bin/linxo-webhook", "health"]
+ENTRYPOINT ["/usr/local/bin/linxo-webhook"]
+CMD ["serve"]

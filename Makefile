@@ -1,0 +1,58 @@
+# One command for each thing that people do here; `make test` is what CI runs.
+# Everything is built once, in the dev profile; only `bench` and `image` build with optimisations.
+
+CARGO ?= cargo
+# Tools that are fetched on demand stay inside target/.
+TOOLS := $(CURDIR)/target/tools
+export PATH := $(TOOLS)/bin:$(PATH)
+CARGO_DENY_VERSION := 0.20.2
+IMAGE ?= linxo-webhook
+
+.PHONY: help demo test lint unit doc deny configs try-demo image-check bench image clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Show the whole flow: receiver, vendor double and sink in one process
+	$(CARGO) run --locked --release -- demo
+
+test: lint doc unit deny configs try-demo ## Everything that must hold before a change lands
+
+lint: ## Formatting and lints
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+doc: ## API documentation without a warning
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+unit: ## All tests
+	$(CARGO) test --locked
+
+deny: $(if $(shell PATH="$(PATH)" command -v cargo-deny),,$(TOOLS)/bin/cargo-deny) ## Licences, bans and sources of the dependencies
+	$(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources
+
+$(TOOLS)/bin/cargo-deny:
+	$(CARGO) install cargo-deny --locked --version $(CARGO_DENY_VERSION) --root $(TOOLS)
+
+configs: target/debug/linxo-webhook ## `check` on every configuration file that is shipped
+	.ci/check-configs target/debug/linxo-webhook
+
+try-demo: target/debug/linxo-webhook ## The demo, with the build that the tests used
+	target/debug/linxo-webhook demo
+
+image-check: target/debug/linxo-webhook ## The container's root folder, tried by hand without a container engine (as root)
+	deploy/image-check.sh target/debug/linxo-webhook
+
+bench: ## Benchmarks
+	$(CARGO) bench --locked
+
+image: ## The container image
+	docker build --tag $(IMAGE) .
+
+clean: ## Remove everything that was built
+	$(CARGO) clean
+
+# Cargo knows better than make whether anything is to be done.
+.PHONY: target/debug/linxo-webhook
+target/debug/linxo-webhook:
+	$(CARGO) build --locked
