@@ -13,6 +13,8 @@
 pub mod clock;
 pub mod secret;
 
+pub mod pki;
+
 pub mod config;
 pub mod metrics;
 
@@ -29,3 +31,5 @@ pub mod simulator;
 
 pub mod app;
 pub mod commands;
+
+pub mod cli;
