@@ -108,13 +108,13 @@ pub enum Fault {
         #[serde(default = "a_hundred")]
         every_ms: u64,
     },
-    /// The connection breaks in the body.
+    /// The connection breaks in the body (over HTTP/2: the stream).
     Cut {
         /// After this many bytes; half, if not given.
         #[serde(default)]
         after: Option<usize>,
     },
-    /// The connection breaks without an answer.
+    /// The connection breaks without an answer (over HTTP/2: the stream).
     Reset,
     /// The body stops in the middle, though the HTTP message is whole.
     Truncate,

@@ -289,7 +289,15 @@ async fn post(
 }
 
 fn describe(error: &hyper::Error) -> String {
-    match std::error::Error::source(error) {
+    let source = std::error::Error::source(error);
+    // rustls explains at length that a peer which dies says no goodbye; that it died is enough.
+    let died = source
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
+    match source {
+        _ if died || error.is_incomplete_message() => {
+            "the receiver closed the connection before its answer was whole".to_owned()
+        }
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     }
