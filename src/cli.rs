@@ -3,7 +3,7 @@
 //! In: the process arguments. Out: one command run to its end, and the exit code 0, or 64, 70, 75, 78 as `sysexits.h`
 //! has them; what went wrong is said once, on standard error.
 //!
-//! Adding a command takes a variant of [`Command`] and its line in [`run`]. Not here: what a command does, which is
+//! Adding a command takes a variant of `Command` and its line in `run`. Not here: what a command does, which is
 //! in `commands`.
 
 use crate::commands::{self, Failure, Global};
