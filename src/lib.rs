@@ -16,6 +16,8 @@ pub mod readiness;
 pub mod retry_after;
 pub mod secret;
 
+pub mod pki;
+
 pub mod config;
 pub mod metrics;
 
@@ -32,3 +34,5 @@ pub mod simulator;
 
 pub mod app;
 pub mod commands;
+
+pub mod cli;

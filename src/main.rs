@@ -1,2 +1,5 @@
-#![allow(missing_docs)]
-fn main() {}
+//! The `linxo-webhook` binary; everything it does is in the library, where tests can reach it.
+
+fn main() -> std::process::ExitCode {
+    linxo_webhook::cli::main()
+}

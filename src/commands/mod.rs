@@ -3,8 +3,11 @@
 //! Data goes to standard output, everything else to standard error. A command ends with `Ok` (exit code 0) or a
 //! [`Failure`] that names its exit code (`sysexits.h`: 64 usage, 70 our fault, 75 not now, 78 configuration).
 
+pub mod certs;
 pub mod health;
 pub mod inbox;
+pub mod send;
+pub mod simulate;
 
 pub use crate::error::chain;
 

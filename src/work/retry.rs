@@ -63,8 +63,8 @@ mod tests {
 
     const POLICY: Policy = Policy {
         first: Duration::from_secs(1),
-        longest: Duration::from_secs(900),
-        give_up_after: Some(Duration::from_secs(3 * 86_400)),
+        longest: Duration::from_mins(15),
+        give_up_after: Some(Duration::from_hours(72)),
     };
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub(crate) fn inbox_config() -> config::Inbox {
     config::Inbox {
         store: config::Store::Sqlite("unused".into()),
-        retention: Duration::from_secs(3600),
+        retention: Duration::from_hours(1),
         max_waiting: 1_000_000,
         min_free_disk: 0,
     }

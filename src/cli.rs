@@ -1,0 +1,120 @@
+//! The command line: arguments to a command, a failure to an exit code.
+//!
+//! In: the process arguments. Out: one command run to its end, and the exit code 0, or 64, 70, 75, 78 as `sysexits.h`
+//! has them; what went wrong is said once, on standard error.
+//!
+//! Adding a command takes a variant of `Command` and its line in `run`. Not here: what a command does, which is
+//! in `commands`.
+
+use crate::commands::{self, Failure, Global};
+use clap::{CommandFactory, Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+const NAME: &str = "linxo-webhook";
+/// Longest wait for blocking work that a command left behind.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// Receives Linxo Connect webhooks: takes events over HTTPS, completes truncated ones, delivers them in order.
+#[derive(Debug, Parser)]
+#[command(name = NAME, version, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Post events to a receiver, and measure its answers
+    Send(commands::send::Args),
+    /// Run the vendor double: token endpoint, paged accounts, faults by script
+    Simulate(commands::simulate::Args),
+    /// Make throwaway certificates for trying things out
+    Certs(commands::certs::Args),
+    /// Print the completion script of a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            error.print().unwrap_or_default();
+            return if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
+        }
+    };
+    // Fails only when a provider is installed already, and then there is one.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap_or_default();
+    raise_descriptor_limit();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return tell(&Failure::ours(format_args!("cannot start threads: {error}"))),
+    };
+    let result = runtime.block_on(run(cli.command, &cli.global));
+    runtime.shutdown_timeout(LAST_WAIT);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => tell(&failure),
+    }
+}
+
+// Each future is boxed: together in one they would be as large as the largest, on the main thread's stack.
+async fn run(command: Command, global: &Global) -> Result<(), Failure> {
+    match command {
+        Command::Send(args) => Box::pin(commands::send::run(args, global)).await,
+        Command::Simulate(args) => Box::pin(commands::simulate::run(args, global)).await,
+        Command::Certs(args) => commands::certs::run(&args),
+        Command::Completions { shell } => completions(shell),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
+    Ok(io::stdout().lock().write_all(&script)?)
+}
+
+/// Every connection is a descriptor, and the usual soft limit of 1024 is for programs that use `select`.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it is refused the old limit holds, and the listener says so when it reaches it.
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap_or_default();
+}
+
+fn tell(failure: &Failure) -> ExitCode {
+    // Nothing can be done where standard error is closed too.
+    writeln!(anstream::stderr(), "\x1b[1;31merror:\x1b[0m {}", failure.message).unwrap_or_default();
+    ExitCode::from(failure.code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_reads_well() {
+        let mut command = Cli::command().mut_args(|argument| argument.hide_env_values(true));
+        command.build();
+        insta::assert_snapshot!("help", command.render_long_help());
+        for subcommand in command.get_subcommands_mut().filter(|subcommand| subcommand.get_name() != "help") {
+            let name = format!("help-{}", subcommand.get_name());
+            insta::assert_snapshot!(name, subcommand.render_long_help());
+        }
+    }
+}
