@@ -59,7 +59,8 @@ impl From<&str> for Flaw {
 }
 
 /// The tree and what was found wrong with it so far.
-#[derive(Debug)]
+///
+/// No `Debug`: the environment holds secrets.
 pub(super) struct Reader<'a> {
     tree: &'a Value,
     environment: &'a HashMap<String, String>,
@@ -175,7 +176,6 @@ impl<'a> Reader<'a> {
 }
 
 /// A section, or one entry of a list of sections.
-#[derive(Debug)]
 pub(super) struct Section<'r, 'a> {
     reader: &'r mut Reader<'a>,
     path: String,
