@@ -19,6 +19,7 @@ pub mod secret;
 pub mod pki;
 
 pub mod config;
+pub mod log;
 pub mod metrics;
 
 pub mod event;

@@ -4,9 +4,13 @@
 //! [`Failure`] that names its exit code (`sysexits.h`: 64 usage, 70 our fault, 75 not now, 78 configuration).
 
 pub mod certs;
+pub mod check;
+
 pub mod health;
 pub mod inbox;
+pub mod schema;
 pub mod send;
+
 pub mod simulate;
 
 pub use crate::error::chain;
@@ -28,7 +32,10 @@ impl Global {
     /// # Errors
     /// Exit code 78 with every problem at once.
     pub fn load(&self) -> Result<Config, Failure> {
-        config::load(self.config.as_deref(), std::env::vars()).map_err(Failure::configuration)
+        // `std::env::vars` panics at a foreign variable that is not UTF-8. Ours are refused by their replacement characters.
+        let environment = std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+        config::load(self.config.as_deref(), environment).map_err(Failure::configuration)
     }
 }
 

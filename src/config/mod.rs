@@ -3,10 +3,35 @@
 //! In: `--config` (or `config/linxo-webhook.toml` if it exists) and `LINXO_WEBHOOK__SECTION__KEY`. Out: plain
 //! types that the rest of the program trusts without checking again. Every problem is reported at once, each
 //! with its key, the value (unless secret), the reason and a hint. Nothing here binds a port or opens a store;
-//! secrets and key material are read, because a missing one must stop the start (law 7 of the design).
+//! secrets are read and the named files opened, because a missing one must stop the start.
+//!
+//! The steps, each in its file: `raw` gathers file and environment in one tree and finds unknown keys; `reader` takes
+//! values out of it by the table in `keys`; `build` and `sinks` make the types below and check what concerns several
+//! keys. No derived deserialisation: it stops at the first problem and forgets where a value came from. Whether
+//! certificates and keys are sound is for `receive` to say, which loads them again while running.
+
+mod build;
+mod effective;
+mod keys;
+mod problems;
+mod raw;
+mod reader;
+mod schema;
+mod sinks;
+mod units;
+mod urls;
+
+pub use problems::Problems;
+pub use schema::schema;
 
 use crate::secret::Secret;
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use reader::Reader;
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// Everything the program was told, checked.
 #[derive(Clone, Debug)]
@@ -29,6 +54,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// Logging.
     pub log: Log,
+    /// What is allowed but should be known, one sentence each; for `check` and the start of `serve`.
+    pub warnings: Vec<String>,
 }
 
 /// `[listener]`
@@ -213,7 +240,7 @@ pub enum SinkKind {
     },
     /// POST of the completed event.
     Http {
-        /// Absolute `https://` (or, for loopback and private hosts, `http://`) URL.
+        /// Absolute `https://` URL, or `http://` where the host is this machine; no credentials, no fragment.
         url: String,
         /// Standard Webhooks signing secrets, newest first; empty: unsigned.
         secrets: Vec<Secret>,
@@ -251,18 +278,49 @@ pub enum LogFormat {
     Text,
 }
 
+impl Config {
+    /// How callers are authenticated, in one line for people.
+    #[must_use]
+    pub fn authentication(&self) -> String {
+        let certificates = match (self.tls.clients.mode, self.tls.clients.authorities.len()) {
+            (ClientMode::Off, _) => None,
+            (ClientMode::Required, 1) => Some("client certificates required (1 authority)".to_owned()),
+            (ClientMode::Required, count) => Some(format!("client certificates required ({count} authorities)")),
+        };
+        let path = (!self.sender.path_secrets.is_empty()).then(|| "path secret".to_owned());
+        match (certificates, path) {
+            (Some(certificates), Some(path)) => format!("{certificates} and {path}"),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => "nobody: anyone who knows the URL can post".to_owned(),
+        }
+    }
+
+    /// The configuration that takes effect, defaults included, laid out as the file is; secrets are `***`.
+    #[must_use]
+    pub fn effective(&self) -> String {
+        effective::write(self)
+    }
+}
+
 /// Loads the configuration: `file` (or the default path, if it exists), then the environment.
+///
+/// The environment is a parameter so that tests have one of their own; secrets of the form `{ env = "..." }` come from it.
 ///
 /// # Errors
 /// Every problem found, each with key, value unless secret, reason and hint.
-pub fn load(
-    _file: Option<&std::path::Path>,
-    _environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<Config, Problems> {
-    Err(Problems)
+pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, Problems> {
+    let environment: HashMap<String, String> = environment.into_iter().collect();
+    let mut problems = Vec::new();
+    let tree = raw::gather(file, &environment, &mut problems);
+    let mut reader = Reader::new(&tree, &environment, problems);
+    match (build::config(&mut reader), reader.problems) {
+        (Ok(mut config), problems) if problems.is_empty() => {
+            config.warnings = reader.warnings;
+            Ok(config)
+        }
+        (_, problems) => Err(Problems(problems)),
+    }
 }
 
-/// Every problem of a configuration.
-#[derive(Debug, thiserror::Error)]
-#[error("placeholder")]
-pub struct Problems;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,328 @@
+//! From values to the types of the configuration, one function for each section; sinks have their own file.
+//!
+//! Each function reads all of its keys before it gives up on any, so that one problem does not hide another. Checks that
+//! concern several keys stand here, beside the section that is refused.
+
+use super::{
+    Admin, ApiVersion, ClientMode, Config, Inbox, Linxo, Listener, Log, LogFormat, Sender, Store, Tls, TlsClients,
+    TlsVersion, TokenBody, Users, Worker, keys,
+    reader::{Flaw, Read, Reader, Section},
+    sinks, urls,
+};
+use std::path::PathBuf;
+use tracing::Level;
+
+/// Fewer characters of a path secret could be guessed.
+const SHORTEST_PATH_SECRET: usize = 16;
+
+/// Everything.
+pub(super) fn config(reader: &mut Reader<'_>) -> Read<Config> {
+    let listener = listener(&mut reader.section("listener"));
+    let tls = tls(reader);
+    let sender = sender(&mut reader.section("sender"));
+    let inbox = inbox(&mut reader.section("inbox"));
+    let worker = reader.section("worker").integer("concurrency").map(|concurrency| Worker { concurrency });
+    let linxo = reader.at("linxo").is_some().then(|| linxo(reader)).transpose();
+    let sinks = sinks::sinks(reader);
+    let admin = admin(&mut reader.section("admin"));
+    let log = log(&mut reader.section("log"));
+    reader.refuse_later();
+    Ok(Config {
+        listener: listener?,
+        tls: tls?,
+        sender: sender?,
+        inbox: inbox?,
+        worker: worker?,
+        linxo: linxo?,
+        sinks: sinks?,
+        admin: admin?,
+        log: log?,
+        warnings: Vec::new(),
+    })
+}
+
+fn listener(section: &mut Section<'_, '_>) -> Read<Listener> {
+    let address = section.address("address");
+    let path = section.text("path", webhook_path);
+    let max_body = section.size("max_body");
+    let max_connections = section.integer("max_connections");
+    let handshake_timeout = section.duration("handshake_timeout");
+    let header_timeout = section.duration("header_timeout");
+    let body_timeout = section.duration("body_timeout");
+    let idle_timeout = section.duration("idle_timeout");
+    let drain_timeout = section.duration("drain_timeout");
+    let proxy_protocol = section.word("proxy_protocol", |word| (word == "off").then_some(()));
+    proxy_protocol?;
+    Ok(Listener {
+        address: address?,
+        path: path?,
+        max_body: max_body?,
+        max_connections: max_connections?,
+        handshake_timeout: handshake_timeout?,
+        header_timeout: header_timeout?,
+        body_timeout: body_timeout?,
+        idle_timeout: idle_timeout?,
+        drain_timeout: drain_timeout?,
+    })
+}
+
+/// The path is compared with what callers send byte for byte, so it must be one that a request line can hold.
+fn webhook_path(text: &str) -> Result<String, Flaw> {
+    let flaw = |reason: &str| Flaw::new(reason, "write a path such as \"/webhooks/linxo\"");
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()+,;=:@".contains(c);
+    if !text.starts_with('/') {
+        return Err(flaw("must begin with `/`"));
+    }
+    if text.len() > 1 && text.ends_with('/') {
+        return Err(flaw("must not end with `/`"));
+    }
+    if text.len() > 1 && text.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
+        return Err(flaw("has an empty segment, `.` or `..`"));
+    }
+    match text.chars().find(|c| !is_plain(*c)) {
+        Some(c) => Err(flaw(&format!("must not contain `{}`", c.escape_debug()))),
+        None => Ok(text.to_owned()),
+    }
+}
+
+fn tls(reader: &mut Reader<'_>) -> Read<Tls> {
+    let section = &mut reader.section("tls");
+    let certificate = section.path("certificate");
+    let key = section.path("key");
+    let minimum_version = section.word("minimum_version", |word| match word {
+        "1.2" => Some(TlsVersion::V1_2),
+        "1.3" => Some(TlsVersion::V1_3),
+        _ => None,
+    });
+    let files = match (certificate, key) {
+        (Ok(certificate), Ok(key)) => server_files(section, certificate, key),
+        (Err(reported), _) | (_, Err(reported)) => Err(reported),
+    };
+    let clients = clients(&mut reader.section("tls.clients"));
+    let (certificate, key, may_generate) = files?;
+    Ok(Tls { certificate, key, may_generate, minimum_version: minimum_version?, clients: clients? })
+}
+
+/// The server's certificate and key must be there, unless both are the defaults and neither was made yet.
+fn server_files(section: &mut Section<'_, '_>, certificate: PathBuf, key: PathBuf) -> Read<(PathBuf, PathBuf, bool)> {
+    let default = |path: &str| keys::find(path).and_then(|key| key.default).map(PathBuf::from);
+    let may_generate =
+        Some(&certificate) == default("tls.certificate").as_ref() && Some(&key) == default("tls.key").as_ref();
+    if may_generate && !certificate.exists() && !key.exists() {
+        return Ok((certificate, key, true));
+    }
+    let certificate = section.must_be_readable("certificate", &certificate);
+    let key = section.must_be_private("key", &key);
+    Ok((certificate?, key?, may_generate))
+}
+
+fn clients(section: &mut Section<'_, '_>) -> Read<TlsClients> {
+    let mode = section.word("mode", |word| match word {
+        "off" => Some(ClientMode::Off),
+        "required" => Some(ClientMode::Required),
+        _ => None,
+    });
+    let authorities = section.readable_files("authorities");
+    let (mode, authorities) = (mode?, authorities?);
+    match (mode, authorities.is_empty()) {
+        (ClientMode::Required, true) => Err(section.flawed(
+            "authorities",
+            Flaw::new(
+                "must name at least one file where tls.clients.mode = \"required\"",
+                "write authorities = [\"certs/clients-ca.pem\"], the authority that signs the callers' certificates",
+            ),
+        )),
+        (ClientMode::Off, false) => Err(section.flawed(
+            "authorities",
+            Flaw::new(
+                "has no effect where tls.clients.mode = \"off\"",
+                "set tls.clients.mode = \"required\", or remove the authorities",
+            ),
+        )),
+        _ => Ok(TlsClients { mode, authorities }),
+    }
+}
+
+fn sender(section: &mut Section<'_, '_>) -> Read<Sender> {
+    let path_secrets = section.secrets("path_secret", |text| {
+        if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)) {
+            return Err(Flaw::new(
+                "is not fit for a URL",
+                "use letters, digits, `-`, `.`, `_` and `~` only, for example the output of `openssl rand -hex 24`",
+            ));
+        }
+        if text.len() < SHORTEST_PATH_SECRET {
+            return Err(Flaw::new(
+                format!("is shorter than {SHORTEST_PATH_SECRET} characters"),
+                "take the output of `openssl rand -hex 24`",
+            ));
+        }
+        Ok(())
+    })?;
+    Ok(Sender { path_secrets })
+}
+
+fn inbox(section: &mut Section<'_, '_>) -> Read<Inbox> {
+    let store = section.text("url", store);
+    let retention = section.duration("retention");
+    let max_waiting = section.integer("max_waiting");
+    let min_free_disk = section.size("min_free_disk");
+    Ok(Inbox { store: store?, retention: retention?, max_waiting: max_waiting?, min_free_disk: min_free_disk? })
+}
+
+fn store(text: &str) -> Result<Store, Flaw> {
+    const HINT: &str = "write \"sqlite:data/inbox.db\" or \"sqlite:/var/lib/linxo-webhook/inbox.db\"";
+    if text.starts_with("postgres:") || text.starts_with("postgresql:") {
+        return Err(Flaw::new("names PostgreSQL, which is not available in this version", HINT));
+    }
+    let Some(path) = text.strip_prefix("sqlite:") else {
+        return Err(Flaw::new("must begin with `sqlite:`", HINT));
+    };
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() || path.ends_with('/') {
+        return Err(Flaw::new("does not name a file", HINT));
+    }
+    if path.starts_with(':') || path.contains('?') {
+        return Err(Flaw::new("must be the plain path of a file: an event that was answered has to be on disk", HINT));
+    }
+    Ok(Store::Sqlite(path.into()))
+}
+
+fn linxo(reader: &mut Reader<'_>) -> Read<Linxo> {
+    let section = &mut reader.section("linxo");
+    let api = section.text("api", urls::base);
+    let auth = section.text("auth", urls::base);
+    let version = section.word("version", |word| match word {
+        "v2.1" => Some(ApiVersion::V2_1),
+        "v3" => Some(ApiVersion::V3),
+        _ => None,
+    });
+    if let (Ok(api), Ok(version)) = (&api, version) {
+        same_version(section, api, version);
+    }
+    let client_id = section.optional_text("client_id");
+    let client_secret = section.secret("client_secret", header_safe);
+    let token_body = section.word("token_body", |word| match word {
+        "json" => Some(TokenBody::Json),
+        "form" => Some(TokenBody::Form),
+        "basic" => Some(TokenBody::Basic),
+        _ => None,
+    });
+    let scope = section.text("scope", |text| Ok(text.to_owned()));
+    let connection_parameter = section.text("connection_parameter", parameter);
+    let page_limit = section.integer("page_limit");
+    let page_concurrency = section.integer("page_concurrency");
+    let timeout = section.duration("timeout");
+    let authorities = section.readable_files("authorities");
+
+    let users = users(&mut reader.section("linxo.users"));
+    let section = &mut reader.section("linxo");
+    let (client_id, client_secret) = if matches!(users, Ok(Users::Client)) {
+        let flaw = || {
+            Flaw::new(
+                "is required",
+                "take it from the vendor's console, or remove [linxo]: truncated events are then parked",
+            )
+        };
+        let id = client_id.and_then(|id| id.ok_or_else(|| section.flawed("client_id", flaw())));
+        let secret = client_secret.and_then(|secret| secret.ok_or_else(|| section.flawed("client_secret", flaw())));
+        (id.map(Some), secret.map(Some))
+    } else {
+        (client_id, client_secret)
+    };
+    Ok(Linxo {
+        api: api?,
+        auth: auth?,
+        version: version?,
+        client_id: client_id?,
+        client_secret: client_secret?,
+        token_body: token_body?,
+        scope: scope?,
+        connection_parameter: connection_parameter?,
+        page_limit: page_limit?,
+        page_concurrency: page_concurrency?,
+        timeout: timeout?,
+        authorities: authorities?,
+        users: users?,
+    })
+}
+
+/// A base URL that ends with one version while the shapes of the other are expected would fail at every call.
+fn same_version(section: &mut Section<'_, '_>, api: &str, version: ApiVersion) {
+    let (expected, other) = match version {
+        ApiVersion::V2_1 => ("v2.1", "v3"),
+        ApiVersion::V3 => ("v3", "v2.1"),
+    };
+    if api.rsplit('/').next() == Some(other) {
+        let hint = format!("end linxo.api with /{expected}, or set linxo.version = \"{other}\"");
+        section.flawed("version", Flaw::new(format!("is not the version that linxo.api ends with ({other})"), hint));
+    }
+}
+
+fn users(section: &mut Section<'_, '_>) -> Read<Users> {
+    let is_static = section.word("mode", |word| match word {
+        "client" => Some(false),
+        "static" => Some(true),
+        _ => None,
+    });
+    let token = section.secret("token", header_safe);
+    let (is_static, token) = (is_static?, token?);
+    section.refuse_misplaced("mode", if is_static { "static" } else { "client" });
+    if !is_static {
+        return Ok(Users::Client);
+    }
+    section.required("token", Ok(token)).map(Users::Static)
+}
+
+/// Secrets that travel in a header or a token request.
+fn header_safe(text: &str) -> Result<(), Flaw> {
+    if text.chars().all(|c| c.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err(Flaw::new(
+            "has spaces, line ends or characters outside of ASCII",
+            "write the secret alone, without quotation marks or a name before it",
+        ))
+    }
+}
+
+fn parameter(text: &str) -> Result<String, Flaw> {
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.[]".contains(&byte)) {
+        Ok(text.to_owned())
+    } else {
+        Err("may have letters, digits, `_`, `-`, `.` and brackets only".into())
+    }
+}
+
+fn admin(section: &mut Section<'_, '_>) -> Read<Option<Admin>> {
+    let address = section.address_or_off("address");
+    let token = section.secret("token", header_safe);
+    let (Some(address), token) = (address?, token?) else { return Ok(None) };
+    if token.is_none() && !address.ip().is_loopback() {
+        return Err(section.flawed(
+            "address",
+            Flaw::new(
+                "can be reached from other machines, but there is no admin.token",
+                "set admin.token, or listen on 127.0.0.1",
+            ),
+        ));
+    }
+    Ok(Some(Admin { address, token }))
+}
+
+fn log(section: &mut Section<'_, '_>) -> Read<Log> {
+    let format = section.word("format", |word| match word {
+        "json" => Some(LogFormat::Json),
+        "text" => Some(LogFormat::Text),
+        _ => None,
+    });
+    let level = section.word("level", |word| match word {
+        "error" => Some(Level::ERROR),
+        "warn" => Some(Level::WARN),
+        "info" => Some(Level::INFO),
+        "debug" => Some(Level::DEBUG),
+        "trace" => Some(Level::TRACE),
+        _ => None,
+    });
+    Ok(Log { format: format?, level: level? })
+}

@@ -1,0 +1,375 @@
+//! Loading as a whole: files and environments in, configurations or complete reports out.
+
+use super::*;
+use keys::KEYS;
+use std::{fs, os::unix::fs::PermissionsExt};
+use tempfile::TempDir;
+
+/// Shown nowhere, whatever is wrong with it.
+const CANARY: &str = "canary-of-a-secret";
+const SIGNING: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// A file that only its owner can read.
+fn put(folder: &TempDir, name: &str, text: &str) -> String {
+    let path = folder.path().join(name);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn load_with(toml: &str, variables: &[(&str, &str)]) -> Result<Config, Problems> {
+    let folder = folder();
+    let file = put(&folder, "test.toml", toml);
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    load(Some(Path::new(&file)), variables)
+}
+
+fn load_text(toml: &str) -> Result<Config, Problems> {
+    load_with(toml, &[])
+}
+
+/// The reports as text, without the name of the temporary folder.
+fn report(result: Result<Config, Problems>) -> String {
+    let text = result.unwrap_err().to_string();
+    assert!(!text.contains(CANARY), "{text}");
+    text.split(' ')
+        .map(|word| match (word.find("/tmp"), word.find("test.toml")) {
+            (Some(start), Some(end)) => format!("{}{}", &word[..start], &word[end..]),
+            _ => word.to_owned(),
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn refused(toml: &str, key: &str, reason: &str) {
+    let text = report(load_text(toml));
+    let expected = text.lines().any(|line| line.trim_start().starts_with(key) && line.contains(reason));
+    assert!(expected && text.starts_with("the configuration has a problem"), "{toml}\ngave\n{text}");
+}
+
+#[test]
+fn runs_without_any_file() {
+    let config = load_text("").unwrap();
+    assert!(config.tls.may_generate && config.linxo.is_none() && config.warnings.is_empty());
+    assert_eq!(config.listener.max_body, 8 << 20);
+    assert!(matches!(config.sinks.as_slice(), [Sink { kind: SinkKind::Stdout, .. }]));
+    insta::assert_snapshot!(config.effective());
+}
+
+#[test]
+fn names_every_problem_at_once() {
+    let toml = format!(
+        r#"
+        [listner]
+        address = "x"
+        [listener]
+        address = "localhost"
+        path = "webhooks/"
+        max_body = "8 MX"
+        max_connections = "4096"
+        handshake_timeout = 5
+        header_timeout = "0s"
+        drain_timout = "1s"
+        certificate = "{CANARY}"
+        proxy_protocol = "required"
+        [tls]
+        certificate = "missing.pem"
+        key = "missing.key"
+        minimum_version = 1.2
+        [tls.clients]
+        mode = "required"
+        names = ["linxo.com"]
+        [sender]
+        path_secret = "{CANARY}"
+        [inbox]
+        url = "postgres://me:{CANARY}@db/inbox"
+        [linxo]
+        api = "http://api.oxlin.io/v2.1"
+        auth = "https://me:{CANARY}@auth.oxlin.io"
+        client_secret = {{ env = "NOT_SET" }}
+        page_limit = 0
+        [linxo.users]
+        token = {{ file = "missing" }}
+        [[sink]]
+        name = "app"
+        type = "http"
+        url = "http://app.internal/?token={CANARY}"
+        secret = [{{ env = "NO_SIGNING_SECRET" }}, {{ vault = "x" }}]
+        path = "x"
+        [[sink]]
+        name = "app"
+        type = "fil"
+        [[sink]]
+        name = "My App"
+        type = "kafka"
+        [admin]
+        address = "0.0.0.0:9090"
+        [log]
+        level = "loud"
+        "#
+    );
+    insta::assert_snapshot!(report(load_with(
+        &toml,
+        &[
+            ("LINXO_WEBHOOK__LISTENER__IDLE_TIMEOUT", "5 parsecs"),
+            ("LINXO_WEBHOOK__WORKR", CANARY),
+            ("LINXO_WEBHOOK__SINK__7__NAME", "x"),
+            ("NO_SIGNING_SECRET", CANARY),
+            ("LINXO_WEBHOOK_CONFIG", "ignored"),
+        ],
+    )));
+}
+
+#[test]
+fn the_environment_wins() {
+    let folder = folder();
+    let secret = put(&folder, "path", "0123456789abcdef\n");
+    let config = load_with(
+        "[listener]\npath = \"/a\"\n[sender]\npath_secret = { env = \"NOT_SET\" }\n\
+         [[sink]]\nname = \"one\"\ntype = \"stdout\"\n",
+        &[
+            ("LINXO_WEBHOOK__LISTENER__PATH", "/b"),
+            ("LINXO_WEBHOOK__LISTENER__MAX_CONNECTIONS", "12"),
+            ("LINXO_WEBHOOK__SENDER__PATH_SECRET__FILE", &secret),
+            ("LINXO_WEBHOOK__SINK__0__RETRY_FOR", "1h"),
+            ("LINXO_WEBHOOK__SINK__1__NAME", "two"),
+            ("LINXO_WEBHOOK__SINK__1__TYPE", "http"),
+            ("LINXO_WEBHOOK__SINK__1__URL", "https://app.internal/x"),
+            ("LINXO_WEBHOOK__SINK__1__SECRET__0__ENV", "NEW"),
+            ("LINXO_WEBHOOK__SINK__1__SECRET__1__ENV", "OLD"),
+            ("NEW", SIGNING),
+            ("OLD", SIGNING),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.listener.path, "/b");
+    assert_eq!(config.listener.max_connections, 12);
+    assert_eq!(config.sender.path_secrets, [Secret::new("0123456789abcdef".to_owned())]);
+    let [one, two] = config.sinks.as_slice() else { panic!("{:?}", config.sinks) };
+    assert_eq!((one.name.as_str(), one.retry_for), ("one", Duration::from_hours(1)));
+    let SinkKind::Http { url, secrets, timeout, .. } = &two.kind else { panic!("{two:?}") };
+    assert_eq!((url.as_str(), secrets.len(), *timeout), ("https://app.internal/x", 2, Duration::from_secs(10)));
+}
+
+#[test]
+fn lists_in_the_environment_are_separated_by_commas() {
+    let folder = folder();
+    let (one, two) = (put(&folder, "one.pem", "x"), put(&folder, "two.pem", "x"));
+    let config = load_with(
+        "",
+        &[
+            ("LINXO_WEBHOOK__TLS__CLIENTS__MODE", "required"),
+            ("LINXO_WEBHOOK__TLS__CLIENTS__AUTHORITIES", &format!("{one}, {two}")),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.tls.clients.authorities, [PathBuf::from(one), PathBuf::from(two)]);
+    assert_eq!(config.authentication(), "client certificates required (2 authorities)");
+}
+
+#[test]
+fn says_how_callers_are_authenticated() {
+    assert_eq!(load_text("").unwrap().authentication(), "nobody: anyone who knows the URL can post");
+    let config = load_with("[sender]\npath_secret = { env = \"P\" }", &[("P", "0123456789abcdef")]).unwrap();
+    assert_eq!(config.authentication(), "path secret");
+}
+
+#[test]
+fn refuses_what_contradicts_itself() {
+    refused("[tls.clients]\nmode = \"required\"", "tls.clients.authorities", "at least one file");
+    refused("[tls.clients]\nauthorities = [\"Cargo.toml\"]", "tls.clients.authorities", "has no effect");
+    refused("[admin]\naddress = \"[::]:9090\"", "admin.address", "there is no admin.token");
+    refused("sink = []", "sink", "is an empty list");
+    refused("[sink]\nname = \"x\"", "sink", "must be a list of sections");
+    refused("tls = 1", "tls", "is a section, not a value");
+    let v3 = "[linxo]\nversion = \"v3\"\n[linxo.users]\nmode = \"static\"\ntoken = { file = \"rustfmt.toml\" }";
+    let text = report(load_text(v3));
+    assert!(text.contains("linxo.version = \"v3\" (test.toml): is not the version"), "{text}");
+    refused("[linxo.users]\nmode = \"static\"", "linxo.users.token", "is required");
+    refused("[[sink]]\nname = \"f\"\ntype = \"file\"\npath = \"no/such/folder/x\"", "sink.0.path", "no folder");
+    refused("[tls]\ncertificate = \"Cargo.toml\"\nkey = \"missing.key\"", "tls.key", "cannot be read");
+    refused("[sender]\nnetworks = [\"10.0.0.0/8\"]", "sender.networks", "not available in this version");
+    refused("[inbox]\nurl = \"sqlite::memory:\"", "inbox.url", "has to be on disk");
+    refused("[listener]\npath = \"/a/../b\"", "listener.path", "`..`");
+    refused("[listener]\npath = \"/a/{b}\"", "listener.path", "must not contain `{`");
+    refused("[listener]\npath = \"/a?b\"", "listener.path", "must not contain `?`");
+}
+
+#[test]
+fn an_empty_list_of_a_later_key_is_fine() {
+    assert!(load_text("[sender]\nnetworks = []\n[tls.clients]\nnames = []").is_ok());
+}
+
+#[test]
+fn secrets_are_trimmed_checked_and_never_shown() {
+    let folder = folder();
+    let secret = |name: &str, text: &str| {
+        let file = put(&folder, name, text);
+        load_text(&format!("[sender]\npath_secret = {{ file = \"{file}\" }}"))
+    };
+    let config = secret("fine", "0123456789abcdef\r\n").unwrap();
+    assert_eq!(config.sender.path_secrets.first().map(Secret::expose), Some("0123456789abcdef"));
+    assert!(!format!("{config:?} {}", config.effective()).contains("0123456789"));
+    assert!(report(secret("empty", "\n")).contains("which is empty"));
+    assert!(report(secret("slash", &format!("{CANARY}/"))).contains("is not fit for a URL"));
+    assert!(report(secret("short", "canary")).contains("is shorter than 16 characters"));
+    assert!(report(secret("long", &"x".repeat(70_000))).contains("too large for a secret"));
+    let text = report(load_text(&format!("[admin]\ntoken = {{ file = \"a\", env = \"{CANARY}\" }}")));
+    assert!(text.contains("exactly one of `file` and `env`"), "{text}");
+}
+
+#[test]
+fn warns_of_secrets_that_others_can_read() {
+    let folder = folder();
+    let file = put(&folder, "token", "0123456789abcdef");
+    let toml = format!("[admin]\ntoken = {{ file = \"{file}\" }}");
+    assert_eq!(load_text(&toml).unwrap().warnings, Vec::<String>::new());
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let warnings = load_text(&toml).unwrap().warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("mode 0644"), "{warnings:?}");
+}
+
+#[test]
+fn a_broken_file_is_named_with_its_line_and_not_quoted() {
+    let text = report(load_text(&format!("[admin]\ntoken = \"{CANARY}\n")));
+    assert!(text.contains("test.toml: is not valid TOML: at line 2, column"), "{text}");
+    let missing = load(Some(Path::new("no/such.toml")), []).unwrap_err().to_string();
+    assert!(missing.contains("no/such.toml: cannot be read"), "{missing}");
+}
+
+#[test]
+fn what_is_effective_can_be_loaded_again() {
+    let text = "[listener]\nmax_body = \"1 MB\"\nidle_timeout = \"1h\"\n[[sink]]\nname = \"a\"\ntype = \"http\"\n\
+                url = \"https://app.internal/\"\n[admin]\naddress = \"off\"\n";
+    let effective = load_text(text).unwrap().effective();
+    assert_eq!(load_text(&effective).unwrap().effective(), effective);
+}
+
+#[test]
+fn the_documented_file_has_every_key_with_its_default() {
+    let text = fs::read_to_string("config/linxo-webhook.toml").unwrap();
+    let mut section = String::new();
+    let mut seen = Vec::new();
+    for line in text.lines() {
+        let line = line.trim_start_matches("# ");
+        if let Some(title) = line.strip_prefix('[') {
+            section = title.trim_matches(['[', ']']).replace("sink", "sink.*");
+        } else if let Some((name, value)) = line.split_once(" = ")
+            && let Some(key) = keys::find(&format!("{section}.{name}"))
+        {
+            let value = value.trim_matches('"');
+            assert!(key.default.is_none_or(|default| default == value), "{} = {value}", key.path);
+            seen.push(key.path);
+        }
+    }
+    let all: Vec<_> = KEYS.iter().filter(|key| key.is_available()).map(|key| key.path).collect();
+    assert_eq!(seen, all);
+}
+
+#[test]
+fn the_documented_file_is_what_runs_without_one() {
+    let shipped = load(Some(Path::new("config/linxo-webhook.toml")), []).unwrap();
+    assert_eq!(shipped.effective(), load_text("").unwrap().effective());
+    assert!(shipped.tls.may_generate);
+}
+
+/// The documented file with everything switched on that can be: shows that its commented lines are right too.
+#[test]
+fn the_commented_lines_of_the_documented_file_load() {
+    let text = fs::read_to_string("config/linxo-webhook.toml").unwrap();
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let bare = line.trim_start_matches("# ");
+        let is_key =
+            bare.split_once(" = ").is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+        if (bare.starts_with('[') || is_key) && !bare.contains("file = ") && !bare.starts_with("path = \"data/") {
+            lines.push(if bare == "type = \"stdout\"" { "type = \"http\"" } else { bare });
+        }
+    }
+    let config = load_with(&lines.join("\n"), &[("LINXO_CLIENT_SECRET", CANARY)]).unwrap();
+    assert!(config.linxo.is_some() && matches!(config.sinks[0].kind, SinkKind::Http { .. }));
+}
+
+#[test]
+fn every_example_loads() {
+    let folder = folder();
+    let mut count = 0;
+    for file in fs::read_dir("config/examples").unwrap() {
+        let path = file.unwrap().path();
+        // The files that an example names are made in a folder of its own.
+        let mut text = fs::read_to_string(&path).unwrap();
+        for name in ["webhook.example.com.pem", "webhook.example.com.key", "linxo-clients-ca.pem"] {
+            text = text.replace(&format!("certs/{name}"), &put(&folder, name, "x"));
+        }
+        text = text.replace("data/events.ndjson", folder.path().join("events.ndjson").to_str().unwrap());
+        let variables = [
+            ("LINXO_CLIENT_SECRET", CANARY),
+            ("APP_WEBHOOK_SECRET", SIGNING),
+            ("ADMIN_TOKEN", CANARY),
+            ("LINXO_PATH_SECRET", "0123456789abcdef"),
+        ];
+        let config = load_with(&text, &variables).unwrap_or_else(|problems| panic!("{}: {problems}", path.display()));
+        assert!(!config.effective().contains(CANARY));
+        assert_eq!(config.warnings, Vec::<String>::new());
+        count += 1;
+    }
+    assert_eq!(count, 3);
+}
+
+#[test]
+fn every_word_of_the_table_is_understood() {
+    for key in KEYS.iter().filter(|key| !key.path.starts_with("sink.")) {
+        let keys::Kind::Word(words) = key.kind else { continue };
+        for (word, is_known) in words.iter().map(|word| (word, true)).chain(key.later.iter().map(|word| (word, false)))
+        {
+            let text = match load_text(&format!("[{}]\n{} = \"{word}\"", key.section(), key.name())) {
+                Ok(_) => String::new(),
+                Err(problems) => problems.to_string(),
+            };
+            assert!(!text.contains("is not one of"), "{} = {word}", key.path);
+            assert_eq!(text.contains("not available in this version"), !is_known, "{} = {word}", key.path);
+        }
+    }
+}
+
+#[test]
+fn limits_and_defaults_are_of_the_kind_of_their_key() {
+    for key in KEYS {
+        for text in key.default.into_iter().chain(key.limits.into_iter().flat_map(|(least, most)| [least, most])) {
+            let fits = match key.kind {
+                keys::Kind::Duration => units::duration(text).is_ok(),
+                keys::Kind::Size => units::size(text).is_ok(),
+                keys::Kind::Integer => text.parse::<u64>().is_ok(),
+                keys::Kind::Word(words) => words.contains(&text),
+                _ => true,
+            };
+            assert!(fits, "{}: {text}", key.path);
+        }
+    }
+}
+
+#[test]
+fn variables_that_contradict_each_other_are_refused() {
+    let clash = [("LINXO_WEBHOOK__TLS__KEY", "x"), ("LINXO_WEBHOOK__TLS", "y")];
+    assert!(report(load_with("", &clash)).contains("is given as a value and as a section at once"));
+    let twice = [("LINXO_WEBHOOK__LOG__LEVEL", "info"), ("LINXO_WEBHOOK__log__level", "warn")];
+    assert!(report(load_with("", &twice)).contains("differ only in upper and lower case"));
+    let lossy = [("LINXO_WEBHOOK__LISTENER__PATH", "/a\u{fffd}")];
+    assert!(report(load_with("", &lossy)).contains("is not valid UTF-8"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn never_panics(
+        name in "(LISTENER|SINK|TLS|SENDER|LINXO|)(__)?([A-Z0-9]{0,6}|PATH_SECRET|0|18446744073709551615)(__)?[A-Z0-9._\\PC]{0,5}",
+        value in "\\PC{0,12}",
+        toml in "(\\[(sink|tls|listener)\\]\n)?([a-z]{1,4}|sink|tls) = (1|\"x\"|\\[\\]|\\{\\}|[\\PC]{0,4})\n",
+    ) {
+        let result = load_with(&toml, &[(&format!("LINXO_WEBHOOK__{name}"), &value)]);
+        proptest::prop_assert!(result.map_or_else(|problems| problems.keys().count() > 0, |_| true));
+    }
+}
