@@ -1,1 +1,153 @@
-//! placeholder
+//! The way in: HTTPS from the vendor, up to the commit that makes an event durable.
+//!
+//! ```text
+//! listener   accepts sockets, holds their number, drains
+//! connection one socket: handshake, HTTP/1 or HTTP/2, deadlines
+//! handler    one request: checks, body, parse, commit, answer
+//! ```
+//!
+//! In: sockets of the public address. Out: entries in the inbox, and the answers of the table in `handler`.
+//!
+//! Promises, held by `tests`:
+//! - A 200 leaves after the inbox has synced the event. A caller that hangs up cancels nothing.
+//! - Our own trouble is 503 with `Retry-After`; 4xx is said only of what cannot be an event.
+//! - No caller holds a socket without using it: handshake, first request, head, body and idleness each have a deadline.
+//! - No body, secret, query or name from a certificate is logged; label values come from closed sets.
+//!
+//! Not here: what an event is (`event`), how it is stored (`inbox`), what happens next (`work`).
+//!
+//! Why not `axum::serve`: it sets no timer, so a silent caller would stay for ever, and it cannot be told to announce
+//! the end of a connection before it closes it. One path with one method needs no router either.
+
+mod activity;
+mod connection;
+mod handler;
+mod identity;
+mod listener;
+mod problem;
+mod refusals;
+mod socket;
+pub mod tls;
+
+pub use listener::{Bound, Drained, bind};
+
+use crate::{
+    config,
+    inbox::Inbox,
+    metrics::{Metrics, Outcome, Status},
+    secret::Secret,
+};
+use arc_swap::ArcSwap;
+use prometheus_client::metrics::counter::Counter;
+use refusals::Refusals;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// What every connection and request of the public listener shares.
+#[derive(Debug)]
+pub struct Receiver {
+    path: String,
+    path_secrets: Vec<Secret>,
+    limits: Limits,
+    inbox: Arc<dyn Inbox>,
+    metrics: Arc<Metrics>,
+    /// Read once per socket, so that a reload only swaps it.
+    tls: ArcSwap<tls::Loaded>,
+    /// Set when the drain begins: HTTP/1 answers then say `Connection: close`.
+    draining: AtomicBool,
+    refusals: Refusals,
+    hot: Hot,
+}
+
+/// Bounds on what one caller may take.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    body: u64,
+    connections: usize,
+    handshake_timeout: Duration,
+    header_timeout: Duration,
+    body_timeout: Duration,
+    idle_timeout: Duration,
+    drain_timeout: Duration,
+    /// From the hand-over to the inbox to a 503; the commit itself goes on.
+    commit_timeout: Duration,
+}
+
+/// Counters of the good case, looked up once instead of with every request.
+#[derive(Debug)]
+struct Hot {
+    ok: Counter,
+    accepted: Counter,
+    duplicate: Counter,
+}
+
+impl Receiver {
+    /// Puts the parts together; binds nothing.
+    #[must_use]
+    pub fn new(
+        listener: &config::Listener,
+        sender: &config::Sender,
+        tls: tls::Loaded,
+        inbox: Arc<dyn Inbox>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let outcome = |outcome| metrics.events.get_or_create_owned(&Outcome { outcome });
+        let hot = Hot {
+            ok: metrics.requests.get_or_create_owned(&Status { status: 200 }),
+            accepted: outcome("accepted"),
+            duplicate: outcome("duplicate"),
+        };
+        metrics.certificate_expiry.set(tls.certificate.not_after.as_millis().div_euclid(1000));
+        Self {
+            path: listener.path.clone(),
+            path_secrets: sender.path_secrets.clone(),
+            limits: Limits {
+                body: listener.max_body,
+                connections: listener.max_connections,
+                handshake_timeout: listener.handshake_timeout,
+                header_timeout: listener.header_timeout,
+                body_timeout: listener.body_timeout,
+                idle_timeout: listener.idle_timeout,
+                drain_timeout: listener.drain_timeout,
+                commit_timeout: handler::COMMIT_TIMEOUT,
+            },
+            inbox,
+            metrics,
+            tls: ArcSwap::from_pointee(tls),
+            draining: AtomicBool::new(false),
+            refusals: Refusals::default(),
+            hot,
+        }
+    }
+
+    /// Uses other certificates for the sockets accepted from now on. Sessions of the old ones cannot be resumed, because
+    /// each [`tls::Loaded`] has ticket keys of its own.
+    pub fn replace_tls(&self, tls: tls::Loaded) {
+        self.metrics.certificate_expiry.set(tls.certificate.not_after.as_millis().div_euclid(1000));
+        self.tls.store(Arc::new(tls));
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// An error with its sources, joined by `: `, for a log field.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

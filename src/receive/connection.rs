@@ -1,0 +1,352 @@
+//! One socket from its handshake to its end.
+//!
+//! In: an accepted TCP socket. Out: requests for `handler`, each with the [`Caller`] they came from.
+//!
+//! ALPN alone decides between HTTP/1 and HTTP/2: detection by the first bytes would wait without limit for a caller that
+//! sends none. Deadlines are kept here (see `activity`), by one timer per socket that is moved only when it must ring
+//! earlier, or has rung.
+
+use super::{
+    Receiver,
+    activity::{Activity, Overdue},
+    handler,
+    identity::Sender,
+    listener::{Phase, Slot, count},
+    problem::{Refusal, RequestId},
+    socket::{Socket, linger},
+};
+use crate::metrics::Outcome;
+use http::StatusCode;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    sync::watch,
+    time::{Instant, Sleep, sleep_until, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+/// Largest head, in bytes; a longer one is answered 431. The number of fields is hyper's default, 100.
+const MAX_HEAD: u32 = 64 * 1024;
+/// Largest read buffer of an HTTP/1 connection: a head, and room for a body to come in big pieces.
+const MAX_BUFFER: usize = 128 * 1024;
+const HTTP2_STREAMS: u32 = 128;
+const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
+const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+const HTTP2_RESETS: usize = 32;
+const HTTP2_PING: Duration = Duration::from_secs(20);
+/// For the farewell of a connection that is being closed: close-notify, GOAWAY, a 408.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Who a request comes from. One a connection, shared by its requests.
+#[derive(Debug)]
+pub(super) struct Caller {
+    /// The socket's other end.
+    pub(super) peer: SocketAddr,
+    /// Kept with each entry: [`Sender`] as JSON.
+    pub(super) sender: String,
+}
+
+/// Serves a socket to its end.
+///
+/// # Cancel safety
+/// When dropped, the socket is closed at once; commits that were begun go on.
+pub(super) async fn serve(
+    receiver: Arc<Receiver>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    phase: watch::Receiver<Phase>,
+    slot: Slot,
+) {
+    // Small answers must not wait for an acknowledgement. A socket that cannot be set so still works.
+    if let Err(error) = tcp.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+    }
+    // Boxed: most of a connection's life is idle, and must not carry the room of its handshake along.
+    let Some(stream) = Box::pin(handshake(&receiver, tcp, peer)).await else { return };
+    let tls = stream.get_ref().1;
+    let is_http2 = tls.alpn_protocol() == Some(b"h2");
+    let caller = Arc::new(Caller { peer, sender: Sender::of(peer, tls).to_json() });
+    let limits = &receiver.limits;
+    let activity = Arc::new(Activity::new(is_http2, limits.header_timeout, limits.idle_timeout));
+    let socket = TokioIo::new(Socket::new(stream, Arc::clone(&activity)));
+    if is_http2 {
+        Box::pin(serve_http2(receiver, socket, caller, activity, phase)).await;
+    } else {
+        Box::pin(serve_http1(receiver, socket, caller, activity, phase)).await;
+    }
+    drop(slot);
+}
+
+async fn handshake(receiver: &Receiver, tcp: TcpStream, peer: SocketAddr) -> Option<TlsStream<TcpStream>> {
+    let acceptor = TlsAcceptor::from(Arc::clone(&receiver.tls.load().config));
+    let outcome = |outcome| {
+        receiver.metrics.handshakes.get_or_create(&Outcome { outcome }).inc();
+    };
+    match timeout(receiver.limits.handshake_timeout, acceptor.accept(tcp).into_fallible()).await {
+        Ok(Ok(stream)) => {
+            outcome("ok");
+            Some(stream)
+        }
+        Ok(Err((error, tcp))) => {
+            outcome("failed");
+            let failure = super::tls::Failure::of(&error);
+            count(&receiver.metrics, failure.code);
+            // Whose certificate is refused is a matter for people: a sender may have changed its authority.
+            if failure.is_about_the_certificate && receiver.refusals.is_first(failure.code) {
+                tracing::warn!(%peer, reason = failure.code, %error, "handshake refused for the client's certificate");
+            } else {
+                tracing::debug!(%peer, reason = failure.code, %error, "handshake failed");
+            }
+            linger(tcp).await;
+            None
+        }
+        Err(_elapsed) => {
+            outcome("timeout");
+            count(&receiver.metrics, "handshake_timeout");
+            tracing::debug!(%peer, reason = "handshake_timeout", "handshake not finished in time");
+            None
+        }
+    }
+}
+
+async fn serve_http1(
+    receiver: Arc<Receiver>,
+    socket: TokioIo<Socket>,
+    caller: Arc<Caller>,
+    activity: Arc<Activity>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let service = {
+        let (receiver, caller, activity) = (Arc::clone(&receiver), Arc::clone(&caller), Arc::clone(&activity));
+        service_fn(move |request: hyper::Request<Incoming>| {
+            let open = activity.begin();
+            handler::serve(Arc::clone(&receiver), Arc::clone(&caller), open, request)
+        })
+    };
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Hyper's own limit would also end idle connections; `activity` tells the two apart.
+        .header_read_timeout(None)
+        .max_header_size(MAX_HEAD as usize)
+        .max_buf_size(MAX_BUFFER)
+        .serve_connection(socket, service);
+    let mut watcher = Watcher::new(&activity);
+    let ended = loop {
+        match watcher.turn(&mut connection, &mut phase).await {
+            Turn::Ended(ended) => break ended,
+            Turn::Phase(Phase::Serving | Phase::Notice) => {}
+            Turn::Phase(Phase::Closing) => {
+                // One that has had no request yet is probably about to send it: its first request is due soon anyway,
+                // and the answer to it ends the connection.
+                if activity.has_served() {
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+            }
+            Turn::Phase(Phase::Cut) | Turn::FarewellOver => return,
+            Turn::Overdue(Overdue::Head) => {
+                refuse_overdue(&receiver, &caller, Overdue::Head);
+                let socket = connection.into_parts().io.into_inner();
+                // A caller that does not take its farewell in time is left.
+                drop(timeout(FAREWELL, say_too_slow(socket)).await);
+                return;
+            }
+            Turn::Overdue(why) => {
+                refuse_overdue(&receiver, &caller, why);
+                Pin::new(&mut connection).graceful_shutdown();
+                watcher.say_farewell();
+            }
+        }
+    };
+    if let Err(error) = &ended {
+        note_end(&receiver, &caller, error);
+    }
+    linger(connection.into_parts().io.into_inner().into_tcp()).await;
+}
+
+async fn serve_http2(
+    receiver: Arc<Receiver>,
+    socket: TokioIo<Socket>,
+    caller: Arc<Caller>,
+    activity: Arc<Activity>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let service = {
+        let (receiver, caller, activity) = (Arc::clone(&receiver), Arc::clone(&caller), Arc::clone(&activity));
+        service_fn(move |request: hyper::Request<Incoming>| {
+            let open = activity.begin();
+            handler::serve(Arc::clone(&receiver), Arc::clone(&caller), open, request)
+        })
+    };
+    let mut connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS)
+        .max_header_list_size(MAX_HEAD)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+        .max_pending_accept_reset_streams(HTTP2_RESETS)
+        .max_local_error_reset_streams(HTTP2_RESETS)
+        .keep_alive_interval(HTTP2_PING)
+        .keep_alive_timeout(HTTP2_PING)
+        .serve_connection(socket, service);
+    let mut watcher = Watcher::new(&activity);
+    loop {
+        match watcher.turn(&mut connection, &mut phase).await {
+            Turn::Ended(ended) => {
+                if let Err(error) = &ended {
+                    note_end(&receiver, &caller, error);
+                }
+                return;
+            }
+            Turn::Phase(Phase::Serving) => {}
+            // GOAWAY announces the end and still takes what is on its way, but a preface that is on its way would be lost.
+            Turn::Phase(Phase::Notice) if !activity.has_served() => {}
+            Turn::Phase(Phase::Notice | Phase::Closing) => Pin::new(&mut connection).graceful_shutdown(),
+            Turn::Phase(Phase::Cut) | Turn::FarewellOver => return,
+            Turn::Overdue(why) => {
+                refuse_overdue(&receiver, &caller, why);
+                Pin::new(&mut connection).graceful_shutdown();
+                watcher.say_farewell();
+            }
+        }
+    }
+}
+
+/// What a connection's task has to act on next.
+enum Turn {
+    Ended(hyper::Result<()>),
+    Phase(Phase),
+    Overdue(Overdue),
+    FarewellOver,
+}
+
+/// Drives a connection beside its deadlines.
+struct Watcher<'a> {
+    activity: &'a Activity,
+    alarm: Pin<Box<Sleep>>,
+    farewell: Option<Instant>,
+}
+
+impl<'a> Watcher<'a> {
+    fn new(activity: &'a Activity) -> Self {
+        let first = activity.deadline().map_or_else(Instant::now, |(at, _)| at);
+        Self { activity, alarm: Box::pin(sleep_until(first)), farewell: None }
+    }
+
+    /// From now on only the farewell has a deadline.
+    fn say_farewell(&mut self) {
+        self.farewell = Some(Instant::now() + FAREWELL);
+    }
+
+    /// Drives the connection until something has to be done.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when dropped; the connection stays with the caller.
+    async fn turn<C>(&mut self, connection: &mut C, phase: &mut watch::Receiver<Phase>) -> Turn
+    where
+        C: Future<Output = hyper::Result<()>> + Unpin,
+    {
+        tokio::select! {
+            biased;
+            turn = poll_fn(|cx| self.poll(connection, cx)) => turn,
+            changed = phase.changed() => match changed {
+                Ok(()) => Turn::Phase(*phase.borrow_and_update()),
+                // The listener was dropped without a drain.
+                Err(_closed) => Turn::Phase(Phase::Cut),
+            },
+        }
+    }
+
+    fn poll<C>(&mut self, connection: &mut C, cx: &mut Context<'_>) -> Poll<Turn>
+    where
+        C: Future<Output = hyper::Result<()>> + Unpin,
+    {
+        if let Poll::Ready(ended) = Pin::new(connection).poll(cx) {
+            return Poll::Ready(Turn::Ended(ended));
+        }
+        loop {
+            let due = match (self.activity.deadline(), &mut self.farewell) {
+                (Some((at, why)), None) => Some((at, Turn::Overdue(why))),
+                (Some(_), Some(at)) => Some((*at, Turn::FarewellOver)),
+                // A request came in before the farewell reached the caller: it is answered first.
+                (None, farewell) => {
+                    *farewell = farewell.map(|_| Instant::now() + FAREWELL);
+                    None
+                }
+            };
+            match due {
+                Some((at, turn)) if at <= Instant::now() => return Poll::Ready(turn),
+                Some((at, _)) if at < self.alarm.deadline() || self.alarm.is_elapsed() => self.alarm.as_mut().reset(at),
+                // A request is open; the alarm looks again later, and the connection is polled when the request ends.
+                None if self.alarm.is_elapsed() => self.alarm.as_mut().reset(Instant::now() + FAREWELL),
+                _ => {}
+            }
+            if self.alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// Answers 408 by hand: hyper has no answer for a head that it has not read.
+async fn say_too_slow(mut socket: Socket) {
+    let (body, status) = (Refusal::HeadTimeout.render(RequestId::new()), Refusal::HeadTimeout.status());
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    let said: io::Result<()> = async {
+        socket.write_all(head.as_bytes()).await?;
+        socket.write_all(&body).await?;
+        socket.shutdown().await
+    }
+    .await;
+    if said.is_ok() {
+        linger(socket.into_tcp()).await;
+    }
+}
+
+fn refuse_overdue(receiver: &Receiver, caller: &Caller, why: Overdue) {
+    let reason = match why {
+        // The usual end of a kept connection.
+        Overdue::Idle => return,
+        Overdue::Silent => "silent",
+        Overdue::Head => Refusal::HeadTimeout.code(),
+    };
+    count(&receiver.metrics, reason);
+    if why == Overdue::Head {
+        handler::count_answer(receiver, Refusal::HeadTimeout.status());
+    }
+    tracing::debug!(peer = %caller.peer, reason, "connection ended: no complete request in time");
+}
+
+/// Counts connections that hyper ended. Its answers to heads that it cannot read (400, 414, 431) are its own.
+fn note_end(receiver: &Receiver, caller: &Caller, error: &hyper::Error) {
+    let error_text = super::chain(error);
+    let (reason, status) = if error.is_parse_too_large() {
+        ("head_too_large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+    } else if error.is_parse() {
+        ("head_malformed", StatusCode::BAD_REQUEST)
+    } else {
+        // Callers leave without ceremony all the time; that is no refusal.
+        tracing::debug!(peer = %caller.peer, error = error_text, "connection broke");
+        return;
+    };
+    count(&receiver.metrics, reason);
+    handler::count_answer(receiver, status);
+    tracing::debug!(peer = %caller.peer, reason, error = error_text, "connection ended: its head cannot be read");
+}

@@ -1,0 +1,433 @@
+//! One request: from its head to the answer.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | POST on the configured path, an event | 200 `accepted`, or `duplicate` for a repeat |
+//! | another path, a wrong path secret | 404 |
+//! | another method | 405 with `Allow` |
+//! | a transfer coding that is not one `chunked` | 400 |
+//! | a content type that is not JSON, a content encoding | 415 |
+//! | a body over `max_body`, too slow, cut | 413, 408, 400 |
+//! | not JSON or no object; without what makes an event | 400; 422 |
+//! | the inbox cannot take it, or not in time | 503 with `Retry-After` |
+//!
+//! Checks are made in this order. Routing looks at the path alone; a query is ignored and never logged, because people put
+//! secrets there. The commit runs in a task of its own: when the caller hangs up, the event is stored all the same.
+
+use super::{
+    Receiver,
+    activity::OpenRequest,
+    connection::Caller,
+    listener::count,
+    problem::{Refusal, RequestId},
+};
+use crate::{
+    clock,
+    event::Event,
+    inbox::{self, Accepted, NewEntry},
+    metrics::{Outcome, Status},
+    secret::Secret,
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use http::{
+    HeaderMap, Method, Request, Response, StatusCode, Version,
+    header::{self, HeaderValue},
+};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
+
+/// From the hand-over to the inbox to a 503. Callers wait for seconds, not for minutes.
+pub(super) const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Room made for a body of several pieces before it has come; what a caller announces is not believed beyond this.
+const FIRST_ROOM: u64 = 64 * 1024;
+
+/// Longest id that is written to the log, in characters.
+const LOGGED_ID: usize = 128;
+
+/// Answers a request. A panic becomes a 500 and ends neither the connection nor the process.
+pub(super) async fn serve(
+    receiver: Arc<Receiver>,
+    caller: Arc<Caller>,
+    open: OpenRequest,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let id = RequestId::new();
+    let version = request.version();
+    let outcome = AssertUnwindSafe(receive(&receiver, &caller, id, request)).catch_unwind().await;
+    let mut response = match outcome.unwrap_or(Err(Refusal::Internal)) {
+        Ok(body) => {
+            receiver.hot.ok.inc();
+            let mut response = Response::new(Full::new(body));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(refusal) => {
+            note_refusal(&receiver, &caller, id, &refusal);
+            refuse(&refusal, id, version)
+        }
+    };
+    if receiver.is_draining() && version < Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    drop(open);
+    Ok(response)
+}
+
+/// Counts an answer other than 200.
+pub(super) fn count_answer(receiver: &Receiver, status: StatusCode) {
+    receiver.metrics.requests.get_or_create(&Status { status: status.as_u16() }).inc();
+}
+
+/// Takes a request up to the commit; returns the body of the 200.
+async fn receive(
+    receiver: &Arc<Receiver>,
+    caller: &Arc<Caller>,
+    id: RequestId,
+    request: Request<Incoming>,
+) -> Result<Bytes, Refusal> {
+    check(receiver, request.method(), request.uri().path(), request.version(), request.headers())?;
+    let body = read(request.into_body(), receiver.limits.body, receiver.limits.body_timeout).await?;
+    let arrived = clock::now();
+    let since = Instant::now();
+    let event = Event::parse(&body).map_err(Refusal::Malformed)?;
+    let entry = NewEntry { event, body, received: arrived, sender: Some(caller.sender.clone()) };
+    let commit = tokio::spawn(commit(Arc::clone(receiver), Arc::clone(caller), id, entry, since));
+    match timeout(receiver.limits.commit_timeout, commit).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(join)) if join.is_panic() => Err(Refusal::Internal),
+        // The runtime is ending.
+        Ok(Err(_cancelled)) => Err(Refusal::Draining),
+        // The task goes on; a repeat of the event will be recognised.
+        Err(_elapsed) => Err(Refusal::StoreSlow),
+    }
+}
+
+/// Everything that can be said before the body is read.
+fn check(
+    receiver: &Receiver,
+    method: &Method,
+    path: &str,
+    version: Version,
+    headers: &HeaderMap,
+) -> Result<(), Refusal> {
+    if !is_ours(path, &receiver.path, &receiver.path_secrets) {
+        return Err(Refusal::NotFound);
+    }
+    if method != Method::POST {
+        return Err(Refusal::Method);
+    }
+    if version < Version::HTTP_2 && !is_plainly_framed(headers) {
+        return Err(Refusal::TransferEncoding);
+    }
+    if !headers.get_all(header::CONTENT_TYPE).iter().all(is_json) {
+        return Err(Refusal::MediaType);
+    }
+    if !headers.get_all(header::CONTENT_ENCODING).iter().all(is_identity) {
+        return Err(Refusal::ContentEncoding);
+    }
+    Ok(())
+}
+
+/// Whether a path is the webhook's, with one of its secrets as last segment where there are any.
+fn is_ours(path: &str, ours: &str, secrets: &[Secret]) -> bool {
+    if secrets.is_empty() {
+        return path == ours;
+    }
+    let Some(segment) = path.strip_prefix(ours.trim_end_matches('/')).and_then(|rest| rest.strip_prefix('/')) else {
+        return false;
+    };
+    // No early end: which of several secrets it was must not show in the time either.
+    secrets.iter().fold(false, |found, secret| found | secret.matches(segment.as_bytes()))
+}
+
+/// Hyper takes `chunked, chunked` and `gzip, chunked` for chunked; a proxy in front may see other borders between requests.
+fn is_plainly_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+fn is_json(content_type: &HeaderValue) -> bool {
+    let essence = content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if essence.eq_ignore_ascii_case(b"application/json") {
+        return true;
+    }
+    let essence = essence.to_ascii_lowercase();
+    essence
+        .strip_prefix(b"application/")
+        .and_then(|rest| rest.strip_suffix(b"+json"))
+        .is_some_and(|subtype| !subtype.is_empty())
+}
+
+fn is_identity(content_encoding: &HeaderValue) -> bool {
+    let coding = content_encoding.as_bytes().trim_ascii();
+    coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
+}
+
+/// Reads a body of at most `limit` bytes. One that comes in one piece is not copied.
+async fn read(body: Incoming, limit: u64, within: Duration) -> Result<Bytes, Refusal> {
+    // With a `Content-Length` this is known before a byte is read.
+    if body.size_hint().lower() > limit {
+        return Err(Refusal::BodyTooLarge { limit });
+    }
+    timeout(within, collect(body, limit)).await.unwrap_or(Err(Refusal::BodyTimeout))
+}
+
+async fn collect(mut body: Incoming, limit: u64) -> Result<Bytes, Refusal> {
+    let announced = body.size_hint().lower();
+    let mut first = Bytes::new();
+    let mut joined = BytesMut::new();
+    let mut size = 0_u64;
+    while let Some(frame) = body.frame().await {
+        // Trailers mean nothing to us.
+        let Ok(data) = frame.map_err(|_broken| Refusal::BodyCut)?.into_data() else { continue };
+        size = size.saturating_add(data.len() as u64);
+        if size > limit {
+            return Err(Refusal::BodyTooLarge { limit });
+        }
+        if first.is_empty() && joined.is_empty() {
+            first = data;
+        } else {
+            if joined.is_empty() {
+                joined.reserve(usize::try_from(announced.min(FIRST_ROOM)).unwrap_or(0).max(first.len() + data.len()));
+                joined.extend_from_slice(&first);
+                first = Bytes::new();
+            }
+            joined.extend_from_slice(&data);
+        }
+    }
+    Ok(if joined.is_empty() { first } else { joined.freeze() })
+}
+
+/// Stores an event, counts it, logs it, and renders the answer. Runs to its end whatever becomes of the caller.
+async fn commit(
+    receiver: Arc<Receiver>,
+    caller: Arc<Caller>,
+    id: RequestId,
+    entry: NewEntry,
+    since: Instant,
+) -> Result<Bytes, Refusal> {
+    let facts = Facts::of(&entry);
+    let accepted = match receiver.inbox.accept(entry).await {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            let refusal = refusal_of(&error);
+            if receiver.refusals.is_first("inbox") {
+                tracing::error!(error = super::chain(&error), request.id = %id, "the inbox did not take an event");
+            }
+            return Err(refusal);
+        }
+    };
+    let took = since.elapsed();
+    receiver.metrics.accept_seconds.observe(took.as_secs_f64());
+    if facts.drift {
+        receiver.metrics.schema_drift.inc();
+    }
+    let (outcome, seq, status) = match accepted {
+        Accepted::Stored { seq, conflict } => {
+            receiver.hot.accepted.inc();
+            if conflict {
+                receiver.metrics.events.get_or_create(&Outcome { outcome: "conflict" }).inc();
+            }
+            (if conflict { "conflict" } else { "accepted" }, seq, "accepted")
+        }
+        Accepted::Duplicate { seq } => {
+            receiver.hot.duplicate.inc();
+            ("duplicate", seq, "duplicate")
+        }
+    };
+    tracing::info!(
+        event.id = clip(&facts.event),
+        entry = seq.0,
+        outcome,
+        connection.id = clip(&facts.connection),
+        user.id = facts.user.as_deref().map(clip),
+        accounts.announced = facts.announced,
+        accounts.listed = facts.listed,
+        bytes = facts.bytes,
+        duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        peer = %caller.peer,
+        request.id = %id,
+        "event accepted"
+    );
+    Ok(rendered(status, &facts.event))
+}
+
+/// What is said of an event after the inbox took it.
+struct Facts {
+    event: String,
+    connection: String,
+    user: Option<String>,
+    announced: Option<u64>,
+    listed: u64,
+    bytes: usize,
+    drift: bool,
+}
+
+impl Facts {
+    fn of(entry: &NewEntry) -> Self {
+        let event = &entry.event;
+        Self {
+            event: event.id.as_str().to_owned(),
+            connection: event.connection.as_str().to_owned(),
+            user: event.user.as_ref().map(|user| user.as_str().to_owned()),
+            announced: event.account_count,
+            listed: event.listed,
+            bytes: entry.body.len(),
+            drift: event.drift.is_some(),
+        }
+    }
+}
+
+/// An id as it is logged: a hostile caller may send a megabyte.
+fn clip(id: &str) -> &str {
+    id.char_indices().nth(LOGGED_ID).and_then(|(end, _)| id.get(..end)).unwrap_or(id)
+}
+
+fn rendered(status: &str, event: &str) -> Bytes {
+    let mut body = Vec::with_capacity(32 + status.len() + event.len());
+    body.extend_from_slice(b"{\"status\":\"");
+    body.extend_from_slice(status.as_bytes());
+    body.extend_from_slice(b"\",\"id\":");
+    // A text always serialises, and a Vec takes everything.
+    if serde_json::to_writer(&mut body, event).is_err() {
+        body.extend_from_slice(b"null");
+    }
+    body.push(b'}');
+    body.into()
+}
+
+fn refusal_of(error: &inbox::Error) -> Refusal {
+    match error {
+        inbox::Error::Full(_) => Refusal::StoreFull,
+        inbox::Error::Backlog => Refusal::Backlog,
+        inbox::Error::Closed => Refusal::Draining,
+        inbox::Error::Store(_) | inbox::Error::LeaseLost(_) | inbox::Error::Open { .. } => Refusal::StoreUnavailable,
+    }
+}
+
+fn note_refusal(receiver: &Receiver, caller: &Caller, id: RequestId, refusal: &Refusal) {
+    let (reason, status) = (refusal.code(), refusal.status());
+    count(&receiver.metrics, reason);
+    count_answer(receiver, status);
+    if !receiver.refusals.is_first(reason) {
+        return;
+    }
+    if *refusal == Refusal::Internal {
+        // What the panic said is not repeated here: it may quote what was sent.
+        tracing::error!(reason, peer = %caller.peer, request.id = %id, "answering a request panicked");
+    } else {
+        tracing::warn!(
+            reason,
+            status = status.as_u16(),
+            detail = %refusal.detail(),
+            peer = %caller.peer,
+            request.id = %id,
+            "request refused"
+        );
+    }
+}
+
+fn refuse(refusal: &Refusal, id: RequestId, version: Version) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(refusal.render(id)));
+    *response.status_mut() = refusal.status();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if let Some(seconds) = refusal.retry_after() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+    }
+    match refusal {
+        Refusal::Method => drop(headers.insert(header::ALLOW, HeaderValue::from_static("POST"))),
+        Refusal::ContentEncoding => {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        _ => {}
+    }
+    if refusal.closes() && version < Version::HTTP_2 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(texts: &[&str]) -> Vec<Secret> {
+        texts.iter().map(|text| Secret::new((*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn only_the_exact_path_is_ours() {
+        assert!(is_ours("/webhooks/linxo", "/webhooks/linxo", &[]));
+        for other in ["/", "/webhooks", "/webhooks/linxo/", "/webhooks/linxo/x", "/Webhooks/linxo", "//webhooks/linxo"]
+        {
+            assert!(!is_ours(other, "/webhooks/linxo", &[]), "{other}");
+        }
+    }
+
+    #[test]
+    fn each_of_several_secrets_opens_the_path() {
+        let secrets = secrets(&["old-secret", "new-secret"]);
+        assert!(is_ours("/hook/old-secret", "/hook", &secrets));
+        assert!(is_ours("/hook/new-secret", "/hook", &secrets));
+        assert!(is_ours("/new-secret", "/", &secrets));
+        for other in ["/hook", "/hook/", "/hook/old-secre", "/hook/old-secret/", "/hook/x/old-secret", "/old-secret"] {
+            assert!(!is_ours(other, "/hook", &secrets), "{other}");
+        }
+    }
+
+    #[test]
+    fn json_media_types() {
+        for yes in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/cloudevents+json",
+            " application/json ",
+        ] {
+            assert!(is_json(&HeaderValue::from_str(yes).unwrap()), "{yes}");
+        }
+        for no in
+            ["", "text/json", "application/+json", "application/jsonp", "application/x-www-form-urlencoded", "json"]
+        {
+            assert!(!is_json(&HeaderValue::from_str(no).unwrap()), "{no}");
+        }
+    }
+
+    #[test]
+    fn one_chunked_and_nothing_else() {
+        let with = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::TRANSFER_ENCODING, HeaderValue::from_static(value));
+            }
+            is_plainly_framed(&headers)
+        };
+        assert!(with(&[]) && with(&["chunked"]) && with(&["Chunked"]));
+        assert!(!with(&["chunked, chunked"]) && !with(&["gzip, chunked"]) && !with(&["chunked", "chunked"]));
+    }
+
+    #[test]
+    fn answers_escape_ids() {
+        assert_eq!(rendered("accepted", "a\"b\n"), r#"{"status":"accepted","id":"a\"b\n"}"#);
+    }
+
+    #[test]
+    fn logged_ids_are_short() {
+        assert_eq!(clip("42"), "42");
+        assert_eq!(clip(&"é".repeat(1000)).chars().count(), LOGGED_ID);
+    }
+}

@@ -1,0 +1,139 @@
+//! Who sent an event: the socket's address and, where one was asked for, the client certificate.
+//!
+//! In: a finished handshake, so a certificate here was verified already. Out: one JSON object, kept with each entry, so that
+//! "who sent this?" has an answer later. Certificates are odd; what cannot be read is left out, never a panic.
+
+use crate::clock::Timestamp;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// The sender of the events of one connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Sender {
+    /// Address and port.
+    peer: SocketAddr,
+    /// `1.2` or `1.3`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<&'static str>,
+    /// The client certificate, if one was asked for and shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<Certificate>,
+}
+
+/// What is worth keeping of a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Certificate {
+    /// Distinguished name.
+    pub(super) subject: String,
+    /// DNS names, addresses, URIs and mail addresses it is for.
+    pub(super) names: Vec<String>,
+    /// Distinguished name of the authority.
+    pub(super) issuer: String,
+    /// Hexadecimal.
+    pub(super) serial: String,
+    /// SHA-256 of the public key (SPKI), hexadecimal: stays the same when a certificate is renewed for the same key.
+    pub(super) fingerprint: String,
+    /// RFC 3339.
+    pub(super) not_after: Option<String>,
+}
+
+impl Sender {
+    /// Reads the facts of a finished handshake.
+    pub(super) fn of(peer: SocketAddr, tls: &rustls::ServerConnection) -> Self {
+        let version = match tls.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => Some("1.2"),
+            Some(rustls::ProtocolVersion::TLSv1_3) => Some("1.3"),
+            _ => None,
+        };
+        let certificate = tls.peer_certificates().and_then(<[_]>::first).map(|der| Certificate::of(der));
+        Self { peer, tls: version, certificate }
+    }
+
+    /// As kept with an entry.
+    pub(super) fn to_json(&self) -> String {
+        // Texts always serialise.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl Certificate {
+    /// Reads a certificate; empty where it cannot be read.
+    pub(super) fn of(der: &[u8]) -> Self {
+        let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Self::default() };
+        let not_after = certificate.validity().not_after.timestamp();
+        Self {
+            subject: certificate.subject().to_string(),
+            names: names(&certificate),
+            issuer: certificate.issuer().to_string(),
+            serial: hex(certificate.raw_serial()),
+            fingerprint: hex(&Sha256::digest(certificate.public_key().raw)),
+            not_after: Timestamp::from_millis(not_after.saturating_mul(1000)).to_rfc3339(),
+        }
+    }
+}
+
+/// The subject alternative names that are texts or addresses.
+pub(super) fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let text = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(text) | GeneralName::URI(text) | GeneralName::RFC822Name(text) => Some((*text).to_owned()),
+        GeneralName::IPAddress(octets) => address(octets).map(|address| address.to_string()),
+        _ => None,
+    };
+    extension.value.general_names.iter().filter_map(text).collect()
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(|octets| Ipv4Addr::from(octets).into());
+    v4.or_else(|_length| <[u8; 16]>::try_from(octets).map(|octets| Ipv6Addr::from(octets).into())).ok()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_subject_names_and_fingerprint() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(["hooks.example".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "Webhook sender");
+        params.not_after = rcgen::date_time_ymd(2040, 1, 2);
+        params.serial_number = Some(vec![1, 0xab].into());
+        let certificate = Certificate::of(params.self_signed(&key).unwrap().der());
+        assert!(certificate.subject.contains("CN=Webhook sender"), "{}", certificate.subject);
+        assert_eq!(certificate.issuer, certificate.subject);
+        assert_eq!(certificate.names, ["hooks.example", "127.0.0.1"]);
+        assert_eq!(certificate.serial, "01ab");
+        assert_eq!(certificate.not_after.as_deref(), Some("2040-01-02T00:00:00Z"));
+        let spki = rcgen::PublicKeyData::subject_public_key_info(&key);
+        assert_eq!(certificate.fingerprint, hex(&Sha256::digest(spki)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(der in proptest::collection::vec(any::<u8>(), 0..512)) {
+            Certificate::of(&der);
+        }
+
+        #[test]
+        fn no_broken_certificate_makes_it_panic(at in 0_usize..300, byte in any::<u8>()) {
+            let certificate = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+            let mut der = certificate.cert.der().to_vec();
+            if let Some(place) = der.get_mut(at) {
+                *place = byte;
+            }
+            Certificate::of(&der);
+        }
+    }
+}

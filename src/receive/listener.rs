@@ -1,0 +1,229 @@
+//! The accept loop: takes sockets, holds their number, and drains them at the end.
+//!
+//! In: a bound address and the shared [`Receiver`]. Out: one task a socket (`connection`). The loop itself never waits for
+//! a caller: handshakes happen in the socket's own task.
+//!
+//! The drain loses as little as it can. What the kernel has already taken for us is still accepted. For a moment, answers
+//! say `Connection: close` (HTTP/2: GOAWAY) while requests are still taken, because a caller that writes into a closing
+//! socket sees a reset; then idle connections are closed, open requests are finished, and what is left at
+//! `drain_timeout` is cut. The commit of a cut request goes on.
+
+use super::{Receiver, connection, refusals};
+use crate::{
+    config,
+    metrics::{Metrics, Reason},
+};
+use futures_util::FutureExt as _;
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+
+/// Sockets that the kernel holds for us while the loop is busy.
+const BACKLOG: u32 = 4096;
+/// How long the end of a connection is announced before idle ones are closed.
+const NOTICE: Duration = Duration::from_secs(1);
+/// Pauses after a failed accept (no descriptors, no memory), doubling from the first to the last.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// How far the drain has come; connections watch it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Not begun.
+    Serving,
+    /// Announcing the end.
+    Notice,
+    /// Closing what is idle.
+    Closing,
+    /// Dropping what is left.
+    Cut,
+}
+
+/// A listener that has its address but takes nothing yet.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// How the drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that were still open at the end of `listener.drain_timeout`.
+    pub cut: usize,
+}
+
+/// Binds the public address. Apart from serving, so that the true address is known and logged first.
+///
+/// # Errors
+/// The system's, when the address is taken, not ours or not allowed.
+pub async fn bind(config: &config::Listener) -> io::Result<Bound> {
+    let socket = if config.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart must not wait for the old process's closed sockets.
+    socket.set_reuseaddr(true)?;
+    socket.bind(config.address)?;
+    let listener = socket.listen(BACKLOG)?;
+    let address = listener.local_addr()?;
+    Ok(Bound { listener, address })
+}
+
+impl Bound {
+    /// The true address; differs from the configured one where that says port 0.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes events until `shutdown` resolves, then drains.
+    ///
+    /// # Cancel safety
+    /// When dropped, the address is free again and open connections are cut; commits that were begun go on.
+    pub async fn serve(self, receiver: Arc<Receiver>, shutdown: impl Future<Output = ()>) -> Drained {
+        tracing::info!(address = %self.address, path = receiver.path, "listening");
+        let max = receiver.limits.connections.min(Semaphore::MAX_PERMITS);
+        let slots = Slots { semaphore: Arc::new(Semaphore::new(max)), phase: watch::Sender::new(Phase::Serving) };
+        self.accept_until(&receiver, &slots, shutdown).await;
+
+        receiver.draining.store(true, Ordering::Relaxed);
+        let open = || max - slots.semaphore.available_permits();
+        tracing::info!(connections = open(), "draining: no new connections, finishing open requests");
+        while let Some(Ok((tcp, peer))) = self.listener.accept().now_or_never() {
+            slots.take(&receiver, tcp, peer);
+        }
+        drop(self.listener);
+
+        let all_closed = async {
+            // Every socket holds one permit; having all of them means that none is left. Over the range of one call
+            // (4 billion) nobody configures a limit; such a drain would end at its timeout.
+            let all = u32::try_from(max).unwrap_or(u32::MAX);
+            drop(slots.semaphore.acquire_many(all).await);
+        };
+        let announced = async {
+            slots.phase.send_replace(Phase::Notice);
+            sleep(NOTICE.min(receiver.limits.drain_timeout / 2)).await;
+            slots.phase.send_replace(Phase::Closing);
+            std::future::pending::<()>().await;
+        };
+        let finished = async {
+            tokio::select! {
+                () = all_closed => {}
+                () = announced => {}
+            }
+        };
+        let cut = if timeout(receiver.limits.drain_timeout, finished).await.is_ok() {
+            0
+        } else {
+            let cut = open();
+            tracing::warn!(connections = cut, "connections were still open after listener.drain_timeout and are cut");
+            slots.phase.send_replace(Phase::Cut);
+            cut
+        };
+        receiver.refusals.summary();
+        Drained { cut }
+    }
+
+    /// Accepts until `shutdown` resolves.
+    async fn accept_until(&self, receiver: &Arc<Receiver>, slots: &Slots, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut summary = interval(refusals::EVERY);
+        summary.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pause = PAUSE.0;
+        loop {
+            // All branches are cancel safe: `accept` loses no socket, `tick` no tick.
+            let accepted = tokio::select! {
+                biased;
+                () = &mut shutdown => return,
+                accepted = self.listener.accept() => accepted,
+                _ = summary.tick() => {
+                    receiver.refusals.summary();
+                    continue;
+                }
+            };
+            match accepted {
+                Ok((tcp, peer)) => {
+                    pause = PAUSE.0;
+                    slots.take(receiver, tcp, peer);
+                }
+                // The caller was gone before we came to it; the next one waits already.
+                Err(error) if is_of_the_peer(&error) => {}
+                Err(error) => {
+                    count(&receiver.metrics, "accept_failed");
+                    if receiver.refusals.is_first("accept_failed") {
+                        tracing::error!(
+                            error = %error,
+                            "cannot accept connections for now; if it says that too many files are open, raise the \
+                             limit of open files or lower listener.max_connections"
+                        );
+                    }
+                    tokio::select! {
+                        () = &mut shutdown => return,
+                        () = sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+            }
+        }
+    }
+}
+
+/// Places for sockets.
+struct Slots {
+    semaphore: Arc<Semaphore>,
+    phase: watch::Sender<Phase>,
+}
+
+impl Slots {
+    /// Gives a socket its task, or closes it when all places are taken.
+    fn take(&self, receiver: &Arc<Receiver>, tcp: TcpStream, peer: SocketAddr) {
+        let Ok(permit) = Arc::clone(&self.semaphore).try_acquire_owned() else {
+            count(&receiver.metrics, "connection_limit");
+            if receiver.refusals.is_first("connection_limit") {
+                tracing::warn!(%peer, "connection refused: as many are open as listener.max_connections allows");
+            }
+            return;
+        };
+        let slot = Slot { metrics: Arc::clone(&receiver.metrics), _permit: permit };
+        slot.metrics.connections.inc();
+        tokio::spawn(connection::serve(Arc::clone(receiver), tcp, peer, self.phase.subscribe(), slot));
+    }
+}
+
+/// The place of one socket; given back when dropped, whatever ended its task.
+pub(super) struct Slot {
+    metrics: Arc<Metrics>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
+    }
+}
+
+/// Counts a refusal.
+pub(super) fn count(metrics: &Metrics, reason: &'static str) {
+    metrics.refused.get_or_create(&Reason { reason }).inc();
+}
+
+/// Whether a failed accept concerns one caller only. Linux also reports network faults of the new socket here.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionAborted
+            | Kind::ConnectionReset
+            | Kind::ConnectionRefused
+            | Kind::Interrupted
+            | Kind::NetworkDown
+            | Kind::NetworkUnreachable
+            | Kind::HostUnreachable
+            | Kind::TimedOut
+    )
+}

@@ -1,0 +1,255 @@
+//! What is answered when an event is not accepted: problem details (RFC 9457).
+//!
+//! The `code` is stable: people and programs may rely on it, and it is the label of the metric `refused`. The detail says
+//! what to do. Neither ever quotes what was sent.
+
+use crate::event::Malformed;
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Serialize;
+use std::{borrow::Cow, fmt};
+
+/// Names a request in answers and logs. Not a secret, and not unique for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RequestId(u64);
+
+impl RequestId {
+    pub(super) fn new() -> Self {
+        Self(fastrand::u64(..))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Why a request is not answered 200.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Another path, or a wrong path secret: never told apart.
+    NotFound,
+    /// Another method than POST.
+    Method,
+    /// A transfer coding other than one `chunked`.
+    TransferEncoding,
+    /// A content type other than JSON.
+    MediaType,
+    /// A compressed body.
+    ContentEncoding,
+    /// The body is over the limit.
+    BodyTooLarge {
+        /// `listener.max_body`
+        limit: u64,
+    },
+    /// The body did not end in time.
+    BodyTimeout,
+    /// The connection or stream broke within the body.
+    BodyCut,
+    /// The head did not end in time.
+    HeadTimeout,
+    /// The body is no event.
+    Malformed(Malformed),
+    /// No room in the store.
+    StoreFull,
+    /// As many unfinished entries as allowed.
+    Backlog,
+    /// The store failed.
+    StoreUnavailable,
+    /// The commit takes too long; it may still succeed.
+    StoreSlow,
+    /// The inbox is closed: the process is ending.
+    Draining,
+    /// A fault of the program.
+    Internal,
+}
+
+impl Refusal {
+    /// Stable name.
+    pub(super) const fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Method => "method_not_allowed",
+            Self::TransferEncoding => "transfer_encoding",
+            Self::MediaType => "media_type",
+            Self::ContentEncoding => "content_encoding",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyCut => "body_cut",
+            Self::HeadTimeout => "head_timeout",
+            Self::Malformed(Malformed::Syntax { .. }) => "not_json",
+            Self::Malformed(Malformed::NotAnObject { .. }) => "not_an_object",
+            Self::Malformed(Malformed::Field { .. }) => "invalid_field",
+            Self::StoreFull => "store_full",
+            Self::Backlog => "backlog",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::StoreSlow => "store_slow",
+            Self::Draining => "draining",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Status of the answer.
+    pub(super) const fn status(&self) -> StatusCode {
+        match self {
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MediaType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTimeout | Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TransferEncoding
+            | Self::BodyCut
+            | Self::Malformed(Malformed::Syntax { .. } | Malformed::NotAnObject { .. }) => StatusCode::BAD_REQUEST,
+            Self::Malformed(Malformed::Field { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::StoreFull | Self::Backlog | Self::StoreUnavailable | Self::StoreSlow | Self::Draining => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Seconds after which to try again, of every 503: soon where it passes by itself, later where a person must act.
+    pub(super) const fn retry_after(&self) -> Option<&'static str> {
+        match self {
+            Self::StoreUnavailable | Self::StoreSlow | Self::Draining => Some("5"),
+            Self::StoreFull | Self::Backlog => Some("30"),
+            _ => None,
+        }
+    }
+
+    /// Whether the connection cannot be used for another request: the rest of this one is unread, or cannot be told from
+    /// the next.
+    pub(super) const fn closes(&self) -> bool {
+        matches!(self, Self::TransferEncoding | Self::BodyTooLarge { .. } | Self::BodyTimeout | Self::BodyCut)
+    }
+
+    const fn title(&self) -> &'static str {
+        match self {
+            Self::NotFound => "Nothing is here",
+            Self::Method => "The method is not allowed",
+            Self::TransferEncoding => "The transfer coding is not supported",
+            Self::MediaType => "The content type is not supported",
+            Self::ContentEncoding => "The content encoding is not supported",
+            Self::BodyTooLarge { .. } => "The body is too large",
+            Self::BodyTimeout => "The body came too slowly",
+            Self::BodyCut => "The body is incomplete",
+            Self::HeadTimeout => "The head came too slowly",
+            Self::Malformed(Malformed::Syntax { .. }) => "The body is not JSON",
+            Self::Malformed(Malformed::NotAnObject { .. }) => "The body is not a JSON object",
+            Self::Malformed(Malformed::Field { .. }) => "The body is not an event",
+            Self::StoreFull => "There is no room for the event",
+            Self::Backlog => "Too many events are waiting",
+            Self::StoreUnavailable => "The event cannot be stored",
+            Self::StoreSlow => "Storing the event takes too long",
+            Self::Draining => "The service is stopping",
+            Self::Internal => "The service failed",
+        }
+    }
+
+    /// What happened to this request, for the caller and the log.
+    pub(super) fn detail(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::NotFound => "no webhook is received at this path",
+            Self::Method => "events are sent with POST",
+            Self::TransferEncoding => "the only transfer coding that is understood is a single chunked",
+            Self::MediaType => "send application/json, or no content type",
+            Self::ContentEncoding => "send the body without compression",
+            Self::BodyTooLarge { limit } => return Cow::Owned(format!("the limit is {limit} bytes")),
+            Self::BodyTimeout => "the body did not end within the time allowed for it",
+            Self::BodyCut => "the connection broke before the end of the body",
+            Self::HeadTimeout => "the head of the request did not end within the time allowed for it",
+            Self::Malformed(malformed) => return Cow::Owned(malformed.to_string()),
+            Self::StoreFull => "the disk is full; nothing was stored; send the event again later",
+            Self::Backlog => {
+                "as many events are waiting as are allowed; nothing was stored; send the event again later"
+            }
+            Self::StoreUnavailable => "the store failed; nothing was promised; send the event again later",
+            Self::StoreSlow => "the event may be stored yet; send it again later, a repeat is recognised",
+            Self::Draining => "nothing was stored; send the event again later",
+            Self::Internal => "the fault is ours and was logged; send the event again later",
+        })
+    }
+
+    /// The answer's body.
+    pub(super) fn render(&self, request: RequestId) -> Bytes {
+        let code = self.code();
+        let problem = Problem {
+            r#type: format_args!("urn:linxo-webhook:problem:{code}"),
+            title: self.title(),
+            status: self.status().as_u16(),
+            detail: &self.detail(),
+            code,
+            request_id: format_args!("{request}"),
+        };
+        // Texts and a number always serialise.
+        serde_json::to_vec(&problem).map(Bytes::from).unwrap_or_default()
+    }
+}
+
+/// RFC 9457, with `code` and `request_id` beside its own members.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: fmt::Arguments<'a>,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    request_id: fmt::Arguments<'a>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<Refusal> {
+        vec![
+            Refusal::NotFound,
+            Refusal::Method,
+            Refusal::TransferEncoding,
+            Refusal::MediaType,
+            Refusal::ContentEncoding,
+            Refusal::BodyTooLarge { limit: 8_388_608 },
+            Refusal::BodyTimeout,
+            Refusal::BodyCut,
+            Refusal::HeadTimeout,
+            Refusal::Malformed(Malformed::Syntax { problem: "expected value", line: 3, column: 7 }),
+            Refusal::Malformed(Malformed::NotAnObject { found: "an array" }),
+            Refusal::Malformed(Malformed::Field { path: "$.resource.id", problem: "is missing".to_owned() }),
+            Refusal::StoreFull,
+            Refusal::Backlog,
+            Refusal::StoreUnavailable,
+            Refusal::StoreSlow,
+            Refusal::Draining,
+            Refusal::Internal,
+        ]
+    }
+
+    #[test]
+    fn problem_documents() {
+        let rendered: Vec<String> = all()
+            .iter()
+            .map(|refusal| {
+                let body = refusal.render(RequestId(0x1234_5678));
+                let retry = refusal.retry_after().map_or(String::new(), |after| format!(" retry-after={after}"));
+                let close = if refusal.closes() { " close" } else { "" };
+                format!("{}{retry}{close}\n{}\n", refusal.status().as_u16(), String::from_utf8(body.to_vec()).unwrap())
+            })
+            .collect();
+        insta::assert_snapshot!(rendered.join("\n"));
+    }
+
+    #[test]
+    fn our_own_trouble_says_when_to_come_back() {
+        for refusal in all() {
+            assert_eq!(refusal.status() == StatusCode::SERVICE_UNAVAILABLE, refusal.retry_after().is_some());
+            assert!(refusal.retry_after().is_none_or(|after| after.parse::<u32>().unwrap() >= 1));
+        }
+    }
+
+    #[test]
+    fn codes_are_distinct() {
+        let codes: std::collections::HashSet<_> = all().iter().map(Refusal::code).collect();
+        assert_eq!(codes.len(), all().len());
+    }
+}

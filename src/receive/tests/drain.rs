@@ -1,0 +1,90 @@
+//! The end of a receiver loses nothing that was begun.
+
+use super::support::{EVENT, Script, Site, Wanted, post};
+use crate::receive::Drained;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+#[tokio::test]
+async fn half_sent_and_just_connected_requests_are_finished_and_told_to_close() {
+    let mut site = Site::start(Wanted::default()).await;
+    let request = post(EVENT);
+    let (begin, end) = request.split_at(request.len() - 40);
+    let (mut body, mut head, mut fresh) = (site.connect().await, site.connect().await, site.connect().await);
+    body.send(begin).await;
+    head.send(&request[..30]).await;
+    site.stop();
+    while !site.receiver.is_draining() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Beyond the notice: idle connections are closed by now, these are not.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    body.send(end).await;
+    head.send(&request[30..]).await;
+    fresh.send(&request).await;
+    for mut client in [body, head, fresh] {
+        let answer = client.answer().await.unwrap();
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        assert!(client.is_closed().await);
+    }
+    assert_eq!(site.stopped().await, Drained { cut: 0 });
+}
+
+#[tokio::test]
+async fn a_kept_connection_is_told_before_it_is_closed() {
+    let mut site = Site::start(Wanted::default()).await;
+    let (mut busy, mut idle) = (site.connect().await, site.connect().await);
+    for client in [&mut busy, &mut idle] {
+        client.send(&post(EVENT)).await;
+        assert_eq!(client.answer().await.unwrap().header("connection"), None);
+    }
+    site.stop();
+    while !site.receiver.is_draining() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    busy.send(&post(EVENT)).await;
+    let answer = busy.answer().await.unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert!(busy.is_closed().await);
+    assert!(idle.is_closed().await);
+    assert!(TcpStream::connect(site.address).await.is_err());
+    assert_eq!(site.stopped().await, Drained { cut: 0 });
+}
+
+#[tokio::test]
+async fn http2_finishes_its_streams() {
+    let mut site = Site::start(Wanted::default()).await;
+    site.inbox.set(Script::Slow(Duration::from_millis(200)));
+    let stream = site.tls(site.client_builder().with_no_client_auth(), b"h2").await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::post("https://localhost/webhooks/linxo").body(Full::new(Bytes::from(EVENT))).unwrap();
+    let answer = tokio::spawn(sender.send_request(request));
+    while site.metric("linxo_webhook_connections") == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    site.stop();
+    assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+    connection.await.unwrap().unwrap();
+    assert_eq!(site.stopped().await, Drained { cut: 0 });
+}
+
+#[tokio::test]
+async fn what_does_not_end_is_cut() {
+    let mut wanted = Wanted::default();
+    wanted.listener.drain_timeout = Duration::from_millis(300);
+    let mut site = Site::start(wanted).await;
+    let mut client = site.connect().await;
+    let request = post(EVENT);
+    client.send(&request[..request.len() - 1]).await;
+    // An answer on another connection shows that the accept loop has come past this one.
+    assert_eq!(site.exchange(&request).await.status, 200);
+    site.stop();
+    assert_eq!(site.stopped().await, Drained { cut: 1 });
+    assert!(client.is_closed().await);
+}

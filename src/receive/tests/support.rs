@@ -1,0 +1,362 @@
+//! A receiver on a free port, a scripted inbox behind it, and callers that can misbehave.
+
+use crate::{
+    clock::Timestamp,
+    config::{self, ClientMode, TlsClients, TlsVersion},
+    inbox::{
+        Accepted, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading, ReadingId, Seq,
+        Stage, Stats,
+    },
+    metrics::Metrics,
+    receive::{Drained, Receiver, bind, tls},
+    secret::Secret,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::oneshot,
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// Nothing in these tests takes this long; it only turns a hang into a failure.
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
+pub(super) const EVENT: &str = r#"{"id":"e-1","event_type":"UPDATED","resource_type":"CONNECTIONS","creation_date":1700000000,"resource":{"id":"c-1","user_id":"u-1","account_count":0,"accounts":[]}}"#;
+
+/// What the inbox does next.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Script {
+    #[default]
+    Store,
+    Conflict,
+    Duplicate,
+    Full,
+    Backlog,
+    Fail,
+    Closed,
+    Panic,
+    Slow(Duration),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Double {
+    pub(super) script: Mutex<Script>,
+    pub(super) entries: Mutex<Vec<NewEntry>>,
+}
+
+impl Double {
+    pub(super) fn set(&self, script: Script) {
+        *self.script.lock().unwrap() = script;
+    }
+
+    pub(super) fn stored(&self) -> usize {
+        self.entries.lock().unwrap().len()
+    }
+
+    pub(super) async fn wait_for(&self, stored: usize) {
+        let reached = async {
+            while self.stored() < stored {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(LIMIT, reached).await.expect("the entries were stored");
+    }
+}
+
+#[async_trait]
+impl Inbox for Double {
+    async fn accept(&self, entry: NewEntry) -> Result<Accepted, Error> {
+        let script = *self.script.lock().unwrap();
+        let stored = |conflict| {
+            let mut entries = self.entries.lock().unwrap();
+            entries.push(entry);
+            Ok(Accepted::Stored { seq: Seq(i64::try_from(entries.len()).unwrap()), conflict })
+        };
+        match script {
+            Script::Store => stored(false),
+            Script::Conflict => stored(true),
+            Script::Slow(by) => {
+                tokio::time::sleep(by).await;
+                stored(false)
+            }
+            Script::Duplicate => Ok(Accepted::Duplicate { seq: Seq(1) }),
+            Script::Full => Err(Error::Full(None)),
+            Script::Backlog => Err(Error::Backlog),
+            Script::Fail => Err(Error::Store("the disk is on fire".into())),
+            Script::Closed => Err(Error::Closed),
+            Script::Panic => panic!("as scripted"),
+        }
+    }
+    async fn claim(&self, _: Stage, _: usize, _: Duration) -> Result<Claimed, Error> {
+        unimplemented!()
+    }
+    async fn wake(&self, _: Stage) {
+        unimplemented!()
+    }
+    async fn renew(&self, _: &Lease, _: Duration) -> Result<(), Error> {
+        unimplemented!()
+    }
+    async fn settle(&self, _: &Lease, _: Outcome) -> Result<(), Error> {
+        unimplemented!()
+    }
+    async fn body(&self, _: Seq) -> Result<Bytes, Error> {
+        unimplemented!()
+    }
+    async fn reading(&self, _: &Lease, _: Duration) -> Result<Reading, Error> {
+        unimplemented!()
+    }
+    async fn keep_page(&self, _: &Lease, _: ReadingId, _: Page) -> Result<(), Error> {
+        unimplemented!()
+    }
+    async fn discard_reading(&self, _: &Lease, _: ReadingId) -> Result<(), Error> {
+        unimplemented!()
+    }
+    async fn pages(&self, _: ReadingId) -> Result<Vec<(u32, u64)>, Error> {
+        unimplemented!()
+    }
+    async fn page(&self, _: ReadingId, _: u32) -> Result<Bytes, Error> {
+        unimplemented!()
+    }
+    async fn stats(&self) -> Result<Stats, Error> {
+        unimplemented!()
+    }
+    fn ready(&self) -> Result<(), Error> {
+        unimplemented!()
+    }
+    async fn list(&self, _: &Filter, _: usize) -> Result<Vec<EntryView>, Error> {
+        unimplemented!()
+    }
+    async fn replay(&self, _: &Filter, _: usize) -> Result<u64, Error> {
+        unimplemented!()
+    }
+    async fn park(&self, _: &Filter, _: usize, _: &str) -> Result<u64, Error> {
+        unimplemented!()
+    }
+    async fn purge(&self, _: &Filter, _: usize) -> Result<u64, Error> {
+        unimplemented!()
+    }
+    async fn expire(&self, _: Timestamp, _: usize) -> Result<u64, Error> {
+        unimplemented!()
+    }
+    async fn close(&self) {
+        unimplemented!()
+    }
+}
+
+/// How a test wants its receiver.
+pub(super) struct Wanted {
+    pub(super) listener: config::Listener,
+    pub(super) secrets: Vec<&'static str>,
+    pub(super) minimum_version: TlsVersion,
+    /// PEM of the authority of client certificates.
+    pub(super) clients: Option<String>,
+    pub(super) commit_timeout: Duration,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            listener: config::Listener {
+                address: ([127, 0, 0, 1], 0).into(),
+                path: "/webhooks/linxo".to_owned(),
+                max_body: 64 * 1024,
+                max_connections: 64,
+                handshake_timeout: LIMIT,
+                header_timeout: LIMIT,
+                body_timeout: LIMIT,
+                idle_timeout: LIMIT,
+                drain_timeout: LIMIT,
+            },
+            secrets: Vec::new(),
+            minimum_version: TlsVersion::V1_2,
+            clients: None,
+            commit_timeout: LIMIT,
+        }
+    }
+}
+
+/// A running receiver.
+pub(super) struct Site {
+    pub(super) address: SocketAddr,
+    pub(super) inbox: Arc<Double>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) receiver: Arc<Receiver>,
+    roots: Arc<RootCertStore>,
+    stop: Option<oneshot::Sender<()>>,
+    served: JoinHandle<Drained>,
+}
+
+impl Site {
+    pub(super) async fn start(wanted: Wanted) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let authorities = wanted.clients.map(|pem| {
+            let path = folder.path().join("clients.pem");
+            std::fs::write(&path, pem).unwrap();
+            path
+        });
+        let settings = config::Tls {
+            certificate: folder.path().join("server.pem"),
+            key: folder.path().join("server.key"),
+            may_generate: true,
+            minimum_version: wanted.minimum_version,
+            clients: TlsClients {
+                mode: if authorities.is_some() { ClientMode::Required } else { ClientMode::Off },
+                authorities: authorities.into_iter().collect(),
+            },
+        };
+        assert!(tls::generate_localhost(&settings).unwrap());
+        let mut roots = RootCertStore::empty();
+        let pem = std::fs::read(&settings.certificate).unwrap();
+        roots.add(rustls::pki_types::pem::PemObject::from_pem_slice(&pem).unwrap()).unwrap();
+        let inbox = Arc::new(Double::default());
+        let metrics = Arc::new(Metrics::new());
+        let sender = config::Sender {
+            path_secrets: wanted.secrets.iter().map(|text| Secret::new((*text).to_owned())).collect(),
+        };
+        let loaded = tls::load(&settings).unwrap();
+        let store = Arc::clone(&inbox);
+        let mut receiver = Receiver::new(&wanted.listener, &sender, loaded, store, Arc::clone(&metrics));
+        receiver.limits.commit_timeout = wanted.commit_timeout;
+        let receiver = Arc::new(receiver);
+        let bound = bind(&wanted.listener).await.unwrap();
+        let address = bound.address();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = Arc::clone(&receiver);
+        let served = tokio::spawn(async move { bound.serve(serving, async { drop(stopped.await) }).await });
+        Self { address, inbox, metrics, receiver, roots: Arc::new(roots), stop: Some(stop), served }
+    }
+
+    /// Begins the drain.
+    pub(super) fn stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    pub(super) async fn stopped(self) -> Drained {
+        timeout(LIMIT, self.served).await.expect("the drain ends").unwrap()
+    }
+
+    pub(super) fn client_builder(&self) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+        self.client_builder_for(&[&rustls::version::TLS13, &rustls::version::TLS12])
+    }
+
+    pub(super) fn client_builder_for(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+        ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(Arc::clone(&self.roots))
+    }
+
+    pub(super) async fn tls(&self, mut config: ClientConfig, alpn: &[u8]) -> std::io::Result<TlsStream<TcpStream>> {
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let tcp = TcpStream::connect(self.address).await?;
+        TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), tcp).await
+    }
+
+    /// An HTTP/1.1 connection.
+    pub(super) async fn connect(&self) -> Client {
+        let stream = self.tls(self.client_builder().with_no_client_auth(), b"http/1.1").await.unwrap();
+        Client(stream)
+    }
+
+    /// One request on a connection of its own.
+    pub(super) async fn exchange(&self, request: &str) -> Answer {
+        let mut client = self.connect().await;
+        client.send(request).await;
+        client.answer().await.expect("an answer")
+    }
+
+    /// Value of one line of the metrics.
+    pub(super) fn metric(&self, line: &str) -> u64 {
+        let text = self.metrics.encode();
+        let value = text.lines().find_map(|found| found.strip_prefix(line));
+        value.map_or(0, |value| value.trim().parse().unwrap())
+    }
+}
+
+/// A caller that writes what it likes.
+pub(super) struct Client(pub(super) TlsStream<TcpStream>);
+
+/// An answer as it came.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: String,
+}
+
+impl Answer {
+    /// `code` of the problem document.
+    pub(super) fn code(&self) -> String {
+        let problem: serde_json::Value = serde_json::from_str(&self.body).expect("a problem document");
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        assert_eq!(problem["status"], self.status);
+        assert_eq!(problem["request_id"].as_str().unwrap().len(), 16);
+        problem["code"].as_str().unwrap().to_owned()
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(": ")?;
+            found.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+impl Client {
+    pub(super) async fn send(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.unwrap();
+        self.0.flush().await.unwrap();
+    }
+
+    /// The next answer; `None` when the connection ends without one.
+    pub(super) async fn answer(&mut self) -> Option<Answer> {
+        timeout(LIMIT, self.read()).await.expect("an answer in time")
+    }
+
+    async fn read(&mut self) -> Option<Answer> {
+        let mut text = Vec::new();
+        let end = loop {
+            if let Some(at) = text.windows(4).position(|four| four == b"\r\n\r\n") {
+                break at + 4;
+            }
+            match self.0.read_u8().await {
+                Ok(byte) => text.push(byte),
+                Err(_end) => return None,
+            }
+        };
+        let head = String::from_utf8(text[..end].to_vec()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut answer = Answer { status, head, body: String::new() };
+        let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).await.unwrap();
+        answer.body = String::from_utf8(body).unwrap();
+        Some(answer)
+    }
+
+    /// Whether the connection ends without a further byte.
+    pub(super) async fn is_closed(&mut self) -> bool {
+        let read = timeout(LIMIT, self.0.read_u8()).await.expect("the end of the connection in time");
+        read.is_err()
+    }
+}
+
+pub(super) fn post_to(path: &str, headers: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nhost: localhost\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
+}
+
+pub(super) fn post(body: &str) -> String {
+    post_to("/webhooks/linxo", "content-type: application/json\r\n", body)
+}

@@ -1,0 +1,494 @@
+//! Builds the TLS settings of the public listener from PEM files.
+//!
+//! In: `[tls]`. Out: [`Loaded`], a whole `ServerConfig` with facts about its certificate; or an [`Error`] that names the file
+//! and what to do. TLS 1.2 and 1.3 with the suites of rustls, all of them forward secret and authenticated (Mozilla's
+//! "intermediate"; with `minimum_version = "1.3"` its "modern"). No early data: it can be replayed.
+//!
+//! A reload builds everything anew and swaps it whole. Each [`Loaded`] has ticket keys of its own, so a session that began
+//! under an older one cannot be resumed past a change of authorities: a resumed session is not verified again.
+
+use super::identity;
+use crate::{
+    clock::{self, Timestamp},
+    config::{self, ClientMode, TlsVersion},
+};
+use rustls::{
+    AlertDescription, CertificateError, InconsistentKeys, RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+/// A certificate that ends sooner than this deserves a warning.
+const SOON: Duration = Duration::from_hours(30 * 24);
+
+/// TLS settings, ready to use.
+#[derive(Debug)]
+pub struct Loaded {
+    /// For the handshakes.
+    pub config: Arc<ServerConfig>,
+    /// The certificate that callers see.
+    pub certificate: Certificate,
+    /// How many authorities of client certificates are accepted; 0: none is asked for.
+    pub authorities: usize,
+}
+
+/// Facts about the server's certificate, for the log, the metrics and `check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// Distinguished name; often empty in public certificates.
+    pub subject: String,
+    /// DNS names and addresses that it is for.
+    pub names: Vec<String>,
+    /// Start of its validity.
+    pub not_before: Timestamp,
+    /// End of its validity.
+    pub not_after: Timestamp,
+}
+
+/// Whether a certificate is of use now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// For at least 30 days more.
+    Good,
+    /// For this many whole days only.
+    EndsSoon {
+        /// 0 to 29.
+        days: u64,
+    },
+    /// Callers will refuse it.
+    Expired,
+    /// Callers will refuse it for now; often a wrong clock.
+    NotYet,
+}
+
+impl Certificate {
+    /// Where `now` stands in its validity.
+    #[must_use]
+    pub fn validity(&self, now: Timestamp) -> Validity {
+        let left = self.not_after.since(now);
+        if now > self.not_after {
+            Validity::Expired
+        } else if now < self.not_before {
+            Validity::NotYet
+        } else if left < SOON {
+            Validity::EndsSoon { days: left.as_secs() / 86_400 }
+        } else {
+            Validity::Good
+        }
+    }
+
+    fn read(path: &Path, der: &CertificateDer<'_>) -> Result<Self, Error> {
+        let (_, certificate) =
+            X509Certificate::from_der(der).map_err(|_position| Error::Unreadable { path: path.to_owned() })?;
+        let millis = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1000));
+        Ok(Self {
+            subject: certificate.subject().to_string(),
+            names: identity::names(&certificate),
+            not_before: millis(certificate.validity().not_before.timestamp()),
+            not_after: millis(certificate.validity().not_after.timestamp()),
+        })
+    }
+}
+
+impl Loaded {
+    /// Logs which certificate is used, as a warning when callers refuse it or soon will.
+    pub fn log(&self) {
+        let Certificate { subject, names, not_after, .. } = &self.certificate;
+        let not_after = not_after.to_rfc3339();
+        let names = names.join(", ");
+        let authorities = self.authorities;
+        let problem = match self.certificate.validity(clock::now()) {
+            Validity::Good => {
+                tracing::info!(subject, names, not_after, authorities, "certificate loaded");
+                return;
+            }
+            Validity::EndsSoon { days } => format!("the certificate ends in {days} days: renew it"),
+            Validity::Expired => "the certificate has expired, callers will refuse it: renew it".to_owned(),
+            Validity::NotYet => "the certificate is not valid yet: check the clock of this machine".to_owned(),
+        };
+        tracing::warn!(subject, names, not_after, authorities, "{problem}");
+    }
+}
+
+/// Why the TLS settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read.
+    #[error("cannot read {path}: check {key} and who may read the file")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The setting that names it.
+        key: &'static str,
+        /// The system's words.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is not PEM.
+    #[error("{path} is not a PEM file: {key} needs text that begins with -----BEGIN")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// The setting that names it.
+        key: &'static str,
+        /// The parser's words.
+        #[source]
+        source: pem::Error,
+    },
+    /// A PEM file without a certificate.
+    #[error("{path} holds no certificate: {key} needs a -----BEGIN CERTIFICATE----- block")]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+        /// The setting that names it.
+        key: &'static str,
+    },
+    /// A certificate that cannot be parsed.
+    #[error("the first certificate in {path} cannot be read: ask its authority for a new one")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A PEM file without a private key.
+    #[error("{path} holds no private key: tls.key needs a -----BEGIN PRIVATE KEY----- block that is not encrypted")]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A key of a kind that cannot be used.
+    #[error(
+        "the key in {path} cannot be used: it must be an ECDSA (P-256, P-384, P-521), RSA (2048 bits or more) or Ed25519 key"
+    )]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The library's words.
+        #[source]
+        source: rustls::Error,
+    },
+    /// Certificate and key are not a pair.
+    #[error("the key {key} does not belong to the first certificate in {certificate}: put the pair together again")]
+    Mismatch {
+        /// `tls.certificate`
+        certificate: PathBuf,
+        /// `tls.key`
+        key: PathBuf,
+    },
+    /// Client certificates are required, but no authority is named.
+    #[error(r#"tls.clients.mode is "required", but tls.clients.authorities names no authority: add the PEM file of the authority that signs the client certificates"#)]
+    NoAuthorities,
+    /// A certificate that cannot be an authority.
+    #[error("a certificate in {path} cannot be used as an authority of client certificates")]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// The library's words.
+        #[source]
+        source: rustls::Error,
+    },
+    /// The verifier of client certificates cannot be built.
+    #[error("client certificates cannot be verified with these authorities")]
+    Verifier(#[source] rustls::server::VerifierBuilderError),
+    /// The library refused.
+    #[error("the TLS settings cannot be used")]
+    Settings(#[source] rustls::Error),
+    /// A certificate for `localhost` cannot be made.
+    #[error("cannot make a certificate for localhost")]
+    Generate(#[source] rcgen::Error),
+    /// A made file cannot be written.
+    #[error("cannot write {path}: make its folder writable, or name your own files in tls.certificate and tls.key")]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's words.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Reads all files and builds the settings. Blocking; a few small files.
+///
+/// # Errors
+/// [`Error`]: nothing can be used until it is put right.
+pub fn load(config: &config::Tls) -> Result<Loaded, Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let (certified, certificate) = certified_key(config, &provider)?;
+    let versions: &[_] = match config.minimum_version {
+        TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        TlsVersion::V1_3 => &[&rustls::version::TLS13],
+    };
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions)
+        .map_err(Error::Settings)?;
+    let (builder, authorities) = match config.clients.mode {
+        ClientMode::Off => (builder.with_no_client_auth(), 0),
+        ClientMode::Required => {
+            let (verifier, authorities) = client_verifier(&config.clients.authorities, provider)?;
+            (builder.with_client_cert_verifier(verifier), authorities)
+        }
+    };
+    let mut settings = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    settings.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    settings.max_early_data_size = 0;
+    // Sessions live in tickets, not in our memory; their keys rotate, and end with these settings.
+    settings.ticketer = aws_lc_rs::Ticketer::new().map_err(Error::Settings)?;
+    settings.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Loaded { config: Arc::new(settings), certificate, authorities })
+}
+
+/// Makes a certificate for `localhost` where the configuration allows it and both files are absent. Returns whether it did;
+/// warn then, because no vendor trusts it.
+///
+/// # Errors
+/// [`Error::Generate`], [`Error::Write`].
+pub fn generate_localhost(config: &config::Tls) -> Result<bool, Error> {
+    if !config.may_generate || config.certificate.exists() || config.key.exists() {
+        return Ok(false);
+    }
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let made = rcgen::generate_simple_self_signed(names).map_err(Error::Generate)?;
+    // The key first: a key without a certificate is harmless, and the next start complains of it.
+    write_new(&config.key, made.signing_key.serialize_pem().as_bytes(), 0o600)?;
+    write_new(&config.certificate, made.cert.pem().as_bytes(), 0o644)?;
+    Ok(true)
+}
+
+fn certified_key(config: &config::Tls, provider: &CryptoProvider) -> Result<(CertifiedKey, Certificate), Error> {
+    let chain = certificates(&config.certificate, "tls.certificate")?;
+    let first = chain
+        .first()
+        .ok_or_else(|| Error::NoCertificate { path: config.certificate.clone(), key: "tls.certificate" })?;
+    let certificate = Certificate::read(&config.certificate, first)?;
+    let text = read(&config.key, "tls.key")?;
+    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        pem::Error::NoItemsFound => Error::NoKey { path: config.key.clone() },
+        source => Error::Pem { path: config.key.clone(), key: "tls.key", source },
+    })?;
+    let certified = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            Error::Mismatch { certificate: config.certificate.clone(), key: config.key.clone() }
+        }
+        source => Error::Key { path: config.key.clone(), source },
+    })?;
+    Ok((certified, certificate))
+}
+
+fn client_verifier(
+    paths: &[PathBuf],
+    provider: Arc<CryptoProvider>,
+) -> Result<(Arc<dyn ClientCertVerifier>, usize), Error> {
+    let mut roots = RootCertStore::empty();
+    for path in paths {
+        for certificate in certificates(path, "tls.clients.authorities")? {
+            roots.add(certificate).map_err(|source| Error::Authority { path: path.clone(), source })?;
+        }
+    }
+    if roots.is_empty() {
+        return Err(Error::NoAuthorities);
+    }
+    let authorities = roots.len();
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(Error::Verifier)?;
+    Ok((verifier, authorities))
+}
+
+/// All certificates of a PEM file; at least one.
+fn certificates(path: &Path, key: &'static str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let text = read(path, key)?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<_, _>>()
+        .map_err(|source| Error::Pem { path: path.to_owned(), key, source })?;
+    if found.is_empty() { Err(Error::NoCertificate { path: path.to_owned(), key }) } else { Ok(found) }
+}
+
+fn read(path: &Path, key: &'static str) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
+    let text = fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), key, source })?;
+    Ok(zeroize::Zeroizing::new(text))
+}
+
+fn write_new(path: &Path, text: &[u8], mode: u32) -> Result<(), Error> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Write { path, source }
+    };
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed(path))?;
+    file.write_all(text).and_then(|()| file.sync_all()).map_err(failed(path))
+}
+
+/// Why a handshake failed, by a code from a closed set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// For metrics and logs.
+    pub(super) code: &'static str,
+    /// Whether the caller showed no certificate, or one that was refused.
+    pub(super) is_about_the_certificate: bool,
+}
+
+impl Failure {
+    /// Sorts an error of the handshake.
+    pub(super) fn of(error: &io::Error) -> Self {
+        use rustls::Error as Tls;
+        let about_the_certificate = |code| Self { code, is_about_the_certificate: true };
+        let other = |code| Self { code, is_about_the_certificate: false };
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<Tls>()) {
+            Some(Tls::NoCertificatesPresented) => about_the_certificate("client_certificate_missing"),
+            Some(Tls::InvalidCertificate(error)) => about_the_certificate(match error {
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => "client_certificate_expired",
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    "client_certificate_not_yet_valid"
+                }
+                CertificateError::Revoked => "client_certificate_revoked",
+                CertificateError::UnknownIssuer => "client_certificate_unknown_issuer",
+                CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                    "client_certificate_purpose"
+                }
+                _ => "client_certificate_bad",
+            }),
+            Some(Tls::PeerIncompatible(_) | Tls::NoApplicationProtocol) => other("tls_incompatible"),
+            Some(Tls::AlertReceived(
+                AlertDescription::UnknownCA
+                | AlertDescription::BadCertificate
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::CertificateExpired,
+            )) => other("server_certificate_refused"),
+            Some(Tls::AlertReceived(_)) => other("tls_alert"),
+            Some(_) => other("tls_invalid"),
+            None => other("tls_broken"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TlsClients;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn settings(folder: &Path) -> config::Tls {
+        config::Tls {
+            certificate: folder.join("certs/server.pem"),
+            key: folder.join("certs/server.key"),
+            may_generate: true,
+            minimum_version: TlsVersion::V1_2,
+            clients: TlsClients { mode: ClientMode::Off, authorities: Vec::new() },
+        }
+    }
+
+    fn generated() -> (tempfile::TempDir, config::Tls) {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        assert!(generate_localhost(&settings).unwrap());
+        (folder, settings)
+    }
+
+    #[test]
+    fn generates_once_and_keeps_the_key_to_itself() {
+        let (_folder, settings) = generated();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&settings.key), 0o600);
+        assert!(!generate_localhost(&settings).unwrap());
+        let loaded = load(&settings).unwrap();
+        assert_eq!(loaded.certificate.names, ["localhost", "127.0.0.1", "::1"]);
+        assert_eq!(loaded.certificate.validity(clock::now()), Validity::Good);
+        assert_eq!(loaded.authorities, 0);
+    }
+
+    #[test]
+    fn never_generates_beside_files_of_somebody_else() {
+        let (_folder, mut settings) = generated();
+        fs::remove_file(&settings.key).unwrap();
+        assert!(!generate_localhost(&settings).unwrap());
+        settings.may_generate = false;
+        fs::remove_file(&settings.certificate).unwrap();
+        assert!(!generate_localhost(&settings).unwrap());
+    }
+
+    #[test]
+    fn takes_ecdsa_rsa_and_ed25519() {
+        let (_folder, settings) = generated();
+        for algorithm in [
+            &rcgen::PKCS_ECDSA_P256_SHA256,
+            &rcgen::PKCS_ECDSA_P384_SHA384,
+            &rcgen::PKCS_ED25519,
+            &rcgen::PKCS_RSA_SHA256,
+        ] {
+            let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+            let params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+            fs::write(&settings.certificate, params.self_signed(&key).unwrap().pem()).unwrap();
+            fs::write(&settings.key, key.serialize_pem()).unwrap();
+            load(&settings).unwrap();
+        }
+    }
+
+    #[test]
+    fn each_problem_names_its_file_and_remedy() {
+        let (folder, mut settings) = generated();
+        let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        let (certificate, key) = (fs::read(&settings.certificate).unwrap(), fs::read(&settings.key).unwrap());
+        let said = |settings: &config::Tls| {
+            load(settings).unwrap_err().to_string().replace(&folder.path().display().to_string(), "")
+        };
+        let mut problems = Vec::new();
+
+        fs::write(&settings.key, other).unwrap();
+        problems.push(said(&settings));
+        fs::write(&settings.key, "no key").unwrap();
+        problems.push(said(&settings));
+        fs::write(&settings.key, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
+        problems.push(said(&settings));
+        fs::remove_file(&settings.key).unwrap();
+        problems.push(said(&settings));
+        fs::write(&settings.key, key).unwrap();
+        fs::write(&settings.certificate, "").unwrap();
+        problems.push(said(&settings));
+        fs::write(&settings.certificate, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+        problems.push(said(&settings));
+        fs::write(&settings.certificate, certificate).unwrap();
+        settings.clients.mode = ClientMode::Required;
+        problems.push(said(&settings));
+        settings.clients.authorities = vec![folder.path().join("missing.pem")];
+        problems.push(said(&settings));
+
+        insta::assert_snapshot!(problems.join("\n"));
+    }
+
+    #[test]
+    fn validity_over_time() {
+        let day = Duration::from_hours(24);
+        let start = Timestamp::from_millis(1_000_000_000_000);
+        let certificate = Certificate {
+            subject: String::new(),
+            names: Vec::new(),
+            not_before: start,
+            not_after: start.after(day * 90),
+        };
+        assert_eq!(certificate.validity(start.before(day)), Validity::NotYet);
+        assert_eq!(certificate.validity(start.after(day)), Validity::Good);
+        assert_eq!(certificate.validity(start.after(day * 83)), Validity::EndsSoon { days: 7 });
+        assert_eq!(certificate.validity(start.after(day * 91)), Validity::Expired);
+    }
+
+    #[test]
+    fn sorts_failures() {
+        let of = |error: rustls::Error| Failure::of(&io::Error::new(io::ErrorKind::InvalidData, error)).code;
+        assert_eq!(of(rustls::Error::NoCertificatesPresented), "client_certificate_missing");
+        assert_eq!(of(CertificateError::Expired.into()), "client_certificate_expired");
+        assert_eq!(of(CertificateError::BadSignature.into()), "client_certificate_bad");
+        assert_eq!(of(rustls::Error::AlertReceived(AlertDescription::UnknownCA)), "server_certificate_refused");
+        assert_eq!(Failure::of(&io::ErrorKind::UnexpectedEof.into()).code, "tls_broken");
+    }
+}
