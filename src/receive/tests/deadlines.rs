@@ -64,6 +64,8 @@ async fn half_an_http2_preface_and_a_preface_without_a_request() {
     };
     let settings = [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
     tokio::join!(with_bytes(&PREFACE[..10]), with_bytes(PREFACE), with_bytes(&settings));
+}
+
 #[tokio::test]
 async fn a_dripped_head_is_408_in_all_and_not_per_byte() {
     let site = Site::start(with(|listener| listener.header_timeout = SHORT)).await;
