@@ -21,27 +21,45 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// Receives Linxo Connect webhooks: takes events over HTTPS, completes truncated ones, delivers them in order.
 #[derive(Debug, Parser)]
-#[command(name = NAME, version, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = NAME, version, max_term_width = 100)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the service (what happens without a command, too)
+    Serve(commands::serve::Args),
+    /// See it work: receiver, vendor double and a sink in one process, over real sockets with mutual TLS
+    Demo(commands::demo::Args),
+    /// Check the configuration and show what takes effect
+    Check(commands::check::Args),
     /// Post events to a receiver, and measure its answers
     Send(commands::send::Args),
     /// Run the vendor double: token endpoint, paged accounts, faults by script
     Simulate(commands::simulate::Args),
     /// Make throwaway certificates for trying things out
     Certs(commands::certs::Args),
+    /// Look at the entries, replay, park or delete them
+    Inbox(commands::inbox::Args),
+    /// Ask a running service whether it is ready
+    Health(commands::health::Args),
+    /// Print JSON Schemas: of the configuration, an event, a delivery
+    Schema(commands::schema::Args),
     /// Print the completion script of a shell
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+impl Default for Command {
+    fn default() -> Self {
+        Self::Serve(commands::serve::Args::default())
+    }
 }
 
 /// Runs the command line of this process.
@@ -61,7 +79,7 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return tell(&Failure::ours(format_args!("cannot start threads: {error}"))),
     };
-    let result = runtime.block_on(run(cli.command, &cli.global));
+    let result = runtime.block_on(run(cli.command.unwrap_or_default(), &cli.global));
     runtime.shutdown_timeout(LAST_WAIT);
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -72,9 +90,15 @@ pub fn main() -> ExitCode {
 // Each future is boxed: together in one they would be as large as the largest, on the main thread's stack.
 async fn run(command: Command, global: &Global) -> Result<(), Failure> {
     match command {
+        Command::Serve(args) => Box::pin(commands::serve::run(args, global)).await,
+        Command::Demo(args) => Box::pin(commands::demo::run(args)).await,
+        Command::Check(args) => commands::check::run(&args, global),
         Command::Send(args) => Box::pin(commands::send::run(args, global)).await,
         Command::Simulate(args) => Box::pin(commands::simulate::run(args, global)).await,
         Command::Certs(args) => commands::certs::run(&args),
+        Command::Inbox(args) => Box::pin(commands::inbox::run(global, args)).await,
+        Command::Health(args) => Box::pin(commands::health::run(global, args)).await,
+        Command::Schema(args) => commands::schema::run(&args, global),
         Command::Completions { shell } => completions(shell),
     }
 }

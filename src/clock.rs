@@ -40,10 +40,11 @@ impl Timestamp {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// RFC 3339 in UTC, to the millisecond where there are any; `None` outside the years that it can write.
+    /// RFC 3339 in UTC, to the millisecond unless it is a whole second; `None` outside the years that it can write.
     #[must_use]
     pub fn to_rfc3339(self) -> Option<String> {
-        jiff::Timestamp::from_millisecond(self.0).ok().map(|at| at.to_string())
+        let at = jiff::Timestamp::from_millisecond(self.0).ok()?;
+        Some(if self.0 % 1000 == 0 { format!("{at:.0}") } else { format!("{at:.3}") })
     }
 }
 

@@ -5,11 +5,13 @@
 
 pub mod certs;
 pub mod check;
+pub mod demo;
 
 pub mod health;
 pub mod inbox;
 pub mod schema;
 pub mod send;
+pub mod serve;
 
 pub mod simulate;
 

@@ -336,7 +336,7 @@ fn refuse_overdue(receiver: &Receiver, caller: &Caller, why: Overdue) {
 
 /// Counts connections that hyper ended. Its answers to heads that it cannot read (400, 414, 431) are its own.
 fn note_end(receiver: &Receiver, caller: &Caller, error: &hyper::Error) {
-    let error_text = super::chain(error);
+    let error_text = crate::error::chain(error);
     let (reason, status) = if error.is_parse_too_large() {
         ("head_too_large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
     } else if error.is_parse() {

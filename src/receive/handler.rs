@@ -226,7 +226,7 @@ async fn commit(
         Err(error) => {
             let refusal = refusal_of(&error);
             if receiver.refusals.is_first("inbox") {
-                tracing::error!(error = super::chain(&error), request.id = %id, "the inbox did not take an event");
+                tracing::error!(error = crate::error::chain(&error), request.id = %id, "the inbox did not take an event");
             }
             return Err(refusal);
         }

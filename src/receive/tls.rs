@@ -11,6 +11,7 @@ use super::identity;
 use crate::{
     clock::{self, Timestamp},
     config::{self, ClientMode, TlsVersion},
+    pki,
 };
 use rustls::{
     AlertDescription, CertificateError, InconsistentKeys, RootCertStore, ServerConfig,
@@ -20,9 +21,7 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -205,16 +204,7 @@ pub enum Error {
     Settings(#[source] rustls::Error),
     /// A certificate for `localhost` cannot be made.
     #[error("cannot make a certificate for localhost")]
-    Generate(#[source] rcgen::Error),
-    /// A made file cannot be written.
-    #[error("cannot write {path}: make its folder writable, or name your own files in tls.certificate and tls.key")]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's words.
-        #[source]
-        source: io::Error,
-    },
+    Generate(#[source] pki::Error),
 }
 
 /// Reads all files and builds the settings. Blocking; a few small files.
@@ -251,16 +241,13 @@ pub fn load(config: &config::Tls) -> Result<Loaded, Error> {
 /// warn then, because no vendor trusts it.
 ///
 /// # Errors
-/// [`Error::Generate`], [`Error::Write`].
+/// [`Error::Generate`].
 pub fn generate_localhost(config: &config::Tls) -> Result<bool, Error> {
     if !config.may_generate || config.certificate.exists() || config.key.exists() {
         return Ok(false);
     }
-    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-    let made = rcgen::generate_simple_self_signed(names).map_err(Error::Generate)?;
-    // The key first: a key without a certificate is harmless, and the next start complains of it.
-    write_new(&config.key, made.signing_key.serialize_pem().as_bytes(), 0o600)?;
-    write_new(&config.certificate, made.cert.pem().as_bytes(), 0o644)?;
+    let identity = pki::self_signed_localhost().map_err(Error::Generate)?;
+    pki::write_identity(&config.certificate, &config.key, &identity).map_err(Error::Generate)?;
     Ok(true)
 }
 
@@ -315,18 +302,6 @@ fn certificates(path: &Path, key: &'static str) -> Result<Vec<CertificateDer<'st
 fn read(path: &Path, key: &'static str) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
     let text = fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), key, source })?;
     Ok(zeroize::Zeroizing::new(text))
-}
-
-fn write_new(path: &Path, text: &[u8], mode: u32) -> Result<(), Error> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Write { path, source }
-    };
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed(path))?;
-    file.write_all(text).and_then(|()| file.sync_all()).map_err(failed(path))
 }
 
 /// Why a handshake failed, by a code from a closed set.

@@ -11,7 +11,7 @@
 //! delivery says that the number differs.
 
 use super::{
-    Handler,
+    Handler, millis,
     retry::{Failed, Policy},
 };
 use crate::{
@@ -151,7 +151,7 @@ impl Completer {
                     announced = entry.account_count,
                     reading = reading.0,
                     attempts = lease.attempts,
-                    duration_ms = took.as_millis(),
+                    duration_ms = millis(took),
                     "event completed through the API"
                 );
                 "completed"
@@ -162,7 +162,7 @@ impl Completer {
                     entry = lease.seq.0,
                     connection.id = entry.connection,
                     attempts = lease.attempts,
-                    retry_in_ms = due.since(clock::now()).as_millis(),
+                    retry_in_ms = millis(due.since(clock::now())),
                     reason,
                     "the accounts of an event could not be fetched; it is tried again"
                 );

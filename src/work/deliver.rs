@@ -1,7 +1,7 @@
 //! Hands one entry to one sink.
 
 use super::{
-    Handler,
+    Handler, millis,
     retry::{Failed, Policy},
 };
 use crate::{
@@ -126,7 +126,7 @@ impl Route {
                 connection.id = entry.connection,
                 sink = self.name,
                 attempts = lease.attempts,
-                retry_in_ms = due.since(clock::now()).as_millis(),
+                retry_in_ms = millis(due.since(clock::now())),
                 reason,
                 "delivery failed; it is tried again"
             ),
@@ -148,8 +148,8 @@ impl Route {
                 accounts = attributes.linxoaccounts,
                 mismatch = attributes.linxomismatch,
                 attempts = lease.attempts,
-                duration_ms = took.as_millis(),
-                age_ms = clock::now().since(entry.accepted).as_millis(),
+                duration_ms = millis(took),
+                age_ms = millis(clock::now().since(entry.accepted)),
                 "event delivered"
             ),
         }

@@ -168,6 +168,11 @@ impl StageLoop {
     }
 }
 
+/// Whole milliseconds, for a log field.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// What to wait for before the next look.
 struct Wait {
     wakes: bool,

@@ -1,0 +1,46 @@
+//! `serve`: runs the service until it is told to stop.
+//!
+//! SIGTERM and SIGINT drain, a second one ends at once; SIGHUP opens files again.
+
+use super::{Failure, Global, chain};
+use crate::{app, log};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Options of `serve`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {}
+
+/// Runs the service.
+///
+/// # Errors
+/// 78 when the configuration is at fault, 70 when the service could not start or a part of it failed.
+pub async fn run(_args: Args, global: &Global) -> Result<(), Failure> {
+    let config = global.load()?;
+    // Dropped last: what is logged while draining is still written.
+    let _log = log::start(&config.log);
+    let signals = |error| Failure::ours(format_args!("cannot listen for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
+    let mut running = app::start(config).await.map_err(|error| {
+        let message = chain(&error);
+        if error.is_configuration() { Failure::configuration(message) } else { Failure::ours(message) }
+    })?;
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            healthy = running.ended() => {
+                return if healthy { Ok(()) } else { Err(Failure::ours("a part of the service failed; the log says which")) };
+            }
+            _ = hangup.recv() => running.reopen().await,
+            Some(()) = async { tokio::select! { got = terminate.recv() => got, got = interrupt.recv() => got } } => {
+                if draining {
+                    return Err(Failure::ours("ended at once by a second signal; what was accepted is kept"));
+                }
+                tracing::info!("told to stop: draining");
+                draining = true;
+                running.drain();
+            }
+        }
+    }
+}
