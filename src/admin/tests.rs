@@ -3,8 +3,8 @@
 use super::*;
 use crate::{
     config,
+    inbox::double::Double,
     inbox::{StageCounts, StageName},
-    sink::fixture::Shelf,
 };
 use std::net::SocketAddr;
 use tokio::{
@@ -15,21 +15,21 @@ use tokio::{
 
 struct Running {
     address: SocketAddr,
-    shelf: Arc<Shelf>,
+    double: Arc<Double>,
     readiness: Readiness,
     stop: oneshot::Sender<()>,
     ended: tokio::task::JoinHandle<()>,
 }
 
-async fn start(shelf: Shelf, token: Option<&str>) -> Running {
+async fn start(double: Double, token: Option<&str>) -> Running {
     let token = token.map(|token| Secret::new(token.to_owned()));
     let bound = bind(&config::Admin { address: "127.0.0.1:0".parse().unwrap(), token }).await.unwrap();
-    let (address, shelf, readiness) = (bound.address(), Arc::new(shelf), Readiness::new());
-    let inbox: Arc<dyn Inbox> = Arc::<Shelf>::clone(&shelf);
+    let (address, double, readiness) = (bound.address(), Arc::new(double), Readiness::new());
+    let inbox: Arc<dyn Inbox> = Arc::<Double>::clone(&double);
     let state = State { inbox, metrics: Arc::new(Metrics::new()), readiness: readiness.clone() };
     let (stop, stopped) = oneshot::channel();
     let ended = tokio::spawn(bound.serve(state, async { stopped.await.unwrap() }));
-    Running { address, shelf, readiness, stop, ended }
+    Running { address, double, readiness, stop, ended }
 }
 
 impl Running {
@@ -46,7 +46,7 @@ impl Running {
 
 #[tokio::test]
 async fn readiness_follows_the_phase_and_the_inbox() {
-    let running = start(Shelf::default(), None).await;
+    let running = start(Double::default(), None).await;
     assert!(running.ask("GET /livez", "").await.ends_with(r#"{"status":"alive"}"#));
     insta::assert_snapshot!(running.ask("GET /readyz", "").await, @r#"
     HTTP/1.1 503 Service Unavailable
@@ -67,7 +67,7 @@ async fn readiness_follows_the_phase_and_the_inbox() {
 
     {"status":"ready"}
     "#);
-    *running.shelf.full.lock().unwrap() = true;
+    *running.double.full.lock().unwrap() = true;
     running.readiness.advance(Phase::Draining);
     let answer = running.ask("GET /readyz", "").await;
     assert!(
@@ -79,7 +79,7 @@ async fn readiness_follows_the_phase_and_the_inbox() {
 
 #[tokio::test]
 async fn other_paths_and_methods_are_problems() {
-    let running = start(Shelf::default(), Some("t")).await;
+    let running = start(Double::default(), Some("t")).await;
     insta::assert_snapshot!(running.ask("GET /readyz/", "").await, @r#"
     HTTP/1.1 404 Not Found
     content-type: application/problem+json
@@ -103,14 +103,14 @@ async fn other_paths_and_methods_are_problems() {
 
 #[tokio::test]
 async fn figures_need_the_token_and_show_the_inbox() {
-    let shelf = Shelf::default();
-    *shelf.stats.lock().unwrap() = Stats {
+    let double = Double::default();
+    *double.stats.lock().unwrap() = Stats {
         stages: vec![(StageName::Sink("app".to_owned()), StageCounts { waiting: 3, leased: 2, parked: 1 })],
         oldest_unfinished: Some(clock::now().before(Duration::from_secs(90))),
         size_bytes: 4096,
         log_bytes: 512,
     };
-    let running = start(shelf, Some("correct")).await;
+    let running = start(double, Some("correct")).await;
     for wrong in
         ["", "Authorization: Bearer wrong\r\n", "Authorization: Basic correct\r\n", "Authorization: Bearer\r\n"]
     {
@@ -134,7 +134,7 @@ async fn figures_need_the_token_and_show_the_inbox() {
 
 #[tokio::test]
 async fn a_scrape_outlives_a_store_that_hangs() {
-    let running = start(Shelf { stats_hang: true, ..Shelf::default() }, None).await;
+    let running = start(Double { stats_hang: true, ..Double::default() }, None).await;
     tokio::time::pause();
     let answer = running.ask("GET /metrics", "").await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("# EOF"), "{answer}");
@@ -142,7 +142,7 @@ async fn a_scrape_outlives_a_store_that_hangs() {
 
 #[tokio::test]
 async fn ends_with_idle_sockets_open() {
-    let running = start(Shelf::default(), None).await;
+    let running = start(Double::default(), None).await;
     let mut idle = TcpStream::connect(running.address).await.unwrap();
     // One answer, so that the socket is known to be served.
     idle.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();

@@ -108,9 +108,9 @@ mod tests {
     use crate::{
         admin, config,
         inbox::Inbox,
+        inbox::double::Double,
         metrics::Metrics,
         readiness::{Phase, Readiness},
-        sink::fixture::Shelf,
     };
     use std::sync::Arc;
     use tokio::{io::AsyncWriteExt, net::TcpListener};
@@ -129,7 +129,7 @@ mod tests {
         let address = "127.0.0.1:0".parse().unwrap();
         let bound = admin::bind(&config::Admin { address, token: None }).await.unwrap();
         let (address, readiness) = (bound.address(), Readiness::new());
-        let inbox: Arc<dyn Inbox> = Arc::new(Shelf::default());
+        let inbox: Arc<dyn Inbox> = Arc::new(Double::default());
         let state = admin::State { inbox, metrics: Arc::new(Metrics::new()), readiness: readiness.clone() };
         tokio::spawn(bound.serve(state, std::future::pending()));
         assert_eq!(ask(address, true).await, Ok("alive"));

@@ -15,6 +15,8 @@
 //!
 //! Not here: what work means (`work`), how long to wait after a failure (`work::retry`).
 
+#[cfg(test)]
+pub(crate) mod double;
 mod sqlite;
 
 pub use sqlite::{Access, Sqlite};

@@ -1,24 +1,14 @@
 //! A receiver on a free port, a scripted inbox behind it, and callers that can misbehave.
 
+pub(super) use crate::inbox::double::{Double, Script};
 use crate::{
-    clock::Timestamp,
     config::{self, ClientMode, TlsClients, TlsVersion},
-    inbox::{
-        Accepted, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading, ReadingId, Seq,
-        Stage, Stats,
-    },
     metrics::Metrics,
     receive::{Drained, Receiver, bind, tls},
     secret::Secret,
 };
-use async_trait::async_trait;
-use bytes::Bytes;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -31,126 +21,6 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 /// Nothing in these tests takes this long; it only turns a hang into a failure.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
 pub(super) const EVENT: &str = r#"{"id":"e-1","event_type":"UPDATED","resource_type":"CONNECTIONS","creation_date":1700000000,"resource":{"id":"c-1","user_id":"u-1","account_count":0,"accounts":[]}}"#;
-
-/// What the inbox does next.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) enum Script {
-    #[default]
-    Store,
-    Conflict,
-    Duplicate,
-    Full,
-    Backlog,
-    Fail,
-    Closed,
-    Panic,
-    Slow(Duration),
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Double {
-    pub(super) script: Mutex<Script>,
-    pub(super) entries: Mutex<Vec<NewEntry>>,
-}
-
-impl Double {
-    pub(super) fn set(&self, script: Script) {
-        *self.script.lock().unwrap() = script;
-    }
-
-    pub(super) fn stored(&self) -> usize {
-        self.entries.lock().unwrap().len()
-    }
-
-    pub(super) async fn wait_for(&self, stored: usize) {
-        let reached = async {
-            while self.stored() < stored {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        timeout(LIMIT, reached).await.expect("the entries were stored");
-    }
-}
-
-#[async_trait]
-impl Inbox for Double {
-    async fn accept(&self, entry: NewEntry) -> Result<Accepted, Error> {
-        let script = *self.script.lock().unwrap();
-        let stored = |conflict| {
-            let mut entries = self.entries.lock().unwrap();
-            entries.push(entry);
-            Ok(Accepted::Stored { seq: Seq(i64::try_from(entries.len()).unwrap()), conflict })
-        };
-        match script {
-            Script::Store => stored(false),
-            Script::Conflict => stored(true),
-            Script::Slow(by) => {
-                tokio::time::sleep(by).await;
-                stored(false)
-            }
-            Script::Duplicate => Ok(Accepted::Duplicate { seq: Seq(1) }),
-            Script::Full => Err(Error::Full(None)),
-            Script::Backlog => Err(Error::Backlog),
-            Script::Fail => Err(Error::Store("the disk is on fire".into())),
-            Script::Closed => Err(Error::Closed),
-            Script::Panic => panic!("as scripted"),
-        }
-    }
-    async fn claim(&self, _: Stage, _: usize, _: Duration) -> Result<Claimed, Error> {
-        unimplemented!()
-    }
-    async fn wake(&self, _: Stage) {
-        unimplemented!()
-    }
-    async fn renew(&self, _: &Lease, _: Duration) -> Result<(), Error> {
-        unimplemented!()
-    }
-    async fn settle(&self, _: &Lease, _: Outcome) -> Result<(), Error> {
-        unimplemented!()
-    }
-    async fn body(&self, _: Seq) -> Result<Bytes, Error> {
-        unimplemented!()
-    }
-    async fn reading(&self, _: &Lease, _: Duration) -> Result<Reading, Error> {
-        unimplemented!()
-    }
-    async fn keep_page(&self, _: &Lease, _: ReadingId, _: Page) -> Result<(), Error> {
-        unimplemented!()
-    }
-    async fn discard_reading(&self, _: &Lease, _: ReadingId) -> Result<(), Error> {
-        unimplemented!()
-    }
-    async fn pages(&self, _: ReadingId) -> Result<Vec<(u32, u64)>, Error> {
-        unimplemented!()
-    }
-    async fn page(&self, _: ReadingId, _: u32) -> Result<Bytes, Error> {
-        unimplemented!()
-    }
-    async fn stats(&self) -> Result<Stats, Error> {
-        unimplemented!()
-    }
-    fn ready(&self) -> Result<(), Error> {
-        unimplemented!()
-    }
-    async fn list(&self, _: &Filter, _: usize) -> Result<Vec<EntryView>, Error> {
-        unimplemented!()
-    }
-    async fn replay(&self, _: &Filter, _: usize) -> Result<u64, Error> {
-        unimplemented!()
-    }
-    async fn park(&self, _: &Filter, _: usize, _: &str) -> Result<u64, Error> {
-        unimplemented!()
-    }
-    async fn purge(&self, _: &Filter, _: usize) -> Result<u64, Error> {
-        unimplemented!()
-    }
-    async fn expire(&self, _: Timestamp, _: usize) -> Result<u64, Error> {
-        unimplemented!()
-    }
-    async fn close(&self) {
-        unimplemented!()
-    }
-}
 
 /// How a test wants its receiver.
 pub(super) struct Wanted {
