@@ -111,7 +111,7 @@ impl Sqlite {
         let shared = Arc::new(Shared::default());
         let sinks = register(&store.connection, sinks, access).map_err(failed)?;
         if access == Access::Owner {
-            let found = lease::expire_all(&store.connection).map_err(failed)?;
+            let found = writer::at_once(&store.connection, lease::end_all).map_err(failed)?;
             if found > 0 {
                 tracing::warn!(
                     entries = found,
