@@ -51,6 +51,9 @@ pub(super) const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Room made for a body of several pieces before it has come; what a caller announces is not believed beyond this.
 const FIRST_ROOM: u64 = 64 * 1024;
 
+/// Read and thrown away of a body that nobody wants.
+const DISCARDED: u64 = 64 * 1024;
+
 /// Longest id that is written to the log, in characters.
 const LOGGED_ID: usize = 128;
 
@@ -95,8 +98,15 @@ async fn receive(
     id: RequestId,
     request: Request<Incoming>,
 ) -> Result<Bytes, Refusal> {
-    check(receiver, request.method(), request.uri().path(), request.version(), request.headers())?;
-    let body = read(request.into_body(), receiver.limits.body, receiver.limits.body_timeout).await?;
+    let (head, body) = request.into_parts();
+    if let Err(refusal) = check(receiver, &head.method, head.uri.path(), head.version, &head.headers) {
+        // A caller that waits for "100 Continue" must not be asked for what nobody wants.
+        if !refusal.closes() && !head.headers.contains_key(header::EXPECT) {
+            discard(body, receiver.limits.body_timeout).await;
+        }
+        return Err(refusal);
+    }
+    let body = read(body, receiver.limits.body, receiver.limits.body_timeout).await?;
     let arrived = clock::now();
     let since = Instant::now();
     let event = Event::parse(&body).map_err(Refusal::Malformed)?;
@@ -175,6 +185,26 @@ fn is_json(content_type: &HeaderValue) -> bool {
 fn is_identity(content_encoding: &HeaderValue) -> bool {
     let coding = content_encoding.as_bytes().trim_ascii();
     coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
+}
+
+/// Reads what is left of a refused request, within bounds. Many callers look for an answer only after they have sent
+/// everything; one that is ended in between (HTTP/2: its stream reset) reports a broken connection, and not what we said.
+async fn discard(mut body: Incoming, within: Duration) {
+    if body.size_hint().lower() > DISCARDED {
+        return;
+    }
+    let mut left = DISCARDED;
+    let all = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let read = frame.data_ref().map_or(0, |data| data.len() as u64);
+            left = left.saturating_sub(read);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Whether all of it came or not, the answer is the same.
+    drop(timeout(within, all).await);
 }
 
 /// Reads a body of at most `limit` bytes. One that comes in one piece is not copied.
