@@ -32,7 +32,7 @@ use crate::{
     metrics::{Outcome, Status},
     secret::Secret,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{
     HeaderMap, Method, Request, Response, StatusCode, Version,
@@ -234,9 +234,9 @@ async fn read(
             if collected.size > limit {
                 return Err(Refusal::BodyTooLarge { limit });
             }
-            place.cover(collected.memory_with(&data))?;
-            collected.push(data, announced);
-            place.cover(collected.joined.capacity())?;
+            let room = collected.room_with(data.len(), announced, limit);
+            place.cover(room)?;
+            collected.push(data, room);
         }
         Ok(())
     };
@@ -247,32 +247,38 @@ async fn read(
 #[derive(Debug, Default)]
 struct Collected {
     first: Bytes,
-    joined: BytesMut,
+    joined: Vec<u8>,
     /// Bytes that came, including those over the limit.
     size: u64,
 }
 
 impl Collected {
-    /// Memory that is needed at least when `data` is added.
-    fn memory_with(&self, data: &Bytes) -> usize {
-        self.first.len() + self.joined.len() + data.len()
+    /// Memory that the body takes with `more` bytes: what is needed, and room to grow where it does not come in one piece.
+    /// A body never takes more than it announced, or more than is allowed.
+    fn room_with(&self, more: usize, announced: u64, limit: u64) -> usize {
+        let needed = self.first.len() + self.joined.len() + more;
+        let room = self.joined.capacity();
+        if needed == more || needed <= room {
+            return needed.max(room);
+        }
+        let most = usize::try_from(if announced > 0 { announced } else { limit }).unwrap_or(usize::MAX);
+        let first_room = usize::try_from(announced.min(FIRST_ROOM)).unwrap_or(0);
+        room.saturating_mul(2).max(first_room).min(most).max(needed)
     }
 
-    fn push(&mut self, data: Bytes, announced: u64) {
+    /// Adds a piece, in `room` bytes of memory altogether.
+    fn push(&mut self, data: Bytes, room: usize) {
         if self.first.is_empty() && self.joined.is_empty() {
             self.first = data;
             return;
         }
-        if self.joined.is_empty() {
-            let room = usize::try_from(announced.min(FIRST_ROOM)).unwrap_or(0);
-            self.joined.reserve(room.max(self.first.len() + data.len()));
-            self.joined.extend_from_slice(&std::mem::take(&mut self.first));
-        }
+        self.joined.reserve_exact(room.saturating_sub(self.joined.len()));
+        self.joined.extend_from_slice(&std::mem::take(&mut self.first));
         self.joined.extend_from_slice(&data);
     }
 
     fn finish(self) -> Bytes {
-        if self.joined.is_empty() { self.first } else { self.joined.freeze() }
+        if self.joined.is_empty() { self.first } else { self.joined.into() }
     }
 }
 

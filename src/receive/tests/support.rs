@@ -136,9 +136,20 @@ impl Site {
             .with_root_certificates(Arc::clone(&self.roots))
     }
 
-    pub(super) async fn tls(&self, mut config: ClientConfig, alpn: &[u8]) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(super) async fn tls(&self, config: ClientConfig, alpn: &[u8]) -> std::io::Result<TlsStream<TcpStream>> {
+        self.tls_behind(b"", config, alpn).await
+    }
+
+    /// TLS behind some bytes, as a balancer sends them.
+    pub(super) async fn tls_behind(
+        &self,
+        header: &[u8],
+        mut config: ClientConfig,
+        alpn: &[u8],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         config.alpn_protocols = vec![alpn.to_vec()];
-        let tcp = TcpStream::connect(self.address).await?;
+        let mut tcp = TcpStream::connect(self.address).await?;
+        tcp.write_all(header).await?;
         TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), tcp).await
     }
 
