@@ -69,6 +69,8 @@ pub struct Metrics {
     pub accept_seconds: Histogram,
     /// Refused requests and sockets, by code.
     pub refused: Family<Reason, Counter>,
+    /// Refused requests that were not kept for inspection: too many at once, or the store had no room.
+    pub refused_unkept: Counter,
     /// TLS handshakes by outcome: `ok`, `failed`, `timeout`.
     pub handshakes: Family<Outcome, Counter>,
     /// Open sockets of the public listener.
@@ -122,6 +124,7 @@ impl Metrics {
             schema_drift: Counter::default(),
             accept_seconds: seconds(),
             refused: Family::default(),
+            refused_unkept: Counter::default(),
             handshakes: Family::default(),
             connections: Gauge::default(),
             inbox_entries: Family::default(),
@@ -149,6 +152,11 @@ impl Metrics {
             metrics.accept_seconds.clone(),
         );
         r.register("refused", "Refused requests and sockets by reason", metrics.refused.clone());
+        r.register(
+            "refused_unkept",
+            "Refused requests that were not kept for inspection",
+            metrics.refused_unkept.clone(),
+        );
         r.register("tls_handshakes", "TLS handshakes by outcome", metrics.handshakes.clone());
         r.register("connections", "Open sockets of the public listener", metrics.connections.clone());
         r.register("inbox_entries", "Unfinished and parked work by stage and state", metrics.inbox_entries.clone());

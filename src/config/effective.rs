@@ -4,7 +4,7 @@
 //! secrets, what it writes can be loaded again and gives the same; a test holds that.
 
 use super::{
-    ApiVersion, ClientMode, Config, Linxo, LogFormat, Sink, SinkKind, Store, TlsVersion, TokenBody, Users,
+    ApiVersion, ClientMode, Config, Linxo, LogFormat, Networks, Sink, SinkKind, Store, TlsVersion, TokenBody, Users,
     units::{show_duration, show_size},
 };
 use crate::secret::Secret;
@@ -22,12 +22,17 @@ pub(super) fn write(config: &Config) -> String {
     page.text("path", &listener.path);
     page.size("max_body", listener.max_body);
     page.plain("max_connections", listener.max_connections);
+    page.plain("max_connections_per_address", listener.max_connections_per_address);
+    page.plain("max_handshakes", listener.max_handshakes);
+    page.plain("max_requests", listener.max_requests);
+    page.size("body_memory", listener.body_memory);
     page.duration("handshake_timeout", listener.handshake_timeout);
     page.duration("header_timeout", listener.header_timeout);
     page.duration("body_timeout", listener.body_timeout);
     page.duration("idle_timeout", listener.idle_timeout);
     page.duration("drain_timeout", listener.drain_timeout);
-    page.text("proxy_protocol", "off");
+    page.text("proxy_protocol", if listener.proxies.is_some() { "required" } else { "off" });
+    page.networks("proxy_networks", listener.proxies.as_ref());
 
     page.section("[tls]");
     page.text("certificate", config.tls.certificate.display());
@@ -52,6 +57,7 @@ pub(super) fn write(config: &Config) -> String {
 
     page.section("[sender]");
     page.secrets("path_secret", &config.sender.path_secrets);
+    page.networks("networks", Some(&config.sender.networks));
 
     let Store::Sqlite(path) = &config.inbox.store;
     page.section("[inbox]");
@@ -59,6 +65,7 @@ pub(super) fn write(config: &Config) -> String {
     page.duration("retention", config.inbox.retention);
     page.plain("max_waiting", config.inbox.max_waiting);
     page.size("min_free_disk", config.inbox.min_free_disk);
+    page.plain("refused", config.inbox.refused);
 
     page.section("[worker]");
     page.plain("concurrency", config.worker.concurrency);
@@ -193,6 +200,12 @@ impl Page {
 
     fn paths(&mut self, key: &str, paths: &[impl AsRef<Path>]) {
         let list: Vec<_> = paths.iter().map(|path| quoted(&path.as_ref().display().to_string())).collect();
+        self.plain(key, format_args!("[{}]", list.join(", ")));
+    }
+
+    fn networks(&mut self, key: &str, networks: Option<&Networks>) {
+        let list: Vec<_> =
+            networks.into_iter().flat_map(Networks::iter).map(|network| quoted(&network.to_string())).collect();
         self.plain(key, format_args!("[{}]", list.join(", ")));
     }
 

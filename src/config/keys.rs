@@ -28,6 +28,8 @@ pub(super) enum Kind {
     Path,
     /// A list of paths.
     Paths,
+    /// A list of networks or addresses.
+    Networks,
     /// `{ file = "..." }` or `{ env = "..." }`
     Secret,
     /// One secret, or a list of them, the newest first.
@@ -134,6 +136,26 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("listener.max_connections", Kind::Integer, "Open connections in total")
         .default("4096")
         .between("1", "1000000"),
+    Key::new(
+        "listener.max_connections_per_address",
+        Kind::Integer,
+        "Open connections from one address; an IPv6 /64 counts as one",
+    )
+    .default("1024")
+    .between("1", "1000000"),
+    Key::new("listener.max_handshakes", Kind::Integer, "TLS handshakes under way at once")
+        .default("2048")
+        .between("1", "1000000"),
+    Key::new("listener.max_requests", Kind::Integer, "Requests being answered at once; further ones are answered 503")
+        .default("4096")
+        .between("1", "1000000"),
+    Key::new(
+        "listener.body_memory",
+        Kind::Size,
+        "Memory for the bodies of all requests together; what goes beyond is answered 503",
+    )
+    .default("256 MiB")
+    .between("1 KiB", "1 TiB"),
     Key::new("listener.handshake_timeout", Kind::Duration, "From accept to the end of the TLS handshake")
         .default("5s")
         .between("100ms", "5m"),
@@ -149,9 +171,17 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("listener.drain_timeout", Kind::Duration, "From SIGTERM to the forced end of open requests")
         .default("20s")
         .between("100ms", "1h"),
-    Key::new("listener.proxy_protocol", Kind::Word(&["off"]), "PROXY protocol of a TCP load balancer in front")
-        .default("off")
-        .later(&["required"]),
+    Key::new(
+        "listener.proxy_protocol",
+        Kind::Word(&["off", "required"]),
+        "Whether each connection begins with the PROXY header, version 1 or 2, of a TCP load balancer in front",
+    )
+    .default("off"),
+    Key::new(
+        "listener.proxy_networks",
+        Kind::Networks,
+        "Addresses of the load balancer; needed where proxy_protocol = \"required\"",
+    ),
     Key::new("tls.certificate", Kind::Path, "PEM file of the server certificate with its full chain")
         .default("certs/server.pem"),
     Key::new("tls.key", Kind::Path, "PEM file of the certificate's private key").default("certs/server.key"),
@@ -172,7 +202,7 @@ pub(super) static KEYS: &[Key] = &[
         Kind::Secrets,
         "Secret last segment of the webhook's URL, at least 16 characters; several during a change",
     ),
-    Key::new("sender.networks", Kind::Later, "Networks that callers may come from"),
+    Key::new("sender.networks", Kind::Networks, "Networks that callers may come from; none: any"),
     Key::new("inbox.url", Kind::Text, "Where entries are kept").default("sqlite:data/inbox.db"),
     Key::new("inbox.retention", Kind::Duration, "How long done entries are kept").default("30d").between("1m", "3650d"),
     Key::new("inbox.max_waiting", Kind::Integer, "Unfinished entries above which new events are answered 503")
@@ -181,6 +211,9 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("inbox.min_free_disk", Kind::Size, "Free disk space below which new events are answered 503")
         .default("256 MiB")
         .between("0 B", "100 TiB"),
+    Key::new("inbox.refused", Kind::Integer, "Refused requests that are kept for inspection; 0: none")
+        .default("1000")
+        .between("0", "100000"),
     Key::new("worker.concurrency", Kind::Integer, "Entries worked on at once for each sink; 0: receive only")
         .default("32")
         .between("0", "10000"),

@@ -13,6 +13,7 @@
 mod build;
 mod effective;
 mod keys;
+mod networks;
 mod problems;
 mod raw;
 mod reader;
@@ -21,6 +22,7 @@ mod sinks;
 mod units;
 mod urls;
 
+pub use networks::Networks;
 pub use problems::Problems;
 pub use schema::schema;
 
@@ -32,6 +34,10 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+
+/// Said at each start where anybody could post.
+const OPEN: &str = "anyone who can reach listener.address can post events: require client certificates \
+                    (tls.clients.mode), or set sender.path_secret or sender.networks";
 
 /// Everything the program was told, checked.
 #[derive(Clone, Debug)]
@@ -69,6 +75,14 @@ pub struct Listener {
     pub max_body: u64,
     /// Open connections in total.
     pub max_connections: usize,
+    /// Open connections from one address (IPv6: one /64).
+    pub max_connections_per_address: usize,
+    /// TLS handshakes under way at once.
+    pub max_handshakes: usize,
+    /// Requests being answered at once.
+    pub max_requests: usize,
+    /// Bytes of bodies held in memory at once; at least `max_body`.
+    pub body_memory: u64,
     /// From accept to the end of the TLS handshake.
     pub handshake_timeout: Duration,
     /// From the first byte of a head (or the end of the handshake) to its end.
@@ -79,6 +93,8 @@ pub struct Listener {
     pub idle_timeout: Duration,
     /// From SIGTERM to the forced end of open requests.
     pub drain_timeout: Duration,
+    /// Balancers that begin each connection with a PROXY header; `None`: callers connect directly.
+    pub proxies: Option<Networks>,
 }
 
 /// `[tls]`
@@ -128,6 +144,8 @@ pub enum ClientMode {
 pub struct Sender {
     /// Accepted last path segments; empty: none is expected.
     pub path_secrets: Vec<Secret>,
+    /// Where callers may come from; empty: anywhere.
+    pub networks: Networks,
 }
 
 /// `[inbox]`
@@ -141,6 +159,8 @@ pub struct Inbox {
     pub max_waiting: u64,
     /// Free bytes on the store's disk under which new entries are answered 503.
     pub min_free_disk: u64,
+    /// Refused requests that are kept for inspection; 0: none.
+    pub refused: u64,
 }
 
 /// The store behind the inbox.
@@ -288,11 +308,21 @@ impl Config {
             (ClientMode::Required, count) => Some(format!("client certificates required ({count} authorities)")),
         };
         let path = (!self.sender.path_secrets.is_empty()).then(|| "path secret".to_owned());
-        match (certificates, path) {
-            (Some(certificates), Some(path)) => format!("{certificates} and {path}"),
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => "nobody: anyone who knows the URL can post".to_owned(),
-        }
+        let networks = match self.sender.networks.len() {
+            0 => None,
+            1 => Some("network (1 range)".to_owned()),
+            count => Some(format!("network ({count} ranges)")),
+        };
+        let ways: Vec<String> = [certificates, path, networks].into_iter().flatten().collect();
+        if ways.is_empty() { "nobody: anyone who knows the URL can post".to_owned() } else { ways.join(" and ") }
+    }
+
+    /// Whether other machines can post, and nothing is asked of them.
+    fn is_open(&self) -> bool {
+        self.tls.clients.mode == ClientMode::Off
+            && self.sender.path_secrets.is_empty()
+            && self.sender.networks.is_empty()
+            && !self.listener.address.ip().to_canonical().is_loopback()
     }
 
     /// The configuration that takes effect, defaults included, laid out as the file is; secrets are `***`.
@@ -316,6 +346,9 @@ pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, 
     match (build::config(&mut reader), reader.problems) {
         (Ok(mut config), problems) if problems.is_empty() => {
             config.warnings = reader.warnings;
+            if config.is_open() {
+                config.warnings.push(OPEN.to_owned());
+            }
             Ok(config)
         }
         (_, problems) => Err(Problems(problems)),

@@ -54,7 +54,8 @@ fn refused(toml: &str, key: &str, reason: &str) {
 #[test]
 fn runs_without_any_file() {
     let config = load_text("").unwrap();
-    assert!(config.tls.may_generate && config.linxo.is_none() && config.warnings.is_empty());
+    assert!(config.tls.may_generate && config.linxo.is_none());
+    assert_eq!(config.warnings, [OPEN]);
     assert_eq!(config.listener.max_body, 8 << 20);
     assert!(matches!(config.sinks.as_slice(), [Sink { kind: SinkKind::Stdout, .. }]));
     insta::assert_snapshot!(config.effective());
@@ -176,6 +177,24 @@ fn says_how_callers_are_authenticated() {
     assert_eq!(load_text("").unwrap().authentication(), "nobody: anyone who knows the URL can post");
     let config = load_with("[sender]\npath_secret = { env = \"P\" }", &[("P", "0123456789abcdef")]).unwrap();
     assert_eq!(config.authentication(), "path secret");
+    let text = "[listener]\nproxy_protocol = \"required\"\nproxy_networks = [\"10.0.0.0/28\"]\n[sender]\nnetworks = [\"192.0.2.7\"]";
+    let config = load_text(text).unwrap();
+    assert_eq!(config.authentication(), "network (1 range)");
+    assert!(config.effective().contains("\nnetworks = [\"192.0.2.7/32\"]\n"));
+    assert_eq!(load_text(&config.effective()).unwrap().effective(), config.effective());
+}
+
+#[test]
+fn warns_where_anybody_could_post() {
+    let warnings = |toml: &str| load_with(toml, &[("P", "0123456789abcdef")]).unwrap().warnings;
+    assert_eq!(warnings("[listener]\naddress = \"[::]:8443\""), [OPEN]);
+    for toml in [
+        "[listener]\naddress = \"127.0.0.1:8443\"",
+        "[sender]\npath_secret = { env = \"P\" }",
+        "[sender]\nnetworks = [\"192.0.2.0/24\"]",
+    ] {
+        assert_eq!(warnings(toml), Vec::<String>::new(), "{toml}");
+    }
 }
 
 #[test]
@@ -192,7 +211,12 @@ fn refuses_what_contradicts_itself() {
     refused("[linxo.users]\nmode = \"static\"", "linxo.users.token", "is required");
     refused("[[sink]]\nname = \"f\"\ntype = \"file\"\npath = \"no/such/folder/x\"", "sink.0.path", "no folder");
     refused("[tls]\ncertificate = \"Cargo.toml\"\nkey = \"missing.key\"", "tls.key", "cannot be read");
-    refused("[sender]\nnetworks = [\"10.0.0.0/8\"]", "sender.networks", "not available in this version");
+    refused("[sender]\nnetworks = [\"10.0.0.1/8\"]", "sender.networks", "the network is 10.0.0.0/8");
+    refused("[sender]\nnetworks = [\"linxo.com\"]", "sender.networks", "which is no network");
+    refused("[sender]\nnetworks = \"10.0.0.0/8\"", "sender.networks", "must be a list");
+    refused("[listener]\nproxy_protocol = \"required\"", "listener.proxy_networks", "must name the load balancer");
+    refused("[listener]\nproxy_networks = [\"10.0.0.1\"]", "listener.proxy_networks", "has no effect");
+    refused("[listener]\nbody_memory = \"1 MiB\"", "listener.body_memory", "no room for one body");
     refused("[inbox]\nurl = \"sqlite::memory:\"", "inbox.url", "has to be on disk");
     refused("[listener]\npath = \"/a/../b\"", "listener.path", "`..`");
     refused("[listener]\npath = \"/a/{b}\"", "listener.path", "must not contain `{`");
@@ -201,7 +225,7 @@ fn refuses_what_contradicts_itself() {
 
 #[test]
 fn an_empty_list_of_a_later_key_is_fine() {
-    assert!(load_text("[sender]\nnetworks = []\n[tls.clients]\nnames = []").is_ok());
+    assert!(load_text("[tls.clients]\nnames = []").is_ok());
 }
 
 #[test]
@@ -227,6 +251,7 @@ fn warns_of_secrets_that_others_can_read() {
     let folder = folder();
     let file = put(&folder, "token", "0123456789abcdef");
     let toml = format!("[admin]\ntoken = {{ file = \"{file}\" }}");
+    let toml = format!("{toml}\n[listener]\naddress = \"127.0.0.1:0\"");
     assert_eq!(load_text(&toml).unwrap().warnings, Vec::<String>::new());
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     let warnings = load_text(&toml).unwrap().warnings;

@@ -1,8 +1,8 @@
 //! An inbox for tests of what stands beside it: accepts by script, holds pages and figures, closes everything else.
 
 use super::{
-    Accepted, Batch, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading, ReadingId, Seq,
-    Stage, Stats,
+    Accepted, Batch, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading, ReadingId,
+    Refused, RefusedView, Seq, Stage, Stats,
 };
 use crate::clock::Timestamp;
 use async_trait::async_trait;
@@ -39,6 +39,7 @@ pub(crate) struct Double {
     pub(crate) full: Mutex<bool>,
     pub(crate) script: Mutex<Script>,
     pub(crate) entries: Mutex<Vec<NewEntry>>,
+    pub(crate) refused: Mutex<Vec<Refused>>,
 }
 
 impl Double {
@@ -135,6 +136,13 @@ impl Inbox for Double {
         Err(Error::Closed)
     }
     async fn expire(&self, _: Timestamp, _: usize) -> Result<u64, Error> {
+        Err(Error::Closed)
+    }
+    async fn refuse(&self, refused: Vec<Refused>) -> Result<(), Error> {
+        self.refused.lock().unwrap().extend(refused);
+        Ok(())
+    }
+    async fn refused(&self, _: usize) -> Result<Vec<RefusedView>, Error> {
         Err(Error::Closed)
     }
     async fn close(&self) {}

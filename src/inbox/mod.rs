@@ -381,6 +381,43 @@ pub struct StageView {
     pub reason: Option<String>,
 }
 
+/// A request that was refused, to be kept for inspection.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// When it was answered.
+    pub at: Timestamp,
+    /// Who sent it, as one JSON object without secrets.
+    pub sender: String,
+    /// The `code` of the answer.
+    pub reason: &'static str,
+    /// The status of the answer.
+    pub status: u16,
+    /// Bytes of the body that came or were announced, if known.
+    pub size: Option<u64>,
+    /// How the body began; only of senders that are known.
+    pub start: Option<Bytes>,
+}
+
+/// A refused request as commands show it.
+#[derive(Clone, Debug, Serialize)]
+pub struct RefusedView {
+    /// Its number.
+    pub number: i64,
+    /// RFC 3339.
+    pub refused: String,
+    /// The `code` of the answer.
+    pub reason: String,
+    /// The status of the answer.
+    pub status: u16,
+    /// Bytes of the body that came or were announced, if known.
+    pub bytes: Option<u64>,
+    /// Who sent it.
+    pub sender: Option<serde_json::Value>,
+    /// How the body began, where it was kept; what is not UTF-8 is replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
+}
+
 /// Why the inbox could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -494,8 +531,15 @@ pub trait Inbox: Send + Sync + fmt::Debug {
     /// Deletes a batch of matching entries that are done or parked.
     async fn purge(&self, filter: &Filter, limit: usize) -> Result<Batch, Error>;
 
-    /// Deletes up to `limit` done entries that were accepted and settled before `cutoff`; returns how many.
+    /// Deletes up to `limit` done entries that were accepted and settled before `cutoff`; returns how many. Deletes refused
+    /// requests from before it too.
     async fn expire(&self, cutoff: Timestamp, limit: usize) -> Result<u64, Error>;
+
+    /// Keeps refused requests for inspection: the newest, as many as `inbox.refused` allows.
+    async fn refuse(&self, refused: Vec<Refused>) -> Result<(), Error>;
+
+    /// Refused requests, newest first, at most `limit`.
+    async fn refused(&self, limit: usize) -> Result<Vec<RefusedView>, Error>;
 
     /// Waits for open writes and closes the store.
     async fn close(&self);

@@ -11,8 +11,10 @@ use super::{
     activity::{Activity, Overdue},
     handler,
     identity::Sender,
-    listener::{Phase, Slot, count},
+    listener::{Phase, Slot, count, turn_away},
     problem::{Refusal, RequestId},
+    proxy,
+    shares::Share,
     socket::{Socket, linger},
 };
 use crate::metrics::Outcome;
@@ -36,7 +38,7 @@ use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
     sync::watch,
-    time::{Instant, Sleep, sleep_until, timeout},
+    time::{Instant, Sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -48,6 +50,8 @@ const HTTP2_STREAMS: u32 = 128;
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 const HTTP2_RESETS: usize = 32;
+/// Answers are short: what is not taken by a caller must not pile up.
+const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 const HTTP2_PING: Duration = Duration::from_secs(20);
 /// For the farewell of a connection that is being closed: close-notify, GOAWAY, a 408.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -55,8 +59,12 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Who a request comes from. One a connection, shared by its requests.
 #[derive(Debug)]
 pub(super) struct Caller {
-    /// The socket's other end.
+    /// The socket's other end, or the caller that a balancer named.
     pub(super) peer: SocketAddr,
+    /// Whether that may be, by `sender.networks`.
+    pub(super) is_allowed: bool,
+    /// Whether the connection itself says who it is: a verified certificate, or an address in `sender.networks`.
+    pub(super) is_known: bool,
     /// Kept with each entry: [`Sender`] as JSON.
     pub(super) sender: String,
 }
@@ -70,17 +78,17 @@ pub(super) async fn serve(
     tcp: TcpStream,
     peer: SocketAddr,
     phase: watch::Receiver<Phase>,
-    slot: Slot,
+    mut slot: Slot,
 ) {
     // Small answers must not wait for an acknowledgement. A socket that cannot be set so still works.
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
     // Boxed: most of a connection's life is idle, and must not carry the room of its handshake along.
-    let Some(stream) = Box::pin(handshake(&receiver, tcp, peer)).await else { return };
-    let tls = stream.get_ref().1;
-    let is_http2 = tls.alpn_protocol() == Some(b"h2");
-    let caller = Arc::new(Caller { peer, sender: Sender::of(peer, tls).to_json() });
+    let Some(Arrived { stream, peer, share }) = Box::pin(arrive(&receiver, tcp, peer)).await else { return };
+    slot.handshake_is_over();
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let caller = Arc::new(Caller::of(&receiver, peer, stream.get_ref().1));
     let limits = &receiver.limits;
     let activity = Arc::new(Activity::new(is_http2, limits.header_timeout, limits.idle_timeout));
     let socket = TokioIo::new(Socket::new(stream, Arc::clone(&activity)));
@@ -89,15 +97,89 @@ pub(super) async fn serve(
     } else {
         Box::pin(serve_http1(receiver, socket, caller, activity, phase)).await;
     }
-    drop(slot);
+    drop((share, slot));
 }
 
-async fn handshake(receiver: &Receiver, tcp: TcpStream, peer: SocketAddr) -> Option<TlsStream<TcpStream>> {
+impl Caller {
+    fn of(receiver: &Receiver, peer: SocketAddr, tls: &rustls::ServerConnection) -> Self {
+        let is_listed = receiver.networks.contains(peer.ip());
+        Self {
+            peer,
+            is_allowed: is_listed || receiver.networks.is_empty(),
+            // A certificate that was not verified does not come this far.
+            is_known: is_listed || tls.peer_certificates().is_some(),
+            sender: Sender::of(peer, tls).to_json(),
+        }
+    }
+}
+
+/// A socket that has got through its handshake.
+struct Arrived {
+    stream: TlsStream<TcpStream>,
+    /// The true caller.
+    peer: SocketAddr,
+    /// Its place among the connections of its address.
+    share: Share,
+}
+
+/// Finds out who is there, takes a place for that address, and shakes hands: all within `handshake_timeout`.
+async fn arrive(receiver: &Receiver, mut tcp: TcpStream, peer: SocketAddr) -> Option<Arrived> {
+    let deadline = Instant::now() + receiver.limits.handshake_timeout;
+    let peer = caller_behind(receiver, &mut tcp, peer, deadline).await?;
+    let Some(share) = receiver.shares.take(peer.ip()) else {
+        let why = "its address has as many open as listener.max_connections_per_address allows";
+        turn_away(receiver, peer, "address_limit", why);
+        return None;
+    };
+    let stream = handshake(receiver, tcp, peer, deadline).await?;
+    Some(Arrived { stream, peer, share })
+}
+
+/// The true address behind a socket: its own, or the one that a configured balancer names.
+async fn caller_behind(
+    receiver: &Receiver,
+    tcp: &mut TcpStream,
+    peer: SocketAddr,
+    deadline: Instant,
+) -> Option<SocketAddr> {
+    let Some(proxies) = &receiver.proxies else { return Some(peer) };
+    if !proxies.contains(peer.ip()) {
+        turn_away(receiver, peer, "proxy_untrusted", "it does not come from listener.proxy_networks");
+        return None;
+    }
+    match timeout_at(deadline, proxy::read(tcp)).await {
+        Ok(Ok(proxy::Source::Caller(caller))) => Some(SocketAddr::new(caller.ip().to_canonical(), caller.port())),
+        Ok(Ok(proxy::Source::Balancer)) => Some(peer),
+        // A balancer that looks whether the port is open.
+        Ok(Err(proxy::Error::Nothing)) => None,
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, error = crate::error::chain(&error), "no PROXY header");
+            turn_away(receiver, peer, "proxy_invalid", "it does not begin with a PROXY header of version 1 or 2");
+            None
+        }
+        Err(_elapsed) => {
+            turn_away(
+                receiver,
+                peer,
+                "proxy_timeout",
+                "its PROXY header did not come within listener.handshake_timeout",
+            );
+            None
+        }
+    }
+}
+
+async fn handshake(
+    receiver: &Receiver,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    deadline: Instant,
+) -> Option<TlsStream<TcpStream>> {
     let acceptor = TlsAcceptor::from(Arc::clone(&receiver.tls.load().config));
     let outcome = |outcome| {
         receiver.metrics.handshakes.get_or_create(&Outcome { outcome }).inc();
     };
-    match timeout(receiver.limits.handshake_timeout, acceptor.accept(tcp).into_fallible()).await {
+    match timeout_at(deadline, acceptor.accept(tcp).into_fallible()).await {
         Ok(Ok(stream)) => {
             outcome("ok");
             Some(stream)
@@ -200,6 +282,7 @@ async fn serve_http2(
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
         .max_pending_accept_reset_streams(HTTP2_RESETS)
         .max_local_error_reset_streams(HTTP2_RESETS)
+        .max_send_buf_size(HTTP2_SEND_BUFFER)
         .keep_alive_interval(HTTP2_PING)
         .keep_alive_timeout(HTTP2_PING)
         .serve_connection(socket, service);
@@ -330,6 +413,7 @@ fn refuse_overdue(receiver: &Receiver, caller: &Caller, why: Overdue) {
     count(&receiver.metrics, reason);
     if why == Overdue::Head {
         handler::count_answer(receiver, Refusal::HeadTimeout.status());
+        handler::keep(receiver, caller, reason, Refusal::HeadTimeout.status(), None, None);
     }
     tracing::debug!(peer = %caller.peer, reason, "connection ended: no complete request in time");
 }
@@ -348,5 +432,6 @@ fn note_end(receiver: &Receiver, caller: &Caller, error: &hyper::Error) {
     };
     count(&receiver.metrics, reason);
     handler::count_answer(receiver, status);
+    handler::keep(receiver, caller, reason, status, None, None);
     tracing::debug!(peer = %caller.peer, reason, error = error_text, "connection ended: its head cannot be read");
 }

@@ -181,6 +181,19 @@ async fn a_parked_entry_leaves_the_line_and_a_replay_puts_it_back() {
 }
 
 #[tokio::test]
+async fn a_replayed_entry_goes_before_a_later_one_that_lost_its_lease() {
+    let mut store = Store::new(&["app"]);
+    let app = store.stage("app");
+    let (e1, e2) = (store.accept("e1", "a").await, store.accept("e2", "a").await);
+    let lease = store.claim(app).await.remove(0);
+    store.settle(&lease, park("the sink answered 410")).await;
+    assert_eq!(store.claim_seqs(app).await, [e2]);
+    store.get().replay(&filter(State::Parked), 10).await.unwrap();
+    store.crash().await;
+    assert_eq!(store.claim_seqs(app).await, [e1], "found by the model test: both were leased");
+}
+
+#[tokio::test]
 async fn a_parked_completion_parks_its_deliveries_and_is_replayed_with_them() {
     let store = Store::new(&["app"]);
     let app = store.stage("app");

@@ -10,4 +10,5 @@
 )]
 
 mod inbox;
+mod inbox_model;
 mod support;

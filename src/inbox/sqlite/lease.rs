@@ -10,7 +10,7 @@ use crate::{
     inbox::{Claimed, Completion, EntryFacts, Lease, Outcome, ReadingId, Seq, Stage},
 };
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 use std::{sync::Arc, time::Duration};
 
 /// After this many leases in a row that ended without a word, an entry is parked: it may be what ends the process.
@@ -35,15 +35,17 @@ pub(super) fn claim(
     let found: Vec<Due> = tx
         .connection
         .prepare_cached(
-            "SELECT seq, state, losses, attempts, failing_since FROM stage
+            "SELECT seq, state, losses, line, attempts, failing_since FROM stage
              WHERE kind = ?1 AND state IN (1, 2) AND due <= ?2 ORDER BY due, seq LIMIT ?3",
         )?
         .query_map(params![kind, now.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
             Ok(Due {
                 seq: row.get(0)?,
-                losses: row.get::<_, u32>(2)? + u32::from(row.get::<_, i64>(1)? == 2),
-                attempts: row.get(3)?,
-                failing_since: row.get(4)?,
+                is_expired: row.get::<_, i64>(1)? == 2,
+                losses: row.get(2)?,
+                line: row.get(3)?,
+                attempts: row.get(4)?,
+                failing_since: row.get(5)?,
             })
         })?
         .collect::<rusqlite::Result<_>>()?;
@@ -52,6 +54,12 @@ pub(super) fn claim(
     for due in found {
         if bytes >= CLAIM_BYTES {
             break;
+        }
+        let due = Due { losses: due.losses + u32::from(due.is_expired), ..due };
+        if due.is_expired && !is_first(tx, due.seq, kind, due.line)? {
+            // An earlier entry was replayed while this one was leased: it waits behind that one now.
+            put_back(tx, due.seq, kind, now, due.losses)?;
+            continue;
         }
         if due.losses >= MAX_LOSSES {
             let reason = format!(
@@ -76,6 +84,9 @@ pub(super) fn claim(
 /// A stage that can be leased.
 struct Due {
     seq: i64,
+    line: i64,
+    /// Leased before, to somebody who did not settle in time.
+    is_expired: bool,
     /// Leases in a row that ended without a word.
     losses: u32,
     /// Before this lease.
@@ -174,24 +185,48 @@ pub(super) fn settle(tx: &mut Tx<'_>, seq: Seq, kind: i64, token: i64, outcome: 
         Outcome::Retry { due, reason } => {
             tx.connection
                 .prepare_cached(
-                    "UPDATE stage SET state = 1, due = ?3, token = NULL, losses = 0, reason = ?4, changed = ?5,
-                                      failing_since = coalesce(failing_since, ?5)
+                    "UPDATE stage SET reason = ?3, changed = ?4, failing_since = coalesce(failing_since, ?4)
                      WHERE seq = ?1 AND kind = ?2",
                 )?
-                .execute(params![seq, kind, due.as_millis(), reason, tx.now.as_millis()])?;
-            tx.touched.due(kind);
+                .execute(params![seq, kind, reason, tx.now.as_millis()])?;
+            put_back(tx, seq, kind, *due, 0)?;
         }
         Outcome::GiveBack => {
             tx.connection
                 .prepare_cached(
-                    "UPDATE stage SET state = 1, due = ?3, token = NULL, losses = 0, attempts = max(attempts - 1, 0), changed = ?3
-                     WHERE seq = ?1 AND kind = ?2",
+                    "UPDATE stage SET attempts = max(attempts - 1, 0), changed = ?3 WHERE seq = ?1 AND kind = ?2",
                 )?
                 .execute(params![seq, kind, tx.now.as_millis()])?;
-            tx.touched.due(kind);
+            put_back(tx, seq, kind, tx.now, 0)?;
         }
     }
     Ok(true)
+}
+
+/// Ends a lease without ending the stage: due at a time where it is first in its line, else queued.
+fn put_back(tx: &mut Tx<'_>, seq: i64, kind: i64, due: Timestamp, losses: u32) -> rusqlite::Result<()> {
+    let line: i64 = tx
+        .connection
+        .prepare_cached(
+            "UPDATE stage SET state = 0, due = ?3, token = NULL, losses = ?4 WHERE seq = ?1 AND kind = ?2 RETURNING line",
+        )?
+        .query_row(params![seq, kind, due.as_millis(), losses], |row| row.get(0))?;
+    if is_first(tx, seq, kind, line)? {
+        tx.connection
+            .prepare_cached("UPDATE stage SET state = 1 WHERE seq = ?1 AND kind = ?2")?
+            .execute([seq, kind])?;
+        tx.touched.due(kind);
+    }
+    Ok(())
+}
+
+/// Whether no earlier entry of the line is unfinished.
+fn is_first(tx: &Tx<'_>, seq: i64, kind: i64, line: i64) -> rusqlite::Result<bool> {
+    tx.connection
+        .prepare_cached(
+            "SELECT NOT EXISTS (SELECT 1 FROM stage WHERE kind = ?1 AND line = ?2 AND state IN (0, 1, 2) AND seq < ?3)",
+        )?
+        .query_row([kind, line, seq], |row| row.get(0))
 }
 
 /// Takes an unfinished stage out of its line (state 3 or 4) and lets the next one move up.
@@ -251,7 +286,15 @@ pub(super) fn promote(tx: &mut Tx<'_>, kind: i64, line: i64) -> rusqlite::Result
     Ok(())
 }
 
-/// Makes every lease expire at once: nobody can hold one when the owner has just opened the store.
-pub(super) fn expire_all(connection: &Connection) -> rusqlite::Result<usize> {
-    connection.execute("UPDATE stage INDEXED BY stage_due SET due = 0 WHERE state IN (1, 2) AND state = 2", [])
+/// Ends every lease: nobody can hold one when the owner has just opened the store. Returns how many there were.
+pub(super) fn end_all(tx: &mut Tx<'_>) -> rusqlite::Result<usize> {
+    let leased: Vec<(i64, i64, u32)> = tx
+        .connection
+        .prepare("SELECT seq, kind, losses FROM stage INDEXED BY stage_due WHERE state IN (1, 2) AND state = 2")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (seq, kind, losses) in &leased {
+        put_back(tx, *seq, *kind, tx.now, losses + 1)?;
+    }
+    Ok(leased.len())
 }

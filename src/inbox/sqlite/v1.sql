@@ -71,6 +71,17 @@ CREATE TABLE page (
     PRIMARY KEY (reading, number)
 ) STRICT;
 
+-- Refused requests, the newest ones only.
+CREATE TABLE refused (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    at     INTEGER NOT NULL,                  -- milliseconds
+    sender TEXT    NOT NULL,                  -- JSON
+    reason TEXT    NOT NULL,
+    status INTEGER NOT NULL,
+    size   INTEGER,                           -- of the body, if known
+    start  BLOB                               -- of the body, of known senders
+) STRICT;
+
 -- Which reading completed an entry.
 CREATE TABLE completion (
     seq     INTEGER PRIMARY KEY,

@@ -177,7 +177,7 @@ fn together(stages: &[StageView]) -> State {
     [State::Parked, State::Leased, State::Waiting].into_iter().find(|state| any(*state)).unwrap_or(State::Done)
 }
 
-fn rfc3339(millis: i64) -> String {
+pub(super) fn rfc3339(millis: i64) -> String {
     Timestamp::from_millis(millis).to_rfc3339().unwrap_or_else(|| millis.to_string())
 }
 

@@ -11,6 +11,7 @@ pub(crate) fn inbox_config() -> config::Inbox {
         retention: Duration::from_hours(1),
         max_waiting: 1_000_000,
         min_free_disk: 0,
+        refused: 1000,
     }
 }
 
