@@ -32,35 +32,44 @@ pub(super) fn claim(
     lease_for: Duration,
 ) -> rusqlite::Result<Claimed> {
     let now = tx.now;
-    let found: Vec<(i64, i64, u32, i64)> = tx
+    let found: Vec<Due> = tx
         .connection
         .prepare_cached(
-            "SELECT seq, state, losses, line FROM stage WHERE kind = ?1 AND state IN (1, 2) AND due <= ?2 ORDER BY due, seq LIMIT ?3",
+            "SELECT seq, state, losses, line, attempts, failing_since FROM stage
+             WHERE kind = ?1 AND state IN (1, 2) AND due <= ?2 ORDER BY due, seq LIMIT ?3",
         )?
         .query_map(params![kind, now.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            Ok(Due {
+                seq: row.get(0)?,
+                is_expired: row.get::<_, i64>(1)? == 2,
+                losses: row.get(2)?,
+                line: row.get(3)?,
+                attempts: row.get(4)?,
+                failing_since: row.get(5)?,
+            })
         })?
         .collect::<rusqlite::Result<_>>()?;
     let mut leases = Vec::with_capacity(found.len());
     let mut bytes = 0;
-    for (seq, state, losses, line) in found {
+    for due in found {
         if bytes >= CLAIM_BYTES {
             break;
         }
-        let losses = losses + u32::from(state == 2);
-        if state == 2 && !is_first(tx, seq, kind, line)? {
+        let due = Due { losses: due.losses + u32::from(due.is_expired), ..due };
+        if due.is_expired && !is_first(tx, due.seq, kind, due.line)? {
             // An earlier entry was replayed while this one was leased: it waits behind that one now.
-            put_back(tx, seq, kind, now, losses)?;
+            put_back(tx, due.seq, kind, now, due.losses)?;
             continue;
         }
-        if losses >= MAX_LOSSES {
+        if due.losses >= MAX_LOSSES {
             let reason = format!(
-                "the service ended or hung {losses} times in a row while it worked on this entry: look at the logs of those times before you replay it"
+                "the service ended or hung {} times in a row while it worked on this entry: look at the logs of those times before you replay it",
+                due.losses
             );
-            end(tx, seq, kind, 4, Some(&reason))?;
+            end(tx, due.seq, kind, 4, Some(&reason))?;
             continue;
         }
-        let lease = lease(tx, stage, seq, kind, losses, now.after(lease_for))?;
+        let lease = lease(tx, stage, kind, &due, now.after(lease_for))?;
         bytes += lease.body.len();
         leases.push(lease);
     }
@@ -72,24 +81,28 @@ pub(super) fn claim(
     Ok(Claimed { leases, next_due })
 }
 
-fn lease(
-    tx: &mut Tx<'_>,
-    stage: Stage,
+/// A stage that can be leased.
+struct Due {
     seq: i64,
-    kind: i64,
+    line: i64,
+    /// Leased before, to somebody who did not settle in time.
+    is_expired: bool,
+    /// Leases in a row that ended without a word.
     losses: u32,
-    expires: Timestamp,
-) -> rusqlite::Result<Lease> {
+    /// Before this lease.
+    attempts: u32,
+    failing_since: Option<i64>,
+}
+
+fn lease(tx: &mut Tx<'_>, stage: Stage, kind: i64, due: &Due, expires: Timestamp) -> rusqlite::Result<Lease> {
     let token = fastrand::i64(1..);
-    let (attempts, failing_since) = tx
-        .connection
+    let attempts = due.attempts.saturating_add(1);
+    tx.connection
         .prepare_cached(
-            "UPDATE stage SET state = 2, due = ?3, token = ?4, attempts = attempts + 1, losses = ?5, changed = ?6
-             WHERE seq = ?1 AND kind = ?2 RETURNING attempts, failing_since",
+            "UPDATE stage SET state = 2, due = ?3, token = ?4, attempts = ?5, losses = ?6, changed = ?7
+             WHERE seq = ?1 AND kind = ?2",
         )?
-        .query_row(params![seq, kind, expires.as_millis(), token, losses, tx.now.as_millis()], |row| {
-            Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?))
-        })?;
+        .execute(params![due.seq, kind, expires.as_millis(), token, attempts, due.losses, tx.now.as_millis()])?;
     let (entry, body) = tx
         .connection
         .prepare_cached(
@@ -98,14 +111,14 @@ fn lease(
                     (SELECT accounts FROM reading WHERE reading.id = completion.reading)
              FROM event LEFT JOIN completion USING (seq) WHERE seq = ?1",
         )?
-        .query_row([seq], entry_facts)?;
+        .query_row([due.seq], entry_facts)?;
     Ok(Lease {
-        seq: Seq(seq),
+        seq: Seq(due.seq),
         stage,
         token,
         expires,
         attempts,
-        failing_since: failing_since.map(Timestamp::from_millis),
+        failing_since: due.failing_since.map(Timestamp::from_millis),
         entry: Arc::new(entry),
         body,
     })
@@ -220,11 +233,14 @@ fn is_first(tx: &Tx<'_>, seq: i64, kind: i64, line: i64) -> rusqlite::Result<boo
 pub(super) fn end(tx: &mut Tx<'_>, seq: i64, kind: i64, state: i64, reason: Option<&str>) -> rusqlite::Result<()> {
     let line: i64 = tx
         .connection
+        .prepare_cached("SELECT line FROM stage WHERE seq = ?1 AND kind = ?2")?
+        .query_row([seq, kind], |row| row.get(0))?;
+    tx.connection
         .prepare_cached(
             "UPDATE stage SET state = ?3, reason = ?4, token = NULL, losses = 0, failing_since = NULL, changed = ?5
-             WHERE seq = ?1 AND kind = ?2 RETURNING line",
+             WHERE seq = ?1 AND kind = ?2",
         )?
-        .query_row(params![seq, kind, state, reason, tx.now.as_millis()], |row| row.get(0))?;
+        .execute(params![seq, kind, state, reason, tx.now.as_millis()])?;
     tx.touched.unfinished(kind, -1);
     promote(tx, kind, line)?;
     if kind == COMPLETION {
