@@ -9,5 +9,8 @@
     reason = "a test that cannot go on must end with a message"
 )]
 
+mod answers;
+mod completion;
 mod inbox;
+mod structure;
 mod support;
