@@ -45,8 +45,7 @@ impl Bank {
     async fn delivered(&self, id: &str) -> Value {
         let entries = self.service.settled().await;
         assert!(entries.iter().all(|entry| entry.state == State::Done), "{entries:#?}");
-        let mut found: Vec<Value> =
-            documents(&self.file).into_iter().filter(|document| document["id"] == id).collect();
+        let mut found: Vec<Value> = documents(&self.file).into_iter().filter(|document| document["id"] == id).collect();
         assert_eq!(found.len(), 1);
         found.remove(0)
     }
@@ -197,7 +196,8 @@ async fn after_an_outage_pages_that_are_kept_are_not_asked_for_again() {
     bank.post("e", &connection).await;
     let document = bank.delivered("e").await;
     assert_eq!(sorted(ids(&document)), sorted(bank.simulator.accounts(&connection.id)));
-    let of = |page| bank.pages().iter().filter(|(asked, _)| *asked == page).map(|(_, status)| status.unwrap()).collect();
+    let of =
+        |page| bank.pages().iter().filter(|(asked, _)| *asked == page).map(|(_, status)| status.unwrap()).collect();
     let answers: Vec<Vec<u16>> = (1..=5).map(of).collect();
     assert_eq!(answers, [vec![200], vec![200], vec![200], vec![503, 503, 200], vec![200]]);
     let entry = &bank.service.running.inbox.list(&Filter::default(), 1).await.unwrap()[0];

@@ -12,5 +12,6 @@
 mod answers;
 mod completion;
 mod inbox;
+mod laws;
 mod structure;
 mod support;

@@ -147,11 +147,6 @@ impl Answer {
         let seconds = self.header("retry-after").and_then(|value| value.parse::<u32>().ok());
         self.status == 503 && seconds.is_some_and(|seconds| seconds >= 1)
     }
-
-    /// Whether the service ends the connection.
-    pub(crate) fn closes(&self) -> bool {
-        self.header("connection") == Some("close")
-    }
 }
 
 /// Asks the admin listener.

@@ -12,7 +12,7 @@ mod endpoint;
 mod process;
 mod site;
 
-pub(crate) use client::{Answer, Client, Door, admin};
+pub(crate) use client::{Answer, Client, Door, admin, request};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use process::Process;
 pub(crate) use site::{Service, Site, secrets};
