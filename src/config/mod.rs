@@ -13,6 +13,7 @@
 mod build;
 mod effective;
 mod keys;
+mod origin;
 mod problems;
 mod raw;
 mod reader;
@@ -21,13 +22,12 @@ mod sinks;
 mod units;
 mod urls;
 
+pub use origin::Origin;
 pub use problems::Problems;
 pub use schema::schema;
 
 use crate::secret::Secret;
-use reader::Reader;
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -56,10 +56,12 @@ pub struct Config {
     pub log: Log,
     /// What is allowed but should be known, one sentence each; for `check` and the start of `serve`.
     pub warnings: Vec<String>,
+    /// Where it came from, to load it again.
+    pub origin: Origin,
 }
 
 /// `[listener]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Address to bind; port 0 picks a free one.
     pub address: SocketAddr,
@@ -82,7 +84,7 @@ pub struct Listener {
 }
 
 /// `[tls]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     /// PEM, full chain.
     pub certificate: PathBuf,
@@ -106,12 +108,18 @@ pub enum TlsVersion {
 }
 
 /// `[tls.clients]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsClients {
     /// Whether a client certificate is asked for and required.
     pub mode: ClientMode,
-    /// PEM bundles of accepted authorities.
+    /// PEM bundles of accepted authorities; never empty unless the mode is off.
     pub authorities: Vec<PathBuf>,
+    /// PEM files of revocation lists; empty: nothing is revoked.
+    pub revocations: Vec<PathBuf>,
+    /// Accepted names (DNS names, or the subject's common name) in lower case; empty: any.
+    pub names: Vec<String>,
+    /// Accepted SHA-256 of the public key (SPKI), 64 lower-case hexadecimal digits; empty: any.
+    pub fingerprints: Vec<String>,
 }
 
 /// What is asked of a caller's certificate.
@@ -119,19 +127,21 @@ pub struct TlsClients {
 pub enum ClientMode {
     /// Not asked for.
     Off,
+    /// Asked for and judged, but nobody is refused: shows what `Required` would do.
+    Observe,
     /// A valid one is needed to finish the handshake.
     Required,
 }
 
 /// `[sender]`
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sender {
     /// Accepted last path segments; empty: none is expected.
     pub path_secrets: Vec<Secret>,
 }
 
 /// `[inbox]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inbox {
     /// Where entries are kept.
     pub store: Store,
@@ -151,14 +161,14 @@ pub enum Store {
 }
 
 /// `[worker]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Worker {
     /// Entries worked on at once, per sink and for completion; 0: receive only.
     pub concurrency: usize,
 }
 
 /// `[linxo]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Linxo {
     /// Base of the API with the version, no trailing slash: `https://api.oxlin.io/v2.1`.
     pub api: String,
@@ -209,7 +219,7 @@ pub enum TokenBody {
 }
 
 /// `[linxo.users]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Users {
     /// A client-credentials token that acts for the event's user.
     Client,
@@ -218,7 +228,7 @@ pub enum Users {
 }
 
 /// One `[[sink]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sink {
     /// Unique name, kept in the inbox beside each entry.
     pub name: String,
@@ -229,7 +239,7 @@ pub struct Sink {
 }
 
 /// Kinds of destination.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SinkKind {
     /// NDJSON on standard output.
     Stdout,
@@ -252,7 +262,7 @@ pub enum SinkKind {
 }
 
 /// `[admin]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     /// Address to bind; port 0 picks a free one.
     pub address: SocketAddr,
@@ -261,7 +271,7 @@ pub struct Admin {
 }
 
 /// `[log]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// Shape of a line.
     pub format: LogFormat,
@@ -282,10 +292,22 @@ impl Config {
     /// How callers are authenticated, in one line for people.
     #[must_use]
     pub fn authentication(&self) -> String {
-        let certificates = match (self.tls.clients.mode, self.tls.clients.authorities.len()) {
-            (ClientMode::Off, _) => None,
-            (ClientMode::Required, 1) => Some("client certificates required (1 authority)".to_owned()),
-            (ClientMode::Required, count) => Some(format!("client certificates required ({count} authorities)")),
+        let clients = &self.tls.clients;
+        let bounds: Vec<String> = [
+            (clients.authorities.len(), "file of authorities", "files of authorities"),
+            (clients.names.len(), "name", "names"),
+            (clients.fingerprints.len(), "public key", "public keys"),
+            (clients.revocations.len(), "file of revocations", "files of revocations"),
+        ]
+        .into_iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, one, several)| format!("{count} {}", if count == 1 { one } else { several }))
+        .collect();
+        let bounds = bounds.join(", ");
+        let certificates = match clients.mode {
+            ClientMode::Off => None,
+            ClientMode::Observe => Some(format!("client certificates observed ({bounds}), nobody is refused for them")),
+            ClientMode::Required => Some(format!("client certificates required ({bounds})")),
         };
         let path = (!self.sender.path_secrets.is_empty()).then(|| "path secret".to_owned());
         match (certificates, path) {
@@ -293,6 +315,19 @@ impl Config {
             (Some(one), None) | (None, Some(one)) => one,
             (None, None) => "nobody: anyone who knows the URL can post".to_owned(),
         }
+    }
+
+    /// Why strangers can post events, if they can: nothing says who may call, and the address is reachable for others.
+    #[must_use]
+    pub fn exposure(&self) -> Option<String> {
+        let is_open = self.tls.clients.mode != ClientMode::Required && self.sender.path_secrets.is_empty();
+        (is_open && !self.listener.address.ip().is_loopback()).then(|| {
+            format!(
+                "anyone who reaches {} can post events: require client certificates (tls.clients), set \
+                 sender.path_secret, or listen on a loopback address",
+                self.listener.address
+            )
+        })
     }
 
     /// The configuration that takes effect, defaults included, laid out as the file is; secrets are `***`.
@@ -309,17 +344,7 @@ impl Config {
 /// # Errors
 /// Every problem found, each with key, value unless secret, reason and hint.
 pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, Problems> {
-    let environment: HashMap<String, String> = environment.into_iter().collect();
-    let mut problems = Vec::new();
-    let tree = raw::gather(file, &environment, &mut problems);
-    let mut reader = Reader::new(&tree, &environment, problems);
-    match (build::config(&mut reader), reader.problems) {
-        (Ok(mut config), problems) if problems.is_empty() => {
-            config.warnings = reader.warnings;
-            Ok(config)
-        }
-        (_, problems) => Err(Problems(problems)),
-    }
+    Origin::new(file, environment).load()
 }
 
 #[cfg(test)]
