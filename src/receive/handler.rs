@@ -79,7 +79,7 @@ pub(super) async fn serve(
             refuse(&refusal, id, version)
         }
     };
-    if receiver.is_draining() && version < Version::HTTP_2 {
+    if (receiver.is_draining() || receiver.is_outdated(caller.generation)) && version < Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     drop(open);
@@ -130,7 +130,7 @@ fn check(
     version: Version,
     headers: &HeaderMap,
 ) -> Result<(), Refusal> {
-    if !is_ours(path, &receiver.path, &receiver.path_secrets) {
+    if !is_ours(path, &receiver.path, &receiver.path_secrets.load()) {
         return Err(Refusal::NotFound);
     }
     if method != Method::POST {

@@ -12,7 +12,10 @@
 //! - A 200 leaves after the inbox has synced the event. A caller that hangs up cancels nothing.
 //! - Our own trouble is 503 with `Retry-After`; 4xx is said only of what cannot be an event.
 //! - No caller holds a socket without using it: handshake, first request, head, body and idleness each have a deadline.
-//! - No body, secret, query or name from a certificate is logged; label values come from closed sets.
+//! - No body, secret or query is logged, and nothing of a certificate that no authority of ours vouches for; label values
+//!   come from closed sets.
+//! - Replaced certificates, authorities and revocations hold for everybody within seconds: no session of the old ones is
+//!   resumed, and their connections are ended.
 //!
 //! Not here: what an event is (`event`), how it is stored (`inbox`), what happens next (`work`).
 //!
@@ -20,6 +23,7 @@
 //! the end of a connection before it closes it. One path with one method needs no router either.
 
 mod activity;
+mod clients;
 mod connection;
 mod handler;
 mod identity;
@@ -32,6 +36,7 @@ pub mod tls;
 pub use listener::{Bound, Drained, bind};
 
 use crate::{
+    clock::Timestamp,
     config,
     inbox::Inbox,
     metrics::{Metrics, Outcome, Status},
@@ -47,21 +52,32 @@ use std::{
     },
     time::Duration,
 };
+use tokio::sync::watch;
 
 /// What every connection and request of the public listener shares.
 #[derive(Debug)]
 pub struct Receiver {
     path: String,
-    path_secrets: Vec<Secret>,
+    path_secrets: ArcSwap<Vec<Secret>>,
     limits: Limits,
     inbox: Arc<dyn Inbox>,
     metrics: Arc<Metrics>,
     /// Read once per socket, so that a reload only swaps it.
-    tls: ArcSwap<tls::Loaded>,
+    tls: ArcSwap<Generation>,
+    /// Number of the newest generation whose connections must end; they watch it.
+    retired: watch::Sender<u64>,
     /// Set when the drain begins: HTTP/1 answers then say `Connection: close`.
     draining: AtomicBool,
     refusals: Refusals,
     hot: Hot,
+}
+
+/// TLS settings and which ones they are.
+#[derive(Debug)]
+struct Generation {
+    /// From 1.
+    number: u64,
+    loaded: tls::Loaded,
 }
 
 /// Bounds on what one caller may take.
@@ -102,10 +118,10 @@ impl Receiver {
             accepted: outcome("accepted"),
             duplicate: outcome("duplicate"),
         };
-        metrics.certificate_expiry.set(tls.certificate.not_after.as_millis().div_euclid(1000));
+        note_expiries(&metrics, &tls);
         Self {
             path: listener.path.clone(),
-            path_secrets: sender.path_secrets.clone(),
+            path_secrets: ArcSwap::from_pointee(sender.path_secrets.clone()),
             limits: Limits {
                 body: listener.max_body,
                 connections: listener.max_connections,
@@ -118,23 +134,44 @@ impl Receiver {
             },
             inbox,
             metrics,
-            tls: ArcSwap::from_pointee(tls),
+            tls: ArcSwap::from_pointee(Generation { number: 1, loaded: tls }),
+            retired: watch::Sender::new(0),
             draining: AtomicBool::new(false),
             refusals: Refusals::default(),
             hot,
         }
     }
 
-    /// Uses other certificates for the sockets accepted from now on. Sessions of the old ones cannot be resumed, because
-    /// each [`tls::Loaded`] has ticket keys of its own.
-    pub fn replace_tls(&self, tls: tls::Loaded) {
-        self.metrics.certificate_expiry.set(tls.certificate.not_after.as_millis().div_euclid(1000));
-        self.tls.store(Arc::new(tls));
+    /// Uses other TLS settings for the sockets accepted from now on, and ends the connections of the old ones: answers say
+    /// so at once, idle connections are closed a moment later. Sessions of the old ones cannot be resumed, because each
+    /// [`tls::Loaded`] has ticket keys of its own.
+    pub fn replace_tls(&self, loaded: tls::Loaded) {
+        note_expiries(&self.metrics, &loaded);
+        self.metrics.client_certificate_expiry.set(0);
+        let old = self.tls.load().number;
+        self.tls.store(Arc::new(Generation { number: old + 1, loaded }));
+        self.retired.send_replace(old);
+    }
+
+    /// Expects other path secrets in requests from now on.
+    pub fn replace_path_secrets(&self, secrets: Vec<Secret>) {
+        self.path_secrets.store(Arc::new(secrets));
+    }
+
+    /// Whether a connection's settings were replaced.
+    fn is_outdated(&self, generation: u64) -> bool {
+        self.tls.load().number != generation
     }
 
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
+}
+
+fn note_expiries(metrics: &Metrics, tls: &tls::Loaded) {
+    let seconds = |at: Timestamp| at.as_millis().div_euclid(1000);
+    metrics.certificate_expiry.set(seconds(tls.certificate.not_after));
+    metrics.revocations_expiry.set(tls.revocations_end().map_or(0, seconds));
 }
 
 #[cfg(test)]

@@ -289,7 +289,8 @@ async fn an_early_answer_is_seen_although_a_body_follows() {
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let (done, mut sent) = tokio::sync::mpsc::channel(1);
-    for (method, path, status) in [("POST", "/webhooks/linxo", 415), ("POST", "/other", 404), ("PUT", "/webhooks/linxo", 405)]
+    for (method, path, status) in
+        [("POST", "/webhooks/linxo", 415), ("POST", "/other", 404), ("PUT", "/webhooks/linxo", 405)]
     {
         let pieces = futures_util::stream::unfold((0, done.clone()), |(count, done)| async move {
             tokio::time::sleep(Duration::from_millis(2)).await;
