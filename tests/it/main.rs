@@ -10,4 +10,5 @@
 )]
 
 mod inbox;
+mod reload;
 mod support;
