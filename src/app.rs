@@ -17,11 +17,13 @@ use crate::{
     metrics::{Metrics, StageState},
     readiness::{Phase, Readiness},
     receive::{self, Receiver, tls},
+    reload::{Reload, Watched},
     sink::{self, Sink},
     work::{Completer, Handler, Route, StageLoop},
 };
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
+    sync::Notify,
     task::{JoinHandle, JoinSet},
     time,
 };
@@ -81,6 +83,8 @@ pub struct Running {
     pub inbox: Arc<dyn Inbox>,
     readiness: Readiness,
     sinks: Vec<(String, Arc<dyn Sink>)>,
+    /// Asks for a reload.
+    hangup: Arc<Notify>,
     /// Ends when the service has drained; false when a part ended before it should.
     task: JoinHandle<bool>,
 }
@@ -99,9 +103,14 @@ pub async fn start(config: Config) -> Result<Running, Error> {
             "made a certificate for localhost, because there was none: no vendor trusts it, give the service a real one"
         );
     }
+    let mut watched = Watched::new(config.clone());
     let loaded = tls::load(&config.tls)?;
+    watched.note(&loaded);
     loaded.log();
     tracing::info!(authentication = config.authentication(), "how callers are authenticated");
+    if let Some(exposure) = config.exposure() {
+        tracing::warn!("{exposure}");
+    }
 
     let metrics = Arc::new(Metrics::new());
     let client = config.linxo.clone().map(|linxo| linxo::Client::new(linxo, Arc::clone(&metrics))).transpose()?;
@@ -132,6 +141,8 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let readiness = Readiness::new();
     let receiver =
         Arc::new(Receiver::new(&config.listener, &config.sender, loaded, Arc::clone(&inbox), Arc::clone(&metrics)));
+    let reload = Reload::new(watched, Arc::clone(&receiver), sinks.clone(), Arc::clone(&metrics));
+    let hangup = Arc::new(Notify::new());
     let (address, admin_address) = (bound.address(), admin.as_ref().map(admin::Bound::address));
 
     let mut stages = JoinSet::new();
@@ -145,6 +156,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         stages.spawn(completer.watch(readiness.clone()));
     }
     stages.spawn(housekeeping(Arc::clone(&inbox), Arc::clone(&metrics), config.inbox.retention, readiness.clone()));
+    stages.spawn(reload.run(Arc::clone(&hangup), readiness.clone()));
     if let Some(admin) = &admin {
         tracing::info!(address = %admin.address(), "admin listening");
     }
@@ -161,13 +173,18 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     };
     let task = tokio::spawn(parts.run());
     readiness.advance(Phase::Ready);
-    Ok(Running { address, admin: admin_address, metrics, inbox, readiness, sinks, task })
+    Ok(Running { address, admin: admin_address, metrics, inbox, readiness, sinks, hangup, task })
 }
 
 impl Running {
     /// Begins the drain; [`ended`](Self::ended) resolves when it is over.
     pub fn drain(&self) {
         self.readiness.advance(Phase::Draining);
+    }
+
+    /// Reads certificates, authorities, revocations and secrets again; what has changed is in use a moment later.
+    pub fn reload(&self) {
+        self.hangup.notify_one();
     }
 
     /// Opens files again by name, after a log rotation.

@@ -30,6 +30,8 @@ pub mod linxo;
 pub mod sink;
 pub mod work;
 
+pub mod reload;
+
 pub mod admin;
 pub mod simulator;
 

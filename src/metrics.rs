@@ -23,6 +23,13 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
+/// A judgement.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Verdict {
+    /// `ok`, or a reason from a closed set.
+    pub verdict: &'static str,
+}
+
 /// HTTP status of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Status {
@@ -111,6 +118,16 @@ pub struct Metrics {
     pub leases_lost: Counter,
     /// End of the server certificate's validity, seconds since the epoch.
     pub certificate_expiry: Gauge,
+    /// Judgements on client certificates: `ok`, or why one is (or, where they are only observed, would be) refused.
+    pub client_certificates: Family<Verdict, Counter>,
+    /// Earliest end of an accepted client certificate seen since the last reload, seconds since the epoch; 0: none.
+    pub client_certificate_expiry: Gauge,
+    /// Earliest end of a list of revoked client certificates, seconds since the epoch; 0: there is none.
+    pub revocations_expiry: Gauge,
+    /// Reloads of files by outcome: `ok`, `failed`.
+    pub reloads: Family<Outcome, Counter>,
+    /// Last start or successful reload, seconds since the epoch.
+    pub reloaded: Gauge,
 }
 
 fn seconds() -> Histogram {
@@ -151,6 +168,11 @@ impl Metrics {
             delivery_seconds: Family::new_with_constructor(seconds),
             leases_lost: Counter::default(),
             certificate_expiry: Gauge::default(),
+            client_certificates: Family::default(),
+            client_certificate_expiry: Gauge::default(),
+            revocations_expiry: Gauge::default(),
+            reloads: Family::default(),
+            reloaded: Gauge::default(),
         };
         let r = &mut metrics.registry;
         r.register("requests", "Answers of the public listener", metrics.requests.clone());
@@ -211,6 +233,23 @@ impl Metrics {
             "End of the server certificate's validity",
             metrics.certificate_expiry.clone(),
         );
+        r.register(
+            "client_certificates",
+            "Judgements on client certificates by verdict",
+            metrics.client_certificates.clone(),
+        );
+        r.register(
+            "client_certificate_expiry_timestamp_seconds",
+            "Earliest end of an accepted client certificate since the last reload; 0: none was seen",
+            metrics.client_certificate_expiry.clone(),
+        );
+        r.register(
+            "tls_revocations_expiry_timestamp_seconds",
+            "Earliest end of a list of revoked client certificates; 0: there is none",
+            metrics.revocations_expiry.clone(),
+        );
+        r.register("reloads", "Reloads of certificates and secrets by outcome", metrics.reloads.clone());
+        r.register("last_reload_timestamp_seconds", "Last start or successful reload", metrics.reloaded.clone());
         metrics
     }
 

@@ -1,9 +1,10 @@
-//! `check`: loads the configuration, shows what takes effect, and says what is wrong with it.
+//! `check`: loads the configuration and the certificates that it names, shows what takes effect, and says what is wrong.
 //!
 //! The effective configuration and the verdict go to standard output, warnings to standard error. Nothing is bound or
 //! opened for writing.
 
-use super::{Failure, Global};
+use super::{Failure, Global, chain};
+use crate::{clock, config::Tls, receive::tls};
 use std::io::Write;
 
 /// Options of `check`.
@@ -16,19 +17,51 @@ pub struct Args {}
 /// 78 with every problem at once; 70 when the output cannot be written.
 pub fn run(_args: &Args, global: &Global) -> Result<(), Failure> {
     let config = global.load()?;
+    let certificate = certificate(&config.tls)?;
     let mut output = anstream::stdout();
     writeln!(output, "{}\ncallers are authenticated by: {}", config.effective(), config.authentication())?;
+    writeln!(output, "{}", certificate.facts)?;
     let mut notes = anstream::stderr();
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&certificate.warnings).chain(&config.exposure()) {
         writeln!(notes, "warning: {warning}")?;
     }
     writeln!(output, "configuration ok")?;
     Ok(())
 }
 
+/// What is to be said of the certificates.
+struct Certificates {
+    facts: String,
+    warnings: Vec<String>,
+}
+
+/// Loads certificates, key, authorities and revocations as `serve` does.
+fn certificate(config: &Tls) -> Result<Certificates, Failure> {
+    if config.may_generate && !config.certificate.exists() && !config.key.exists() {
+        let facts = "certificate: for localhost, made when the service is first started".to_owned();
+        return Ok(Certificates { facts, warnings: Vec::new() });
+    }
+    let loaded = tls::load(config).map_err(|error| Failure::configuration(chain(&error)))?;
+    let now = clock::now();
+    let tls::Certificate { subject, names, not_after, .. } = &loaded.certificate;
+    let until = not_after.to_rfc3339().unwrap_or_default();
+    let mut facts = format!("certificate: {subject}, for {}, valid until {until}", names.join(", "));
+    for list in &loaded.revocations {
+        let until = list.ends.to_rfc3339().unwrap_or_default();
+        facts.extend(["\nrevocations: of ", &list.issuer, ", valid until ", &until]);
+    }
+    let mut warnings = loaded.warnings;
+    warnings.extend(loaded.certificate.validity(now).problem());
+    warnings.extend(tls::ended(&loaded.revocations, now).map(|list| {
+        format!("the revocations of {} have ended: every client certificate of this authority is refused", list.issuer)
+    }));
+    Ok(Certificates { facts, warnings })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pki;
 
     #[test]
     fn ends_with_78_where_the_configuration_is_at_fault() {
@@ -36,5 +69,31 @@ mod tests {
         let failure = run(&Args {}, &global).unwrap_err();
         assert_eq!(failure.code, 78);
         assert!(failure.message.contains("no/such/file.toml: cannot be read"), "{}", failure.message);
+    }
+
+    fn with_certificate(identity: &pki::Identity) -> (tempfile::TempDir, Global) {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path();
+        pki::write_identity(&place.join("server.pem"), &place.join("server.key"), identity).unwrap();
+        let text = format!("[tls]\ncertificate = \"{0}/server.pem\"\nkey = \"{0}/server.key\"\n", place.display());
+        std::fs::write(place.join("linxo.toml"), text).unwrap();
+        let config = Some(place.join("linxo.toml"));
+        (folder, Global { config })
+    }
+
+    #[test]
+    fn loads_the_certificates_as_serve_does() {
+        let authority = pki::Authority::new("Root").unwrap();
+        let expired = authority.issue(&pki::Leaf::server(&["hooks.example"]).expired()).unwrap();
+        let (folder, global) = with_certificate(&expired);
+        run(&Args {}, &global).unwrap();
+        let Certificates { facts, warnings } = certificate(&global.load().unwrap().tls).unwrap();
+        assert!(facts.contains("for hooks.example, valid until "), "{facts}");
+        assert!(warnings[0].contains("has expired"), "{warnings:?}");
+
+        let other = authority.server(&["hooks.example"]).unwrap();
+        std::fs::write(folder.path().join("server.key"), other.key_pem).unwrap();
+        let failure = run(&Args {}, &global).unwrap_err();
+        assert!(failure.code == 78 && failure.message.contains("does not belong"), "{}", failure.message);
     }
 }

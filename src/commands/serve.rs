@@ -1,6 +1,7 @@
 //! `serve`: runs the service until it is told to stop.
 //!
-//! SIGTERM and SIGINT drain, a second one ends at once; SIGHUP opens files again.
+//! SIGTERM and SIGINT drain, a second one ends at once; SIGHUP opens the files of sinks again and reads certificates and
+//! secrets anew.
 
 use super::{Failure, Global, chain};
 use crate::{app, log};
@@ -32,7 +33,10 @@ pub async fn run(_args: Args, global: &Global) -> Result<(), Failure> {
             healthy = running.ended() => {
                 return if healthy { Ok(()) } else { Err(Failure::ours("a part of the service failed; the log says which")) };
             }
-            _ = hangup.recv() => running.reopen().await,
+            _ = hangup.recv() => {
+                running.reload();
+                running.reopen().await;
+            }
             Some(()) = async { tokio::select! { got = terminate.recv() => got, got = interrupt.recv() => got } } => {
                 if draining {
                     return Err(Failure::ours("ended at once by a second signal; what was accepted is kept"));

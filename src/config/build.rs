@@ -4,8 +4,8 @@
 //! concern several keys stand here, beside the section that is refused.
 
 use super::{
-    Admin, ApiVersion, ClientMode, Config, Confirm, Inbox, Linxo, Listener, Log, LogFormat, Networks, Sender, Store,
-    Tls, TlsClients, TlsVersion, TokenBody, Users, Worker, keys,
+    Admin, ApiVersion, ClientMode, Config, Confirm, Inbox, Linxo, Listener, Log, LogFormat, Networks, Origin, Sender,
+    Store, Tls, TlsClients, TlsVersion, TokenBody, Users, Worker, keys,
     reader::{Flaw, Read, Reader, Section},
     sinks, urls, users,
 };
@@ -38,6 +38,7 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Read<Config> {
         admin: admin?,
         log: log?,
         warnings: Vec::new(),
+        origin: Origin::default(),
     })
 }
 
@@ -162,28 +163,74 @@ fn server_files(section: &mut Section<'_, '_>, certificate: PathBuf, key: PathBu
 fn clients(section: &mut Section<'_, '_>) -> Read<TlsClients> {
     let mode = section.word("mode", |word| match word {
         "off" => Some(ClientMode::Off),
+        "observe" => Some(ClientMode::Observe),
         "required" => Some(ClientMode::Required),
         _ => None,
     });
     let authorities = section.readable_files("authorities");
-    let (mode, authorities) = (mode?, authorities?);
-    match (mode, authorities.is_empty()) {
-        (ClientMode::Required, true) => Err(section.flawed(
+    let revocations = section.readable_files("revocations");
+    let names = section.texts("names", client_name);
+    let fingerprints = section.texts("fingerprints", fingerprint);
+    let clients = TlsClients {
+        mode: mode?,
+        authorities: authorities?,
+        revocations: revocations?,
+        names: names?,
+        fingerprints: fingerprints?,
+    };
+    if clients.mode == ClientMode::Off {
+        let given = [
+            ("authorities", clients.authorities.is_empty()),
+            ("revocations", clients.revocations.is_empty()),
+            ("names", clients.names.is_empty()),
+            ("fingerprints", clients.fingerprints.is_empty()),
+        ];
+        let mut refused = Ok(());
+        for (name, _) in given.into_iter().filter(|(_, is_empty)| !is_empty) {
+            refused = Err(section.flawed(
+                name,
+                Flaw::new(
+                    "has no effect where tls.clients.mode = \"off\"",
+                    format!("set tls.clients.mode = \"required\", or remove the {name}"),
+                ),
+            ));
+        }
+        refused?;
+    } else if clients.authorities.is_empty() {
+        // Names and fingerprints narrow down whom the authorities vouch for; alone they would trust any chain.
+        let mode = if clients.mode == ClientMode::Observe { "observe" } else { "required" };
+        return Err(section.flawed(
             "authorities",
             Flaw::new(
-                "must name at least one file where tls.clients.mode = \"required\"",
+                format!("must name at least one file where tls.clients.mode = \"{mode}\""),
                 "write authorities = [\"certs/clients-ca.pem\"], the authority that signs the callers' certificates",
             ),
-        )),
-        (ClientMode::Off, false) => Err(section.flawed(
-            "authorities",
-            Flaw::new(
-                "has no effect where tls.clients.mode = \"off\"",
-                "set tls.clients.mode = \"required\", or remove the authorities",
-            ),
-        )),
-        _ => Ok(TlsClients { mode, authorities }),
+        ));
     }
+    Ok(clients)
+}
+
+/// Kept in lower case: DNS names are compared without regard to case.
+fn client_name(text: &str) -> Result<String, Flaw> {
+    if text.trim() != text || text.is_empty() || text.chars().any(char::is_control) {
+        return Err(Flaw::new("is empty, or has spaces around it", "write the name as it stands in the certificate"));
+    }
+    if text.contains('*') {
+        return Err(Flaw::new("has a wildcard", "write each accepted name in full"));
+    }
+    Ok(text.to_lowercase())
+}
+
+/// SHA-256 in hexadecimal; colons and upper case, as tools print it, are fine.
+fn fingerprint(text: &str) -> Result<String, Flaw> {
+    let digits: String = text.chars().filter(|c| *c != ':').map(|c| c.to_ascii_lowercase()).collect();
+    if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(digits);
+    }
+    Err(Flaw::new(
+        "is not a SHA-256 in hexadecimal (64 digits)",
+        "take it from `openssl x509 -in client.pem -noout -pubkey | openssl pkey -pubin -outform der | sha256sum`",
+    ))
 }
 
 fn sender(section: &mut Section<'_, '_>) -> Read<Sender> {

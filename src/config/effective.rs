@@ -51,10 +51,14 @@ pub(super) fn write(config: &Config) -> String {
         "mode",
         match config.tls.clients.mode {
             ClientMode::Off => "off",
+            ClientMode::Observe => "observe",
             ClientMode::Required => "required",
         },
     );
     page.paths("authorities", &config.tls.clients.authorities);
+    page.paths("revocations", &config.tls.clients.revocations);
+    page.texts("names", &config.tls.clients.names);
+    page.texts("fingerprints", &config.tls.clients.fingerprints);
 
     page.section("[sender]");
     page.secrets("path_secret", &config.sender.path_secrets);
@@ -238,7 +242,12 @@ impl Page {
     }
 
     fn paths(&mut self, key: &str, paths: &[impl AsRef<Path>]) {
-        let list: Vec<_> = paths.iter().map(|path| quoted(&path.as_ref().display().to_string())).collect();
+        let paths: Vec<_> = paths.iter().map(|path| path.as_ref().display().to_string()).collect();
+        self.texts(key, &paths);
+    }
+
+    fn texts(&mut self, key: &str, texts: &[String]) {
+        let list: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
         self.plain(key, format_args!("[{}]", list.join(", ")));
     }
 

@@ -30,6 +30,8 @@ pub(super) enum Kind {
     Paths,
     /// A list of networks or addresses.
     Networks,
+    /// A list of texts.
+    Texts,
     /// `{ file = "..." }` or `{ env = "..." }`
     Secret,
     /// One secret, or a list of them, the newest first.
@@ -186,17 +188,32 @@ pub(super) static KEYS: &[Key] = &[
         .default("certs/server.pem"),
     Key::new("tls.key", Kind::Path, "PEM file of the certificate's private key").default("certs/server.key"),
     Key::new("tls.minimum_version", Kind::Word(&["1.2", "1.3"]), "Lowest TLS version").default("1.2"),
-    Key::new("tls.clients.mode", Kind::Word(&["off", "required"]), "Whether callers must show a client certificate")
-        .default("off")
-        .later(&["observe"]),
+    Key::new(
+        "tls.clients.mode",
+        Kind::Word(&["off", "observe", "required"]),
+        "Whether callers are asked for a client certificate, and whether one that is not accepted is refused",
+    )
+    .default("off"),
     Key::new(
         "tls.clients.authorities",
         Kind::Paths,
         "PEM files of the authorities that sign client certificates; several during a change",
     ),
-    Key::new("tls.clients.revocations", Kind::Later, "PEM files of revocation lists"),
-    Key::new("tls.clients.names", Kind::Later, "Accepted names in client certificates"),
-    Key::new("tls.clients.fingerprints", Kind::Later, "Accepted public keys of client certificates"),
+    Key::new(
+        "tls.clients.revocations",
+        Kind::Paths,
+        "PEM files of revocation lists; with any, a certificate that no valid list covers is refused",
+    ),
+    Key::new(
+        "tls.clients.names",
+        Kind::Texts,
+        "Accepted names: a DNS name of the client certificate or its subject's common name; empty: any",
+    ),
+    Key::new(
+        "tls.clients.fingerprints",
+        Kind::Texts,
+        "Accepted public keys of client certificates, as hexadecimal SHA-256; empty: any",
+    ),
     Key::new(
         "sender.path_secret",
         Kind::Secrets,

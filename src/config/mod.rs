@@ -14,6 +14,7 @@ mod build;
 mod effective;
 mod keys;
 mod networks;
+mod origin;
 mod problems;
 mod raw;
 mod reader;
@@ -24,22 +25,17 @@ mod urls;
 pub mod users;
 
 pub use networks::Networks;
+pub use origin::Origin;
 pub use problems::Problems;
 pub use schema::schema;
 
 use crate::secret::Secret;
-use reader::Reader;
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
-
-/// Said at each start where anybody could post.
-const OPEN: &str = "anyone who can reach listener.address can post events: require client certificates \
-                    (tls.clients.mode), or set sender.path_secret or sender.networks";
 
 /// Everything the program was told, checked.
 #[derive(Clone, Debug)]
@@ -64,10 +60,12 @@ pub struct Config {
     pub log: Log,
     /// What is allowed but should be known, one sentence each; for `check` and the start of `serve`.
     pub warnings: Vec<String>,
+    /// Where it came from, to load it again.
+    pub origin: Origin,
 }
 
 /// `[listener]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Address to bind; port 0 picks a free one.
     pub address: SocketAddr,
@@ -100,7 +98,7 @@ pub struct Listener {
 }
 
 /// `[tls]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     /// PEM, full chain.
     pub certificate: PathBuf,
@@ -124,12 +122,18 @@ pub enum TlsVersion {
 }
 
 /// `[tls.clients]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsClients {
     /// Whether a client certificate is asked for and required.
     pub mode: ClientMode,
-    /// PEM bundles of accepted authorities.
+    /// PEM bundles of accepted authorities; never empty unless the mode is off.
     pub authorities: Vec<PathBuf>,
+    /// PEM files of revocation lists; empty: nothing is revoked.
+    pub revocations: Vec<PathBuf>,
+    /// Accepted names (DNS names, or the subject's common name) in lower case; empty: any.
+    pub names: Vec<String>,
+    /// Accepted SHA-256 of the public key (SPKI), 64 lower-case hexadecimal digits; empty: any.
+    pub fingerprints: Vec<String>,
 }
 
 /// What is asked of a caller's certificate.
@@ -137,12 +141,14 @@ pub struct TlsClients {
 pub enum ClientMode {
     /// Not asked for.
     Off,
+    /// Asked for and judged, but nobody is refused: shows what `Required` would do.
+    Observe,
     /// A valid one is needed to finish the handshake.
     Required,
 }
 
 /// `[sender]`
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sender {
     /// Accepted last path segments; empty: none is expected.
     pub path_secrets: Vec<Secret>,
@@ -151,7 +157,7 @@ pub struct Sender {
 }
 
 /// `[inbox]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inbox {
     /// Where entries are kept.
     pub store: Store,
@@ -173,14 +179,14 @@ pub enum Store {
 }
 
 /// `[worker]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Worker {
     /// Entries worked on at once, per sink and for completion; 0: receive only.
     pub concurrency: usize,
 }
 
 /// `[linxo]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Linxo {
     /// Base of the API with the version, no trailing slash: `https://api.oxlin.io/v2.1`.
     pub api: String,
@@ -254,7 +260,7 @@ pub enum Confirm {
 }
 
 /// `[linxo.users]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Users {
     /// A client-credentials token that acts for the event's user.
     Client,
@@ -267,7 +273,7 @@ pub enum Users {
 }
 
 /// Where a user's password comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Passwords {
     /// A CSV file, see [`users`]; read again when it changes.
     Table(PathBuf),
@@ -281,7 +287,7 @@ pub enum Passwords {
 }
 
 /// `[linxo.users]` with `mode = "endpoint"`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserEndpoint {
     /// With `{user_id}` in it.
     pub url: String,
@@ -294,7 +300,7 @@ pub struct UserEndpoint {
 }
 
 /// One `[[sink]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sink {
     /// Unique name, kept in the inbox beside each entry.
     pub name: String,
@@ -305,7 +311,7 @@ pub struct Sink {
 }
 
 /// Kinds of destination.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SinkKind {
     /// NDJSON on standard output.
     Stdout,
@@ -328,7 +334,7 @@ pub enum SinkKind {
 }
 
 /// `[admin]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     /// Address to bind; port 0 picks a free one.
     pub address: SocketAddr,
@@ -337,7 +343,7 @@ pub struct Admin {
 }
 
 /// `[log]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// Shape of a line.
     pub format: LogFormat,
@@ -358,10 +364,22 @@ impl Config {
     /// How callers are authenticated, in one line for people.
     #[must_use]
     pub fn authentication(&self) -> String {
-        let certificates = match (self.tls.clients.mode, self.tls.clients.authorities.len()) {
-            (ClientMode::Off, _) => None,
-            (ClientMode::Required, 1) => Some("client certificates required (1 authority)".to_owned()),
-            (ClientMode::Required, count) => Some(format!("client certificates required ({count} authorities)")),
+        let clients = &self.tls.clients;
+        let bounds: Vec<String> = [
+            (clients.authorities.len(), "file of authorities", "files of authorities"),
+            (clients.names.len(), "name", "names"),
+            (clients.fingerprints.len(), "public key", "public keys"),
+            (clients.revocations.len(), "file of revocations", "files of revocations"),
+        ]
+        .into_iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, one, several)| format!("{count} {}", if count == 1 { one } else { several }))
+        .collect();
+        let bounds = bounds.join(", ");
+        let certificates = match clients.mode {
+            ClientMode::Off => None,
+            ClientMode::Observe => Some(format!("client certificates observed ({bounds}), nobody is refused for them")),
+            ClientMode::Required => Some(format!("client certificates required ({bounds})")),
         };
         let path = (!self.sender.path_secrets.is_empty()).then(|| "path secret".to_owned());
         let networks = match self.sender.networks.len() {
@@ -373,12 +391,19 @@ impl Config {
         if ways.is_empty() { "nobody: anyone who knows the URL can post".to_owned() } else { ways.join(" and ") }
     }
 
-    /// Whether other machines can post, and nothing is asked of them.
-    fn is_open(&self) -> bool {
-        self.tls.clients.mode == ClientMode::Off
+    /// Why strangers can post events, if they can: nothing says who may call, and the address is reachable for others.
+    #[must_use]
+    pub fn exposure(&self) -> Option<String> {
+        let is_open = self.tls.clients.mode != ClientMode::Required
             && self.sender.path_secrets.is_empty()
-            && self.sender.networks.is_empty()
-            && !self.listener.address.ip().to_canonical().is_loopback()
+            && self.sender.networks.is_empty();
+        (is_open && !self.listener.address.ip().to_canonical().is_loopback()).then(|| {
+            format!(
+                "anyone who reaches {} can post events: require client certificates (tls.clients), set \
+                 sender.path_secret or sender.networks, or listen on a loopback address",
+                self.listener.address
+            )
+        })
     }
 
     /// The configuration that takes effect, defaults included, laid out as the file is; secrets are `***`.
@@ -395,20 +420,7 @@ impl Config {
 /// # Errors
 /// Every problem found, each with key, value unless secret, reason and hint.
 pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, Problems> {
-    let environment: HashMap<String, String> = environment.into_iter().collect();
-    let mut problems = Vec::new();
-    let tree = raw::gather(file, &environment, &mut problems);
-    let mut reader = Reader::new(&tree, &environment, problems);
-    match (build::config(&mut reader), reader.problems) {
-        (Ok(mut config), problems) if problems.is_empty() => {
-            config.warnings = reader.warnings;
-            if config.is_open() {
-                config.warnings.push(OPEN.to_owned());
-            }
-            Ok(config)
-        }
-        (_, problems) => Err(Problems(problems)),
-    }
+    Origin::new(file, environment).load()
 }
 
 #[cfg(test)]

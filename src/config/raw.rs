@@ -16,7 +16,7 @@ use std::{
 };
 
 /// Read where no file is named, if it exists.
-const DEFAULT_FILE: &str = "config/linxo-webhook.toml";
+pub(super) const DEFAULT_FILE: &str = "config/linxo-webhook.toml";
 
 /// What every variable of ours begins with. `LINXO_WEBHOOK_CONFIG`, with one underscore, is an option of the command line.
 const PREFIX: &str = "LINXO_WEBHOOK";

@@ -69,12 +69,14 @@ pub(super) struct Reader<'a> {
     pub(super) problems: Vec<Problem>,
     /// What is allowed, but should be known.
     pub(super) warnings: Vec<String>,
+    /// Files that secrets were read from.
+    pub(super) secret_files: Vec<PathBuf>,
 }
 
 impl<'a> Reader<'a> {
     /// Starts with the problems of the tree itself.
     pub(super) fn new(tree: &'a Value, environment: &'a HashMap<String, String>, problems: Vec<Problem>) -> Self {
-        Self { tree, environment, problems, warnings: Vec::new() }
+        Self { tree, environment, problems, warnings: Vec::new(), secret_files: Vec::new() }
     }
 
     /// A section that occurs once.
@@ -149,6 +151,7 @@ impl<'a> Reader<'a> {
 
     /// The text of a file without its last line end.
     fn secret_file(&mut self, key: &str, path: &Path) -> Result<String, String> {
+        self.secret_files.push(path.to_owned());
         let name = path.display();
         let unreadable = |error: io::Error| format!("names the file {name}, which cannot be read: {error}");
         let file = File::open(path).map_err(unreadable)?;
@@ -245,6 +248,21 @@ impl<'a> Section<'_, 'a> {
         self.required(name, read)
     }
 
+    /// A list of texts, each turned into what it stands for.
+    pub(super) fn texts<T>(&mut self, name: &str, check: impl Fn(&str) -> Result<T, Flaw>) -> Read<Vec<T>> {
+        let mut texts = Vec::new();
+        for text in self.list(name)? {
+            match check(text) {
+                Ok(value) => texts.push(value),
+                Err(flaw) => {
+                    let reason = format!("holds {}, which {}", quoted(text), flaw.reason);
+                    return Err(self.flawed(name, Flaw { reason, hint: flaw.hint }));
+                }
+            }
+        }
+        Ok(texts)
+    }
+
     /// A list of files that can be read.
     pub(super) fn readable_files(&mut self, name: &str) -> Read<Vec<PathBuf>> {
         let list = self.list(name)?;
@@ -265,7 +283,7 @@ impl<'a> Section<'_, 'a> {
         networks.into_iter().collect()
     }
 
-    /// A list of texts; in the environment, separated by commas.
+    /// A list as it was given; empty where nothing was.
     fn list(&mut self, name: &str) -> Read<Vec<&'a str>> {
         let (key, path) = self.key(name)?;
         let Some(value) = self.reader.at(&path) else { return Ok(Vec::new()) };
@@ -495,6 +513,7 @@ fn expectation(key: &Key) -> String {
             "write a list such as [\"192.0.2.0/24\", \"2001:db8::/32\"]; in the environment, separate with commas"
                 .to_owned()
         }
+        Kind::Texts => "write a list such as [\"one\", \"two\"]; in the environment, separate with commas".to_owned(),
         Kind::Secret | Kind::Secrets => "write { file = \"...\" } or { env = \"...\" }".to_owned(),
     }
 }

@@ -55,7 +55,7 @@ fn refused(toml: &str, key: &str, reason: &str) {
 fn runs_without_any_file() {
     let config = load_text("").unwrap();
     assert!(config.tls.may_generate && config.linxo.is_none());
-    assert_eq!(config.warnings, [OPEN]);
+    assert_eq!(config.warnings, Vec::<String>::new());
     assert_eq!(config.listener.max_body, 8 << 20);
     assert!(matches!(config.sinks.as_slice(), [Sink { kind: SinkKind::Stdout, .. }]));
     insta::assert_snapshot!(config.effective());
@@ -169,7 +169,7 @@ fn lists_in_the_environment_are_separated_by_commas() {
     )
     .unwrap();
     assert_eq!(config.tls.clients.authorities, [PathBuf::from(one), PathBuf::from(two)]);
-    assert_eq!(config.authentication(), "client certificates required (2 authorities)");
+    assert_eq!(config.authentication(), "client certificates required (2 files of authorities)");
 }
 
 #[test]
@@ -185,22 +185,64 @@ fn says_how_callers_are_authenticated() {
 }
 
 #[test]
-fn warns_where_anybody_could_post() {
-    let warnings = |toml: &str| load_with(toml, &[("P", "0123456789abcdef")]).unwrap().warnings;
-    assert_eq!(warnings("[listener]\naddress = \"[::]:8443\""), [OPEN]);
+fn says_where_anybody_could_post() {
+    let exposure = |toml: &str| load_with(toml, &[("P", "0123456789abcdef")]).unwrap().exposure();
+    assert!(exposure("[listener]\naddress = \"[::]:8443\"").is_some());
     for toml in [
         "[listener]\naddress = \"127.0.0.1:8443\"",
         "[sender]\npath_secret = { env = \"P\" }",
         "[sender]\nnetworks = [\"192.0.2.0/24\"]",
     ] {
-        assert_eq!(warnings(toml), Vec::<String>::new(), "{toml}");
+        assert_eq!(exposure(toml), None, "{toml}");
     }
+}
+
+#[test]
+fn takes_names_and_fingerprints_as_people_write_them() {
+    let folder = folder();
+    let file = put(&folder, "ca.pem", "x");
+    let fingerprint = "AB:".repeat(31) + "CD";
+    let toml = format!(
+        "[tls.clients]\nmode = \"observe\"\nauthorities = [\"{file}\"]\nrevocations = [\"{file}\"]\n\
+         names = [\"Hooks.Example\"]\nfingerprints = [\"{fingerprint}\"]\n"
+    );
+    let config = load_text(&toml).unwrap();
+    assert_eq!(config.tls.clients.names, ["hooks.example"]);
+    assert_eq!(config.tls.clients.fingerprints, ["ab".repeat(31) + "cd"]);
+    assert_eq!(
+        config.authentication(),
+        "client certificates observed (1 file of authorities, 1 name, 1 public key, 1 file of revocations), nobody is \
+         refused for them"
+    );
+    assert!(config.exposure().is_some());
+    let required = load_text(&toml.replace("observe", "required")).unwrap();
+    assert_eq!(required.exposure(), None);
+    assert_eq!(load_text("[listener]\naddress = \"127.0.0.1:0\"").unwrap().exposure(), None);
+}
+
+#[test]
+fn knows_the_files_it_was_read_from() {
+    let folder = folder();
+    let secret = put(&folder, "path", "0123456789abcdef\n");
+    let file = put(&folder, "linxo.toml", &format!("[sender]\npath_secret = {{ file = \"{secret}\" }}"));
+    let config = load(Some(Path::new(&file)), [("A".to_owned(), CANARY.to_owned())]).unwrap();
+    assert_eq!(config.origin.files().collect::<Vec<_>>(), [Path::new(&file), Path::new(&secret)]);
+    assert!(!format!("{config:?}").contains(CANARY));
+    fs::write(&secret, "fedcba9876543210").unwrap();
+    let again = config.origin.load().unwrap();
+    assert_eq!(again.sender.path_secrets, [Secret::new("fedcba9876543210".to_owned())]);
+    assert!(again.tls == config.tls && again.sender != config.sender);
 }
 
 #[test]
 fn refuses_what_contradicts_itself() {
     refused("[tls.clients]\nmode = \"required\"", "tls.clients.authorities", "at least one file");
     refused("[tls.clients]\nauthorities = [\"Cargo.toml\"]", "tls.clients.authorities", "has no effect");
+    refused("[tls.clients]\nmode = \"observe\"", "tls.clients.authorities", "at least one file");
+    refused("[tls.clients]\nnames = [\"a\"]", "tls.clients.names", "has no effect");
+    refused("[tls.clients]\nnames = [\"*.a.example\"]", "tls.clients.names", "has a wildcard");
+    refused("[tls.clients]\nfingerprints = [\"00:11\"]", "tls.clients.fingerprints", "is not a SHA-256");
+    refused("[tls.clients]\nrevocations = [\"missing.pem\"]", "tls.clients.revocations", "cannot be read");
     refused("[admin]\naddress = \"[::]:9090\"", "admin.address", "there is no admin.token");
     refused("sink = []", "sink", "is an empty list");
     refused("[sink]\nname = \"x\"", "sink", "must be a list of sections");

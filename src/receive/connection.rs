@@ -7,17 +7,22 @@
 //! earlier, or has rung.
 
 use super::{
-    Receiver,
+    Generation, Receiver,
     activity::{Activity, Overdue},
+    clients::{self, Reason},
     handler,
-    identity::Sender,
-    listener::{Phase, Slot, count, turn_away},
+    identity::{Certificate, Sender},
+    listener::{NOTICE, Phase, Slot, count, turn_away},
     problem::{Refusal, RequestId},
     proxy,
     shares::Share,
     socket::{Socket, linger},
+    tls::Failure,
 };
-use crate::metrics::Outcome;
+use crate::{
+    clock,
+    metrics::{Outcome, Verdict},
+};
 use http::StatusCode;
 use hyper::{
     body::Incoming,
@@ -67,6 +72,8 @@ pub(super) struct Caller {
     pub(super) is_known: bool,
     /// Kept with each entry: [`Sender`] as JSON.
     pub(super) sender: String,
+    /// Of the TLS settings that the caller was accepted with.
+    pub(super) generation: u64,
 }
 
 /// Serves a socket to its end.
@@ -85,10 +92,13 @@ pub(super) async fn serve(
         tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
     // Boxed: most of a connection's life is idle, and must not carry the room of its handshake along.
-    let Some(Arrived { stream, peer, share }) = Box::pin(arrive(&receiver, tcp, peer)).await else { return };
+    let generation = receiver.tls.load_full();
+    let Some(arrived) = Box::pin(arrive(&receiver, &generation, tcp, peer)).await else { return };
+    let Arrived { stream, sender, peer, share } = arrived;
     slot.handshake_is_over();
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let caller = Arc::new(Caller::of(&receiver, peer, stream.get_ref().1));
+    let caller = Arc::new(Caller::of(&receiver, peer, &sender, generation.number));
+    drop((sender, generation));
     let limits = &receiver.limits;
     let activity = Arc::new(Activity::new(is_http2, limits.header_timeout, limits.idle_timeout));
     let socket = TokioIo::new(Socket::new(stream, Arc::clone(&activity)));
@@ -101,14 +111,14 @@ pub(super) async fn serve(
 }
 
 impl Caller {
-    fn of(receiver: &Receiver, peer: SocketAddr, tls: &rustls::ServerConnection) -> Self {
+    fn of(receiver: &Receiver, peer: SocketAddr, sender: &Sender, generation: u64) -> Self {
         let is_listed = receiver.networks.contains(peer.ip());
         Self {
             peer,
             is_allowed: is_listed || receiver.networks.is_empty(),
-            // A certificate that was not verified does not come this far.
-            is_known: is_listed || tls.peer_certificates().is_some(),
-            sender: Sender::of(peer, tls).to_json(),
+            is_known: is_listed || sender.is_verified(),
+            sender: sender.to_json(),
+            generation,
         }
     }
 }
@@ -116,6 +126,7 @@ impl Caller {
 /// A socket that has got through its handshake.
 struct Arrived {
     stream: TlsStream<TcpStream>,
+    sender: Sender,
     /// The true caller.
     peer: SocketAddr,
     /// Its place among the connections of its address.
@@ -123,7 +134,7 @@ struct Arrived {
 }
 
 /// Finds out who is there, takes a place for that address, and shakes hands: all within `handshake_timeout`.
-async fn arrive(receiver: &Receiver, mut tcp: TcpStream, peer: SocketAddr) -> Option<Arrived> {
+async fn arrive(receiver: &Receiver, generation: &Generation, mut tcp: TcpStream, peer: SocketAddr) -> Option<Arrived> {
     let deadline = Instant::now() + receiver.limits.handshake_timeout;
     let peer = caller_behind(receiver, &mut tcp, peer, deadline).await?;
     let Some(share) = receiver.shares.take(peer.ip()) else {
@@ -131,8 +142,8 @@ async fn arrive(receiver: &Receiver, mut tcp: TcpStream, peer: SocketAddr) -> Op
         turn_away(receiver, peer, "address_limit", why);
         return None;
     };
-    let stream = handshake(receiver, tcp, peer, deadline).await?;
-    Some(Arrived { stream, peer, share })
+    let (stream, sender) = handshake(receiver, generation, tcp, peer, deadline).await?;
+    Some(Arrived { stream, sender, peer, share })
 }
 
 /// The true address behind a socket: its own, or the one that a configured balancer names.
@@ -171,39 +182,105 @@ async fn caller_behind(
 
 async fn handshake(
     receiver: &Receiver,
+    generation: &Generation,
     tcp: TcpStream,
     peer: SocketAddr,
     deadline: Instant,
-) -> Option<TlsStream<TcpStream>> {
-    let acceptor = TlsAcceptor::from(Arc::clone(&receiver.tls.load().config));
+) -> Option<(TlsStream<TcpStream>, Sender)> {
+    let acceptor = TlsAcceptor::from(Arc::clone(&generation.loaded.config));
     let outcome = |outcome| {
         receiver.metrics.handshakes.get_or_create(&Outcome { outcome }).inc();
     };
-    match timeout_at(deadline, acceptor.accept(tcp).into_fallible()).await {
-        Ok(Ok(stream)) => {
-            outcome("ok");
-            Some(stream)
-        }
-        Ok(Err((error, tcp))) => {
-            outcome("failed");
-            let failure = super::tls::Failure::of(&error);
-            count(&receiver.metrics, failure.code);
-            // Whose certificate is refused is a matter for people: a sender may have changed its authority.
-            if failure.is_about_the_certificate && receiver.refusals.is_first(failure.code) {
-                tracing::warn!(%peer, reason = failure.code, %error, "handshake refused for the client's certificate");
-            } else {
-                tracing::debug!(%peer, reason = failure.code, %error, "handshake failed");
+    let accepting = clients::noting(acceptor.accept(tcp).into_fallible());
+    let Ok((accepted, note)) = timeout_at(deadline, accepting).await else {
+        outcome("timeout");
+        count(&receiver.metrics, "handshake_timeout");
+        tracing::debug!(%peer, reason = "handshake_timeout", "handshake not finished in time");
+        return None;
+    };
+    let (failure, error, subject, tcp) = match accepted {
+        Ok(stream) => match admit(receiver, generation, &note, &stream, peer) {
+            Ok(sender) => {
+                outcome("ok");
+                return Some((stream, sender));
             }
-            linger(tcp).await;
-            None
+            Err(reason) => (Failure::Client(reason), None, None, stream.into_inner().0),
+        },
+        Err((error, tcp)) => {
+            let failure = note.reason.map_or_else(|| Failure::of(&error), Failure::Client);
+            (failure, Some(error), note.subject, tcp)
         }
-        Err(_elapsed) => {
-            outcome("timeout");
-            count(&receiver.metrics, "handshake_timeout");
-            tracing::debug!(%peer, reason = "handshake_timeout", "handshake not finished in time");
-            None
+    };
+    outcome("failed");
+    let error = error.map(tracing::field::display);
+    match failure {
+        Failure::Client(reason) => {
+            judged(receiver, reason.code());
+            count(&receiver.metrics, "client_certificate");
+            // Whose certificate is refused is a matter for people: a sender may have changed its authority.
+            let reason = reason.code();
+            if receiver.refusals.is_first(reason) {
+                tracing::warn!(%peer, reason, subject, error, "handshake refused for the client's certificate");
+            } else {
+                tracing::debug!(%peer, reason, subject, error, "handshake refused for the client's certificate");
+            }
+        }
+        Failure::Other(reason) => {
+            count(&receiver.metrics, reason);
+            tracing::debug!(%peer, reason, error, "handshake failed");
         }
     }
+    linger(tcp).await;
+    None
+}
+
+/// Says who has finished a handshake. It may yet be refused: a resumed session is not verified again, and its certificate
+/// may have ended meanwhile.
+fn admit(
+    receiver: &Receiver,
+    generation: &Generation,
+    note: &clients::Note,
+    stream: &TlsStream<TcpStream>,
+    peer: SocketAddr,
+) -> Result<Sender, Reason> {
+    let tls = stream.get_ref().1;
+    if generation.loaded.authorities == 0 {
+        return Ok(Sender::of(peer, tls, None, None));
+    }
+    let own = tls.peer_certificates().and_then(<[_]>::first);
+    if generation.loaded.is_observing {
+        let reason = note.reason.or_else(|| own.is_none().then_some(Reason::NoCertificate));
+        judged(receiver, reason.map_or("ok", Reason::code));
+        if let Some(reason) = reason
+            && receiver.refusals.is_first(reason.observed())
+        {
+            tracing::warn!(
+                %peer,
+                reason = reason.code(),
+                subject = note.subject,
+                "a caller was let in that would be refused if client certificates were required"
+            );
+        }
+        let vouched_for = own.filter(|_| note.is_vouched_for).map(|der| Certificate::of(der));
+        return Ok(Sender::of(peer, tls, vouched_for, reason.map(Reason::code)));
+    }
+    let certificate = Certificate::of(own.ok_or(Reason::NoCertificate)?);
+    let now = clock::now();
+    if certificate.ends < now {
+        return Err(Reason::Expired);
+    }
+    judged(receiver, "ok");
+    let (ends, earliest) = (certificate.ends.as_millis().div_euclid(1000), &receiver.metrics.client_certificate_expiry);
+    let known = earliest.get();
+    // One that has ended was probably renewed: those that are still in use say when it is urgent.
+    if ends < known || known < now.as_millis().div_euclid(1000) {
+        earliest.set(ends);
+    }
+    Ok(Sender::of(peer, tls, Some(certificate), None))
+}
+
+fn judged(receiver: &Receiver, verdict: &'static str) {
+    receiver.metrics.client_certificates.get_or_create(&Verdict { verdict }).inc();
 }
 
 async fn serve_http1(
@@ -229,9 +306,10 @@ async fn serve_http1(
         .max_header_size(MAX_HEAD as usize)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(socket, service);
-    let mut watcher = Watcher::new(&activity);
+    let mut watcher = Watcher::new(&caller, &activity);
+    let mut retired = receiver.retired.subscribe();
     let ended = loop {
-        match watcher.turn(&mut connection, &mut phase).await {
+        match watcher.turn(&mut connection, &mut phase, &mut retired).await {
             Turn::Ended(ended) => break ended,
             Turn::Phase(Phase::Serving | Phase::Notice) => {}
             Turn::Phase(Phase::Closing) => {
@@ -240,6 +318,10 @@ async fn serve_http1(
                 if activity.has_served() {
                     Pin::new(&mut connection).graceful_shutdown();
                 }
+            }
+            Turn::Retired => {
+                Pin::new(&mut connection).graceful_shutdown();
+                watcher.say_farewell();
             }
             Turn::Phase(Phase::Cut) | Turn::FarewellOver => return,
             Turn::Overdue(Overdue::Head) => {
@@ -288,9 +370,10 @@ async fn serve_http2(
         .keep_alive_interval(HTTP2_PING)
         .keep_alive_timeout(HTTP2_PING)
         .serve_connection(socket, service);
-    let mut watcher = Watcher::new(&activity);
+    let mut watcher = Watcher::new(&caller, &activity);
+    let mut retired = receiver.retired.subscribe();
     loop {
-        match watcher.turn(&mut connection, &mut phase).await {
+        match watcher.turn(&mut connection, &mut phase, &mut retired).await {
             Turn::Ended(ended) => {
                 if let Err(error) = &ended {
                     note_end(&receiver, &caller, error);
@@ -301,6 +384,10 @@ async fn serve_http2(
             // GOAWAY announces the end and still takes what is on its way, but a preface that is on its way would be lost.
             Turn::Phase(Phase::Notice) if !activity.has_served() => {}
             Turn::Phase(Phase::Notice | Phase::Closing) => Pin::new(&mut connection).graceful_shutdown(),
+            Turn::Retired => {
+                Pin::new(&mut connection).graceful_shutdown();
+                watcher.say_farewell();
+            }
             Turn::Phase(Phase::Cut) | Turn::FarewellOver => return,
             Turn::Overdue(why) => {
                 refuse_overdue(&receiver, &caller, why);
@@ -316,6 +403,8 @@ enum Turn {
     Ended(hyper::Result<()>),
     Phase(Phase),
     Overdue(Overdue),
+    /// The TLS settings it was accepted with were replaced.
+    Retired,
     FarewellOver,
 }
 
@@ -324,12 +413,31 @@ struct Watcher<'a> {
     activity: &'a Activity,
     alarm: Pin<Box<Sleep>>,
     farewell: Option<Instant>,
+    generation: u64,
+    retirement: Retirement,
+}
+
+/// How far the end of a connection with old TLS settings has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retirement {
+    /// The settings are in use.
+    None,
+    /// They were replaced: the connection is told at this time, and after its first request.
+    Due(Instant),
+    /// The connection was told.
+    Told,
 }
 
 impl<'a> Watcher<'a> {
-    fn new(activity: &'a Activity) -> Self {
+    fn new(caller: &Caller, activity: &'a Activity) -> Self {
         let first = activity.deadline().map_or_else(Instant::now, |(at, _)| at);
-        Self { activity, alarm: Box::pin(sleep_until(first)), farewell: None }
+        Self {
+            activity,
+            alarm: Box::pin(sleep_until(first)),
+            farewell: None,
+            generation: caller.generation,
+            retirement: Retirement::None,
+        }
     }
 
     /// From now on only the farewell has a deadline.
@@ -341,18 +449,30 @@ impl<'a> Watcher<'a> {
     ///
     /// # Cancel safety
     /// Nothing is lost when dropped; the connection stays with the caller.
-    async fn turn<C>(&mut self, connection: &mut C, phase: &mut watch::Receiver<Phase>) -> Turn
+    async fn turn<C>(
+        &mut self,
+        connection: &mut C,
+        phase: &mut watch::Receiver<Phase>,
+        retired: &mut watch::Receiver<u64>,
+    ) -> Turn
     where
         C: Future<Output = hyper::Result<()>> + Unpin,
     {
-        tokio::select! {
-            biased;
-            turn = poll_fn(|cx| self.poll(connection, cx)) => turn,
-            changed = phase.changed() => match changed {
-                Ok(()) => Turn::Phase(*phase.borrow_and_update()),
-                // The listener was dropped without a drain.
-                Err(_closed) => Turn::Phase(Phase::Cut),
-            },
+        loop {
+            let (generation, retirement) = (self.generation, self.retirement);
+            tokio::select! {
+                biased;
+                turn = poll_fn(|cx| self.poll(connection, cx)) => return turn,
+                changed = phase.changed() => return match changed {
+                    Ok(()) => Turn::Phase(*phase.borrow_and_update()),
+                    // The listener was dropped without a drain.
+                    Err(_closed) => Turn::Phase(Phase::Cut),
+                },
+                Ok(_) = retired.wait_for(|retired| *retired >= generation), if retirement == Retirement::None => {
+                    // Until then answers announce it: a caller that writes into a closing socket sees a reset.
+                    self.retirement = Retirement::Due(Instant::now() + NOTICE);
+                }
+            }
         }
     }
 
@@ -373,9 +493,20 @@ impl<'a> Watcher<'a> {
                     None
                 }
             };
-            match due {
+            let due = match due {
                 Some((at, turn)) if at <= Instant::now() => return Poll::Ready(turn),
-                Some((at, _)) if at < self.alarm.deadline() || self.alarm.is_elapsed() => self.alarm.as_mut().reset(at),
+                due => due.map(|(at, _)| at),
+            };
+            let retired = match self.retirement {
+                Retirement::Due(at) if self.activity.has_served() => Some(at),
+                _ => None,
+            };
+            if retired.is_some_and(|at| at <= Instant::now()) {
+                self.retirement = Retirement::Told;
+                return Poll::Ready(Turn::Retired);
+            }
+            match due.into_iter().chain(retired).min() {
+                Some(at) if at < self.alarm.deadline() || self.alarm.is_elapsed() => self.alarm.as_mut().reset(at),
                 // A request is open; the alarm looks again later, and the connection is polled when the request ends.
                 None if self.alarm.is_elapsed() => self.alarm.as_mut().reset(Instant::now() + FAREWELL),
                 _ => {}

@@ -84,7 +84,7 @@ pub(super) async fn serve(
             refuse(&refusal, id, version)
         }
     };
-    if receiver.is_draining() && version < Version::HTTP_2 {
+    if (receiver.is_draining() || receiver.is_outdated(caller.generation)) && version < Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     drop(open);
@@ -168,7 +168,7 @@ fn check(
     version: Version,
     headers: &HeaderMap,
 ) -> Result<(), Refusal> {
-    if !is_ours(path, &receiver.path, &receiver.path_secrets) {
+    if !is_ours(path, &receiver.path, &receiver.path_secrets.load()) {
         return Err(Refusal::NotFound);
     }
     if method != Method::POST {
@@ -450,7 +450,7 @@ fn note_refusal(receiver: &Receiver, caller: &Caller, id: RequestId, refusal: &R
     count(&receiver.metrics, reason);
     count_answer(receiver, status);
     if !refusal.is_of_the_store() {
-        let knew_the_path = !receiver.path_secrets.is_empty()
+        let knew_the_path = !receiver.path_secrets.load().is_empty()
             && !matches!(refusal, Refusal::Network | Refusal::NotFound | Refusal::Internal);
         let start = (caller.is_known || knew_the_path).then_some(&seen.body).filter(|body| !body.is_empty());
         keep(receiver, caller, reason, status, seen.size, start);

@@ -1,7 +1,8 @@
 //! Who sent an event: the socket's address and, where one was asked for, the client certificate.
 //!
-//! In: a finished handshake, so a certificate here was verified already. Out: one JSON object, kept with each entry, so that
-//! "who sent this?" has an answer later. Certificates are odd; what cannot be read is left out, never a panic.
+//! In: a finished handshake. Out: one JSON object, kept with each entry, so that "who sent this?" has an answer later. Only
+//! a certificate that an authority of ours vouches for is kept: what another one says is worth nothing. Certificates are
+//! odd; what cannot be read is left out, never a panic.
 
 use crate::clock::Timestamp;
 use serde::Serialize;
@@ -17,9 +18,19 @@ pub(super) struct Sender {
     /// `1.2` or `1.3`.
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<&'static str>,
-    /// The client certificate, if one was asked for and shown.
+    /// The client certificate, if one was asked for, shown and vouched for.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<Certificate>,
+    /// Why the caller would be refused if client certificates were required and not only observed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_be_refused: Option<&'static str>,
+}
+
+impl Sender {
+    /// Whether a certificate says who it is, and nothing speaks against it.
+    pub(super) fn is_verified(&self) -> bool {
+        self.certificate.is_some() && self.would_be_refused.is_none()
+    }
 }
 
 /// What is worth keeping of a certificate.
@@ -37,18 +48,25 @@ pub(super) struct Certificate {
     pub(super) fingerprint: String,
     /// RFC 3339.
     pub(super) not_after: Option<String>,
+    /// The same, for comparing.
+    #[serde(skip)]
+    pub(super) ends: Timestamp,
 }
 
 impl Sender {
-    /// Reads the facts of a finished handshake.
-    pub(super) fn of(peer: SocketAddr, tls: &rustls::ServerConnection) -> Self {
+    /// Reads the facts of a finished handshake; `certificate` if it was vouched for.
+    pub(super) fn of(
+        peer: SocketAddr,
+        tls: &rustls::ServerConnection,
+        certificate: Option<Certificate>,
+        would_be_refused: Option<&'static str>,
+    ) -> Self {
         let version = match tls.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_2) => Some("1.2"),
             Some(rustls::ProtocolVersion::TLSv1_3) => Some("1.3"),
             _ => None,
         };
-        let certificate = tls.peer_certificates().and_then(<[_]>::first).map(|der| Certificate::of(der));
-        Self { peer, tls: version, certificate }
+        Self { peer, tls: version, certificate, would_be_refused }
     }
 
     /// As kept with an entry.
@@ -62,14 +80,15 @@ impl Certificate {
     /// Reads a certificate; empty where it cannot be read.
     pub(super) fn of(der: &[u8]) -> Self {
         let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Self::default() };
-        let not_after = certificate.validity().not_after.timestamp();
+        let ends = Timestamp::from_millis(certificate.validity().not_after.timestamp().saturating_mul(1000));
         Self {
             subject: certificate.subject().to_string(),
             names: names(&certificate),
             issuer: certificate.issuer().to_string(),
             serial: hex(certificate.raw_serial()),
             fingerprint: hex(&Sha256::digest(certificate.public_key().raw)),
-            not_after: Timestamp::from_millis(not_after.saturating_mul(1000)).to_rfc3339(),
+            not_after: ends.to_rfc3339(),
+            ends,
         }
     }
 }
@@ -85,12 +104,20 @@ pub(super) fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     extension.value.general_names.iter().filter_map(text).collect()
 }
 
+/// The subject alternative names that are DNS names.
+pub(super) fn dns_names<'a>(certificate: &'a X509Certificate<'a>) -> Vec<&'a str> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let dns = |name: &GeneralName<'a>| if let GeneralName::DNSName(text) = name { Some(*text) } else { None };
+    extension.value.general_names.iter().filter_map(dns).collect()
+}
+
 fn address(octets: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(octets).map(|octets| Ipv4Addr::from(octets).into());
     v4.or_else(|_length| <[u8; 16]>::try_from(octets).map(|octets| Ipv6Addr::from(octets).into())).ok()
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
         .flat_map(|byte| [byte >> 4, byte & 15])

@@ -29,7 +29,7 @@ use tokio::{
 /// Sockets that the kernel holds for us while the loop is busy.
 const BACKLOG: u32 = 4096;
 /// How long the end of a connection is announced before idle ones are closed.
-const NOTICE: Duration = Duration::from_secs(1);
+pub(super) const NOTICE: Duration = Duration::from_secs(1);
 /// Pauses after a failed accept (no descriptors, no memory), doubling from the first to the last.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 

@@ -14,7 +14,10 @@
 //! - No caller holds a socket without using it: handshake, first request, head, body and idleness each have a deadline.
 //! - No caller, and no address, takes more than its share of connections, requests and memory.
 //! - The caller's address is the socket's, or the one that a configured balancer names; headers never change it.
-//! - No body, secret, query or name from a certificate is logged; label values come from closed sets.
+//! - No body, secret or query is logged, and nothing of a certificate that no authority of ours vouches for; label values
+//!   come from closed sets.
+//! - Replaced certificates, authorities and revocations hold for everybody within seconds: no session of the old ones is
+//!   resumed, and their connections are ended.
 //!
 //! Not here: what an event is (`event`), how it is stored (`inbox`), what happens next (`work`).
 //!
@@ -23,6 +26,7 @@
 
 mod activity;
 mod budget;
+mod clients;
 mod connection;
 mod descriptors;
 mod handler;
@@ -39,6 +43,7 @@ pub mod tls;
 pub use listener::{Bound, Drained, bind};
 
 use crate::{
+    clock::Timestamp,
     config::{self, Networks},
     inbox::Inbox,
     metrics::{Metrics, Outcome, Status},
@@ -57,12 +62,13 @@ use std::{
     },
     time::Duration,
 };
+use tokio::sync::watch;
 
 /// What every connection and request of the public listener shares.
 #[derive(Debug)]
 pub struct Receiver {
     path: String,
-    path_secrets: Vec<Secret>,
+    path_secrets: ArcSwap<Vec<Secret>>,
     /// Where callers may come from; empty: anywhere.
     networks: Networks,
     /// Balancers that name the caller; `None`: callers connect directly.
@@ -73,12 +79,22 @@ pub struct Receiver {
     inbox: Arc<dyn Inbox>,
     metrics: Arc<Metrics>,
     /// Read once per socket, so that a reload only swaps it.
-    tls: ArcSwap<tls::Loaded>,
+    tls: ArcSwap<Generation>,
+    /// Number of the newest generation whose connections must end; they watch it.
+    retired: watch::Sender<u64>,
     /// Set when the drain begins: HTTP/1 answers then say `Connection: close`.
     draining: AtomicBool,
     refusals: Refusals,
     ledger: Ledger,
     hot: Hot,
+}
+
+/// TLS settings and which ones they are.
+#[derive(Debug)]
+struct Generation {
+    /// From 1.
+    number: u64,
+    loaded: tls::Loaded,
 }
 
 /// Bounds on what one caller may take.
@@ -120,10 +136,10 @@ impl Receiver {
             accepted: outcome("accepted"),
             duplicate: outcome("duplicate"),
         };
-        metrics.certificate_expiry.set(tls.certificate.not_after.as_millis().div_euclid(1000));
+        note_expiries(&metrics, &tls);
         Self {
             path: listener.path.clone(),
-            path_secrets: sender.path_secrets.clone(),
+            path_secrets: ArcSwap::from_pointee(sender.path_secrets.clone()),
             networks: sender.networks.clone(),
             proxies: listener.proxies.clone(),
             limits: Limits {
@@ -141,7 +157,8 @@ impl Receiver {
             budget: Budget::new(listener.max_requests, listener.body_memory),
             inbox,
             metrics,
-            tls: ArcSwap::from_pointee(tls),
+            tls: ArcSwap::from_pointee(Generation { number: 1, loaded: tls }),
+            retired: watch::Sender::new(0),
             draining: AtomicBool::new(false),
             refusals: Refusals::default(),
             ledger: Ledger::default(),
@@ -149,16 +166,36 @@ impl Receiver {
         }
     }
 
-    /// Uses other certificates for the sockets accepted from now on. Sessions of the old ones cannot be resumed, because
-    /// each [`tls::Loaded`] has ticket keys of its own.
-    pub fn replace_tls(&self, tls: tls::Loaded) {
-        self.metrics.certificate_expiry.set(tls.certificate.not_after.as_millis().div_euclid(1000));
-        self.tls.store(Arc::new(tls));
+    /// Uses other TLS settings for the sockets accepted from now on, and ends the connections of the old ones: answers say
+    /// so at once, idle connections are closed a moment later. Sessions of the old ones cannot be resumed, because each
+    /// [`tls::Loaded`] has ticket keys of its own.
+    pub fn replace_tls(&self, loaded: tls::Loaded) {
+        note_expiries(&self.metrics, &loaded);
+        self.metrics.client_certificate_expiry.set(0);
+        let old = self.tls.load().number;
+        self.tls.store(Arc::new(Generation { number: old + 1, loaded }));
+        self.retired.send_replace(old);
+    }
+
+    /// Expects other path secrets in requests from now on.
+    pub fn replace_path_secrets(&self, secrets: Vec<Secret>) {
+        self.path_secrets.store(Arc::new(secrets));
+    }
+
+    /// Whether a connection's settings were replaced.
+    fn is_outdated(&self, generation: u64) -> bool {
+        self.tls.load().number != generation
     }
 
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
+}
+
+fn note_expiries(metrics: &Metrics, tls: &tls::Loaded) {
+    let seconds = |at: Timestamp| at.as_millis().div_euclid(1000);
+    metrics.certificate_expiry.set(seconds(tls.certificate.not_after));
+    metrics.revocations_expiry.set(tls.revocations_end().map_or(0, seconds));
 }
 
 #[cfg(test)]

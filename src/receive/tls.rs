@@ -2,22 +2,27 @@
 //!
 //! In: `[tls]`. Out: [`Loaded`], a whole `ServerConfig` with facts about its certificate; or an [`Error`] that names the file
 //! and what to do. TLS 1.2 and 1.3 with the suites of rustls, all of them forward secret and authenticated (Mozilla's
-//! "intermediate"; with `minimum_version = "1.3"` its "modern"). No early data: it can be replayed.
+//! "intermediate"; with `minimum_version = "1.3"` its "modern"). No early data: it can be replayed; no compression and no
+//! renegotiation, which rustls does not have. The one certificate is shown whatever name the caller asks for (SNI): there is
+//! one service here, and a caller that minds the name refuses by itself.
 //!
 //! A reload builds everything anew and swaps it whole. Each [`Loaded`] has ticket keys of its own, so a session that began
 //! under an older one cannot be resumed past a change of authorities: a resumed session is not verified again.
 
-use super::identity;
+use super::{
+    clients::{self, LoadedClients, Reason},
+    identity,
+};
 use crate::{
     clock::{self, Timestamp},
     config::{self, ClientMode, TlsVersion},
     pki,
 };
 use rustls::{
-    AlertDescription, CertificateError, InconsistentKeys, RootCertStore, ServerConfig,
+    AlertDescription, InconsistentKeys, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
-    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use std::{
@@ -40,6 +45,23 @@ pub struct Loaded {
     pub certificate: Certificate,
     /// How many authorities of client certificates are accepted; 0: none is asked for.
     pub authorities: usize,
+    /// Lists of revoked client certificates.
+    pub revocations: Vec<RevocationList>,
+    /// What is allowed, but should be known, one sentence each.
+    pub warnings: Vec<String>,
+    /// Whether client certificates are only observed.
+    pub(super) is_observing: bool,
+}
+
+/// Facts about a list of revoked certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevocationList {
+    /// Distinguished name of the authority.
+    pub issuer: String,
+    /// When it was made.
+    pub made: Timestamp,
+    /// When the next one is due. From then on it is not believed, and the authority's certificates are refused.
+    pub ends: Timestamp,
 }
 
 /// Facts about the server's certificate, for the log, the metrics and `check`.
@@ -101,22 +123,54 @@ impl Certificate {
 }
 
 impl Loaded {
-    /// Logs which certificate is used, as a warning when callers refuse it or soon will.
+    /// Logs which certificate is used, as a warning when callers refuse it or soon will, and what else should be known.
     pub fn log(&self) {
         let Certificate { subject, names, not_after, .. } = &self.certificate;
         let not_after = not_after.to_rfc3339();
         let names = names.join(", ");
-        let authorities = self.authorities;
-        let problem = match self.certificate.validity(clock::now()) {
-            Validity::Good => {
-                tracing::info!(subject, names, not_after, authorities, "certificate loaded");
-                return;
-            }
-            Validity::EndsSoon { days } => format!("the certificate ends in {days} days: renew it"),
-            Validity::Expired => "the certificate has expired, callers will refuse it: renew it".to_owned(),
-            Validity::NotYet => "the certificate is not valid yet: check the clock of this machine".to_owned(),
-        };
-        tracing::warn!(subject, names, not_after, authorities, "{problem}");
+        let (authorities, revocations) = (self.authorities, self.revocations.len());
+        if let Some(problem) = self.certificate.validity(clock::now()).problem() {
+            tracing::warn!(subject, names, not_after, authorities, revocations, "{problem}");
+        } else {
+            tracing::info!(subject, names, not_after, authorities, revocations, "certificate loaded");
+        }
+        for warning in &self.warnings {
+            tracing::warn!("{warning}");
+        }
+        for RevocationList { issuer, ends, .. } in ended(&self.revocations, clock::now()) {
+            tracing::error!(
+                issuer,
+                ended = ends.to_rfc3339(),
+                "a list of revocations has ended: every client certificate of its authority counts as not accepted until \
+                 there is a new one in tls.clients.revocations"
+            );
+        }
+    }
+
+    /// When the first revocation list ends; `None` without any.
+    #[must_use]
+    pub fn revocations_end(&self) -> Option<Timestamp> {
+        self.revocations.iter().map(|list| list.ends).min()
+    }
+}
+
+/// Revocation lists that have ended and have no newer one of the same authority beside them.
+pub fn ended(lists: &[RevocationList], now: Timestamp) -> impl Iterator<Item = &RevocationList> {
+    let is_replaced =
+        move |ended: &RevocationList| lists.iter().any(|list| list.ends > now && list.issuer == ended.issuer);
+    lists.iter().filter(move |list| list.ends <= now && !is_replaced(list))
+}
+
+impl Validity {
+    /// What to do about it, if anything.
+    #[must_use]
+    pub fn problem(self) -> Option<String> {
+        match self {
+            Self::Good => None,
+            Self::EndsSoon { days } => Some(format!("the certificate ends in {days} days: renew it")),
+            Self::Expired => Some("the certificate has expired, callers will refuse it: renew it".to_owned()),
+            Self::NotYet => Some("the certificate is not valid yet: check the clock of this machine".to_owned()),
+        }
     }
 }
 
@@ -184,8 +238,11 @@ pub enum Error {
         /// `tls.key`
         key: PathBuf,
     },
-    /// Client certificates are required, but no authority is named.
-    #[error(r#"tls.clients.mode is "required", but tls.clients.authorities names no authority: add the PEM file of the authority that signs the client certificates"#)]
+    /// Client certificates are asked for, but no authority is named.
+    #[error(
+        "client certificates are asked for, but tls.clients.authorities names no authority: add the PEM file of the \
+         authority that signs them"
+    )]
     NoAuthorities,
     /// A certificate that cannot be an authority.
     #[error("a certificate in {path} cannot be used as an authority of client certificates")]
@@ -196,8 +253,20 @@ pub enum Error {
         #[source]
         source: rustls::Error,
     },
+    /// A PEM file without a revocation list.
+    #[error("{path} holds no revocation list: tls.clients.revocations needs a -----BEGIN X509 CRL----- block")]
+    NoRevocations {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A revocation list that cannot be parsed, or that does not say when it ends.
+    #[error("a revocation list in {path} cannot be read: get it from its authority again")]
+    Revocations {
+        /// The file.
+        path: PathBuf,
+    },
     /// The verifier of client certificates cannot be built.
-    #[error("client certificates cannot be verified with these authorities")]
+    #[error("client certificates cannot be verified with these authorities and revocation lists")]
     Verifier(#[source] rustls::server::VerifierBuilderError),
     /// The library refused.
     #[error("the TLS settings cannot be used")]
@@ -221,20 +290,31 @@ pub fn load(config: &config::Tls) -> Result<Loaded, Error> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
         .map_err(Error::Settings)?;
-    let (builder, authorities) = match config.clients.mode {
-        ClientMode::Off => (builder.with_no_client_auth(), 0),
-        ClientMode::Required => {
-            let (verifier, authorities) = client_verifier(&config.clients.authorities, provider)?;
-            (builder.with_client_cert_verifier(verifier), authorities)
+    let is_observing = config.clients.mode == ClientMode::Observe;
+    let (verifier, clients) = match config.clients.mode {
+        ClientMode::Off => (WebPkiClientVerifier::no_client_auth(), None),
+        ClientMode::Observe | ClientMode::Required => {
+            let loaded = clients::load(&config.clients, is_observing, provider)?;
+            (Arc::clone(&loaded.verifier) as _, Some(loaded))
         }
     };
+    let builder = builder.with_client_cert_verifier(verifier);
     let mut settings = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     settings.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     settings.max_early_data_size = 0;
-    // Sessions live in tickets, not in our memory; their keys rotate, and end with these settings.
-    settings.ticketer = aws_lc_rs::Ticketer::new().map_err(Error::Settings)?;
     settings.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(Loaded { config: Arc::new(settings), certificate, authorities })
+    if is_observing {
+        // A resumed session shows no certificate, and could not be judged.
+        settings.send_tls13_tickets = 0;
+    } else {
+        // Sessions live in tickets, not in our memory; their keys rotate, and end with these settings.
+        settings.ticketer = aws_lc_rs::Ticketer::new().map_err(Error::Settings)?;
+    }
+    let (authorities, revocations, warnings) = clients
+        .map_or_else(Default::default, |LoadedClients { authorities, revocations, warnings, .. }| {
+            (authorities, revocations, warnings)
+        });
+    Ok(Loaded { config: Arc::new(settings), certificate, authorities, revocations, warnings, is_observing })
 }
 
 /// Makes a certificate for `localhost` where the configuration allows it and both files are absent. Returns whether it did;
@@ -271,27 +351,8 @@ fn certified_key(config: &config::Tls, provider: &CryptoProvider) -> Result<(Cer
     Ok((certified, certificate))
 }
 
-fn client_verifier(
-    paths: &[PathBuf],
-    provider: Arc<CryptoProvider>,
-) -> Result<(Arc<dyn ClientCertVerifier>, usize), Error> {
-    let mut roots = RootCertStore::empty();
-    for path in paths {
-        for certificate in certificates(path, "tls.clients.authorities")? {
-            roots.add(certificate).map_err(|source| Error::Authority { path: path.clone(), source })?;
-        }
-    }
-    if roots.is_empty() {
-        return Err(Error::NoAuthorities);
-    }
-    let authorities = roots.len();
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(Error::Verifier)?;
-    Ok((verifier, authorities))
-}
-
 /// All certificates of a PEM file; at least one.
-fn certificates(path: &Path, key: &'static str) -> Result<Vec<CertificateDer<'static>>, Error> {
+pub(super) fn certificates(path: &Path, key: &'static str) -> Result<Vec<CertificateDer<'static>>, Error> {
     let text = read(path, key)?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, _>>()
@@ -299,51 +360,41 @@ fn certificates(path: &Path, key: &'static str) -> Result<Vec<CertificateDer<'st
     if found.is_empty() { Err(Error::NoCertificate { path: path.to_owned(), key }) } else { Ok(found) }
 }
 
-fn read(path: &Path, key: &'static str) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
+/// A whole file, wiped from memory when dropped.
+pub(super) fn read(path: &Path, key: &'static str) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
     let text = fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), key, source })?;
     Ok(zeroize::Zeroizing::new(text))
 }
 
-/// Why a handshake failed, by a code from a closed set.
+/// Why a handshake failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    /// For metrics and logs.
-    pub(super) code: &'static str,
-    /// Whether the caller showed no certificate, or one that was refused.
-    pub(super) is_about_the_certificate: bool,
+pub(super) enum Failure {
+    /// The caller showed no certificate, or one that is refused.
+    Client(Reason),
+    /// Something else, by a code from a closed set.
+    Other(&'static str),
 }
 
 impl Failure {
     /// Sorts an error of the handshake.
     pub(super) fn of(error: &io::Error) -> Self {
         use rustls::Error as Tls;
-        let about_the_certificate = |code| Self { code, is_about_the_certificate: true };
-        let other = |code| Self { code, is_about_the_certificate: false };
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<Tls>()) {
-            Some(Tls::NoCertificatesPresented) => about_the_certificate("client_certificate_missing"),
-            Some(Tls::InvalidCertificate(error)) => about_the_certificate(match error {
-                CertificateError::Expired | CertificateError::ExpiredContext { .. } => "client_certificate_expired",
-                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                    "client_certificate_not_yet_valid"
-                }
-                CertificateError::Revoked => "client_certificate_revoked",
-                CertificateError::UnknownIssuer => "client_certificate_unknown_issuer",
-                CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-                    "client_certificate_purpose"
-                }
-                _ => "client_certificate_bad",
-            }),
-            Some(Tls::PeerIncompatible(_) | Tls::NoApplicationProtocol) => other("tls_incompatible"),
+        let error = error.get_ref().and_then(|inner| inner.downcast_ref::<Tls>());
+        if let Some(reason) = error.and_then(Reason::of) {
+            return Self::Client(reason);
+        }
+        Self::Other(match error {
+            Some(Tls::PeerIncompatible(_) | Tls::NoApplicationProtocol) => "tls_incompatible",
             Some(Tls::AlertReceived(
                 AlertDescription::UnknownCA
                 | AlertDescription::BadCertificate
                 | AlertDescription::CertificateUnknown
                 | AlertDescription::CertificateExpired,
-            )) => other("server_certificate_refused"),
-            Some(Tls::AlertReceived(_)) => other("tls_alert"),
-            Some(_) => other("tls_invalid"),
-            None => other("tls_broken"),
-        }
+            )) => "server_certificate_refused",
+            Some(Tls::AlertReceived(_)) => "tls_alert",
+            Some(_) => "tls_invalid",
+            None => "tls_broken",
+        })
     }
 }
 
@@ -351,6 +402,7 @@ impl Failure {
 mod tests {
     use super::*;
     use crate::config::TlsClients;
+    use rustls::CertificateError;
     use std::os::unix::fs::PermissionsExt as _;
 
     fn settings(folder: &Path) -> config::Tls {
@@ -359,7 +411,13 @@ mod tests {
             key: folder.join("certs/server.key"),
             may_generate: true,
             minimum_version: TlsVersion::V1_2,
-            clients: TlsClients { mode: ClientMode::Off, authorities: Vec::new() },
+            clients: TlsClients {
+                mode: ClientMode::Off,
+                authorities: Vec::new(),
+                revocations: Vec::new(),
+                names: Vec::new(),
+                fingerprints: Vec::new(),
+            },
         }
     }
 
@@ -459,11 +517,58 @@ mod tests {
 
     #[test]
     fn sorts_failures() {
-        let of = |error: rustls::Error| Failure::of(&io::Error::new(io::ErrorKind::InvalidData, error)).code;
-        assert_eq!(of(rustls::Error::NoCertificatesPresented), "client_certificate_missing");
-        assert_eq!(of(CertificateError::Expired.into()), "client_certificate_expired");
-        assert_eq!(of(CertificateError::BadSignature.into()), "client_certificate_bad");
-        assert_eq!(of(rustls::Error::AlertReceived(AlertDescription::UnknownCA)), "server_certificate_refused");
-        assert_eq!(Failure::of(&io::ErrorKind::UnexpectedEof.into()).code, "tls_broken");
+        let of = |error: rustls::Error| Failure::of(&io::Error::new(io::ErrorKind::InvalidData, error));
+        assert_eq!(of(rustls::Error::NoCertificatesPresented), Failure::Client(Reason::NoCertificate));
+        assert_eq!(of(CertificateError::Expired.into()), Failure::Client(Reason::Expired));
+        assert_eq!(of(CertificateError::BadSignature.into()), Failure::Client(Reason::BadSignature));
+        assert_eq!(of(CertificateError::BadEncoding.into()), Failure::Client(Reason::Malformed));
+        let refused = rustls::Error::AlertReceived(AlertDescription::UnknownCA);
+        assert_eq!(of(refused), Failure::Other("server_certificate_refused"));
+        assert_eq!(Failure::of(&io::ErrorKind::UnexpectedEof.into()), Failure::Other("tls_broken"));
+    }
+
+    #[test]
+    fn no_session_begins_with_data_and_observed_ones_are_not_resumed() {
+        let (folder, mut settings) = generated();
+        let loaded = load(&settings).unwrap();
+        assert_eq!(loaded.config.max_early_data_size, 0);
+        assert!(loaded.config.ticketer.enabled() && loaded.config.cert_decompressors.is_empty());
+        settings.clients.mode = ClientMode::Observe;
+        settings.clients.authorities = vec![folder.path().join("ca.pem")];
+        let authority = pki::Authority::new("Ours").unwrap();
+        fs::write(&settings.clients.authorities[0], authority.certificate_pem()).unwrap();
+        let loaded = load(&settings).unwrap();
+        assert!(!loaded.config.ticketer.enabled());
+        assert_eq!((loaded.config.send_tls13_tickets, loaded.authorities), (0, 1));
+    }
+
+    #[test]
+    fn revocation_lists_are_read_and_what_they_lack_is_said() {
+        let (folder, mut settings) = generated();
+        let (ours, theirs) = (pki::Authority::new("Ours").unwrap(), pki::Authority::new("Theirs").unwrap());
+        let put = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let day = Duration::from_hours(24);
+        let nothing: [&[u8]; 0] = [];
+        let stale = ours.revocation_list(&nothing, clock::now().before(day)).unwrap();
+        let fresh = ours.revocation_list(&nothing, clock::now().after(day)).unwrap();
+        settings.clients.mode = ClientMode::Required;
+        settings.clients.authorities = vec![put("a", ours.certificate_pem()), put("b", theirs.certificate_pem())];
+        settings.clients.revocations = vec![put("lists", &stale)];
+        let loaded = load(&settings).unwrap();
+        assert_eq!(ended(&loaded.revocations, clock::now()).count(), 1);
+        assert!(loaded.warnings.len() == 1 && loaded.warnings[0].contains("CN=Theirs"), "{:?}", loaded.warnings);
+
+        put("lists", &format!("{stale}{fresh}"));
+        let loaded = load(&settings).unwrap();
+        assert_eq!(ended(&loaded.revocations, clock::now()).count(), 0, "the newer list takes its place");
+        assert!(loaded.revocations[0].ends > loaded.revocations[1].ends);
+        put("lists", ours.certificate_pem());
+        assert!(load(&settings).unwrap_err().to_string().contains("holds no revocation list"));
+        put("lists", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
+        assert!(load(&settings).unwrap_err().to_string().contains("cannot be read"));
     }
 }

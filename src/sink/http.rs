@@ -15,6 +15,7 @@ use super::{
     signature::{Signer, Signing},
 };
 use crate::{clock, inbox, retry_after, secret::Secret};
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
@@ -23,7 +24,7 @@ use http::{
     header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
 use reqwest::{Body, Certificate, Client, Response, Url, redirect};
-use std::{error::Error as StdError, fs, io, path::PathBuf, time::Duration};
+use std::{error::Error as StdError, fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 /// To reach the endpoint, TLS included; less where the whole attempt may take less.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -39,7 +40,8 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 pub(super) struct Http {
     client: Client,
     url: Url,
-    signer: Signer,
+    /// Swapped when the secrets change.
+    signer: ArcSwap<Signer>,
     timeout: Duration,
 }
 
@@ -68,7 +70,8 @@ impl Http {
             // Plain HTTP never reaches TLS; without this an image that has no CA certificates could not build the client.
             builder.tls_certs_only([])
         };
-        Ok(Self { client: builder.build().map_err(Problem::Client)?, url, signer, timeout })
+        let client = builder.build().map_err(Problem::Client)?;
+        Ok(Self { client, url, signer: ArcSwap::from_pointee(signer), timeout })
     }
 
     /// What the endpoint's answer means.
@@ -117,6 +120,13 @@ impl Sink for Http {
         drain(response).await;
         judged
     }
+
+    fn replace_secrets(&self, secrets: &[Secret]) -> Result<(), Failure> {
+        let signer =
+            Signer::new(secrets).map_err(|error| Failure { kind: FailureKind::Refused, reason: error.to_string() })?;
+        self.signer.store(Arc::new(signer));
+        Ok(())
+    }
 }
 
 impl Http {
@@ -131,9 +141,10 @@ impl Http {
         // The receiver checks the signature over what it finds in the header, so the encoded id is the one to sign.
         let id = header_value(&attributes.id);
         headers.insert(HeaderName::from_static("webhook-id"), text(id.to_string())?);
-        if !self.signer.is_empty() {
+        let signer = self.signer.load_full();
+        if !signer.is_empty() {
             let timestamp = clock::now().as_millis() / 1000;
-            let mut signing = self.signer.start(&id, timestamp);
+            let mut signing = signer.start(&id, timestamp);
             sign(&mut signing, &delivery.content).await.map_err(|error| unreadable(&error))?;
             headers.insert(HeaderName::from_static("webhook-timestamp"), timestamp.into());
             headers.insert(HeaderName::from_static("webhook-signature"), text(signing.finish())?);

@@ -18,6 +18,7 @@ pub use signature::sign;
 use crate::{
     config::{self, SinkKind},
     inbox::{self, Inbox, ReadingId},
+    secret::Secret,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -196,6 +197,14 @@ pub trait Sink: Send + Sync {
 
     /// Opens files again by name (SIGHUP, after log rotation). Nothing to do for most.
     async fn reopen(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Signs with other secrets from now on. Nothing to do for most.
+    ///
+    /// # Errors
+    /// When they cannot be used; the old ones stay in use then.
+    fn replace_secrets(&self, _secrets: &[Secret]) -> Result<(), Failure> {
         Ok(())
     }
 }

@@ -14,5 +14,6 @@ mod completion;
 mod inbox;
 mod inbox_model;
 mod laws;
+mod reload;
 mod structure;
 mod support;

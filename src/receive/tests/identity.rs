@@ -1,36 +1,44 @@
-//! Client certificates and protocol versions.
+//! Client certificates, sessions and protocol versions.
 
-use super::support::{Client, EVENT, Site, Wanted, post};
-use crate::config::TlsVersion;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-use rustls::{
-    ClientConfig,
-    pki_types::{CertificateDer, PrivateKeyDer},
+use super::support::{Client, Clients, EVENT, LIMIT, Site, Wanted, post};
+use crate::{
+    clock,
+    config::TlsVersion,
+    pki::{self, Authority, Identity, KeyKind, Leaf, Usage},
+    receive::identity::hex,
 };
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{
+    ClientConfig, HandshakeKind, SupportedProtocolVersion,
+    crypto::aws_lc_rs,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use sha2::{Digest as _, Sha256};
+use std::{sync::Arc, time::Duration};
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+const DAY: Duration = Duration::from_hours(24);
+const VERSIONS: [&[&SupportedProtocolVersion]; 2] = [&[&rustls::version::TLS13], &[&rustls::version::TLS12]];
 
-fn authority(name: &str) -> Authority {
-    let mut params = CertificateParams::new([]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, name);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+fn leaf() -> Leaf {
+    Leaf::client("Sender", &["sender.example"])
 }
 
-fn client_of(
-    authority: &Authority,
-    change: impl FnOnce(&mut CertificateParams),
-) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(["sender.example".to_owned()]).unwrap();
-    params.distinguished_name.push(DnType::CommonName, "sender");
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    change(&mut params);
-    let certificate = params.signed_by(&key, authority).unwrap();
-    (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+fn clients(site: &Site, versions: &[&'static SupportedProtocolVersion], identity: Option<&Identity>) -> ClientConfig {
+    let builder = site.client_builder_for(versions);
+    match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let key = aws_lc_rs::sign::any_supported_type(&identity.key().unwrap()).unwrap();
+            // Callers may show what does not fit together; rustls itself would not.
+            let certified = CertifiedKey::new(identity.certificates().unwrap(), key);
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
+        }
+    }
 }
 
-/// Sends an event; the status, or `None` when the handshake was refused.
+/// Sends an event; the status, or `None` when not one byte of HTTP came.
 async fn post_with(site: &Site, config: ClientConfig) -> Option<u16> {
     // With TLS 1.3 the caller's handshake is over before the server has seen its certificate.
     let mut client = Client(site.tls(config, b"http/1.1").await.ok()?);
@@ -38,44 +46,259 @@ async fn post_with(site: &Site, config: ClientConfig) -> Option<u16> {
     client.answer().await.map(|answer| answer.status)
 }
 
+fn verdicts(site: &Site, verdict: &str) -> u64 {
+    site.metric(&format!(r#"linxo_webhook_client_certificates_total{{verdict="{verdict}"}}"#))
+}
+
+/// Every kind of caller, with what becomes of it where certificates are required.
+fn callers(ours: &Authority, second: &Authority) -> Vec<(Option<Identity>, &'static str)> {
+    let issue = |leaf: Leaf| Some(ours.issue(&leaf).unwrap());
+    let middle = ours.intermediate("Middle").unwrap();
+    vec![
+        (issue(leaf()), "ok"),
+        (issue(Leaf { key: KeyKind::P384, ..leaf() }), "ok"),
+        (issue(Leaf { key: KeyKind::Rsa2048, ..leaf() }), "ok"),
+        (issue(Leaf { usage: Usage::Any, ..leaf() }), "ok"),
+        (issue(Leaf { unknown_extension: Some(false), ..leaf() }), "ok"),
+        (Some(middle.issue(&leaf()).unwrap()), "ok"),
+        (Some(second.issue(&leaf()).unwrap()), "ok"),
+        (None, "no_certificate"),
+        (Some(Authority::new("Theirs").unwrap().issue(&leaf()).unwrap()), "unknown_authority"),
+        (Some(pki::self_signed(&leaf()).unwrap()), "unknown_authority"),
+        (issue(leaf().expired()), "expired"),
+        (issue(leaf().not_yet_valid()), "not_yet_valid"),
+        (issue(Leaf { usage: Usage::Server, ..leaf() }), "wrong_usage"),
+        (issue(Leaf { unknown_extension: Some(true), ..leaf() }), "malformed"),
+        (Some(ours.identity()), "malformed"),
+        (
+            Some(Identity { key_pem: second.issue(&leaf()).unwrap().key_pem, ..ours.issue(&leaf()).unwrap() }),
+            "bad_signature",
+        ),
+    ]
+}
+
 #[tokio::test]
-async fn only_a_certificate_of_the_authority_gets_an_answer() {
-    let (ours, theirs) = (authority("Ours"), authority("Theirs"));
-    let site = Site::start(Wanted { clients: Some(ours.pem()), ..Wanted::default() }).await;
-    let versions: [&[_]; 2] = [&[&rustls::version::TLS13], &[&rustls::version::TLS12]];
-    for (round, version) in versions.iter().enumerate() {
-        let with =
-            |(chain, key): (Vec<_>, _)| site.client_builder_for(version).with_client_auth_cert(chain, key).unwrap();
-        let good = client_of(&ours, |_| {});
-        assert_eq!(post_with(&site, with(good)).await, Some(200));
-
-        let expired = client_of(&ours, |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
-        let server = client_of(&ours, |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]);
-        let none = site.client_builder_for(version).with_no_client_auth();
-        assert_eq!(post_with(&site, none).await, None);
-        assert_eq!(post_with(&site, with(client_of(&theirs, |_| {}))).await, None);
-        assert_eq!(post_with(&site, with(expired)).await, None);
-        assert_eq!(post_with(&site, with(server)).await, None);
-
-        let count = round as u64 + 1;
-        for reason in ["missing", "unknown_issuer", "expired", "purpose"] {
-            let line = format!(r#"linxo_webhook_refused_total{{reason="client_certificate_{reason}"}}"#);
-            assert_eq!(site.metric(&line), count, "{reason}");
+async fn only_a_certificate_of_an_authority_of_ours_gets_an_answer() {
+    let (ours, second) = (Authority::new("Ours").unwrap(), Authority::new("Second").unwrap());
+    let site = Site::start(Wanted { clients: Some(Clients::of(&[&ours, &second])), ..Wanted::default() }).await;
+    let mut accepted = 0;
+    for version in VERSIONS {
+        for (identity, verdict) in callers(&ours, &second) {
+            let before = verdicts(&site, verdict);
+            let status = post_with(&site, clients(&site, version, identity.as_ref())).await;
+            assert_eq!(status, (verdict == "ok").then_some(200), "{verdict}");
+            assert_eq!(verdicts(&site, verdict), before + 1, "{verdict}");
+            accepted += usize::from(verdict == "ok");
         }
-        assert_eq!(site.inbox.stored() as u64, count);
     }
+    assert_eq!(site.inbox.stored(), accepted);
+    assert_eq!(site.metric(r#"linxo_webhook_refused_total{reason="client_certificate"}"#), 18);
     let sender = site.inbox.entries.lock().unwrap()[0].sender.clone().unwrap();
     let sender: serde_json::Value = serde_json::from_str(&sender).unwrap();
     let certificate = &sender["certificate"];
-    assert!(certificate["subject"].as_str().unwrap().contains("CN=sender"));
+    assert!(certificate["subject"].as_str().unwrap().contains("CN=Sender"));
     assert!(certificate["issuer"].as_str().unwrap().contains("CN=Ours"));
     assert_eq!(certificate["names"], serde_json::json!(["sender.example"]));
     assert_eq!(certificate["fingerprint"].as_str().unwrap().len(), 64);
+    assert!(sender.get("would_be_refused").is_none());
+    let ends = u64::try_from(leaf().not_after.as_millis() / 1000).unwrap();
+    assert!(site.metric("linxo_webhook_client_certificate_expiry_timestamp_seconds").abs_diff(ends) < 100);
+}
+
+#[tokio::test]
+async fn observing_admits_everybody_and_counts_who_would_be_refused() {
+    let (ours, second) = (Authority::new("Ours").unwrap(), Authority::new("Second").unwrap());
+    let observed = Clients { observe: true, ..Clients::of(&[&ours, &second]) };
+    let site = Site::start(Wanted { clients: Some(observed), ..Wanted::default() }).await;
+    for version in VERSIONS {
+        for (identity, verdict) in callers(&ours, &second) {
+            let before = verdicts(&site, verdict);
+            let config = clients(&site, version, identity.as_ref());
+            assert_eq!(post_with(&site, config).await, Some(200), "{verdict}");
+            assert_eq!(verdicts(&site, verdict), before + 1, "{verdict}");
+            let sender = site.inbox.entries.lock().unwrap().last().unwrap().sender.clone().unwrap();
+            let sender: serde_json::Value = serde_json::from_str(&sender).unwrap();
+            assert_eq!(sender.get("certificate").is_some(), verdict == "ok", "{verdict}");
+            assert_eq!(sender.get("would_be_refused").is_some(), verdict != "ok", "{verdict}");
+        }
+    }
+    assert_eq!(site.metric(r#"linxo_webhook_refused_total{reason="client_certificate"}"#), 0);
+}
+
+#[tokio::test]
+async fn names_and_keys_narrow_down_whom_an_authority_vouches_for() {
+    let ours = Authority::new("Ours").unwrap();
+    let good = ours.issue(&leaf()).unwrap();
+    let other = ours.client("Somebody else", &["other.example"]).unwrap();
+    let chain = good.certificates().unwrap();
+    let (_, parsed) = x509_parser::parse_x509_certificate(&chain[0]).unwrap();
+    let fingerprint = hex(&Sha256::digest(parsed.public_key().raw));
+    let site = Site::start(Wanted { clients: Some(Clients::of(&[&ours])), ..Wanted::default() }).await;
+    for (names, fingerprints, refusal) in [
+        (vec!["sender.example"], vec![], "name_not_listed"),
+        (vec!["nobody.example", "sender"], vec![], "name_not_listed"),
+        (vec![], vec![fingerprint.as_str()], "fingerprint_not_listed"),
+        (vec!["sender", "other.example"], vec![&fingerprint], "fingerprint_not_listed"),
+    ] {
+        let own = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect();
+        let bounds = Clients { names: own(names), fingerprints: own(fingerprints), ..Clients::of(&[&ours]) };
+        site.reload(&bounds);
+        for version in VERSIONS {
+            let before = verdicts(&site, refusal);
+            assert_eq!(post_with(&site, clients(&site, version, Some(&good))).await, Some(200));
+            assert_eq!(post_with(&site, clients(&site, version, Some(&other))).await, None);
+            assert_eq!(verdicts(&site, refusal), before + 1, "{refusal}");
+        }
+    }
+    // Nothing that a certificate says counts without an authority.
+    let impostor = Authority::new("Theirs").unwrap().issue(&leaf()).unwrap();
+    assert_eq!(post_with(&site, clients(&site, VERSIONS[0], Some(&impostor))).await, None);
+    assert_eq!(verdicts(&site, "unknown_authority"), 1);
+}
+
+#[tokio::test]
+async fn revocations_hold_and_their_lack_refuses() {
+    let (ours, second) = (Authority::new("Ours").unwrap(), Authority::new("Second").unwrap());
+    let (good, revoked) = (ours.issue(&leaf()).unwrap(), ours.issue(&leaf()).unwrap());
+    let uncovered = second.issue(&leaf()).unwrap();
+    let below = ours.intermediate("Middle").unwrap().issue(&leaf()).unwrap();
+    let both = [&ours, &second];
+    let list = |ends| ours.revocation_list(&[&revoked.serial], ends).unwrap();
+    let (fresh, stale) = (list(clock::now().after(DAY)), list(clock::now().before(DAY)));
+    let with = |revocations: &[&String]| Clients {
+        revocations: revocations.iter().map(|list| (*list).clone()).collect(),
+        ..Clients::of(&both)
+    };
+    let site = Site::start(Wanted { clients: Some(with(&[&fresh])), ..Wanted::default() }).await;
+    assert!(site.metric("linxo_webhook_tls_revocations_expiry_timestamp_seconds") > 0);
+    for (lists, rows) in [
+        (
+            vec![&fresh],
+            [
+                (&good, "ok"),
+                (&revoked, "revoked"),
+                (&uncovered, "unknown_revocation_status"),
+                (&below, "unknown_revocation_status"),
+            ],
+        ),
+        (
+            vec![&stale],
+            [
+                (&good, "crl_expired"),
+                (&revoked, "crl_expired"),
+                (&uncovered, "unknown_revocation_status"),
+                (&below, "unknown_revocation_status"),
+            ],
+        ),
+        // The newest list of an authority is the one that counts, wherever it stands.
+        (
+            vec![&stale, &fresh],
+            [
+                (&good, "ok"),
+                (&revoked, "revoked"),
+                (&uncovered, "unknown_revocation_status"),
+                (&below, "unknown_revocation_status"),
+            ],
+        ),
+        (vec![], [(&good, "ok"), (&revoked, "ok"), (&uncovered, "ok"), (&below, "ok")]),
+    ] {
+        site.reload(&with(&lists));
+        for (identity, verdict) in rows {
+            for version in VERSIONS {
+                let before = verdicts(&site, verdict);
+                let status = post_with(&site, clients(&site, version, Some(identity))).await;
+                assert_eq!(status, (verdict == "ok").then_some(200), "{verdict}");
+                assert_eq!(verdicts(&site, verdict), before + 1, "{verdict}");
+            }
+        }
+    }
+}
+
+/// Connects twice and sends an event each time; how the second handshake went.
+async fn resume(site: &Site, config: &ClientConfig) -> Option<HandshakeKind> {
+    let mut kind = None;
+    for _ in 0..2 {
+        let mut client = Client(site.tls(config.clone(), b"http/1.1").await.ok()?);
+        tokio::io::AsyncWriteExt::write_all(&mut client.0, post(EVENT).as_bytes()).await.ok()?;
+        assert_eq!(client.answer().await?.status, 200);
+        kind = client.0.get_ref().1.handshake_kind();
+    }
+    kind
+}
+
+#[tokio::test]
+async fn sessions_are_resumed_until_the_settings_change() {
+    let ours = Authority::new("Ours").unwrap();
+    let identity = ours.issue(&leaf()).unwrap();
+    let list = ours.revocation_list(&[&identity.serial], clock::now().after(DAY)).unwrap();
+    for version in VERSIONS {
+        let site = Site::start(Wanted { clients: Some(Clients::of(&[&ours])), ..Wanted::default() }).await;
+        let config = clients(&site, version, Some(&identity));
+        assert_eq!(resume(&site, &config).await, Some(HandshakeKind::Resumed));
+        assert_eq!(verdicts(&site, "ok"), 2, "a resumed session has its certificate");
+        site.reload(&Clients { revocations: vec![list.clone()], ..Clients::of(&[&ours]) });
+        assert_eq!(resume(&site, &config).await, None);
+        assert_eq!(verdicts(&site, "revoked"), 1);
+
+        site.reload(&Clients { observe: true, ..Clients::of(&[&ours]) });
+        assert_eq!(resume(&site, &config).await, Some(HandshakeKind::Full), "each observed handshake is judged");
+    }
+}
+
+#[tokio::test]
+async fn a_resumed_session_does_not_outlive_its_certificate() {
+    let ours = Authority::new("Ours").unwrap();
+    let ends = clock::now().after(Duration::from_secs(2));
+    let identity = ours.issue(&Leaf { not_after: ends, ..leaf() }).unwrap();
+    let site = Site::start(Wanted { clients: Some(Clients::of(&[&ours])), ..Wanted::default() }).await;
+    let config = clients(&site, VERSIONS[0], Some(&identity));
+    assert_eq!(resume(&site, &config).await, Some(HandshakeKind::Resumed));
+    while clock::now() <= ends {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(post_with(&site, config).await, None);
+    assert_eq!(verdicts(&site, "expired"), 1);
+}
+
+#[tokio::test]
+async fn connections_of_replaced_settings_are_ended() {
+    let ours = Authority::new("Ours").unwrap();
+    let identity = ours.issue(&leaf()).unwrap();
+    let site = Site::start(Wanted { clients: Some(Clients::of(&[&ours])), ..Wanted::default() }).await;
+    let config = clients(&site, VERSIONS[0], Some(&identity));
+    let connect = || async { Client(site.tls(config.clone(), b"http/1.1").await.unwrap()) };
+    let (mut idle, mut late, mut fresh) = (connect().await, connect().await, connect().await);
+    for client in [&mut idle, &mut late] {
+        client.send(&post(EVENT)).await;
+        assert_eq!(client.answer().await.unwrap().header("connection"), None);
+    }
+    let theirs = Clients::of(&[&Authority::new("Theirs").unwrap()]);
+    site.reload(&theirs);
+    // Idle ones are closed a moment later only; what comes meanwhile is answered, and told that it is the last.
+    late.send(&post(EVENT)).await;
+    let answer = late.answer().await.unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert!(late.is_closed().await && idle.is_closed().await);
+    fresh.send(&post(EVENT)).await;
+    assert_eq!(fresh.answer().await.unwrap().header("connection"), Some("close"));
+    assert!(fresh.is_closed().await);
+    assert_eq!(post_with(&site, config).await, None);
+
+    let site = Site::start(Wanted::default()).await;
+    let stream = site.tls(site.client_builder().with_no_client_auth(), b"h2").await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::post("https://localhost/webhooks/linxo").body(Full::new(Bytes::from(EVENT))).unwrap();
+    assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
+    site.reload(&theirs);
+    tokio::time::timeout(LIMIT, connection).await.expect("HTTP/2 is told by GOAWAY").unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn a_refused_certificate_is_told_by_an_alert() {
-    let site = Site::start(Wanted { clients: Some(authority("Ours").pem()), ..Wanted::default() }).await;
+    let ours = Authority::new("Ours").unwrap();
+    let site = Site::start(Wanted { clients: Some(Clients::of(&[&ours])), ..Wanted::default() }).await;
     let mut stream = site.tls(site.client_builder().with_no_client_auth(), b"http/1.1").await.unwrap();
     let error = tokio::io::AsyncReadExt::read_u8(&mut stream).await.unwrap_err();
     assert!(error.to_string().contains("CertificateRequired"), "{error}");
@@ -88,4 +311,20 @@ async fn the_minimum_version_is_kept() {
     assert_eq!(post_with(&site, old).await, None);
     assert_eq!(site.metric(r#"linxo_webhook_refused_total{reason="tls_incompatible"}"#), 1);
     assert_eq!(post_with(&site, site.client_builder().with_no_client_auth()).await, Some(200));
+}
+
+/// A caller that minds the name refuses by itself; the others are served.
+#[tokio::test]
+async fn any_server_name_or_none_is_answered() {
+    let site = Site::start(Wanted::default()).await;
+    for name in ["127.0.0.1", "localhost"] {
+        let mut config = site.client_builder().with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let tcp = tokio::net::TcpStream::connect(site.address).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from(name).unwrap();
+        let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
+        let mut client = Client(stream);
+        client.send(&post(EVENT)).await;
+        assert_eq!(client.answer().await.unwrap().status, 200);
+    }
 }

@@ -1,9 +1,10 @@
 //! What is logged, and what never is.
 
-use super::support::{EVENT, Site, Wanted, post, post_to};
+use super::support::{Clients, EVENT, Site, Wanted, post, post_to};
+use crate::pki::Authority;
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 #[derive(Clone, Default)]
@@ -31,8 +32,11 @@ impl Lines {
 }
 
 /// The subscriber is the thread's own; tests run on one thread each.
-#[tokio::test]
-async fn one_line_an_event_and_nothing_personal_anywhere() {
+fn captured() -> (Lines, tracing::subscriber::DefaultGuard) {
+    // With a single subscriber `tracing` asks only the one of the thread that comes to a log line first, and remembers a
+    // "nobody listens" of another test's thread for all. A second subscriber makes it ask everybody.
+    static EVERYWHERE: OnceLock<tracing::Dispatch> = OnceLock::new();
+    EVERYWHERE.get_or_init(|| tracing::Dispatch::new(tracing_subscriber::registry()));
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -40,8 +44,12 @@ async fn one_line_an_event_and_nothing_personal_anywhere() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
         .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    (lines, tracing::subscriber::set_default(subscriber))
+}
 
+#[tokio::test]
+async fn one_line_an_event_and_nothing_personal_anywhere() {
+    let (lines, _guard) = captured();
     let site = Site::start(Wanted { secrets: vec!["canary-secret"], ..Wanted::default() }).await;
     let path = "/webhooks/linxo/canary-secret?token=canary-query";
     let event = EVENT.replace("\"accounts\":[]", "\"accounts\":[{\"iban\":\"canary-iban\"}]");
@@ -63,6 +71,37 @@ async fn one_line_an_event_and_nothing_personal_anywhere() {
     }
     assert_eq!(fields["request.id"].as_str().unwrap().len(), 16);
     assert_eq!(lines.with_message("request refused").len(), 2, "one line a reason");
+    for line in lines.all() {
+        assert!(!line.to_string().contains("canary"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_certificate_is_named_only_where_an_authority_vouches_for_it() {
+    let (lines, _guard) = captured();
+    let (ours, theirs) = (Authority::new("Ours").unwrap(), Authority::new("canary-authority").unwrap());
+    let wanted = Clients { names: vec!["a.example".to_owned()], ..Clients::of(&[&ours]) };
+    let site = Site::start(Wanted { clients: Some(wanted), ..Wanted::default() }).await;
+    for identity in [ours.client("other", &["b.example"]), theirs.client("canary-name", &["canary.example"])] {
+        let identity = identity.unwrap();
+        for _ in 0..5 {
+            let config = site
+                .client_builder_for(&[&rustls::version::TLS12])
+                .with_client_auth_cert(identity.certificates().unwrap(), identity.key().unwrap())
+                .unwrap();
+            assert!(site.tls(config, b"http/1.1").await.is_err());
+        }
+    }
+    let refused = lines.with_message("handshake refused for the client's certificate");
+    let mut warned: Vec<_> =
+        refused.iter().filter(|line| line["level"] == "WARN").map(|line| &line["fields"]).collect();
+    assert!(warned.len() < refused.len(), "a flood is not logged");
+    warned.dedup_by_key(|fields| fields["reason"].clone());
+    assert_eq!(warned[0]["reason"], "name_not_listed");
+    assert!(warned[0]["subject"].as_str().unwrap().contains("CN=other"));
+    assert!(warned[0]["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
+    assert_eq!(warned[1]["reason"], "unknown_authority");
+    assert!(warned[1].get("subject").is_none());
     for line in lines.all() {
         assert!(!line.to_string().contains("canary"), "{line}");
     }

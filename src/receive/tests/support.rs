@@ -4,11 +4,12 @@ pub(super) use crate::inbox::double::{Double, Script};
 use crate::{
     config::{self, ClientMode, Networks, TlsClients, TlsVersion},
     metrics::Metrics,
+    pki::Authority,
     receive::{Drained, Receiver, bind, tls},
     secret::Secret,
 };
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -28,8 +29,8 @@ pub(super) struct Wanted {
     pub(super) networks: Networks,
     pub(super) secrets: Vec<&'static str>,
     pub(super) minimum_version: TlsVersion,
-    /// PEM of the authority of client certificates.
-    pub(super) clients: Option<String>,
+    /// Whose client certificates are accepted; `None`: none is asked for.
+    pub(super) clients: Option<Clients>,
     pub(super) commit_timeout: Duration,
 }
 
@@ -61,6 +62,41 @@ impl Default for Wanted {
     }
 }
 
+/// PEM texts and lists of `[tls.clients]`.
+#[derive(Clone, Default)]
+pub(super) struct Clients {
+    pub(super) observe: bool,
+    pub(super) authorities: Vec<String>,
+    pub(super) revocations: Vec<String>,
+    pub(super) names: Vec<String>,
+    pub(super) fingerprints: Vec<String>,
+}
+
+impl Clients {
+    pub(super) fn of(authorities: &[&Authority]) -> Self {
+        let authorities = authorities.iter().map(|authority| authority.certificate_pem().to_owned()).collect();
+        Self { authorities, ..Self::default() }
+    }
+
+    fn settings(&self, folder: &Path) -> TlsClients {
+        let put = |kind: &str, texts: &[String]| {
+            let write = |(number, text)| {
+                let path = folder.join(format!("{kind}-{number}.pem"));
+                std::fs::write(&path, text).unwrap();
+                path
+            };
+            texts.iter().enumerate().map(write).collect()
+        };
+        TlsClients {
+            mode: if self.observe { ClientMode::Observe } else { ClientMode::Required },
+            authorities: put("authority", &self.authorities),
+            revocations: put("revocations", &self.revocations),
+            names: self.names.clone(),
+            fingerprints: self.fingerprints.clone(),
+        }
+    }
+}
+
 /// A running receiver.
 pub(super) struct Site {
     pub(super) address: SocketAddr,
@@ -68,6 +104,8 @@ pub(super) struct Site {
     pub(super) metrics: Arc<Metrics>,
     pub(super) receiver: Arc<Receiver>,
     roots: Arc<RootCertStore>,
+    folder: tempfile::TempDir,
+    settings: config::Tls,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<Drained>,
 }
@@ -75,20 +113,19 @@ pub(super) struct Site {
 impl Site {
     pub(super) async fn start(wanted: Wanted) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let authorities = wanted.clients.map(|pem| {
-            let path = folder.path().join("clients.pem");
-            std::fs::write(&path, pem).unwrap();
-            path
-        });
+        let off = TlsClients {
+            mode: ClientMode::Off,
+            authorities: Vec::new(),
+            revocations: Vec::new(),
+            names: Vec::new(),
+            fingerprints: Vec::new(),
+        };
         let settings = config::Tls {
             certificate: folder.path().join("server.pem"),
             key: folder.path().join("server.key"),
             may_generate: true,
             minimum_version: wanted.minimum_version,
-            clients: TlsClients {
-                mode: if authorities.is_some() { ClientMode::Required } else { ClientMode::Off },
-                authorities: authorities.into_iter().collect(),
-            },
+            clients: wanted.clients.map_or(off, |clients| clients.settings(folder.path())),
         };
         assert!(tls::generate_localhost(&settings).unwrap());
         let mut roots = RootCertStore::empty();
@@ -110,7 +147,13 @@ impl Site {
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = Arc::clone(&receiver);
         let served = tokio::spawn(async move { bound.serve(serving, async { drop(stopped.await) }).await });
-        Self { address, inbox, metrics, receiver, roots: Arc::new(roots), stop: Some(stop), served }
+        Self { address, inbox, metrics, receiver, roots: Arc::new(roots), folder, settings, stop: Some(stop), served }
+    }
+
+    /// Judges callers by other settings from now on.
+    pub(super) fn reload(&self, clients: &Clients) {
+        let settings = config::Tls { clients: clients.settings(self.folder.path()), ..self.settings.clone() };
+        self.receiver.replace_tls(tls::load(&settings).unwrap());
     }
 
     /// Begins the drain.

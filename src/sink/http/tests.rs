@@ -98,6 +98,19 @@ async fn leaves_the_signature_out_without_a_secret() {
 }
 
 #[tokio::test]
+async fn replaced_secrets_sign_what_comes_next() {
+    let (url, mut requests) = endpoint(200, &[]).await;
+    let sink = sink(&url, &SECRETS[..1]);
+    let secret = |text: &str| Secret::new(text.to_owned());
+    sink.replace_secrets(&[secret(SECRETS[1])]).unwrap();
+    sink.replace_secrets(&[secret("whsec_c2hvcnQ=")]).unwrap_err();
+    sink.deliver(&fixture::whole("e1", b"{}")).await.unwrap();
+    let seen = requests.recv().await.unwrap();
+    standardwebhooks::Webhook::new(SECRETS[1]).unwrap().verify(&seen.body, &seen.headers).unwrap();
+    standardwebhooks::Webhook::new(SECRETS[0]).unwrap().verify(&seen.body, &seen.headers).unwrap_err();
+}
+
+#[tokio::test]
 async fn maps_answers_to_decisions() {
     let transient = |after: Option<u64>| FailureKind::Transient { after: after.map(Duration::from_secs) };
     for (status, headers, kind) in [

@@ -1,0 +1,360 @@
+//! Judges client certificates: whom `[tls.clients]` lets in, and why it refuses the others.
+//!
+//! In: the authorities, revocation lists, names and fingerprints of the configuration; then the certificates of each full
+//! handshake. Out: for rustls yes or no; for the metrics and the log a [`Reason`] from a closed set. First the chain is
+//! verified, then the lists are looked at: nothing that a certificate says is believed, compared or logged before.
+//!
+//! With `mode = "observe"` every answer to rustls is yes, even where there is no certificate or no proof of its key, and
+//! the judgement is only noted. Such sessions are never resumed, so that each handshake is judged.
+//!
+//! The note travels in a task-local: rustls asks its one shared verifier and has no place for what it found. The
+//! alternative, a `ServerConfig` for each socket, costs every handshake.
+//!
+//! Revocation: only the caller's own certificate is looked up, because lists of intermediate authorities are rarely
+//! published. Where lists are configured, one that covers the certificate must exist, be signed by its authority and not
+//! have ended; anything else refuses.
+
+use super::{
+    identity,
+    tls::{Error, RevocationList, certificates, read},
+};
+use crate::{clock::Timestamp, config::TlsClients};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime, pem::PemObject as _},
+    server::{
+        WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+use sha2::{Digest as _, Sha256};
+use std::{cell::RefCell, path::Path, sync::Arc};
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certificate};
+
+/// Longest subject that is written to the log, in characters.
+const LOGGED_SUBJECT: usize = 256;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $reason:ident = $code:literal,)*) => {
+        /// Why a client certificate is refused, or would be.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Reason {
+            $($(#[$doc])* $reason,)*
+        }
+
+        impl Reason {
+            /// Stable name, for metrics and logs.
+            pub(super) const fn code(self) -> &'static str {
+                match self { $(Self::$reason => $code,)* }
+            }
+
+            /// The name under which the log is kept short where nobody is refused.
+            pub(super) const fn observed(self) -> &'static str {
+                match self { $(Self::$reason => concat!($code, "_observed"),)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// None was shown.
+    NoCertificate = "no_certificate",
+    /// None of our authorities vouches for it; self-signed ones too.
+    UnknownAuthority = "unknown_authority",
+    /// Its time is over.
+    Expired = "expired",
+    /// Its time has not begun.
+    NotYetValid = "not_yet_valid",
+    /// Its authority has called it back.
+    Revoked = "revoked",
+    /// The list that would say whether it was revoked has ended.
+    CrlExpired = "crl_expired",
+    /// No list says whether it was revoked.
+    UnknownRevocationStatus = "unknown_revocation_status",
+    /// Made for servers, or for something else.
+    WrongUsage = "wrong_usage",
+    /// A signature, of the chain or of the handshake, is wrong or of a kind that is not accepted.
+    BadSignature = "bad_signature",
+    /// Vouched for, but under none of the accepted names.
+    NameNotListed = "name_not_listed",
+    /// Vouched for, but with none of the accepted keys.
+    FingerprintNotListed = "fingerprint_not_listed",
+    /// Cannot be read, or says something critical that cannot be understood.
+    Malformed = "malformed",
+}
+
+impl Reason {
+    /// What an error of rustls says about the client's certificate, if it is about that.
+    pub(super) fn of(error: &rustls::Error) -> Option<Self> {
+        use CertificateError as Bad;
+        Some(match error {
+            rustls::Error::NoCertificatesPresented => Self::NoCertificate,
+            rustls::Error::InvalidCertificate(error) => match error {
+                Bad::Expired | Bad::ExpiredContext { .. } => Self::Expired,
+                Bad::NotValidYet | Bad::NotValidYetContext { .. } => Self::NotYetValid,
+                Bad::Revoked => Self::Revoked,
+                Bad::ExpiredRevocationList | Bad::ExpiredRevocationListContext { .. } => Self::CrlExpired,
+                Bad::UnknownRevocationStatus => Self::UnknownRevocationStatus,
+                Bad::UnknownIssuer => Self::UnknownAuthority,
+                Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. } => Self::WrongUsage,
+                Bad::BadSignature
+                | Bad::UnsupportedSignatureAlgorithmContext { .. }
+                | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Self::BadSignature,
+                _ => Self::Malformed,
+            },
+            // A list that its authority did not sign, or may not have signed, says nothing.
+            rustls::Error::InvalidCertRevocationList(_) => Self::UnknownRevocationStatus,
+            _ => return None,
+        })
+    }
+}
+
+/// What was found out during a handshake.
+#[derive(Debug, Default)]
+pub(super) struct Note {
+    /// Why the certificate is refused, or would be.
+    pub(super) reason: Option<Reason>,
+    /// Whether an authority of ours vouches for what the certificate says.
+    pub(super) is_vouched_for: bool,
+    /// The subject of a certificate that is vouched for, but refused.
+    pub(super) subject: Option<String>,
+}
+
+tokio::task_local! {
+    static NOTE: RefCell<Note>;
+}
+
+/// Drives a handshake and hands out what was noted meanwhile.
+///
+/// # Cancel safety
+/// As that of the handshake.
+pub(super) async fn noting<F: Future>(handshake: F) -> (F::Output, Note) {
+    let noted = async {
+        let output = handshake.await;
+        (output, NOTE.with(RefCell::take))
+    };
+    NOTE.scope(RefCell::default(), noted).await
+}
+
+fn note(change: impl FnOnce(&mut Note)) {
+    // Outside of `noting` there is nobody to tell.
+    NOTE.try_with(|note| change(&mut note.borrow_mut())).unwrap_or_default();
+}
+
+/// The verifier that rustls asks.
+#[derive(Debug)]
+pub(super) struct Clients {
+    chain: Arc<dyn ClientCertVerifier>,
+    names: Vec<String>,
+    fingerprints: Vec<String>,
+    is_observing: bool,
+}
+
+/// What was loaded for judging clients.
+#[derive(Debug)]
+pub(super) struct LoadedClients {
+    pub(super) verifier: Arc<Clients>,
+    pub(super) authorities: usize,
+    pub(super) revocations: Vec<RevocationList>,
+    /// What is allowed, but should be known.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Reads authorities and revocation lists.
+pub(super) fn load(
+    config: &TlsClients,
+    is_observing: bool,
+    provider: Arc<CryptoProvider>,
+) -> Result<LoadedClients, Error> {
+    let mut roots = RootCertStore::empty();
+    let mut authorities = Vec::new();
+    for path in &config.authorities {
+        for certificate in certificates(path, "tls.clients.authorities")? {
+            authorities.extend(subject_of(&certificate));
+            roots.add(certificate).map_err(|source| Error::Authority { path: path.clone(), source })?;
+        }
+    }
+    if roots.is_empty() {
+        return Err(Error::NoAuthorities);
+    }
+    let count = roots.len();
+    let lists = revocation_lists(config)?;
+    let mut warnings = Vec::new();
+    if !lists.is_empty() {
+        authorities.sort_unstable();
+        authorities.dedup();
+        for (name, _) in authorities.iter().filter(|(_, raw)| lists.iter().all(|list| list.issuer != *raw)) {
+            warnings.push(format!(
+                "tls.clients.revocations has no list of the authority {name}: certificates that it signs itself are \
+                 refused, because nothing says whether they were revoked"
+            ));
+        }
+    }
+    let (ders, revocations): (Vec<_>, Vec<_>) = lists.into_iter().map(|list| (list.der, list.facts)).unzip();
+    let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .with_crls(ders)
+        .only_check_end_entity_revocation()
+        .enforce_revocation_expiration()
+        .build()
+        .map_err(Error::Verifier)?;
+    let verifier = Arc::new(Clients {
+        chain,
+        names: config.names.clone(),
+        fingerprints: config.fingerprints.clone(),
+        is_observing,
+    });
+    Ok(LoadedClients { verifier, authorities: count, revocations, warnings })
+}
+
+/// The subject for people, and as it stands in the certificate.
+fn subject_of(certificate: &CertificateDer<'_>) -> Option<(String, Vec<u8>)> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    Some((certificate.subject().to_string(), certificate.subject().as_raw().to_vec()))
+}
+
+struct ReadList {
+    der: CertificateRevocationListDer<'static>,
+    issuer: Vec<u8>,
+    facts: RevocationList,
+}
+
+/// Reads the lists, the newest first: where there are several of one authority, the first that fits is the one used.
+fn revocation_lists(config: &TlsClients) -> Result<Vec<ReadList>, Error> {
+    const KEY: &str = "tls.clients.revocations";
+    let mut lists = Vec::new();
+    for path in &config.revocations {
+        let text = read(path, KEY)?;
+        let before = lists.len();
+        for der in CertificateRevocationListDer::pem_slice_iter(&text) {
+            let der = der.map_err(|source| Error::Pem { path: path.clone(), key: KEY, source })?;
+            lists.push(revocation_list(path, der)?);
+        }
+        if lists.len() == before {
+            return Err(Error::NoRevocations { path: path.clone() });
+        }
+    }
+    lists.sort_by_key(|list| std::cmp::Reverse(list.facts.made));
+    Ok(lists)
+}
+
+fn revocation_list(path: &Path, der: CertificateRevocationListDer<'static>) -> Result<ReadList, Error> {
+    let unreadable = || Error::Revocations { path: path.to_owned() };
+    let (_, list) = CertificateRevocationList::from_der(&der).map_err(|_position| unreadable())?;
+    let millis = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1000));
+    let facts = RevocationList {
+        issuer: list.issuer().to_string(),
+        made: millis(list.last_update().timestamp()),
+        ends: millis(list.next_update().ok_or_else(unreadable)?.timestamp()),
+    };
+    let issuer = list.issuer().as_raw().to_vec();
+    Ok(ReadList { der, issuer, facts })
+}
+
+impl Clients {
+    /// Judges a chain: the authorities' word first, then our lists.
+    fn judge(
+        &self,
+        own: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let refused = self.chain.verify_client_cert(own, intermediates, now).err();
+        if let Some(error) = refused {
+            note(|note| note.reason = Some(Reason::of(&error).unwrap_or(Reason::Malformed)));
+            return Err(error);
+        }
+        note(|note| note.is_vouched_for = true);
+        if self.names.is_empty() && self.fingerprints.is_empty() {
+            return Ok(());
+        }
+        // What the chain's verification could read, this can read too; if not, nothing in it is on a list.
+        let certificate = X509Certificate::from_der(own).ok().map(|(_, certificate)| certificate);
+        let Some(reason) = certificate.as_ref().map_or(Some(Reason::Malformed), |read| self.unlisted(read)) else {
+            return Ok(());
+        };
+        note(|note| {
+            note.reason = Some(reason);
+            note.subject = certificate.map(|read| read.subject().to_string().chars().take(LOGGED_SUBJECT).collect());
+        });
+        Err(CertificateError::ApplicationVerificationFailure.into())
+    }
+
+    fn unlisted(&self, certificate: &X509Certificate<'_>) -> Option<Reason> {
+        if !self.names.is_empty() {
+            let is_listed = |name: &str| self.names.iter().any(|listed| *listed == name.to_lowercase());
+            let mut subject = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+            if !subject.any(is_listed) && !identity::dns_names(certificate).into_iter().any(is_listed) {
+                return Some(Reason::NameNotListed);
+            }
+        }
+        if !self.fingerprints.is_empty() {
+            let fingerprint = identity::hex(&Sha256::digest(certificate.public_key().raw));
+            if !self.fingerprints.contains(&fingerprint) {
+                return Some(Reason::FingerprintNotListed);
+            }
+        }
+        None
+    }
+
+    /// Lets an unproven key pass where nobody is refused, and notes that nothing in the certificate is proven then.
+    fn proven(
+        &self,
+        verified: Result<HandshakeSignatureValid, rustls::Error>,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        if verified.is_err() && self.is_observing {
+            note(|note| {
+                let reason = note.reason.unwrap_or(Reason::BadSignature);
+                *note = Note { reason: Some(reason), is_vouched_for: false, subject: None };
+            });
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        verified
+    }
+}
+
+impl ClientCertVerifier for Clients {
+    fn client_auth_mandatory(&self) -> bool {
+        !self.is_observing
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // The same while observing: a caller that picks its certificate by them must pick the same one.
+        self.chain.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        match self.judge(end_entity, intermediates, now) {
+            Err(error) if !self.is_observing => Err(error),
+            _ => Ok(ClientCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.proven(self.chain.verify_tls12_signature(message, cert, dss))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.proven(self.chain.verify_tls13_signature(message, cert, dss))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}

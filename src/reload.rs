@@ -1,0 +1,346 @@
+//! Takes changed certificates, authorities, revocations and secrets into use while the service runs.
+//!
+//! In: SIGHUP, and a look twice a second at the files that the configuration names, itself included. Out: the receiver's TLS
+//! settings and path secrets and the sinks' signing secrets, replaced as one whole set, or not at all: everything is read
+//! and checked as at the start, and what does not fit is said once, counted, and tried again at the next look, so that the
+//! halves of a new pair may come one after the other. The last good set stays in use meanwhile.
+//!
+//! What else differs in the configuration is not applied; the log says that it needs a restart.
+//!
+//! A list of revocations that ends is treated as a change: sessions that were begun before must not be resumed past it.
+//!
+//! Polling, because it is the same for a rename, a write in place, the symbolic links that Kubernetes swaps and network
+//! file systems; notifications of the kernel are different for each, and silent for some. A look is one `stat` a file;
+//! contents are compared only where that shows a change, or one so young that a second one could look the same.
+
+use crate::{
+    clock::{self, Timestamp},
+    config::{Config, Sink as SinkConfig, SinkKind, Tls},
+    metrics::{Metrics, Outcome},
+    readiness::{Phase, Readiness},
+    receive::{
+        Receiver,
+        tls::{self, Validity},
+    },
+    secret::Secret,
+    sink::Sink,
+};
+use sha2::{Digest as _, Sha256};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{sync::Notify, task, time};
+use zeroize::Zeroizing;
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_millis(500);
+/// Coarsest time stamp of a file system: a change younger than this may be followed by one with the same stamp.
+const COARSEST: Duration = Duration::from_secs(2);
+
+/// The parts that take new settings.
+pub struct Reload {
+    watched: Watched,
+    receiver: Arc<Receiver>,
+    sinks: Vec<(String, Arc<dyn Sink>)>,
+    metrics: Arc<Metrics>,
+}
+
+impl Reload {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(
+        watched: Watched,
+        receiver: Arc<Receiver>,
+        sinks: Vec<(String, Arc<dyn Sink>)>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        metrics.reloaded.set(clock::now().as_millis().div_euclid(1000));
+        Self { watched, receiver, sinks, metrics }
+    }
+
+    /// Looks, and applies what has changed, until the process drains. `asked` is SIGHUP.
+    pub async fn run(self, asked: Arc<Notify>, readiness: Readiness) {
+        let Self { mut watched, receiver, sinks, metrics } = self;
+        loop {
+            let is_asked = tokio::select! {
+                () = readiness.reached(Phase::Draining) => return,
+                () = asked.notified() => true,
+                () = time::sleep(EVERY) => false,
+            };
+            let looked = task::spawn_blocking(move || {
+                let found = watched.look(is_asked);
+                (watched, found)
+            });
+            // The runtime is ending, or reading panicked: this ends, and the service with it.
+            let Ok((next, found)) = looked.await else { return };
+            watched = next;
+            let outcome = match found {
+                Found::Nothing => continue,
+                Found::Problem(problem) => {
+                    tracing::error!(
+                        problem,
+                        "changed certificates or secrets cannot be used; the last good ones stay in use"
+                    );
+                    "failed"
+                }
+                Found::Set(set) => {
+                    apply(*set, &receiver, &sinks);
+                    metrics.reloaded.set(clock::now().as_millis().div_euclid(1000));
+                    "ok"
+                }
+            };
+            metrics.reloads.get_or_create(&Outcome { outcome }).inc();
+        }
+    }
+}
+
+fn apply(set: Set, receiver: &Receiver, sinks: &[(String, Arc<dyn Sink>)]) {
+    if let Some(secrets) = set.path_secrets {
+        tracing::info!(count = secrets.len(), "other path secrets are in use");
+        receiver.replace_path_secrets(secrets);
+    }
+    for (name, secrets) in set.sinks {
+        let Some((_, sink)) = sinks.iter().find(|(known, _)| *known == name) else { continue };
+        match sink.replace_secrets(&secrets) {
+            Ok(()) => tracing::info!(sink = name, count = secrets.len(), "other signing secrets are in use"),
+            Err(failure) => tracing::error!(sink = name, reason = failure.reason, "signing secrets cannot be replaced"),
+        }
+    }
+    if !set.restart.is_empty() {
+        let sections = set.restart.join(", ");
+        tracing::warn!(sections, "the configuration was changed in sections that need a restart; they are not applied");
+    }
+    if let Some(loaded) = set.tls {
+        loaded.log();
+        receiver.replace_tls(loaded);
+    } else {
+        tracing::info!("certificates, authorities and revocations are the same as before");
+    }
+}
+
+/// What a look found.
+enum Found {
+    /// Nothing new.
+    Nothing,
+    /// Something that cannot be used, and that was not said yet.
+    Problem(String),
+    /// A whole set, checked.
+    Set(Box<Set>),
+}
+
+/// What differs from what is in use.
+struct Set {
+    tls: Option<tls::Loaded>,
+    path_secrets: Option<Vec<Secret>>,
+    /// By name.
+    sinks: Vec<(String, Vec<Secret>)>,
+    /// Sections that differ, but cannot be applied.
+    restart: Vec<&'static str>,
+}
+
+impl Set {
+    fn is_empty(&self) -> bool {
+        self.tls.is_none() && self.path_secrets.is_none() && self.sinks.is_empty() && self.restart.is_empty()
+    }
+}
+
+/// The files of a running service, and what was last seen of them.
+pub struct Watched {
+    /// What is in use.
+    config: Config,
+    certificate: Option<tls::Certificate>,
+    revocations: Vec<tls::RevocationList>,
+    /// How many lists had ended when they were loaded.
+    ended: usize,
+    stamps: Vec<Option<Stamp>>,
+    /// Whether another change could look the same as what was seen.
+    is_young: bool,
+    /// Of all files; `None`: not looked at yet.
+    contents: Option<Contents>,
+    /// Of those that `[tls]` names. Taken before they are loaded: what changes in between is seen at the next look.
+    tls_contents: Contents,
+    /// What was wrong at the last look.
+    problem: Option<String>,
+}
+
+impl Watched {
+    /// Notes what is about to be used. Blocking; reads the files.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            certificate: None,
+            revocations: Vec::new(),
+            ended: 0,
+            stamps: Vec::new(),
+            is_young: true,
+            contents: None,
+            tls_contents: contents(&tls_files(&config.tls)),
+            problem: None,
+            config,
+        }
+    }
+
+    /// Notes what has been loaded since.
+    pub fn note(&mut self, loaded: &tls::Loaded) {
+        self.certificate = Some(loaded.certificate.clone());
+        self.revocations.clone_from(&loaded.revocations);
+        self.ended = tls::ended(&loaded.revocations, clock::now()).count();
+    }
+
+    fn look(&mut self, is_asked: bool) -> Found {
+        let has_ended = tls::ended(&self.revocations, clock::now()).count() > self.ended;
+        let must = is_asked || has_ended || self.problem.is_some();
+        let files = files(&self.config);
+        // Before the contents, as these before their use.
+        let (stamps, is_young) = stamps(&files);
+        if !must && !self.is_young && stamps == self.stamps {
+            return Found::Nothing;
+        }
+        (self.stamps, self.is_young) = (stamps, is_young);
+        let all = contents(&files);
+        if !must && self.contents == Some(all) {
+            return Found::Nothing;
+        }
+        self.contents = Some(all);
+        match self.read(has_ended) {
+            Ok(set) => {
+                let is_news = is_asked || self.problem.take().is_some() || !set.is_empty();
+                if is_news { Found::Set(Box::new(set)) } else { Found::Nothing }
+            }
+            Err(problem) if self.problem.as_ref() == Some(&problem) => Found::Nothing,
+            Err(problem) => {
+                self.problem = Some(problem.clone());
+                Found::Problem(problem)
+            }
+        }
+    }
+
+    /// Reads everything anew; on success that is what is in use.
+    fn read(&mut self, has_ended: bool) -> Result<Set, String> {
+        let new = self.config.origin.load().map_err(|problems| problems.to_string())?;
+        let tls_contents = contents(&tls_files(&new.tls));
+        let is_same = new.tls == self.config.tls && tls_contents == self.tls_contents;
+        let tls = if is_same && !has_ended { None } else { Some(self.read_tls(&new.tls)?) };
+
+        let restart = needing_restart(&self.config, &new);
+        let path_secrets =
+            (new.sender.path_secrets != self.config.sender.path_secrets).then(|| new.sender.path_secrets.clone());
+        let mut sinks = Vec::new();
+        for sink in &mut self.config.sinks {
+            if let Some(changed) = new.sinks.iter().find(|changed| changed.name == sink.name)
+                && let (SinkKind::Http { secrets: old, .. }, SinkKind::Http { secrets, .. }) =
+                    (&mut sink.kind, &changed.kind)
+                && old != secrets
+            {
+                old.clone_from(secrets);
+                sinks.push((sink.name.clone(), secrets.clone()));
+            }
+        }
+        if let Some(loaded) = &tls {
+            self.note(loaded);
+        }
+        if files(&new) != files(&self.config) {
+            // The next look sees the new ones for the first time.
+            self.contents = None;
+            self.is_young = true;
+        }
+        self.tls_contents = tls_contents;
+        self.config.tls = new.tls;
+        self.config.sender.path_secrets = new.sender.path_secrets;
+        self.config.origin = new.origin;
+        Ok(Set { tls, path_secrets, sinks, restart })
+    }
+
+    fn read_tls(&self, config: &Tls) -> Result<tls::Loaded, String> {
+        let loaded = tls::load(config).map_err(|error| crate::error::chain(&error))?;
+        let now = clock::now();
+        let is_valid = |validity| matches!(validity, Validity::Good | Validity::EndsSoon { .. });
+        let is_better = self.certificate.as_ref().is_some_and(|used| is_valid(used.validity(now)));
+        if is_better && !is_valid(loaded.certificate.validity(now)) {
+            return Err(format!(
+                "the certificate in {} has ended or not begun, and the one in use is valid: put a valid one there",
+                config.certificate.display()
+            ));
+        }
+        Ok(loaded)
+    }
+}
+
+/// Sections that differ in what only a start can apply.
+fn needing_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut sender = new.sender.clone();
+    sender.path_secrets.clone_from(&old.sender.path_secrets);
+    let differences = [
+        ("[listener]", old.listener != new.listener),
+        ("[sender]", old.sender != sender),
+        ("[inbox]", old.inbox != new.inbox),
+        ("[worker]", old.worker != new.worker),
+        ("[linxo]", old.linxo != new.linxo),
+        ("[[sink]]", !same_sinks(&old.sinks, &new.sinks)),
+        ("[admin]", old.admin != new.admin),
+        ("[log]", old.log != new.log),
+    ];
+    differences.into_iter().filter(|(_, differs)| *differs).map(|(section, _)| section).collect()
+}
+
+/// Whether two lists of sinks differ in their signing secrets at most.
+fn same_sinks(old: &[SinkConfig], new: &[SinkConfig]) -> bool {
+    let without_secrets = |sink: &SinkConfig| {
+        let mut sink = sink.clone();
+        if let SinkKind::Http { secrets, .. } = &mut sink.kind {
+            secrets.clear();
+        }
+        sink
+    };
+    old.iter().map(without_secrets).eq(new.iter().map(without_secrets))
+}
+
+/// Every file whose change is looked for.
+fn files(config: &Config) -> Vec<PathBuf> {
+    config.origin.files().map(Path::to_owned).chain(tls_files(&config.tls)).collect()
+}
+
+fn tls_files(config: &Tls) -> Vec<PathBuf> {
+    let clients = &config.clients;
+    let both = [&config.certificate, &config.key];
+    both.into_iter().chain(&clients.authorities).chain(&clients.revocations).cloned().collect()
+}
+
+/// What shows a change of a file without reading it: device, inode, size, and the seconds and nanoseconds of the last
+/// change of its content and of its entry.
+type Stamp = ([u64; 3], [i64; 4]);
+
+/// The stamps, and whether one of them is so young that another change could have the same.
+fn stamps(files: &[PathBuf]) -> (Vec<Option<Stamp>>, bool) {
+    let young = clock::now().before(COARSEST);
+    let mut is_young = false;
+    let stamps = files.iter().map(|file| {
+        // Follows links: what counts is the file at their end.
+        let about = fs::metadata(file).ok()?;
+        is_young |= Timestamp::from_millis(about.ctime().saturating_mul(1000)) >= young;
+        let times = [about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec()];
+        Some(([about.dev(), about.ino(), about.size()], times))
+    });
+    (stamps.collect(), is_young)
+}
+
+/// SHA-256 over the contents of files.
+type Contents = [u8; 32];
+
+fn contents(files: &[PathBuf]) -> Contents {
+    let mut all = Sha256::new();
+    for file in files {
+        // One that cannot be read is as good as one that is not there: reading the set says what is wrong.
+        if let Ok(content) = fs::read(file).map(Zeroizing::new) {
+            all.update((content.len() as u64).to_be_bytes());
+            all.update(&*content);
+        } else {
+            all.update(u64::MAX.to_be_bytes());
+        }
+    }
+    all.finalize().into()
+}
