@@ -10,4 +10,6 @@
 )]
 
 mod inbox;
+mod json;
+mod service;
 mod support;

@@ -177,7 +177,8 @@ async fn honest(site: &Site, stop: &std::sync::atomic::AtomicBool) -> (u32, Dura
     let (mut served, mut longest) = (0, Duration::ZERO);
     while !stop.load(std::sync::atomic::Ordering::Relaxed) {
         let begun = Instant::now();
-        assert_eq!(site.exchange(&post(EVENT)).await.status, 200);
+        let answer = site.exchange(&post(EVENT)).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
         longest = longest.max(begun.elapsed());
         served += 1;
     }
