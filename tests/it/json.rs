@@ -3,7 +3,7 @@
 
 use linxo_webhook::event::{Event, Malformed};
 
-fn event_with(value: &[u8]) -> Vec<u8> {
+pub(crate) fn event_with(value: &[u8]) -> Vec<u8> {
     [
         &br#"{"id":"e1","event_type":"UPDATED","resource_type":"CONNECTIONS","unknown":"#[..],
         value,
@@ -13,7 +13,7 @@ fn event_with(value: &[u8]) -> Vec<u8> {
 }
 
 /// Must be taken.
-const YES: &[(&str, &[u8])] = &[
+pub(crate) const YES: &[(&str, &[u8])] = &[
     ("array_arraysWithSpaces", b"[[]   ]"),
     ("array_empty-string", b"[\"\"]"),
     ("array_empty", b"[]"),
@@ -65,7 +65,7 @@ const YES: &[(&str, &[u8])] = &[
 ];
 
 /// Must be refused.
-const NO: &[(&str, &[u8])] = &[
+pub(crate) const NO: &[(&str, &[u8])] = &[
     ("array_1_true_without_comma", b"[1 true]"),
     ("array_a_invalid_utf8", b"[a\xe5]"),
     ("array_colon_instead_of_comma", b"[\"\": 1]"),
@@ -177,7 +177,7 @@ const NO: &[(&str, &[u8])] = &[
 ];
 
 /// May be either, and must do no harm.
-const EITHER: &[(&str, &[u8])] = &[
+pub(crate) const EITHER: &[(&str, &[u8])] = &[
     ("number_double_huge_neg_exp", b"[123.456e-789]"),
     (
         "number_huge_exp",
