@@ -55,6 +55,9 @@ pub(super) const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Least room that is made for a body of several pieces; more only as it comes, whatever the caller announced.
 const FIRST_ROOM: usize = 4 * 1024;
 
+/// Read and thrown away of a body that nobody wants.
+const DISCARDED: u64 = 64 * 1024;
+
 /// Longest id that is written to the log, in characters.
 const LOGGED_ID: usize = 128;
 
@@ -110,13 +113,22 @@ async fn receive(
     seen: &mut Seen,
 ) -> Result<Bytes, Refusal> {
     seen.size = request.body().size_hint().exact();
-    if !caller.is_allowed {
-        return Err(Refusal::Network);
+    let (head, body) = request.into_parts();
+    let fine = if caller.is_allowed {
+        check(receiver, &head.method, head.uri.path(), head.version, &head.headers)
+    } else {
+        Err(Refusal::Network)
+    };
+    if let Err(refusal) = fine {
+        // A caller that waits for "100 Continue" must not be asked for what nobody wants.
+        if !refusal.closes() && !head.headers.contains_key(header::EXPECT) {
+            discard(body, receiver.limits.body_timeout).await;
+        }
+        return Err(refusal);
     }
-    check(receiver, request.method(), request.uri().path(), request.version(), request.headers())?;
     let mut place = receiver.budget.begin()?;
     let mut collected = Collected::default();
-    let read = read(request.into_body(), &receiver.limits, &mut place, &mut collected).await;
+    let read = read(body, &receiver.limits, &mut place, &mut collected).await;
     let size = collected.size;
     let body = collected.finish();
     let arrived = clock::now();
@@ -211,6 +223,26 @@ fn is_json(content_type: &HeaderValue) -> bool {
 fn is_identity(content_encoding: &HeaderValue) -> bool {
     let coding = content_encoding.as_bytes().trim_ascii();
     coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
+}
+
+/// Reads what is left of a refused request, within bounds. Many callers look for an answer only after they have sent
+/// everything; one that is ended in between (HTTP/2: its stream reset) reports a broken connection, and not what we said.
+async fn discard(mut body: Incoming, within: Duration) {
+    if body.size_hint().lower() > DISCARDED {
+        return;
+    }
+    let mut left = DISCARDED;
+    let all = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let read = frame.data_ref().map_or(0, |data| data.len() as u64);
+            left = left.saturating_sub(read);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Whether all of it came or not, the answer is the same.
+    drop(timeout(within, all).await);
 }
 
 /// Reads a body of at most `limits.body` bytes, and pays for its memory as it comes.

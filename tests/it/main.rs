@@ -9,7 +9,12 @@
     reason = "a test that cannot go on must end with a message"
 )]
 
+mod answers;
+mod completion;
 mod inbox;
+mod inbox_model;
 mod json;
+mod laws;
 mod service;
+mod structure;
 mod support;

@@ -2,7 +2,7 @@
 
 use super::support::{Answer, EVENT, Script, Site, Wanted, post, post_to};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::time::Duration;
 
@@ -249,4 +249,49 @@ async fn http2_gets_the_same_answers() {
         assert!(body.starts_with(b"{"));
     }
     assert_eq!(site.inbox.stored(), 2);
+}
+
+/// Callers look for an answer after they have sent everything; one that is stopped before does not find it.
+#[tokio::test]
+async fn an_early_answer_is_seen_although_a_body_follows() {
+    let site = Site::start(Wanted::default()).await;
+    let body = " ".repeat(60 * 1024);
+    let mut client = site.connect().await;
+    let text = "content-type: text/plain\r\n";
+    for (request, status) in [
+        (post_to("/webhooks/linxo", text, &body), 415),
+        (post_to("/other", "", &body), 404),
+        (post_to("/webhooks/linxo", text, EVENT), 415),
+    ] {
+        client.send(&request).await;
+        assert_eq!(client.answer().await.unwrap().status, status);
+    }
+
+    let stream = site.tls(site.client_builder().with_no_client_auth(), b"h2").await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let (done, mut sent) = tokio::sync::mpsc::channel(1);
+    for (method, path, status) in
+        [("POST", "/webhooks/linxo", 415), ("POST", "/other", 404), ("PUT", "/webhooks/linxo", 405)]
+    {
+        let pieces = futures_util::stream::unfold((0, done.clone()), |(count, done)| async move {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            if count == 6 {
+                done.send(()).await.unwrap();
+                return None;
+            }
+            let piece = http_body::Frame::data(Bytes::from(vec![b' '; 10_000]));
+            Some((Ok::<_, std::convert::Infallible>(piece), (count + 1, done)))
+        });
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("https://localhost{path}"))
+            .header("content-type", "text/plain")
+            .body(StreamBody::new(Box::pin(pieces)))
+            .unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), status);
+        sent.try_recv().expect("the answer comes after the whole body was sent");
+    }
 }
