@@ -318,7 +318,9 @@ async fn show(inbox: &dyn Inbox, wanted: &str, body: bool, json: bool) -> Result
 async fn refused(inbox: &dyn Inbox, body: bool, json: bool, limit: usize) -> Result<(), Failure> {
     let mut found = inbox.refused(limit).await.map_err(|error| failure(&error))?;
     if !body {
-        found.iter_mut().for_each(|request| request.start = None);
+        for request in &mut found {
+            request.start = None;
+        }
     }
     if !json {
         return emit(view::refused(&found, body).as_bytes()).map(drop);

@@ -52,8 +52,8 @@ use tokio::time::timeout;
 /// From the hand-over to the inbox to a 503. Callers wait for seconds, not for minutes.
 pub(super) const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Room made for a body of several pieces before it has come; what a caller announces is not believed beyond this.
-const FIRST_ROOM: u64 = 64 * 1024;
+/// Least room that is made for a body of several pieces; more only as it comes, whatever the caller announced.
+const FIRST_ROOM: usize = 4 * 1024;
 
 /// Read and thrown away of a body that nobody wants.
 const DISCARDED: u64 = 64 * 1024;
@@ -294,8 +294,7 @@ impl Collected {
             return needed.max(room);
         }
         let most = usize::try_from(if announced > 0 { announced } else { limit }).unwrap_or(usize::MAX);
-        let first_room = usize::try_from(announced.min(FIRST_ROOM)).unwrap_or(0);
-        room.saturating_mul(2).max(first_room).min(most).max(needed)
+        needed.saturating_mul(2).max(FIRST_ROOM).min(most).max(needed)
     }
 
     /// Adds a piece, in `room` bytes of memory altogether.

@@ -39,8 +39,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The way to the store.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    /// Both ends: the sending one until it is closed, the other until the task takes it.
-    queue: Mutex<(Option<mpsc::Sender<Refused>>, Option<mpsc::Receiver<Refused>>)>,
+    /// `None` once closed.
+    queue: Mutex<Option<mpsc::Sender<Refused>>>,
+    /// The other end, until the task takes it.
+    queued: Mutex<Option<mpsc::Receiver<Refused>>>,
     /// By reason: since when, and how many. Reasons come from a closed set.
     rates: Mutex<HashMap<&'static str, (Instant, u32)>>,
 }
@@ -48,7 +50,7 @@ pub(super) struct Ledger {
 impl Default for Ledger {
     fn default() -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        Self { queue: Mutex::new((Some(sender), Some(receiver))), rates: Mutex::default() }
+        Self { queue: Mutex::new(Some(sender)), queued: Mutex::new(Some(receiver)), rates: Mutex::default() }
     }
 }
 
@@ -67,16 +69,16 @@ impl Ledger {
     /// Hands a refusal on; false when the queue is full or closed.
     pub(super) fn keep(&self, refused: Refused) -> bool {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.0.as_ref().is_some_and(|sender| sender.try_send(refused).is_ok())
+        queue.as_ref().is_some_and(|sender| sender.try_send(refused).is_ok())
     }
 
     /// Takes no more; the task ends when what is queued is written.
     pub(super) fn close(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).0 = None;
+        *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn take_queue(&self) -> Option<mpsc::Receiver<Refused>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).1.take()
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

@@ -3,7 +3,9 @@
 use crate::support::{event_json, inbox_config, new_entry};
 use linxo_webhook::{
     clock, config,
-    inbox::{Accepted, Access, Completion, Error, Filter, Inbox, Lease, Outcome, Page, Seq, Sqlite, Stage, State},
+    inbox::{
+        Accepted, Access, Completion, Error, Filter, Inbox, Lease, Outcome, Page, Refused, Seq, Sqlite, Stage, State,
+    },
 };
 use std::{path::Path, time::Duration};
 use tempfile::TempDir;
@@ -35,12 +37,17 @@ impl Store {
         self.inbox = Some(Sqlite::open(&self.path(), config, &self.sinks, Access::Owner).unwrap());
     }
 
-    /// Closes without a word to leases, as a crash does, and opens again.
-    async fn crash(&mut self) {
+    /// Closes and opens with other settings.
+    async fn open_afresh(&mut self, config: &config::Inbox) {
         let inbox = self.inbox.take().unwrap();
         inbox.close().await;
         drop(inbox);
-        self.open(&inbox_config());
+        self.open(config);
+    }
+
+    /// Closes without a word to leases, as a crash does, and opens again.
+    async fn crash(&mut self) {
+        self.open_afresh(&inbox_config()).await;
     }
 
     fn get(&self) -> &Sqlite {
@@ -451,4 +458,41 @@ async fn a_damaged_or_foreign_file_is_refused_with_what_to_do() {
     std::fs::write(&path, &whole).unwrap();
     store.open(&inbox_config());
     assert_eq!(store.get().list(&Filter::default(), 1000).await.unwrap().len(), 200);
+}
+
+fn refused(at: clock::Timestamp, reason: &'static str) -> Refused {
+    Refused {
+        at,
+        sender: r#"{"peer":"192.0.2.7:5000"}"#.to_owned(),
+        reason,
+        status: 400,
+        size: Some(7),
+        start: Some(bytes::Bytes::from_static(b"{\xffno")),
+    }
+}
+
+#[tokio::test]
+async fn refused_requests_are_a_bounded_list_of_the_newest() {
+    let mut store = Store::new(&["app"]);
+    store.open_afresh(&config::Inbox { refused: 3, ..inbox_config() }).await;
+    let now = clock::now();
+    for reason in ["one", "two", "three", "four"] {
+        store.get().refuse(vec![refused(now, reason)]).await.unwrap();
+    }
+    let found = store.get().refused(10).await.unwrap();
+    let reasons: Vec<_> = found.iter().map(|request| request.reason.as_str()).collect();
+    assert_eq!(reasons, ["four", "three", "two"]);
+    assert_eq!((found[0].status, found[0].bytes, found[0].start.as_deref()), (400, Some(7), Some("{\u{fffd}no")));
+    assert_eq!(found[0].sender.as_ref().unwrap()["peer"], "192.0.2.7:5000");
+    assert_eq!(store.get().refused(1).await.unwrap().len(), 1);
+    // They have the same retention as entries, and are no entries.
+    assert_eq!(store.get().expire(now.after(Duration::from_secs(1)), 10).await.unwrap(), 0);
+    assert!(store.get().refused(10).await.unwrap().is_empty());
+    assert!(store.get().list(&Filter::default(), 10).await.unwrap().is_empty());
+
+    store.open_afresh(&config::Inbox { refused: 0, ..inbox_config() }).await;
+    store.get().refuse(vec![refused(now, "five")]).await.unwrap();
+    assert!(store.get().refused(10).await.unwrap().is_empty());
+    store.open_afresh(&config::Inbox { min_free_disk: u64::MAX, ..inbox_config() }).await;
+    assert!(matches!(store.get().refuse(vec![refused(now, "six")]).await, Err(Error::Full(_))));
 }

@@ -1,7 +1,7 @@
 //! The `inbox` command: what it prints, and what it refuses.
 
 use super::*;
-use crate::inbox::StageView;
+use crate::inbox::{RefusedView, StageView};
 use clap::Parser;
 
 fn stage(name: &str, state: State, reason: Option<&str>) -> StageView {
@@ -95,6 +95,30 @@ fn shows_everything_about_an_entry() {
     completion  done     3         2026-11-23T10:00:01Z  -                     -
     app         waiting  3         2026-11-23T10:00:01Z  2026-11-23T10:05:00Z  the endpoint answered 500 Internal Server Error
     "#);
+}
+
+#[test]
+fn lists_refused_requests() {
+    let request = RefusedView {
+        number: 3,
+        refused: "2026-11-23T10:00:00Z".to_owned(),
+        reason: "not_json".to_owned(),
+        status: 400,
+        bytes: Some(2009),
+        sender: Some(
+            serde_json::json!({ "peer": "192.0.2.7:5000", "certificate": { "subject": "CN=Linxo\u{1b}[2J" } }),
+        ),
+        start: Some("{\"id\":\u{202e}\r\n".to_owned()),
+    };
+    let other = RefusedView { number: 2, bytes: None, sender: None, start: None, ..request.clone() };
+    let requests = [request, other];
+    insta::assert_snapshot!(view::refused(&requests, true), @r#"
+    NUMBER  REFUSED               STATUS  REASON    BYTES  SENDER                            START
+    3       2026-11-23T10:00:00Z  400     not_json  2009   192.0.2.7:5000 CN=Linxo\u{1b}[2J  {"id":\u{202e}\u{d}\u{a}
+    2       2026-11-23T10:00:00Z  400     not_json  -      -                                 -
+    "#);
+    assert!(!view::refused(&requests, false).contains("START"));
+    assert_eq!(view::refused(&[], true), "no refused requests\n");
 }
 
 #[test]

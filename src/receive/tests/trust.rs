@@ -79,7 +79,7 @@ async fn an_ipv4_caller_of_an_ipv6_listener_is_an_ipv4_caller() {
     let mut wanted = from(&["127.0.0.0/8"]);
     wanted.listener.address = "[::]:0".parse().unwrap();
     if TcpStream::connect("[::1]:9").await.is_err_and(|error| error.kind() != std::io::ErrorKind::ConnectionRefused) {
-        eprintln!("left out: no IPv6 here");
+        // No IPv6 here.
         return;
     }
     let mut site = Site::start(wanted).await;
