@@ -24,7 +24,10 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{
+    StreamExt,
+    stream::{self, FuturesUnordered},
+};
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::{
@@ -256,9 +259,21 @@ impl Listing<'_> {
             })
             .buffer_unordered(self.client.page_concurrency());
         let mut first_error = None;
-        while let Some(answer) = answers.next().await {
+        // Beside the answers, because a commit that was waited for would hold up the next question.
+        let mut keeping = FuturesUnordered::new();
+        loop {
+            let answer = tokio::select! {
+                Some(kept) = keeping.next(), if !keeping.is_empty() => {
+                    kept?;
+                    continue;
+                }
+                Some(answer) = answers.next() => answer,
+                else => break,
+            };
             match answer {
-                Some((number, Ok(page))) => self.inbox.keep_page(self.reading, rounds.add(number, &page)).await?,
+                Some((number, Ok(page))) => {
+                    keeping.push(self.inbox.keep_page(self.reading, rounds.add(number, &page)));
+                }
                 Some((_, Err(error))) => {
                     failed.store(true, Ordering::Relaxed);
                     first_error.get_or_insert(error);
