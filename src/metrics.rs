@@ -46,6 +46,13 @@ pub struct SinkName {
     pub sink: String,
 }
 
+/// A server that is asked for accounts and tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ApiPeer {
+    /// `linxo`, `users`.
+    pub peer: &'static str,
+}
+
 /// A stage of work and a state in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StageState {
@@ -83,12 +90,15 @@ pub struct Metrics {
     pub inbox_size_bytes: Gauge,
     /// Bytes of the store's write-ahead log.
     pub inbox_log_bytes: Gauge,
-    /// Completions by outcome: `completed`, `retry`, `parked`.
+    /// Completions by outcome: `completed`, `gone`, `retry`, `parked`, `paused`.
     pub completions: Family<Outcome, Counter>,
     /// From the start of a completion to its end.
     pub completion_seconds: Histogram,
-    /// Calls to the vendor's API by outcome: `ok`, `unauthorized`, `refused`, `throttled`, `server_error`, `network`, `invalid`.
+    /// Calls to the vendor's API by outcome: `ok`, `unauthorized`, `refused`, `throttled`, `server_error`, `network`, `invalid`,
+    /// `paused`.
     pub api_requests: Family<Outcome, Counter>,
+    /// Whether a server is left alone because it failed: 1 or 0.
+    pub api_breaker_open: Family<ApiPeer, Gauge>,
     /// Token requests by outcome, as above.
     pub token_requests: Family<Outcome, Counter>,
     /// Deliveries whose number of accounts differs from the announced one.
@@ -134,6 +144,7 @@ impl Metrics {
             completions: Family::default(),
             completion_seconds: seconds(),
             api_requests: Family::default(),
+            api_breaker_open: Family::default(),
             token_requests: Family::default(),
             account_mismatch: Counter::default(),
             deliveries: Family::default(),
@@ -176,6 +187,11 @@ impl Metrics {
             metrics.completion_seconds.clone(),
         );
         r.register("api_requests", "Calls to the vendor's API by outcome", metrics.api_requests.clone());
+        r.register(
+            "api_breaker_open",
+            "Whether a server is left alone because it failed",
+            metrics.api_breaker_open.clone(),
+        );
         r.register("token_requests", "Token requests by outcome", metrics.token_requests.clone());
         r.register(
             "account_mismatch",

@@ -145,8 +145,7 @@ impl Selection {
             user: self.user.clone(),
             id: self.id.clone(),
             seq: self.seq.map(Seq),
-            before: None,
-            after: None,
+            ..Filter::default()
         }
     }
 

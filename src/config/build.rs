@@ -4,12 +4,12 @@
 //! concern several keys stand here, beside the section that is refused.
 
 use super::{
-    Admin, ApiVersion, ClientMode, Config, Inbox, Linxo, Listener, Log, LogFormat, Networks, Sender, Store, Tls,
-    TlsClients, TlsVersion, TokenBody, Users, Worker, keys,
+    Admin, ApiVersion, ClientMode, Config, Confirm, Inbox, Linxo, Listener, Log, LogFormat, Networks, Sender, Store,
+    Tls, TlsClients, TlsVersion, TokenBody, Users, Worker, keys,
     reader::{Flaw, Read, Reader, Section},
-    sinks, urls,
+    sinks, urls, users,
 };
-use std::path::PathBuf;
+use std::{num::NonZeroU32, path::PathBuf};
 use tracing::Level;
 
 /// Fewer characters of a path secret could be guessed.
@@ -260,15 +260,26 @@ fn linxo(reader: &mut Reader<'_>) -> Read<Linxo> {
         _ => None,
     });
     let scope = section.text("scope", |text| Ok(text.to_owned()));
+    let provider = section.optional_text("provider");
     let connection_parameter = section.text("connection_parameter", parameter);
     let page_limit = section.integer("page_limit");
     let page_concurrency = section.integer("page_concurrency");
+    let confirm = section.word("confirm", |word| match word {
+        "doubt" => Some(Confirm::Doubt),
+        "always" => Some(Confirm::Always),
+        _ => None,
+    });
+    let max_requests = section.integer("max_requests");
+    let rate = section.integer("rate").map(NonZeroU32::new);
+    let max_accounts = section.integer("max_accounts");
+    let max_size = section.size("max_size");
     let timeout = section.duration("timeout");
+    let list_timeout = section.duration("list_timeout");
     let authorities = section.readable_files("authorities");
 
-    let users = users(&mut reader.section("linxo.users"));
+    let users = users::read(&mut reader.section("linxo.users"));
     let section = &mut reader.section("linxo");
-    let (client_id, client_secret) = if matches!(users, Ok(Users::Client)) {
+    let (client_id, client_secret) = if matches!(users, Ok(Users::Client | Users::Password(_))) {
         let flaw = || {
             Flaw::new(
                 "is required",
@@ -289,10 +300,17 @@ fn linxo(reader: &mut Reader<'_>) -> Read<Linxo> {
         client_secret: client_secret?,
         token_body: token_body?,
         scope: scope?,
+        provider: provider?,
         connection_parameter: connection_parameter?,
         page_limit: page_limit?,
         page_concurrency: page_concurrency?,
+        confirm: confirm?,
+        max_requests: max_requests?,
+        rate: rate?,
+        max_accounts: max_accounts?,
+        max_size: max_size?,
         timeout: timeout?,
+        list_timeout: list_timeout?,
         authorities: authorities?,
         users: users?,
     })
@@ -310,23 +328,8 @@ fn same_version(section: &mut Section<'_, '_>, api: &str, version: ApiVersion) {
     }
 }
 
-fn users(section: &mut Section<'_, '_>) -> Read<Users> {
-    let is_static = section.word("mode", |word| match word {
-        "client" => Some(false),
-        "static" => Some(true),
-        _ => None,
-    });
-    let token = section.secret("token", header_safe);
-    let (is_static, token) = (is_static?, token?);
-    section.refuse_misplaced("mode", if is_static { "static" } else { "client" });
-    if !is_static {
-        return Ok(Users::Client);
-    }
-    section.required("token", Ok(token)).map(Users::Static)
-}
-
 /// Secrets that travel in a header or a token request.
-fn header_safe(text: &str) -> Result<(), Flaw> {
+pub(super) fn header_safe(text: &str) -> Result<(), Flaw> {
     if text.chars().all(|c| c.is_ascii_graphic()) {
         Ok(())
     } else {

@@ -4,11 +4,12 @@
 //! secrets, what it writes can be loaded again and gives the same; a test holds that.
 
 use super::{
-    ApiVersion, ClientMode, Config, Linxo, LogFormat, Networks, Sink, SinkKind, Store, TlsVersion, TokenBody, Users,
+    ApiVersion, ClientMode, Config, Confirm, Linxo, LogFormat, Networks, Passwords, Sink, SinkKind, Store, TlsVersion,
+    TokenBody, Users,
     units::{show_duration, show_size},
 };
 use crate::secret::Secret;
-use std::{fmt::Display, path::Path, time::Duration};
+use std::{fmt::Display, num::NonZeroU32, path::Path, time::Duration};
 
 /// What stands for a secret.
 const HIDDEN: &str = "\"***\"";
@@ -128,15 +129,49 @@ impl Page {
             },
         );
         self.text("scope", &linxo.scope);
+        if let Some(provider) = &linxo.provider {
+            self.text("provider", provider);
+        }
         self.text("connection_parameter", &linxo.connection_parameter);
         self.plain("page_limit", linxo.page_limit);
         self.plain("page_concurrency", linxo.page_concurrency);
+        self.text(
+            "confirm",
+            match linxo.confirm {
+                Confirm::Doubt => "doubt",
+                Confirm::Always => "always",
+            },
+        );
+        self.plain("max_requests", linxo.max_requests);
+        self.plain("rate", linxo.rate.map_or(0, NonZeroU32::get));
+        self.plain("max_accounts", linxo.max_accounts);
+        self.size("max_size", linxo.max_size);
         self.duration("timeout", linxo.timeout);
+        self.duration("list_timeout", linxo.list_timeout);
         self.paths("authorities", &linxo.authorities);
 
         self.section("[linxo.users]");
         match &linxo.users {
             Users::Client => self.text("mode", "client"),
+            Users::Password(Passwords::Table(path)) => {
+                self.text("mode", "password");
+                self.text("table", path.display());
+            }
+            Users::Password(Passwords::Derived { username, secret }) => {
+                self.text("mode", "password");
+                self.text("username", username);
+                self.secrets("password_secret", std::slice::from_ref(secret));
+            }
+            Users::Endpoint(endpoint) => {
+                self.text("mode", "endpoint");
+                self.url("url", &endpoint.url);
+                self.secrets("bearer", endpoint.bearer.as_slice());
+                if let Some((certificate, key)) = &endpoint.identity {
+                    self.text("certificate", certificate.display());
+                    self.text("key", key.display());
+                }
+                self.paths("authorities", &endpoint.authorities);
+            }
             Users::Static(token) => {
                 self.text("mode", "static");
                 self.secrets("token", std::slice::from_ref(token));
@@ -155,11 +190,7 @@ impl Page {
             }
             SinkKind::Http { url, secrets, timeout, authorities } => {
                 self.text("type", "http");
-                // A query may hold a token.
-                match url.split_once('?') {
-                    Some((start, _)) => self.text("url", format_args!("{start}?***")),
-                    None => self.text("url", url),
-                }
+                self.url("url", url);
                 self.secrets("secret", secrets);
                 self.duration("timeout", *timeout);
                 self.paths("authorities", authorities);
@@ -188,6 +219,14 @@ impl Page {
 
     fn text(&mut self, key: &str, value: impl Display) {
         self.plain(key, quoted(&value.to_string()));
+    }
+
+    /// A query may hold a token.
+    fn url(&mut self, key: &str, url: &str) {
+        match url.split_once('?') {
+            Some((start, _)) => self.text(key, format_args!("{start}?***")),
+            None => self.text(key, url),
+        }
     }
 
     fn duration(&mut self, key: &str, value: Duration) {

@@ -226,6 +226,7 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("linxo.token_body", Kind::Word(&["json", "form", "basic"]), "How token requests carry the credentials")
         .default("json"),
     Key::new("linxo.scope", Kind::Text, "OAuth2 scope asked for").default("accounts_read"),
+    Key::new("linxo.provider", Kind::Text, "The `provider` member of token requests; without one none is sent"),
     Key::new("linxo.connection_parameter", Kind::Text, "Query parameter that selects the connection in GET /accounts")
         .default("connection_id"),
     Key::new("linxo.page_limit", Kind::Integer, "Accounts asked for on one page; the server may give fewer")
@@ -234,18 +235,54 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("linxo.page_concurrency", Kind::Integer, "Pages of one listing fetched side by side")
         .default("8")
         .between("1", "64"),
+    Key::new(
+        "linxo.confirm",
+        Kind::Word(&["doubt", "always"]),
+        "When a list of accounts is read a second time: in doubt, or always, for twice the requests",
+    )
+    .default("doubt"),
+    Key::new("linxo.max_requests", Kind::Integer, "Requests to the vendor under way at once, over all events")
+        .default("16")
+        .between("1", "1000"),
+    Key::new("linxo.rate", Kind::Integer, "Requests to the vendor a second, over all events; 0: as many as it takes")
+        .default("0")
+        .between("0", "100000"),
+    Key::new("linxo.max_accounts", Kind::Integer, "Accounts of one connection above which its events are parked")
+        .default("200000")
+        .between("1", "10000000"),
+    Key::new("linxo.max_size", Kind::Size, "Size of one connection's accounts above which its events are parked")
+        .default("1 GiB")
+        .between("1 KiB", "100 GiB"),
     Key::new("linxo.timeout", Kind::Duration, "For one request to the vendor").default("10s").between("100ms", "10m"),
+    Key::new("linxo.list_timeout", Kind::Duration, "For reading one connection's whole list, above which it is parked")
+        .default("1h")
+        .between("1s", "7d"),
     Key::new("linxo.authorities", Kind::Paths, "PEM files of extra root certificates, for a test double"),
     Key::new(
         "linxo.users.mode",
-        Kind::Word(&["client", "static"]),
-        "Where the token for an event's user comes from: the client's own credentials, or one fixed token",
+        Kind::Word(&["client", "password", "endpoint", "static"]),
+        "Where the token for an event's user comes from: the client's own credentials, the user's password, an endpoint of yours, or one fixed token",
     )
-    .default("client")
-    .later(&["password", "endpoint"]),
+    .default("client"),
+    Key::new("linxo.users.table", Kind::Path, "CSV file of user_id,username,password; read again when it changes")
+        .only("mode", "password"),
+    Key::new("linxo.users.username", Kind::Text, "Instead of a table: a user name with {user_id} in it")
+        .only("mode", "password"),
+    Key::new(
+        "linxo.users.password_secret",
+        Kind::Secret,
+        "Instead of a table: the password is the HMAC-SHA256 of the user id under this key, in hexadecimal",
+    )
+    .only("mode", "password"),
+    Key::new("linxo.users.url", Kind::Url, "Where to ask for a user's token, with {user_id} in it")
+        .only("mode", "endpoint"),
+    Key::new("linxo.users.bearer", Kind::Secret, "Bearer token for your endpoint").only("mode", "endpoint"),
+    Key::new("linxo.users.certificate", Kind::Path, "PEM file of a client certificate for your endpoint")
+        .only("mode", "endpoint"),
+    Key::new("linxo.users.key", Kind::Path, "PEM file of that certificate's private key").only("mode", "endpoint"),
+    Key::new("linxo.users.authorities", Kind::Paths, "PEM files of extra root certificates for your endpoint")
+        .only("mode", "endpoint"),
     Key::new("linxo.users.token", Kind::Secret, "The fixed token").only("mode", "static"),
-    Key::new("linxo.users.table", Kind::Later, "Users and their passwords"),
-    Key::new("linxo.users.url", Kind::Later, "Where to ask for a user's token"),
     Key::new("sink.*.name", Kind::Text, "Unique name: letters a to z, digits, `-` and `_`; kept beside each entry"),
     Key::new("sink.*.type", Kind::Word(&["stdout", "file", "http"]), "Kind of destination")
         .later(&["postgres", "nats", "amqp", "kafka", "redis"]),

@@ -21,6 +21,7 @@ mod schema;
 mod sinks;
 mod units;
 mod urls;
+pub mod users;
 
 pub use networks::Networks;
 pub use problems::Problems;
@@ -31,6 +32,7 @@ use reader::Reader;
 use std::{
     collections::HashMap,
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -194,14 +196,28 @@ pub struct Linxo {
     pub token_body: TokenBody,
     /// OAuth2 scope asked for.
     pub scope: String,
+    /// The `provider` member of token requests, if one is sent (`linxo-api.md` section 2).
+    pub provider: Option<String>,
     /// Name of the connection filter of `GET /accounts`.
     pub connection_parameter: String,
     /// Page size asked for.
     pub page_limit: u32,
     /// Pages of one listing fetched side by side.
     pub page_concurrency: usize,
+    /// Whether a list is read a second time.
+    pub confirm: Confirm,
+    /// Requests under way at once, over all entries.
+    pub max_requests: usize,
+    /// Requests a second, over all entries; `None`: no limit.
+    pub rate: Option<NonZeroU32>,
+    /// Accounts of one connection at most.
+    pub max_accounts: u64,
+    /// Bytes of one connection's accounts at most.
+    pub max_size: u64,
     /// For one request, from connect to the last byte.
     pub timeout: Duration,
+    /// For one attempt at a whole list.
+    pub list_timeout: Duration,
     /// PEM files of extra roots.
     pub authorities: Vec<PathBuf>,
     /// Where the token for an event's user comes from.
@@ -228,13 +244,53 @@ pub enum TokenBody {
     Basic,
 }
 
+/// When a list of accounts is read a second time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirm {
+    /// Where the number of accounts is not the announced one, or the list moved while it was read.
+    Doubt,
+    /// Always: until two readings in a row agree.
+    Always,
+}
+
 /// `[linxo.users]`
 #[derive(Clone, Debug)]
 pub enum Users {
     /// A client-credentials token that acts for the event's user.
     Client,
+    /// The password grant, with the credentials of the event's user.
+    Password(Passwords),
+    /// An endpoint of the integrator that gives out the token.
+    Endpoint(UserEndpoint),
     /// One token for everything.
     Static(Secret),
+}
+
+/// Where a user's password comes from.
+#[derive(Clone, Debug)]
+pub enum Passwords {
+    /// A CSV file, see [`users`]; read again when it changes.
+    Table(PathBuf),
+    /// Both follow from the user's id.
+    Derived {
+        /// With `{user_id}` in it.
+        username: String,
+        /// The password is HMAC-SHA256 of the user's id under this key, in hexadecimal.
+        secret: Secret,
+    },
+}
+
+/// `[linxo.users]` with `mode = "endpoint"`
+#[derive(Clone, Debug)]
+pub struct UserEndpoint {
+    /// With `{user_id}` in it.
+    pub url: String,
+    /// Sent as a bearer token.
+    pub bearer: Option<Secret>,
+    /// PEM files of a client certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// PEM files of extra roots.
+    pub authorities: Vec<PathBuf>,
 }
 
 /// One `[[sink]]`

@@ -1,8 +1,8 @@
 //! An inbox for tests of what stands beside it: accepts by script, holds pages and figures, closes everything else.
 
 use super::{
-    Accepted, Batch, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading, ReadingId,
-    Refused, RefusedView, Seq, Stage, Stats,
+    Accepted, Awaiting, Batch, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading,
+    ReadingId, Refused, RefusedView, Seq, Stage, Stats,
 };
 use crate::clock::Timestamp;
 use async_trait::async_trait;
@@ -102,6 +102,12 @@ impl Inbox for Double {
         Err(Error::Closed)
     }
     async fn keep_page(&self, _: ReadingId, _: Page) -> Result<(), Error> {
+        Err(Error::Closed)
+    }
+    async fn replace_accounts(&self, _: ReadingId, _: u32, _: Bytes) -> Result<(), Error> {
+        Err(Error::Closed)
+    }
+    async fn awaiting(&self, _: Option<&str>) -> Result<Vec<Awaiting>, Error> {
         Err(Error::Closed)
     }
     async fn pages(&self, _: ReadingId) -> Result<Vec<(u32, u64)>, Error> {

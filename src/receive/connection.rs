@@ -224,6 +224,8 @@ async fn serve_http1(
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // A caller that ends its side after the last byte of a request has sent an event all the same.
+        .half_close(true)
         // Hyper's own limit would also end idle connections; `activity` tells the two apart.
         .header_read_timeout(None)
         .max_header_size(MAX_HEAD as usize)

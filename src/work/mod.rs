@@ -7,6 +7,7 @@
 
 mod complete;
 mod deliver;
+mod listing;
 mod retry;
 
 pub use complete::Completer;
@@ -44,6 +45,11 @@ pub trait Handler: Send + Sync {
     /// # Cancel safety
     /// May be dropped at any point; the lease is then given back and the work done again.
     async fn handle(&self, lease: &Lease) -> Result<Outcome, Error>;
+
+    /// For how long no lease need be taken, because all of them would have to wait.
+    fn pause(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// The loop of one stage.
@@ -108,6 +114,9 @@ impl StageLoop {
         tasks: &mut JoinSet<()>,
         stop: &Readiness,
     ) -> Wait {
+        if let Some(pause) = self.handler.pause() {
+            return Wait { wakes: false, at_most: pause.min(POLL) };
+        }
         let more = permits.available_permits();
         let claimed = match self.inbox.claim(self.stage, more + 1, LEASE).await {
             Ok(claimed) => claimed,

@@ -3,7 +3,7 @@
 use crate::support::{event_json, inbox_config, new_entry};
 use linxo_webhook::{
     clock, config,
-    inbox::{Accepted, Access, Error, Filter, Inbox, Lease, Outcome, Page, Seq, Sqlite, Stage, State},
+    inbox::{Accepted, Access, Completion, Error, Filter, Inbox, Lease, Outcome, Page, Seq, Sqlite, Stage, State},
 };
 use std::{path::Path, time::Duration};
 use tempfile::TempDir;
@@ -156,12 +156,13 @@ async fn an_entry_is_delivered_only_after_its_completion_and_keeps_its_place() {
     let lease = store.claim(Stage::Completion).await.remove(0);
     assert_eq!(lease.seq, cut);
     let reading = store.get().reading(&lease, LEASE).await.unwrap();
-    let page = Page { number: 1, ids: vec!["x".into()], accounts: r#"{"id":"x"}"#.into(), received: 1 };
+    let page =
+        Page { number: 1, ids: vec!["x".into()], accounts: r#"{"id":"x"}"#.into(), received: 1, ..Page::default() };
     store.get().keep_page(reading.id, page).await.unwrap();
     store.settle(&lease, Outcome::Completed { reading: reading.id, accounts: 1 }).await;
     let first = store.claim(app).await;
     assert_eq!(first.iter().map(|lease| lease.seq).collect::<Vec<_>>(), [cut]);
-    assert_eq!(first[0].entry.completion.unwrap().accounts, 1);
+    assert_eq!(first[0].entry.completion, Some(Completion::Fetched { reading: reading.id, accounts: 1 }));
     assert_eq!(store.get().pages(reading.id).await.unwrap(), [(1, 10)]);
     store.settle(&first[0], Outcome::Done).await;
     assert_eq!(store.claim_seqs(app).await, [whole]);
@@ -276,6 +277,7 @@ async fn readings_are_resumed_shared_and_released() {
         ids: vec![format!("{number}")],
         accounts: format!("{{\"id\":\"{number}\"}}").into(),
         received: 1,
+        ..Page::default()
     };
     store.get().keep_page(reading.id, page(1)).await.unwrap();
     store.crash().await;

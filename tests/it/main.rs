@@ -9,6 +9,10 @@
     reason = "a test that cannot go on must end with a message"
 )]
 
+mod answers;
+mod completion;
 mod inbox;
 mod inbox_model;
+mod laws;
+mod structure;
 mod support;

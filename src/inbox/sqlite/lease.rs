@@ -107,7 +107,7 @@ fn lease(tx: &mut Tx<'_>, stage: Stage, kind: i64, due: &Due, expires: Timestamp
         .connection
         .prepare_cached(
             "SELECT event.id, coalesce(delivery_id, event.id), cloud_type, connection, user, channel, mode, created, accepted,
-                    account_count, listed, body, completion.reading,
+                    account_count, listed, body, completion.seq IS NOT NULL, completion.reading,
                     (SELECT accounts FROM reading WHERE reading.id = completion.reading)
              FROM event LEFT JOIN completion USING (seq) WHERE seq = ?1",
         )?
@@ -128,9 +128,12 @@ fn entry_facts(row: &Row<'_>) -> rusqlite::Result<(EntryFacts, Bytes)> {
     let count = |index: usize| -> rusqlite::Result<Option<u64>> {
         Ok(row.get::<_, Option<i64>>(index)?.and_then(|count| u64::try_from(count).ok()))
     };
-    let completion = match row.get::<_, Option<i64>>(12)? {
-        Some(reading) => Some(Completion { reading: ReadingId(reading), accounts: count(13)?.unwrap_or(0) }),
-        None => None,
+    let completion = match (row.get(12)?, row.get::<_, Option<i64>>(13)?) {
+        (false, _) => None,
+        (true, None) => Some(Completion::Gone),
+        (true, Some(reading)) => {
+            Some(Completion::Fetched { reading: ReadingId(reading), accounts: count(14)?.unwrap_or(0) })
+        }
     };
     Ok((
         EntryFacts {
@@ -181,7 +184,21 @@ pub(super) fn settle(tx: &mut Tx<'_>, seq: Seq, kind: i64, token: i64, outcome: 
                 .execute(params![seq, reading.0])?;
             end(tx, seq, kind, 3, None)?;
         }
+        Outcome::Gone => {
+            tx.connection
+                .prepare_cached(
+                    "INSERT INTO completion (seq) VALUES (?1) ON CONFLICT (seq) DO UPDATE SET reading = NULL",
+                )?
+                .execute([seq])?;
+            end(tx, seq, kind, 3, Some("the API does not know the connection any more"))?;
+        }
         Outcome::Park { reason } => end(tx, seq, kind, 4, Some(reason))?,
+        Outcome::ParkUntil { reason, credentials } => {
+            end(tx, seq, kind, 4, Some(reason))?;
+            tx.connection
+                .prepare_cached("UPDATE stage SET credentials = ?3 WHERE seq = ?1 AND kind = ?2")?
+                .execute(params![seq, kind, credentials])?;
+        }
         Outcome::Retry { due, reason } => {
             tx.connection
                 .prepare_cached(
@@ -191,16 +208,23 @@ pub(super) fn settle(tx: &mut Tx<'_>, seq: Seq, kind: i64, token: i64, outcome: 
                 .execute(params![seq, kind, reason, tx.now.as_millis()])?;
             put_back(tx, seq, kind, *due, 0)?;
         }
-        Outcome::GiveBack => {
+        Outcome::Postpone { due, reason } => {
             tx.connection
-                .prepare_cached(
-                    "UPDATE stage SET attempts = max(attempts - 1, 0), changed = ?3 WHERE seq = ?1 AND kind = ?2",
-                )?
-                .execute(params![seq, kind, tx.now.as_millis()])?;
-            put_back(tx, seq, kind, tx.now, 0)?;
+                .prepare_cached("UPDATE stage SET reason = ?3 WHERE seq = ?1 AND kind = ?2")?
+                .execute(params![seq, kind, reason])?;
+            give_back(tx, seq, kind, *due)?;
         }
+        Outcome::GiveBack => give_back(tx, seq, kind, tx.now)?,
     }
     Ok(true)
+}
+
+/// Ends a lease as if it had never been given out.
+fn give_back(tx: &mut Tx<'_>, seq: i64, kind: i64, due: Timestamp) -> rusqlite::Result<()> {
+    tx.connection
+        .prepare_cached("UPDATE stage SET attempts = max(attempts - 1, 0), changed = ?3 WHERE seq = ?1 AND kind = ?2")?
+        .execute(params![seq, kind, tx.now.as_millis()])?;
+    put_back(tx, seq, kind, due, 0)
 }
 
 /// Ends a lease without ending the stage: due at a time where it is first in its line, else queued.

@@ -20,8 +20,8 @@ mod writer;
 pub use open::Access;
 
 use super::{
-    Accepted, Batch, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading, ReadingId,
-    Refused, RefusedView, SinkId, Stage, StageCounts, StageName, Stats,
+    Accepted, Awaiting, Batch, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading,
+    ReadingId, Refused, RefusedView, SinkId, Stage, StageCounts, StageName, Stats,
 };
 use crate::{clock::Timestamp, config};
 use async_trait::async_trait;
@@ -199,6 +199,10 @@ impl Inbox for Sqlite {
         self.writer()?.write(move |tx| reading::keep_page(tx, reading, &page)).await
     }
 
+    async fn replace_accounts(&self, reading: ReadingId, number: u32, accounts: Bytes) -> Result<(), Error> {
+        self.writer()?.write(move |tx| reading::replace_accounts(tx, reading, number, &accounts)).await
+    }
+
     async fn pages(&self, reading: ReadingId) -> Result<Vec<(u32, u64)>, Error> {
         self.readers.read(move |connection| reading::pages(connection, reading)).await
     }
@@ -286,6 +290,11 @@ impl Inbox for Sqlite {
         let filter = filter.clone();
         let sinks = Arc::clone(&self.sinks);
         self.writer()?.write(move |tx| view::replay(tx, &filter, limit, &sinks)).await
+    }
+
+    async fn awaiting(&self, user: Option<&str>) -> Result<Vec<Awaiting>, Error> {
+        let user = user.map(str::to_owned);
+        self.readers.read(move |connection| view::awaiting(connection, user.as_deref())).await
     }
 
     async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<Batch, Error> {
