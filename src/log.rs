@@ -7,7 +7,7 @@
 //! Standard output is not touched: data belongs there.
 
 use crate::config::{self, LogFormat};
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use tracing::{Dispatch, Level, level_filters::LevelFilter};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
@@ -45,7 +45,8 @@ pub fn start(config: &config::Log) -> Guard {
         .lossy(true)
         .buffered_lines_limit(WAITING_LINES)
         .thread_name("log")
-        .finish(io::stderr());
+        // Emptied whenever no line waits any more: under load many lines share one write.
+        .finish(BufWriter::new(io::stderr()));
     let dropped = writer.error_counter();
     // An error says that a subscriber is there already.
     drop(tracing::dispatcher::set_global_default(dispatch(config, writer)));

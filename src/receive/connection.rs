@@ -105,6 +105,7 @@ pub(super) async fn serve(
     if is_http2 {
         Box::pin(serve_http2(receiver, socket, caller, activity, phase)).await;
     } else {
+        // In there, too, what only the end of a connection needs is boxed.
         Box::pin(serve_http1(receiver, socket, caller, activity, phase)).await;
     }
     drop((share, slot));
@@ -294,7 +295,8 @@ async fn serve_http1(
         let (receiver, caller, activity) = (Arc::clone(&receiver), Arc::clone(&caller), Arc::clone(&activity));
         service_fn(move |request: hyper::Request<Incoming>| {
             let open = activity.begin();
-            handler::serve(Arc::clone(&receiver), Arc::clone(&caller), open, request)
+            // Boxed: hyper keeps the room of a request's future for as long as the connection lives.
+            Box::pin(handler::serve(Arc::clone(&receiver), Arc::clone(&caller), open, request))
         })
     };
     let mut connection = http1::Builder::new()
@@ -328,7 +330,7 @@ async fn serve_http1(
                 refuse_overdue(&receiver, &caller, Overdue::Head);
                 let socket = connection.into_parts().io.into_inner();
                 // A caller that does not take its farewell in time is left.
-                drop(timeout(FAREWELL, say_too_slow(socket)).await);
+                drop(timeout(FAREWELL, Box::pin(say_too_slow(socket))).await);
                 return;
             }
             Turn::Overdue(why) => {
@@ -341,7 +343,7 @@ async fn serve_http1(
     if let Err(error) = &ended {
         note_end(&receiver, &caller, error);
     }
-    linger(connection.into_parts().io.into_inner().into_tcp()).await;
+    Box::pin(linger(connection.into_parts().io.into_inner().into_tcp())).await;
 }
 
 async fn serve_http2(

@@ -22,7 +22,10 @@ use crate::{
     linxo::{self, Account, AccountsPage, Bounds, Client},
 };
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{
+    StreamExt,
+    stream::{self, FuturesUnordered},
+};
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -135,10 +138,20 @@ impl Listing<'_> {
             })
             .buffer_unordered(self.client.page_concurrency());
         let mut first_failure: Option<Failure> = None;
-        while let Some(answer) = answers.next().await {
+        // Beside the answers, because a commit that was waited for would hold up the next question.
+        let mut keeping = FuturesUnordered::new();
+        loop {
+            let answer = tokio::select! {
+                Some(kept) = keeping.next() => {
+                    kept?;
+                    continue;
+                }
+                Some(answer) = answers.next() => answer,
+                else => break,
+            };
             match answer {
                 Some((number, Ok(page))) => {
-                    self.inbox.keep_page(self.reading, rounds.add(number, &page)).await?;
+                    keeping.push(self.inbox.keep_page(self.reading, rounds.add(number, &page)));
                     let checked = self.check_bounds(rounds);
                     if rounds.current.over() || checked.is_err() {
                         stop.store(true, Ordering::Relaxed);

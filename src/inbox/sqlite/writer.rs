@@ -19,7 +19,10 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
 
 /// Operations in one transaction at most.
 const BATCH: usize = 512;
@@ -77,15 +80,16 @@ impl std::fmt::Debug for dyn Operation {
 }
 
 impl Writer {
-    /// Starts the thread. It ends when every `Writer` is dropped.
+    /// Starts the thread. It ends when every `Writer` is dropped. Answers go through the runtime that this is called in.
     pub(super) fn start(
         store: Opened,
         opener: Opener,
         shared: Arc<Shared>,
     ) -> std::io::Result<(Self, thread::JoinHandle<()>)> {
         let (queue, requests) = mpsc::channel(QUEUE);
+        let runtime = Handle::try_current().ok();
         let thread = thread::Builder::new().name("inbox-writer".to_owned()).spawn(move || {
-            Thread { connection: Some(store), opener, shared, requests, reopen_at: Instant::now() }.run();
+            Thread { connection: Some(store), opener, shared, requests, runtime, reopen_at: Instant::now() }.run();
         })?;
         Ok((Self { queue }, thread))
     }
@@ -110,6 +114,8 @@ struct Thread {
     opener: Opener,
     shared: Arc<Shared>,
     requests: mpsc::Receiver<Box<dyn Operation>>,
+    /// Where the callers wait; `None` outside of a runtime.
+    runtime: Option<Handle>,
     reopen_at: Instant,
 }
 
@@ -145,9 +151,7 @@ impl Thread {
             Ok(()) => {
                 // The figures first: whoever reads an answer may look at them next.
                 self.shared.apply(&touched);
-                for operation in batch.drain(..) {
-                    operation.answer(Ok(()));
-                }
+                self.answer(std::mem::take(batch));
             }
             Err(failed) => {
                 if !opened.connection.is_autocommit() {
@@ -156,6 +160,17 @@ impl Thread {
                 }
                 self.fail(batch, failed);
             }
+        }
+    }
+
+    /// Answers a batch that is committed. To wake a task from a thread outside the runtime costs a system call each time,
+    /// and the next batch would wait for that; the runtime's own threads wake each other for next to nothing.
+    fn answer(&self, batch: Vec<Box<dyn Operation>>) {
+        let several = batch.len() > 1;
+        let answers = move || batch.into_iter().for_each(|operation| operation.answer(Ok(())));
+        match &self.runtime {
+            Some(runtime) if several => drop(runtime.spawn(async { answers() })),
+            _ => answers(),
         }
     }
 
