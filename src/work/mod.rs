@@ -21,7 +21,11 @@ use crate::{
 };
 use async_trait::async_trait;
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::Semaphore, task::JoinSet, time};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time,
+};
 
 /// How long a lease lasts unless it is prolonged; also how long work of a hung process stays with it.
 const LEASE: Duration = Duration::from_mins(1);
@@ -70,10 +74,13 @@ impl StageLoop {
             while let Some(ended) = tasks.try_join_next() {
                 report(ended);
             }
-            let wait = tokio::select! {
+            let first = tokio::select! {
                 () = readiness.reached(Phase::Draining) => break,
-                wait = this.take(&permits, &mut tasks, &stop) => wait,
+                permit = Arc::clone(&permits).acquire_owned() => permit,
             };
+            let Ok(first) = first else { break };
+            // Not given up for the drain: what is leased must find its worker, or it would stay leased.
+            let wait = this.take(first, &permits, &mut tasks, &stop).await;
             tokio::select! {
                 () = readiness.reached(Phase::Draining) => break,
                 () = this.inbox.wake(this.stage), if wait.wakes => {}
@@ -94,10 +101,16 @@ impl StageLoop {
     }
 
     /// Leases what there is room for and starts work on it; says how long to wait before the next look.
-    async fn take(self: &Arc<Self>, permits: &Arc<Semaphore>, tasks: &mut JoinSet<()>, stop: &Readiness) -> Wait {
-        let Ok(first) = Arc::clone(permits).acquire_owned().await else {
-            return Wait { wakes: true, at_most: POLL };
-        };
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: leases may be lost until they expire.
+    async fn take(
+        self: &Arc<Self>,
+        first: OwnedSemaphorePermit,
+        permits: &Arc<Semaphore>,
+        tasks: &mut JoinSet<()>,
+        stop: &Readiness,
+    ) -> Wait {
         let more = permits.available_permits();
         let claimed = match self.inbox.claim(self.stage, more + 1, LEASE).await {
             Ok(claimed) => claimed,

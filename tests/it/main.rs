@@ -11,6 +11,8 @@
 
 mod answers;
 mod completion;
+mod crash;
+mod disk;
 mod inbox;
 mod laws;
 mod structure;

@@ -162,7 +162,12 @@ impl Inbox for Sqlite {
         self.ready()?;
         let sinks = Arc::clone(&self.sinks);
         let prepared = accept::Prepared::new(entry);
-        self.writer()?.write(move |tx| accept::accept(tx, &prepared, &sinks)).await
+        let accepted = self.writer()?.write(move |tx| accept::accept(tx, &prepared, &sinks)).await;
+        if matches!(accepted, Err(Error::Full(_))) {
+            // A quota or a lost reservation: the file system says that there is room, the commit says that there is none.
+            *self.space.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), false));
+        }
+        accepted
     }
 
     async fn claim(&self, stage: Stage, limit: usize, lease_for: Duration) -> Result<Claimed, Error> {

@@ -19,7 +19,10 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TryRecvError},
+    oneshot,
+};
 
 /// Operations in one transaction at most.
 const BATCH: usize = 512;
@@ -27,6 +30,8 @@ const BATCH: usize = 512;
 const QUEUE: usize = 4096;
 /// Between two tries to reopen a store that failed.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks at the queue while the store is suspect.
+const REOPEN_LOOK: Duration = Duration::from_millis(50);
 
 /// An open transaction, as operations see it.
 pub(super) struct Tx<'a> {
@@ -116,7 +121,7 @@ struct Thread {
 impl Thread {
     fn run(mut self) {
         let mut batch: Vec<Box<dyn Operation>> = Vec::with_capacity(BATCH);
-        while let Some(first) = self.requests.blocking_recv() {
+        while let Some(first) = self.next() {
             batch.push(first);
             while batch.len() < BATCH {
                 match self.requests.try_recv() {
@@ -128,6 +133,22 @@ impl Thread {
         }
         if let Some(opened) = self.connection.take() {
             opened.close();
+        }
+    }
+
+    /// Waits for an operation; `None` when there will be no more. A suspect store is looked after meanwhile: nobody may ask
+    /// anything of a service that is not ready.
+    fn next(&mut self) -> Option<Box<dyn Operation>> {
+        loop {
+            if self.connection.is_some() {
+                return self.requests.blocking_recv();
+            }
+            match self.requests.try_recv() {
+                Ok(operation) => return Some(operation),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => thread::sleep(REOPEN_LOOK),
+            }
+            self.reopen_if_suspect();
         }
     }
 
