@@ -13,7 +13,10 @@ const ROUNDS: usize = 8;
 
 /// A vendor double that knows the connection of each sender.
 fn bank() -> Settings {
-    Settings { connections: (0..SENDERS).map(|number| Connection::numbered(number, 3)).collect(), ..Settings::default() }
+    Settings {
+        connections: (0..SENDERS).map(|number| Connection::numbered(number, 3)).collect(),
+        ..Settings::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,5 +15,6 @@ mod crash;
 mod disk;
 mod inbox;
 mod laws;
+mod readme;
 mod structure;
 mod support;

@@ -4,7 +4,10 @@
 //! is first and its completion is no longer unfinished. [`promote`] decides that, and is called whenever a stage leaves a
 //! line. An expired lease is simply due again.
 
-use super::{tally::COMPLETION, writer::Tx};
+use super::{
+    tally::{COMPLETION, Shared},
+    writer::Tx,
+};
 use crate::{
     clock::Timestamp,
     inbox::{Claimed, Completion, EntryFacts, Lease, Outcome, ReadingId, Seq, Stage},
@@ -239,6 +242,27 @@ pub(super) fn promote(tx: &mut Tx<'_>, kind: i64, line: i64) -> rusqlite::Result
         .execute(params![seq, kind, tx.now.as_millis()])?;
     tx.touched.due(kind);
     Ok(())
+}
+
+/// Gives back the leases that are in the file and that nobody holds: a commit that was answered with an error may be
+/// there all the same. Returns the kinds that have work now.
+pub(super) fn give_back_unheld(connection: &Connection, shared: &Shared) -> rusqlite::Result<Vec<i64>> {
+    let leased: Vec<(i64, i64, i64)> = connection
+        .prepare("SELECT seq, kind, token FROM stage INDEXED BY stage_due WHERE state IN (1, 2) AND state = 2")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut kinds = Vec::new();
+    for (seq, kind, token) in leased {
+        if shared.is_held(token) {
+            continue;
+        }
+        connection.execute(
+            "UPDATE stage SET state = 1, due = 0, token = NULL, attempts = max(attempts - 1, 0) WHERE seq = ?1 AND kind = ?2",
+            [seq, kind],
+        )?;
+        kinds.push(kind);
+    }
+    Ok(kinds)
 }
 
 /// Makes every lease expire at once: nobody can hold one when the owner has just opened the store.

@@ -6,6 +6,7 @@
 //! `fsync` reports its error once, and a second one that succeeds proves nothing.
 
 use super::{
+    lease,
     open::{Opened, Opener},
     tally::{Shared, Touched},
 };
@@ -224,7 +225,15 @@ impl Thread {
         if self.connection.is_some() || Instant::now() < self.reopen_at {
             return;
         }
-        match self.opener.reopen() {
+        let reopened = self.opener.reopen().and_then(|opened| {
+            let kinds = lease::give_back_unheld(&opened.connection, &self.shared)
+                .map_err(|error| Error::Store(Box::new(error)))?;
+            for kind in kinds {
+                self.shared.waker(kind).notify_one();
+            }
+            Ok(opened)
+        });
+        match reopened {
             Ok(opened) => {
                 tracing::warn!("the inbox's store was opened again and found whole; events are accepted again");
                 self.connection = Some(opened);
