@@ -21,7 +21,10 @@ use crate::{
     readiness::{Phase, Readiness},
 };
 use async_trait::async_trait;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
@@ -107,6 +110,9 @@ impl StageLoop {
     }
 
     /// Leases what there is room for and starts work on it; says how long to wait before the next look.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: leases may be lost until they expire.
     async fn take(
         self: &Arc<Self>,
         first: OwnedSemaphorePermit,
@@ -157,7 +163,8 @@ impl StageLoop {
             () = stop.reached(Phase::Draining) => Ok(Outcome::GiveBack),
         };
         let settled = match outcome {
-            Ok(outcome) => self.inbox.settle(&lease, outcome).await,
+            Ok(outcome) => self.settle(&lease, outcome, stop).await,
+            Err(Error::Full(_) | Error::Store(_)) => self.settle(&lease, Outcome::GiveBack, stop).await,
             Err(error) => Err(error),
         };
         if let Err(error) = settled {
@@ -169,6 +176,22 @@ impl StageLoop {
                 error = %chain(&error),
                 "work on an entry could not be settled; it is done again"
             );
+        }
+    }
+
+    /// Settles; while the store fails, again and again for as long as the lease may last: what is done need not be done
+    /// twice because the disk was full for a moment.
+    async fn settle(&self, lease: &Lease, outcome: Outcome, stop: &Readiness) -> Result<(), Error> {
+        let give_up = Instant::now() + LEASE;
+        loop {
+            match self.inbox.settle(lease, outcome.clone()).await {
+                Err(Error::Full(_) | Error::Store(_))
+                    if Instant::now() < give_up && stop.phase() != Phase::Draining =>
+                {
+                    time::sleep(AFTER_FAILURE).await;
+                }
+                settled => return settled,
+            }
         }
     }
 

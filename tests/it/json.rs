@@ -1,4 +1,4 @@
-//! What JSON is and what is not, after the classes of the JSONTestSuite: `y_` must be taken, `n_` must be refused, `i_` may
+//! What JSON is and what is not, after the classes of the `JSONTestSuite`: `y_` must be taken, `n_` must be refused, `i_` may
 //! be either. Each text stands where an unknown member of a valid event has its value, and as a whole body.
 
 use linxo_webhook::event::{Event, Malformed};

@@ -11,10 +11,13 @@
 
 mod answers;
 mod completion;
+mod crash;
+mod disk;
 mod inbox;
 mod inbox_model;
 mod json;
 mod laws;
+mod readme;
 mod reload;
 mod service;
 mod structure;

@@ -166,12 +166,31 @@ impl Inbox for Sqlite {
         self.ready()?;
         let sinks = Arc::clone(&self.sinks);
         let prepared = accept::Prepared::new(entry);
-        self.writer()?.write(move |tx| accept::accept(tx, &prepared, &sinks)).await
+        let accepted = self.writer()?.write(move |tx| accept::accept(tx, &prepared, &sinks)).await;
+        if matches!(accepted, Err(Error::Full(_))) {
+            // A quota or a lost reservation: the file system says that there is room, the commit says that there is none.
+            *self.space.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), false));
+        }
+        accepted
     }
 
     async fn claim(&self, stage: Stage, limit: usize, lease_for: Duration) -> Result<Claimed, Error> {
         let kind = tally::kind(stage);
-        self.writer()?.write(move |tx| lease::claim(tx, stage, kind, limit, lease_for)).await
+        // Noted before the commit: a lease that is in the file belongs to somebody, or its claim was answered with an error.
+        let tokens = Arc::new(Mutex::new(Vec::new()));
+        let (given, shared) = (Arc::clone(&tokens), Arc::clone(&self.shared));
+        let claim = move |tx: &mut writer::Tx<'_>| {
+            let claimed = lease::claim(tx, stage, kind, limit, lease_for)?;
+            let mut given = given.lock().unwrap_or_else(PoisonError::into_inner);
+            given.extend(claimed.leases.iter().map(|lease| lease.token));
+            shared.hold(&given);
+            Ok(claimed)
+        };
+        let claimed = self.writer()?.write(claim).await;
+        if claimed.is_err() {
+            self.shared.release(&tokens.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        claimed
     }
 
     async fn wake(&self, stage: Stage) {
@@ -187,6 +206,7 @@ impl Inbox for Sqlite {
     async fn settle(&self, lease: &Lease, outcome: Outcome) -> Result<(), Error> {
         let (seq, kind, token) = (lease.seq, tally::kind(lease.stage), lease.token);
         let held = self.writer()?.write(move |tx| lease::settle(tx, seq, kind, token, &outcome)).await?;
+        self.shared.release(&[token]);
         if held { Ok(()) } else { Err(Error::LeaseLost(seq)) }
     }
 

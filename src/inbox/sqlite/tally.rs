@@ -1,9 +1,9 @@
 //! What callers need to know without asking the store: how much is unfinished, which stage has work, whether the store
-//! is sound.
+//! is sound; and what the store needs to know of its callers: which leases they hold.
 
 use super::super::Stage;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -51,6 +51,7 @@ pub(super) struct Shared {
     unfinished: Mutex<BTreeMap<i64, i64>>,
     wakers: Mutex<BTreeMap<i64, std::sync::Arc<Notify>>>,
     suspect: AtomicBool,
+    held: Mutex<BTreeSet<i64>>,
 }
 
 impl Shared {
@@ -81,6 +82,23 @@ impl Shared {
     /// Where a stage's worker waits. A notification that nobody waits for is kept for the next to wait.
     pub(super) fn waker(&self, kind: i64) -> std::sync::Arc<Notify> {
         std::sync::Arc::clone(lock(&self.wakers).entry(kind).or_default())
+    }
+
+    /// Notes tokens of leases that somebody is about to hold.
+    pub(super) fn hold(&self, tokens: &[i64]) {
+        lock(&self.held).extend(tokens);
+    }
+
+    /// Notes that nobody holds these leases (any more).
+    pub(super) fn release(&self, tokens: &[i64]) {
+        let mut held = lock(&self.held);
+        for token in tokens {
+            held.remove(token);
+        }
+    }
+
+    pub(super) fn is_held(&self, token: i64) -> bool {
+        lock(&self.held).contains(&token)
     }
 
     pub(super) fn set_suspect(&self, suspect: bool) {

@@ -6,6 +6,7 @@
 //! `fsync` reports its error once, and a second one that succeeds proves nothing.
 
 use super::{
+    lease,
     open::{Opened, Opener},
     tally::{Shared, Touched},
 };
@@ -21,7 +22,10 @@ use std::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, oneshot},
+    sync::{
+        mpsc::{self, error::TryRecvError},
+        oneshot,
+    },
 };
 
 /// Operations in one transaction at most.
@@ -30,6 +34,8 @@ const BATCH: usize = 512;
 const QUEUE: usize = 4096;
 /// Between two tries to reopen a store that failed.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks at the queue while the store is suspect.
+const REOPEN_LOOK: Duration = Duration::from_millis(50);
 
 /// An open transaction, as operations see it.
 pub(super) struct Tx<'a> {
@@ -122,7 +128,7 @@ struct Thread {
 impl Thread {
     fn run(mut self) {
         let mut batch: Vec<Box<dyn Operation>> = Vec::with_capacity(BATCH);
-        while let Some(first) = self.requests.blocking_recv() {
+        while let Some(first) = self.next() {
             batch.push(first);
             while batch.len() < BATCH {
                 match self.requests.try_recv() {
@@ -134,6 +140,22 @@ impl Thread {
         }
         if let Some(opened) = self.connection.take() {
             opened.close();
+        }
+    }
+
+    /// Waits for an operation; `None` when there will be no more. A suspect store is looked after meanwhile: nobody may ask
+    /// anything of a service that is not ready.
+    fn next(&mut self) -> Option<Box<dyn Operation>> {
+        loop {
+            if self.connection.is_some() {
+                return self.requests.blocking_recv();
+            }
+            match self.requests.try_recv() {
+                Ok(operation) => return Some(operation),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => thread::sleep(REOPEN_LOOK),
+            }
+            self.reopen_if_suspect();
         }
     }
 
@@ -218,7 +240,15 @@ impl Thread {
         if self.connection.is_some() || Instant::now() < self.reopen_at {
             return;
         }
-        match self.opener.reopen() {
+        let reopened = self.opener.reopen().and_then(|opened| {
+            let kinds = at_once(&opened.connection, |tx| lease::give_back_unheld(tx, &self.shared))
+                .map_err(|error| Error::Store(Box::new(error)))?;
+            for kind in kinds {
+                self.shared.waker(kind).notify_one();
+            }
+            Ok(opened)
+        });
+        match reopened {
             Ok(opened) => {
                 tracing::warn!("the inbox's store was opened again and found whole; events are accepted again");
                 self.connection = Some(opened);

@@ -6,14 +6,18 @@
 //! | `process` | the same service as the true program, for signals and crashes |
 //! | `client` | a caller over TLS that writes what it likes |
 //! | `endpoint` | the integrator's own HTTP endpoint |
+//! | `load` | callers that remember what they were promised |
+//! | `fault.c` | a disk that fails on demand |
 
 mod client;
 mod endpoint;
+mod load;
 mod process;
 mod site;
 
 pub(crate) use client::{Answer, Client, Door, admin, request};
 pub(crate) use endpoint::Endpoint;
+pub(crate) use load::Promises;
 pub(crate) use process::Process;
 pub(crate) use site::{Service, Site, secrets};
 

@@ -1,0 +1,157 @@
+//! Ends without warning, and with one: no promise is broken.
+
+use crate::support::{Endpoint, Promises, Site, delivered, documents, entries, eventually, settled};
+use linxo_webhook::{
+    inbox::State,
+    simulator::{Connection, Settings},
+};
+use rustix::process::Signal;
+use std::{collections::HashMap, fs};
+
+const SENDERS: u64 = 6;
+const ROUNDS: usize = 8;
+
+/// A vendor double that knows the connection of each sender.
+fn bank() -> Settings {
+    Settings {
+        connections: (0..SENDERS).map(|number| Connection::numbered(number, 3)).collect(),
+        ..Settings::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_random_moments_it_loses_nothing_that_it_acknowledged() {
+    let mut site = Site::new();
+    let file = site.file_sink("file");
+    let _simulator = site.simulator(bank()).await;
+    let promises = Promises::default();
+    for round in 0..ROUNDS {
+        let process = site.spawn().await;
+        // What was not answered is sent again, as a sender may.
+        let unanswered = std::mem::take(&mut promises.get().unanswered);
+        let mut client = process.door.connect().await;
+        for (id, body) in unanswered {
+            assert_eq!(client.post(&body).await.unwrap().status, 200);
+            promises.get().acknowledged.insert(id);
+        }
+        let moment = promises.count() + fastrand::usize(1..120);
+        let mut senders = promises.senders(SENDERS, round, &process.door);
+        eventually("the moment to die", async || (promises.count() >= moment).then_some(())).await;
+        process.kill().await;
+        while let Some(sender) = senders.join_next().await {
+            sender.unwrap();
+        }
+    }
+    let process = site.spawn().await;
+    let kept = settled(&*site.inbox()).await;
+    assert!(kept.iter().all(|entry| entry.state == State::Done && !entry.conflict));
+    process.signal(Signal::TERM);
+    assert_eq!(process.ended().await.0.code(), Some(0));
+
+    let written = delivered(&file);
+    assert_eq!(promises.lost(&written), [""; 0], "of {} acknowledged", promises.count());
+    let refused = promises.get().refused.len();
+    assert_eq!(refused, 0);
+    // A delivery may come twice, and is then the same to the byte; each entry was delivered.
+    let text = fs::read_to_string(&file).unwrap();
+    let mut lines: HashMap<&str, &str> = HashMap::new();
+    for (id, line) in written.iter().zip(text.lines()) {
+        assert_eq!(*lines.entry(id.as_str()).or_insert(line), line, "{id} came with other content");
+    }
+    assert_eq!(lines.len(), kept.len());
+    // And each connection in order, repeats aside.
+    let mut last: HashMap<String, u64> = HashMap::new();
+    let mut seen = std::collections::HashSet::new();
+    for document in documents(&file) {
+        let id = document["id"].as_str().unwrap().to_owned();
+        let seq = u64::try_from(kept.iter().find(|entry| entry.delivery_id == id).unwrap().seq.0).unwrap();
+        if seen.insert(id) {
+            let last = last.entry(document["subject"].as_str().unwrap().to_owned()).or_default();
+            assert!(seq > *last);
+            *last = seq;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_it_answers_what_it_has_read_and_gives_leases_back() {
+    let mut site = Site::new();
+    let file = site.file_sink("file");
+    let silent = Endpoint::start(|_| None).await;
+    let _simulator = site.simulator(bank()).await;
+    site.http_sink("silent", &silent.url()).set("listener.drain_timeout", "\"3s\"");
+    let process = site.spawn().await;
+    let promises = Promises::default();
+    let mut senders = promises.senders(SENDERS, 0, &process.door);
+    eventually("deliveries are under way", async || {
+        (promises.count() > 100 && silent.attempts().len() >= 6).then_some(())
+    })
+    .await;
+    process.signal(Signal::TERM);
+    while let Some(sender) = senders.join_next().await {
+        sender.unwrap();
+    }
+    let (status, log) = process.ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    let kept = entries(&*site.inbox()).await;
+    let ids: Vec<String> = kept.iter().map(|entry| entry.delivery_id.clone()).collect();
+    {
+        let promises = promises.get();
+        assert!(promises.unanswered.is_empty(), "{:?}", promises.unanswered.keys());
+        assert!(promises.refused.is_empty());
+    }
+    assert_eq!(promises.lost(&ids), [""; 0]);
+    for entry in &kept {
+        for stage in &entry.stages {
+            assert_ne!(stage.state, State::Leased, "{entry:#?}");
+            // What was given back does not count as an attempt.
+            assert!(stage.stage != "silent" || stage.attempts == 0, "{entry:#?}");
+        }
+    }
+    assert!(log.contains("drained; nothing is left open"));
+
+    // Another start works off the rest.
+    silent.judge(|_| Some(200));
+    let process = site.spawn().await;
+    settled(&*site.inbox()).await;
+    let taken: Vec<String> = silent.taken().iter().map(|taken| taken.header("ce-id").to_owned()).collect();
+    for delivered in [taken, delivered(&file)] {
+        assert_eq!(promises.lost(&delivered), [""; 0]);
+    }
+    process.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn told_twice_it_stops_at_once() {
+    let mut site = Site::new();
+    let silent = Endpoint::start(|_| None).await;
+    site.http_sink("silent", &silent.url()).set("listener.drain_timeout", "\"1h\"");
+    let process = site.spawn().await;
+    let promises = Promises::default();
+    assert!(promises.post(&process.door, "1").await);
+    eventually("a delivery is under way", async || (silent.attempts().len() == 1).then_some(())).await;
+    process.signal(Signal::TERM);
+    eventually("it drains", async || process.output().contains("told to stop: draining").then_some(())).await;
+    process.signal(Signal::INT);
+    let (status, log) = process.ended().await;
+    assert_eq!(status.code(), Some(70));
+    assert!(log.contains("ended at once by a second signal"), "{log}");
+    silent.judge(|_| Some(200));
+    let process = site.spawn().await;
+    settled(&*site.inbox()).await;
+    assert_eq!(silent.taken().len(), 1);
+    process.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_never_share_an_inbox() {
+    let mut site = Site::new();
+    site.http_sink("app", "http://127.0.0.1:1/");
+    let first = site.spawn().await;
+    let second = site.run(&["serve"]).await;
+    let told = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(70), "{told}");
+    assert!(told.contains("another linxo-webhook has it open"), "{told}");
+    assert!(Promises::default().post(&first.door, "1").await);
+    first.kill().await;
+}

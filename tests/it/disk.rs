@@ -1,0 +1,158 @@
+//! A disk that fails, fills up, is slow, or lies: the true program with a layer between it and its disk.
+
+use crate::support::{Process, Promises, Site, delivered, eventually, settled};
+use std::{fs, path::PathBuf, time::Duration};
+use tokio::{process::Command, task::JoinSet, time::timeout};
+
+/// Callers give up after some seconds; an answer that comes later is none.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A service on a disk that does what it is told.
+struct Machine {
+    site: Site,
+    file: PathBuf,
+    process: Process,
+    promises: Promises,
+}
+
+impl Machine {
+    async fn start(change: impl FnOnce(&mut Site)) -> Self {
+        let mut site = Site::new();
+        let file = site.file_sink("file");
+        change(&mut site);
+        let layer = site.path("fault.so");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/fault.c");
+        let compiler = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&layer).arg(source).output();
+        let compiler = compiler.await.expect("a C compiler, which the build needs too");
+        assert!(compiler.status.success(), "{}", String::from_utf8_lossy(&compiler.stderr));
+        let (control, folder) = (site.path("control"), site.path("data/"));
+        fs::write(&control, "").unwrap();
+        let process = site
+            .spawn_with(|command| {
+                command.env("LD_PRELOAD", layer).env("FAULT_CONTROL", control).env("FAULT_FOLDER", folder);
+            })
+            .await;
+        Self { site, file, process, promises: Promises::default() }
+    }
+
+    /// From now on the disk does this; nothing: it is sound.
+    fn disk(&self, fault: &str) {
+        // Replaced as a whole, so that the program never reads half of it.
+        let new = self.site.path("control.new");
+        fs::write(&new, fault).unwrap();
+        fs::rename(new, self.site.path("control")).unwrap();
+    }
+
+    async fn post(&self, id: &str) -> bool {
+        timeout(PATIENCE, self.promises.post(&self.process.door, id)).await.expect("an answer in time")
+    }
+
+    async fn is_ready(&self) -> bool {
+        self.process.admin("/readyz").await.status == 200
+    }
+}
+
+/// While the disk fails nothing is acknowledged; when it is well again, events are taken again by the same process.
+async fn fails_and_heals(fault: &str, change: impl FnOnce(&mut Site)) {
+    let mut machine = Machine::start(change).await;
+    for id in 0..10 {
+        assert!(machine.post(&format!("before-{id}")).await);
+    }
+    assert!(machine.is_ready().await);
+    machine.disk(fault);
+    for id in 0..30 {
+        assert!(!machine.post(&format!("during-{id}")).await, "nothing is promised on a disk that fails");
+    }
+    eventually("it is not ready", async || {
+        machine.post("probe").await;
+        (!machine.is_ready().await).then_some(())
+    })
+    .await;
+    assert!(machine.process.is_alive());
+
+    machine.disk("");
+    timeout(PATIENCE, eventually("it is ready again", async || machine.is_ready().await.then_some(())))
+        .await
+        .expect("it recovers within seconds");
+    for id in 0..10 {
+        assert!(machine.post(&format!("after-{id}")).await);
+    }
+    // What was refused is sent again, as a sender may; whether it was stored then or now, it comes once.
+    let refused = std::mem::take(&mut machine.promises.get().refused);
+    for id in &refused {
+        assert!(machine.post(id).await);
+    }
+    assert_eq!(refused.len(), 31);
+    if machine.site.config().worker.concurrency == 0 {
+        machine.process.kill().await;
+        machine.site.set("worker.concurrency", 32);
+        machine.process = machine.site.spawn().await;
+    }
+    settled(&*machine.site.inbox()).await;
+    let mut written = delivered(&machine.file);
+    assert_eq!(machine.promises.lost(&written), [""; 0]);
+    written.sort_unstable();
+    written.dedup();
+    assert_eq!(written.len(), 51);
+    machine.process.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_cannot_sync_is_our_trouble_and_passes() {
+    fails_and_heals("fsync=EIO", |_| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_our_trouble_and_passes() {
+    fails_and_heals("write=ENOSPC", |_| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_without_workers_recovers_as_well() {
+    fails_and_heals("fsync=EIO", |site| {
+        site.set("worker.concurrency", 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_disk_is_answered_for_in_time() {
+    let machine = Machine::start(|_| {}).await;
+    machine.disk("slow=300");
+    let mut senders = JoinSet::new();
+    for sender in 0..8 {
+        let (door, promises) = (machine.process.door.clone(), machine.promises.clone());
+        senders.spawn(async move {
+            for number in 0..3 {
+                let id = format!("{sender}-{number}");
+                timeout(PATIENCE, promises.post(&door, &id)).await.expect("an answer in time");
+            }
+        });
+    }
+    while let Some(sender) = senders.join_next().await {
+        sender.unwrap();
+    }
+    assert!(machine.promises.count() > 0);
+    machine.disk("");
+    settled(&*machine.site.inbox()).await;
+    assert_eq!(machine.promises.lost(&delivered(&machine.file)), [""; 0]);
+    machine.process.kill().await;
+}
+
+/// The control of all the others: where promises are broken, they say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_lies_is_found_out_by_these_tests() {
+    let mut machine = Machine::start(|site| {
+        site.set("worker.concurrency", 0);
+    })
+    .await;
+    assert!(machine.post("kept").await);
+    machine.disk("drop");
+    assert!(machine.post("forgotten").await, "the program cannot know");
+    machine.process.kill().await;
+    machine.site.set("worker.concurrency", 32);
+    machine.process = machine.site.spawn().await;
+    settled(&*machine.site.inbox()).await;
+    assert_eq!(machine.promises.lost(&delivered(&machine.file)), ["forgotten"]);
+    machine.process.kill().await;
+}

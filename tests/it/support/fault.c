@@ -1,0 +1,90 @@
+/* A disk that fails on demand: preloaded into the program, it looks at a control file before each write and sync of a
+ * file below one folder.
+ *
+ *   fsync=EIO       syncs fail
+ *   write=ENOSPC    writes fail
+ *   slow=300        syncs take that many milliseconds longer
+ *   drop            writes are acknowledged and forgotten, as a disk does that lies
+ *
+ * FAULT_FOLDER names the folder, FAULT_CONTROL the file (outside of it); an empty file is a sound disk. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What the control file says for this descriptor; empty for files elsewhere. */
+static void fault(int fd, char *said, size_t size) {
+    char link[64], path[PATH_MAX];
+    const char *folder = getenv("FAULT_FOLDER"), *control = getenv("FAULT_CONTROL");
+    int saved = errno;
+    said[0] = 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length > 0 && folder && control) {
+        path[length] = 0;
+        if (strncmp(path, folder, strlen(folder)) == 0) {
+            int file = open(control, O_RDONLY | O_CLOEXEC);
+            if (file >= 0) {
+                ssize_t got = read(file, said, size - 1);
+                said[got > 0 ? got : 0] = 0;
+                close(file);
+            }
+        }
+    }
+    errno = saved;
+}
+
+static int sync_fails(int fd) {
+    char said[64];
+    fault(fd, said, sizeof said);
+    if (strncmp(said, "slow=", 5) == 0) {
+        long ms = atol(said + 5);
+        struct timespec wait = {ms / 1000, ms % 1000 * 1000000};
+        nanosleep(&wait, NULL);
+    }
+    if (strcmp(said, "fsync=EIO") == 0) {
+        errno = EIO;
+        return 1;
+    }
+    return 0;
+}
+
+int fsync(int fd) { return sync_fails(fd) ? -1 : (int)syscall(SYS_fsync, fd); }
+
+int fdatasync(int fd) { return sync_fails(fd) ? -1 : (int)syscall(SYS_fdatasync, fd); }
+
+/* 0: write; 1: fail; 2: pretend. */
+static int write_fails(int fd) {
+    char said[64];
+    fault(fd, said, sizeof said);
+    if (strcmp(said, "write=ENOSPC") == 0) {
+        errno = ENOSPC;
+        return 1;
+    }
+    return strcmp(said, "drop") == 0 ? 2 : 0;
+}
+
+ssize_t write(int fd, const void *bytes, size_t count) {
+    switch (write_fails(fd)) {
+    case 1: return -1;
+    case 2: return (ssize_t)count;
+    default: return syscall(SYS_write, fd, bytes, count);
+    }
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t count, off_t offset) {
+    switch (write_fails(fd)) {
+    case 1: return -1;
+    case 2: return (ssize_t)count;
+    default: return syscall(SYS_pwrite64, fd, bytes, count, offset);
+    }
+}
+
+ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t offset) { return pwrite(fd, bytes, count, offset); }
