@@ -92,7 +92,7 @@ async fn run(command: Command, global: &Global) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => Box::pin(commands::serve::run(args, global)).await,
         Command::Demo(args) => Box::pin(commands::demo::run(args)).await,
-        Command::Check(args) => commands::check::run(&args, global),
+        Command::Check(args) => Box::pin(commands::check::run(&args, global)).await,
         Command::Send(args) => Box::pin(commands::send::run(args, global)).await,
         Command::Simulate(args) => Box::pin(commands::simulate::run(args, global)).await,
         Command::Certs(args) => commands::certs::run(&args),

@@ -1,21 +1,32 @@
 //! `check`: loads the configuration and the certificates that it names, shows what takes effect, and says what is wrong.
 //!
 //! The effective configuration and the verdict go to standard output, warnings to standard error. Nothing is bound or
-//! opened for writing.
+//! opened for writing. With `--online` the vendor is asked for a token, to see whether the credentials work.
 
 use super::{Failure, Global, chain};
-use crate::{clock, config::Tls, receive::tls};
-use std::io::Write;
+use crate::{
+    clock,
+    config::{self, Tls},
+    linxo::{self, Disposition},
+    metrics::Metrics,
+    receive::tls,
+};
+use std::{io::Write, sync::Arc};
 
 /// Options of `check`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Args {}
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    /// Ask the vendor for a token too, to see whether the credentials work
+    #[arg(long)]
+    pub online: bool,
+}
 
 /// Checks the configuration and prints the effective one.
 ///
 /// # Errors
-/// 78 with every problem at once; 70 when the output cannot be written.
-pub fn run(_args: &Args, global: &Global) -> Result<(), Failure> {
+/// 78 with every problem at once, also when the vendor refuses the credentials; 75 when it cannot be asked now; 70 when the
+/// output cannot be written.
+pub async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let config = global.load()?;
     let certificate = certificate(&config.tls)?;
     let mut output = anstream::stdout();
@@ -25,8 +36,33 @@ pub fn run(_args: &Args, global: &Global) -> Result<(), Failure> {
     for warning in config.warnings.iter().chain(&certificate.warnings).chain(&config.exposure()) {
         writeln!(notes, "warning: {warning}")?;
     }
+    if args.online {
+        match config.linxo {
+            None => writeln!(notes, "warning: there is no [linxo] section, so there is nobody to ask")?,
+            Some(linxo) => writeln!(output, "{}", ask_for_a_token(linxo).await?)?,
+        }
+    }
     writeln!(output, "configuration ok")?;
     Ok(())
+}
+
+async fn ask_for_a_token(config: config::Linxo) -> Result<&'static str, Failure> {
+    let client =
+        linxo::Client::new(config, Arc::new(Metrics::new())).map_err(|error| Failure::configuration(chain(&error)))?;
+    match client.check().await {
+        Ok(()) => Ok("the vendor gave a token: the credentials work"),
+        // Whose token to ask for is known only when an event names its user.
+        Err(linxo::Error::NoCredentials(_)) => {
+            Ok("tokens are asked for by user, so the credentials show with the first event")
+        }
+        Err(error) => {
+            let message = chain(&error);
+            Err(match error.disposition() {
+                Disposition::Transient { .. } | Disposition::Paused { .. } => Failure::not_now(message),
+                _ => Failure::configuration(format_args!("{message}\nhint: {}", error.remedy())),
+            })
+        }
+    }
 }
 
 /// What is to be said of the certificates.
@@ -63,10 +99,10 @@ mod tests {
     use super::*;
     use crate::pki;
 
-    #[test]
-    fn ends_with_78_where_the_configuration_is_at_fault() {
+    #[tokio::test]
+    async fn ends_with_78_where_the_configuration_is_at_fault() {
         let global = Global { config: Some("no/such/file.toml".into()) };
-        let failure = run(&Args {}, &global).unwrap_err();
+        let failure = run(&Args::default(), &global).await.unwrap_err();
         assert_eq!(failure.code, 78);
         assert!(failure.message.contains("no/such/file.toml: cannot be read"), "{}", failure.message);
     }
@@ -81,19 +117,47 @@ mod tests {
         (folder, Global { config })
     }
 
-    #[test]
-    fn loads_the_certificates_as_serve_does() {
+    #[tokio::test]
+    async fn loads_the_certificates_as_serve_does() {
         let authority = pki::Authority::new("Root").unwrap();
         let expired = authority.issue(&pki::Leaf::server(&["hooks.example"]).expired()).unwrap();
         let (folder, global) = with_certificate(&expired);
-        run(&Args {}, &global).unwrap();
+        run(&Args::default(), &global).await.unwrap();
         let Certificates { facts, warnings } = certificate(&global.load().unwrap().tls).unwrap();
         assert!(facts.contains("for hooks.example, valid until "), "{facts}");
         assert!(warnings[0].contains("has expired"), "{warnings:?}");
 
         let other = authority.server(&["hooks.example"]).unwrap();
         std::fs::write(folder.path().join("server.key"), other.key_pem).unwrap();
-        let failure = run(&Args {}, &global).unwrap_err();
+        let failure = run(&Args::default(), &global).await.unwrap_err();
         assert!(failure.code == 78 && failure.message.contains("does not belong"), "{}", failure.message);
+    }
+
+    #[tokio::test]
+    async fn asks_for_a_token_where_it_is_told_to() {
+        use crate::simulator::{Settings, Simulator};
+        let simulator = Simulator::start(Settings::default()).await.unwrap();
+        let authority = pki::Authority::new("Root").unwrap();
+        let (folder, global) = with_certificate(&authority.server(&["hooks.example"]).unwrap());
+        let file = folder.path().join("linxo.toml");
+        let before = std::fs::read_to_string(&file).unwrap();
+        let with = |secret: &str| {
+            std::fs::write(folder.path().join("secret"), secret).unwrap();
+            let linxo = format!(
+                "[linxo]\napi = \"{}\"\nauth = \"{}\"\nclient_id = \"demo\"\nclient_secret = {{ file = \"{}/secret\" }}\n",
+                simulator.api_url(),
+                simulator.auth_url(),
+                folder.path().display()
+            );
+            std::fs::write(&file, format!("{before}{linxo}")).unwrap();
+        };
+        with("demo-secret");
+        run(&Args { online: true }, &global).await.unwrap();
+        assert_eq!(simulator.counters().tokens, 1);
+        with("another-secret");
+        run(&Args::default(), &global).await.unwrap();
+        let failure = run(&Args { online: true }, &global).await.unwrap_err();
+        assert!(failure.code == 78 && failure.message.contains("hint: "), "{}", failure.message);
+        assert!(!failure.message.contains("another-secret"));
     }
 }
