@@ -174,83 +174,79 @@ impl Metrics {
             reloads: Family::default(),
             reloaded: Gauge::default(),
         };
-        let r = &mut metrics.registry;
-        r.register("requests", "Answers of the public listener", metrics.requests.clone());
-        r.register("events", "Events by outcome", metrics.events.clone());
-        r.register("schema_drift", "Events that could not be typed in full", metrics.schema_drift.clone());
+        metrics.register();
+        metrics
+    }
+
+    /// Gives every figure its name and its help.
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("requests", "Answers of the public listener", self.requests.clone());
+        r.register("events", "Events by outcome", self.events.clone());
+        r.register("schema_drift", "Events that could not be typed in full", self.schema_drift.clone());
         r.register_with_unit(
             "accept",
             "From the last byte of a body to its synced commit",
             Unit::Seconds,
-            metrics.accept_seconds.clone(),
+            self.accept_seconds.clone(),
         );
-        r.register("refused", "Refused requests and sockets by reason", metrics.refused.clone());
-        r.register(
-            "refused_unkept",
-            "Refused requests that were not kept for inspection",
-            metrics.refused_unkept.clone(),
-        );
-        r.register("tls_handshakes", "TLS handshakes by outcome", metrics.handshakes.clone());
-        r.register("connections", "Open sockets of the public listener", metrics.connections.clone());
-        r.register("inbox_entries", "Unfinished and parked work by stage and state", metrics.inbox_entries.clone());
+        r.register("refused", "Refused requests and sockets by reason", self.refused.clone());
+        r.register("refused_unkept", "Refused requests that were not kept for inspection", self.refused_unkept.clone());
+        r.register("tls_handshakes", "TLS handshakes by outcome", self.handshakes.clone());
+        r.register("connections", "Open sockets of the public listener", self.connections.clone());
+        r.register("inbox_entries", "Unfinished and parked work by stage and state", self.inbox_entries.clone());
         r.register_with_unit(
             "inbox_oldest_unfinished",
             "Age of the oldest unfinished entry",
             Unit::Seconds,
-            metrics.inbox_oldest_seconds.clone(),
+            self.inbox_oldest_seconds.clone(),
         );
-        r.register_with_unit("inbox_size", "Size of the store on disk", Unit::Bytes, metrics.inbox_size_bytes.clone());
-        r.register_with_unit("inbox_log", "Size of the write-ahead log", Unit::Bytes, metrics.inbox_log_bytes.clone());
-        r.register("completions", "Completions by outcome", metrics.completions.clone());
+        r.register_with_unit("inbox_size", "Size of the store on disk", Unit::Bytes, self.inbox_size_bytes.clone());
+        r.register_with_unit("inbox_log", "Size of the write-ahead log", Unit::Bytes, self.inbox_log_bytes.clone());
+        r.register("completions", "Completions by outcome", self.completions.clone());
         r.register_with_unit(
             "completion",
             "From the start of a completion to its end",
             Unit::Seconds,
-            metrics.completion_seconds.clone(),
+            self.completion_seconds.clone(),
         );
-        r.register("api_requests", "Calls to the vendor's API by outcome", metrics.api_requests.clone());
+        r.register("api_requests", "Calls to the vendor's API by outcome", self.api_requests.clone());
         r.register(
             "api_breaker_open",
             "Whether a server is left alone because it failed",
-            metrics.api_breaker_open.clone(),
+            self.api_breaker_open.clone(),
         );
-        r.register("token_requests", "Token requests by outcome", metrics.token_requests.clone());
+        r.register("token_requests", "Token requests by outcome", self.token_requests.clone());
         r.register(
             "account_mismatch",
             "Deliveries whose number of accounts differs from the announced one",
-            metrics.account_mismatch.clone(),
+            self.account_mismatch.clone(),
         );
-        r.register("deliveries", "Delivery attempts by sink and outcome", metrics.deliveries.clone());
-        r.register_with_unit(
-            "delivery",
-            "Duration of delivery attempts",
-            Unit::Seconds,
-            metrics.delivery_seconds.clone(),
-        );
-        r.register("leases_lost", "Leases that expired before they were settled", metrics.leases_lost.clone());
+        r.register("deliveries", "Delivery attempts by sink and outcome", self.deliveries.clone());
+        r.register_with_unit("delivery", "Duration of delivery attempts", Unit::Seconds, self.delivery_seconds.clone());
+        r.register("leases_lost", "Leases that expired before they were settled", self.leases_lost.clone());
         r.register(
             "tls_certificate_expiry_timestamp_seconds",
             "End of the server certificate's validity",
-            metrics.certificate_expiry.clone(),
+            self.certificate_expiry.clone(),
         );
         r.register(
             "client_certificates",
             "Judgements on client certificates by verdict",
-            metrics.client_certificates.clone(),
+            self.client_certificates.clone(),
         );
         r.register(
             "client_certificate_expiry_timestamp_seconds",
             "Earliest end of an accepted client certificate since the last reload; 0: none was seen",
-            metrics.client_certificate_expiry.clone(),
+            self.client_certificate_expiry.clone(),
         );
         r.register(
             "tls_revocations_expiry_timestamp_seconds",
             "Earliest end of a list of revoked client certificates; 0: there is none",
-            metrics.revocations_expiry.clone(),
+            self.revocations_expiry.clone(),
         );
-        r.register("reloads", "Reloads of certificates and secrets by outcome", metrics.reloads.clone());
-        r.register("last_reload_timestamp_seconds", "Last start or successful reload", metrics.reloaded.clone());
-        metrics
+        r.register("reloads", "Reloads of certificates and secrets by outcome", self.reloads.clone());
+        r.register("last_reload_timestamp_seconds", "Last start or successful reload", self.reloaded.clone());
     }
 
     /// Writes all figures in the OpenMetrics text format.

@@ -13,7 +13,7 @@ use std::{
 use tokio::time::sleep;
 
 /// Longest wait for `listening`.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// Between two looks at the log.
 const LOOK: Duration = Duration::from_millis(1);
 

@@ -21,7 +21,7 @@ pub(crate) struct Scale {
 
 impl Scale {
     pub(crate) const FULL: Self = Self { rounds: 5, round: Duration::from_millis(2500), divisor: 1 };
-    pub(crate) const QUICK: Self = Self { rounds: 2, round: Duration::from_millis(1000), divisor: 10 };
+    pub(crate) const QUICK: Self = Self { rounds: 2, round: Duration::from_secs(1), divisor: 10 };
 }
 
 /// One round.
