@@ -76,6 +76,7 @@ impl Scene {
 [listener]
 address = "127.0.0.1:0"
 max_connections = 15000
+max_connections_per_address = 15000
 idle_timeout = "10m"
 [tls]
 certificate = "{folder}/server.pem"
