@@ -10,7 +10,7 @@ WORKDIR /build
 # Dependencies first, with an empty program: this layer is built again only when they change. rust-toolchain.toml stays
 # out: the image is that toolchain, and the file would make rustup fetch rustfmt and clippy.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
+RUN mkdir -p src benches/service && echo 'fn main() {}' | tee src/main.rs > benches/service/main.rs && touch src/lib.rs \
  && cargo build --release --locked \
  && rm -r src
 

@@ -43,8 +43,8 @@ try-demo: target/debug/linxo-webhook ## The demo, with the build that the tests 
 image-check: target/debug/linxo-webhook ## The container's root folder, tried by hand without a container engine (as root)
 	deploy/image-check.sh target/debug/linxo-webhook
 
-bench: ## Benchmarks
-	$(CARGO) bench --locked
+bench: ## The figures of docs/benchmarks.md (about ten minutes; BENCH="receipt --quick" for a part, briefly)
+	$(CARGO) bench --locked --bench service -- $(BENCH)
 
 image: ## The container image
 	docker build --tag $(IMAGE) .

@@ -108,9 +108,6 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     watched.note(&loaded);
     loaded.log();
     tracing::info!(authentication = config.authentication(), "how callers are authenticated");
-    if let Some(exposure) = config.exposure() {
-        tracing::warn!("{exposure}");
-    }
 
     let metrics = Arc::new(Metrics::new());
     let client = config.linxo.clone().map(|linxo| linxo::Client::new(linxo, Arc::clone(&metrics))).transpose()?;
@@ -149,9 +146,11 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     if config.worker.concurrency == 0 {
         tracing::warn!("worker.concurrency is 0: events are taken and kept, nothing is completed or delivered");
     } else {
-        for stage in stage_loops(&config, client, &sinks, &inbox, &metrics) {
+        let completer = Arc::new(Completer::new(client, Arc::clone(&inbox), Arc::clone(&metrics)));
+        for stage in stage_loops(&config, Arc::clone(&completer), &sinks, &inbox, &metrics) {
             stages.spawn(stage.run(readiness.clone(), config.listener.drain_timeout));
         }
+        stages.spawn(completer.watch(readiness.clone()));
     }
     stages.spawn(housekeeping(Arc::clone(&inbox), Arc::clone(&metrics), config.inbox.retention, readiness.clone()));
     stages.spawn(reload.run(Arc::clone(&hangup), readiness.clone()));
@@ -264,7 +263,7 @@ impl Parts {
 
 fn stage_loops(
     config: &Config,
-    client: Option<linxo::Client>,
+    completer: Arc<Completer>,
     sinks: &[(String, Arc<dyn Sink>)],
     inbox: &Arc<dyn Inbox>,
     metrics: &Arc<Metrics>,
@@ -278,8 +277,7 @@ fn stage_loops(
         metrics: Arc::clone(metrics),
     };
     let source = config.linxo.as_ref().map_or(DEFAULT_SOURCE, |linxo| &linxo.api);
-    let completer = Completer { client, inbox: Arc::clone(inbox), metrics: Arc::clone(metrics) };
-    let mut loops = vec![stage_loop(Stage::Completion, "completion", Arc::new(completer))];
+    let mut loops = vec![stage_loop(Stage::Completion, "completion", completer)];
     for ((name, sink), settings) in sinks.iter().zip(&config.sinks) {
         let Some(stage) = inbox.sink(name) else { continue };
         let route = Route {

@@ -53,6 +53,13 @@ pub struct SinkName {
     pub sink: String,
 }
 
+/// A server that is asked for accounts and tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ApiPeer {
+    /// `linxo`, `users`.
+    pub peer: &'static str,
+}
+
 /// A stage of work and a state in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StageState {
@@ -76,6 +83,8 @@ pub struct Metrics {
     pub accept_seconds: Histogram,
     /// Refused requests and sockets, by code.
     pub refused: Family<Reason, Counter>,
+    /// Refused requests that were not kept for inspection: too many at once, or the store had no room.
+    pub refused_unkept: Counter,
     /// TLS handshakes by outcome: `ok`, `failed`, `timeout`.
     pub handshakes: Family<Outcome, Counter>,
     /// Open sockets of the public listener.
@@ -88,12 +97,15 @@ pub struct Metrics {
     pub inbox_size_bytes: Gauge,
     /// Bytes of the store's write-ahead log.
     pub inbox_log_bytes: Gauge,
-    /// Completions by outcome: `completed`, `retry`, `parked`.
+    /// Completions by outcome: `completed`, `gone`, `retry`, `parked`, `paused`.
     pub completions: Family<Outcome, Counter>,
     /// From the start of a completion to its end.
     pub completion_seconds: Histogram,
-    /// Calls to the vendor's API by outcome: `ok`, `unauthorized`, `refused`, `throttled`, `server_error`, `network`, `invalid`.
+    /// Calls to the vendor's API by outcome: `ok`, `unauthorized`, `refused`, `throttled`, `server_error`, `network`, `invalid`,
+    /// `paused`.
     pub api_requests: Family<Outcome, Counter>,
+    /// Whether a server is left alone because it failed: 1 or 0.
+    pub api_breaker_open: Family<ApiPeer, Gauge>,
     /// Token requests by outcome, as above.
     pub token_requests: Family<Outcome, Counter>,
     /// Deliveries whose number of accounts differs from the announced one.
@@ -139,6 +151,7 @@ impl Metrics {
             schema_drift: Counter::default(),
             accept_seconds: seconds(),
             refused: Family::default(),
+            refused_unkept: Counter::default(),
             handshakes: Family::default(),
             connections: Gauge::default(),
             inbox_entries: Family::default(),
@@ -148,6 +161,7 @@ impl Metrics {
             completions: Family::default(),
             completion_seconds: seconds(),
             api_requests: Family::default(),
+            api_breaker_open: Family::default(),
             token_requests: Family::default(),
             account_mismatch: Counter::default(),
             deliveries: Family::default(),
@@ -171,6 +185,11 @@ impl Metrics {
             metrics.accept_seconds.clone(),
         );
         r.register("refused", "Refused requests and sockets by reason", metrics.refused.clone());
+        r.register(
+            "refused_unkept",
+            "Refused requests that were not kept for inspection",
+            metrics.refused_unkept.clone(),
+        );
         r.register("tls_handshakes", "TLS handshakes by outcome", metrics.handshakes.clone());
         r.register("connections", "Open sockets of the public listener", metrics.connections.clone());
         r.register("inbox_entries", "Unfinished and parked work by stage and state", metrics.inbox_entries.clone());
@@ -190,6 +209,11 @@ impl Metrics {
             metrics.completion_seconds.clone(),
         );
         r.register("api_requests", "Calls to the vendor's API by outcome", metrics.api_requests.clone());
+        r.register(
+            "api_breaker_open",
+            "Whether a server is left alone because it failed",
+            metrics.api_breaker_open.clone(),
+        );
         r.register("token_requests", "Token requests by outcome", metrics.token_requests.clone());
         r.register(
             "account_mismatch",
@@ -204,29 +228,35 @@ impl Metrics {
             metrics.delivery_seconds.clone(),
         );
         r.register("leases_lost", "Leases that expired before they were settled", metrics.leases_lost.clone());
+        metrics.register_trust();
+        metrics
+    }
+
+    /// Registers the figures of certificates and of their reload.
+    fn register_trust(&mut self) {
+        let r = &mut self.registry;
         r.register(
             "tls_certificate_expiry_timestamp_seconds",
             "End of the server certificate's validity",
-            metrics.certificate_expiry.clone(),
+            self.certificate_expiry.clone(),
         );
         r.register(
             "client_certificates",
             "Judgements on client certificates by verdict",
-            metrics.client_certificates.clone(),
+            self.client_certificates.clone(),
         );
         r.register(
             "client_certificate_expiry_timestamp_seconds",
             "Earliest end of an accepted client certificate since the last reload; 0: none was seen",
-            metrics.client_certificate_expiry.clone(),
+            self.client_certificate_expiry.clone(),
         );
         r.register(
             "tls_revocations_expiry_timestamp_seconds",
             "Earliest end of a list of revoked client certificates; 0: there is none",
-            metrics.revocations_expiry.clone(),
+            self.revocations_expiry.clone(),
         );
-        r.register("reloads", "Reloads of certificates and secrets by outcome", metrics.reloads.clone());
-        r.register("last_reload_timestamp_seconds", "Last start or successful reload", metrics.reloaded.clone());
-        metrics
+        r.register("reloads", "Reloads of certificates and secrets by outcome", self.reloads.clone());
+        r.register("last_reload_timestamp_seconds", "Last start or successful reload", self.reloaded.clone());
     }
 
     /// Writes all figures in the OpenMetrics text format.

@@ -22,7 +22,7 @@ pub fn run(_args: &Args, global: &Global) -> Result<(), Failure> {
     writeln!(output, "{}\ncallers are authenticated by: {}", config.effective(), config.authentication())?;
     writeln!(output, "{}", certificate.facts)?;
     let mut notes = anstream::stderr();
-    for warning in config.warnings.iter().chain(&certificate.warnings).chain(&config.exposure()) {
+    for warning in config.warnings.iter().chain(&certificate.warnings) {
         writeln!(notes, "warning: {warning}")?;
     }
     writeln!(output, "configuration ok")?;

@@ -1,4 +1,5 @@
-//! `inbox`: looks at the entries and moves them by hand: `ls`, `show`, `replay`, `park`, `purge`, `export`.
+//! `inbox`: looks at the entries and moves them by hand: `ls`, `show`, `replay`, `park`, `purge`, `export`,
+//! `refused`.
 //!
 //! Works on the store itself, beside a running server or without one. Tables are for people and may change; `--json` and
 //! `export` are NDJSON for programs. Bodies hold personal data and are printed only where asked for (`show --body`,
@@ -73,6 +74,18 @@ enum Action {
         #[command(flatten)]
         selection: Selection,
     },
+    /// List requests that were refused, newest first
+    Refused {
+        /// Print how each body began too, where that was kept (personal data)
+        #[arg(long)]
+        body: bool,
+        /// Print NDJSON instead of a table
+        #[arg(long)]
+        json: bool,
+        /// At most this many requests
+        #[arg(long, value_name = "COUNT", default_value_t = 50)]
+        limit: usize,
+    },
 }
 
 /// Which entries, and how many.
@@ -132,8 +145,7 @@ impl Selection {
             user: self.user.clone(),
             id: self.id.clone(),
             seq: self.seq.map(Seq),
-            before: None,
-            after: None,
+            ..Filter::default()
         }
     }
 
@@ -185,7 +197,7 @@ impl Action {
                     ))
                 }
             }
-            Self::Ls { .. } | Self::Show { .. } | Self::Export { .. } => Ok(()),
+            Self::Ls { .. } | Self::Show { .. } | Self::Export { .. } | Self::Refused { .. } => Ok(()),
         }
     }
 }
@@ -209,6 +221,7 @@ async fn act(inbox: &dyn Inbox, action: Action) -> Result<(), Failure> {
         }
         Action::Ls { selection, json: true } => each(inbox, &selection, false).await,
         Action::Export { selection } => each(inbox, &selection, true).await,
+        Action::Refused { body, json, limit } => refused(inbox, body, json, limit).await,
         Action::Show { entry, body, json } => show(inbox, &entry, body, json).await,
         Action::Replay { selection } => {
             let count = batches(&selection, async |filter, limit| inbox.replay(&filter, limit).await).await?;
@@ -298,6 +311,24 @@ async fn show(inbox: &dyn Inbox, wanted: &str, body: bool, json: bool) -> Result
             text.extend_from_slice(&inbox.body(entry.seq).await.map_err(|error| failure(&error))?.unwrap_or_default());
             text.push(b'\n');
         }
+    }
+    emit(&text).map(drop)
+}
+
+async fn refused(inbox: &dyn Inbox, body: bool, json: bool, limit: usize) -> Result<(), Failure> {
+    let mut found = inbox.refused(limit).await.map_err(|error| failure(&error))?;
+    if !body {
+        found.iter_mut().for_each(|request| request.start = None);
+    }
+    if !json {
+        return emit(view::refused(&found, body).as_bytes()).map(drop);
+    }
+    let mut text = Vec::new();
+    for request in &found {
+        serde_json::to_writer(&mut text, request).map_err(|error| {
+            Failure::ours(format_args!("request {} cannot be written as JSON: {error}", request.number))
+        })?;
+        text.push(b'\n');
     }
     emit(&text).map(drop)
 }

@@ -4,12 +4,12 @@
 //! concern several keys stand here, beside the section that is refused.
 
 use super::{
-    Admin, ApiVersion, ClientMode, Config, Inbox, Linxo, Listener, Log, LogFormat, Origin, Sender, Store, Tls,
-    TlsClients, TlsVersion, TokenBody, Users, Worker, keys,
+    Admin, ApiVersion, ClientMode, Config, Confirm, Inbox, Linxo, Listener, Log, LogFormat, Networks, Origin, Sender,
+    Store, Tls, TlsClients, TlsVersion, TokenBody, Users, Worker, keys,
     reader::{Flaw, Read, Reader, Section},
-    sinks, urls,
+    sinks, urls, users,
 };
-use std::path::PathBuf;
+use std::{num::NonZeroU32, path::PathBuf};
 use tracing::Level;
 
 /// Fewer characters of a path secret could be guessed.
@@ -47,24 +47,67 @@ fn listener(section: &mut Section<'_, '_>) -> Read<Listener> {
     let path = section.text("path", webhook_path);
     let max_body = section.size("max_body");
     let max_connections = section.integer("max_connections");
+    let max_connections_per_address = section.integer("max_connections_per_address");
+    let max_handshakes = section.integer("max_handshakes");
+    let max_requests = section.integer("max_requests");
+    let body_memory = section.size("body_memory");
     let handshake_timeout = section.duration("handshake_timeout");
     let header_timeout = section.duration("header_timeout");
     let body_timeout = section.duration("body_timeout");
     let idle_timeout = section.duration("idle_timeout");
     let drain_timeout = section.duration("drain_timeout");
-    let proxy_protocol = section.word("proxy_protocol", |word| (word == "off").then_some(()));
-    proxy_protocol?;
+    let proxies = proxies(section);
+    if let (Ok(max_body), Ok(body_memory)) = (max_body, body_memory)
+        && body_memory < max_body
+    {
+        let hint = "set listener.body_memory to several times listener.max_body";
+        return Err(section.flawed("body_memory", Flaw::new("has no room for one body of listener.max_body", hint)));
+    }
     Ok(Listener {
         address: address?,
         path: path?,
         max_body: max_body?,
         max_connections: max_connections?,
+        max_connections_per_address: max_connections_per_address?,
+        max_handshakes: max_handshakes?,
+        max_requests: max_requests?,
+        body_memory: body_memory?,
         handshake_timeout: handshake_timeout?,
         header_timeout: header_timeout?,
         body_timeout: body_timeout?,
         idle_timeout: idle_timeout?,
         drain_timeout: drain_timeout?,
+        proxies: proxies?,
     })
+}
+
+/// The balancers whose PROXY headers are believed: anybody else could claim any address.
+fn proxies(section: &mut Section<'_, '_>) -> Read<Option<Networks>> {
+    let is_required = section.word("proxy_protocol", |word| match word {
+        "off" => Some(false),
+        "required" => Some(true),
+        _ => None,
+    });
+    let networks = section.networks("proxy_networks");
+    let (is_required, networks) = (is_required?, networks?);
+    match (is_required, networks.is_empty()) {
+        (true, true) => Err(section.flawed(
+            "proxy_networks",
+            Flaw::new(
+                "must name the load balancer where listener.proxy_protocol = \"required\"",
+                "write proxy_networks = [\"10.0.0.0/28\"], the addresses that the balancer connects from",
+            ),
+        )),
+        (false, false) => Err(section.flawed(
+            "proxy_networks",
+            Flaw::new(
+                "has no effect where listener.proxy_protocol = \"off\"",
+                "set listener.proxy_protocol = \"required\", or remove the networks",
+            ),
+        )),
+        (true, false) => Ok(Some(networks)),
+        (false, true) => Ok(None),
+    }
 }
 
 /// The path is compared with what callers send byte for byte, so it must be one that a request line can hold.
@@ -205,8 +248,9 @@ fn sender(section: &mut Section<'_, '_>) -> Read<Sender> {
             ));
         }
         Ok(())
-    })?;
-    Ok(Sender { path_secrets })
+    });
+    let networks = section.networks("networks");
+    Ok(Sender { path_secrets: path_secrets?, networks: networks? })
 }
 
 fn inbox(section: &mut Section<'_, '_>) -> Read<Inbox> {
@@ -214,7 +258,14 @@ fn inbox(section: &mut Section<'_, '_>) -> Read<Inbox> {
     let retention = section.duration("retention");
     let max_waiting = section.integer("max_waiting");
     let min_free_disk = section.size("min_free_disk");
-    Ok(Inbox { store: store?, retention: retention?, max_waiting: max_waiting?, min_free_disk: min_free_disk? })
+    let refused = section.integer("refused");
+    Ok(Inbox {
+        store: store?,
+        retention: retention?,
+        max_waiting: max_waiting?,
+        min_free_disk: min_free_disk?,
+        refused: refused?,
+    })
 }
 
 fn store(text: &str) -> Result<Store, Flaw> {
@@ -256,15 +307,26 @@ fn linxo(reader: &mut Reader<'_>) -> Read<Linxo> {
         _ => None,
     });
     let scope = section.text("scope", |text| Ok(text.to_owned()));
+    let provider = section.optional_text("provider");
     let connection_parameter = section.text("connection_parameter", parameter);
     let page_limit = section.integer("page_limit");
     let page_concurrency = section.integer("page_concurrency");
+    let confirm = section.word("confirm", |word| match word {
+        "doubt" => Some(Confirm::Doubt),
+        "always" => Some(Confirm::Always),
+        _ => None,
+    });
+    let max_requests = section.integer("max_requests");
+    let rate = section.integer("rate").map(NonZeroU32::new);
+    let max_accounts = section.integer("max_accounts");
+    let max_size = section.size("max_size");
     let timeout = section.duration("timeout");
+    let list_timeout = section.duration("list_timeout");
     let authorities = section.readable_files("authorities");
 
-    let users = users(&mut reader.section("linxo.users"));
+    let users = users::read(&mut reader.section("linxo.users"));
     let section = &mut reader.section("linxo");
-    let (client_id, client_secret) = if matches!(users, Ok(Users::Client)) {
+    let (client_id, client_secret) = if matches!(users, Ok(Users::Client | Users::Password(_))) {
         let flaw = || {
             Flaw::new(
                 "is required",
@@ -285,10 +347,17 @@ fn linxo(reader: &mut Reader<'_>) -> Read<Linxo> {
         client_secret: client_secret?,
         token_body: token_body?,
         scope: scope?,
+        provider: provider?,
         connection_parameter: connection_parameter?,
         page_limit: page_limit?,
         page_concurrency: page_concurrency?,
+        confirm: confirm?,
+        max_requests: max_requests?,
+        rate: rate?,
+        max_accounts: max_accounts?,
+        max_size: max_size?,
         timeout: timeout?,
+        list_timeout: list_timeout?,
         authorities: authorities?,
         users: users?,
     })
@@ -306,23 +375,8 @@ fn same_version(section: &mut Section<'_, '_>, api: &str, version: ApiVersion) {
     }
 }
 
-fn users(section: &mut Section<'_, '_>) -> Read<Users> {
-    let is_static = section.word("mode", |word| match word {
-        "client" => Some(false),
-        "static" => Some(true),
-        _ => None,
-    });
-    let token = section.secret("token", header_safe);
-    let (is_static, token) = (is_static?, token?);
-    section.refuse_misplaced("mode", if is_static { "static" } else { "client" });
-    if !is_static {
-        return Ok(Users::Client);
-    }
-    section.required("token", Ok(token)).map(Users::Static)
-}
-
 /// Secrets that travel in a header or a token request.
-fn header_safe(text: &str) -> Result<(), Flaw> {
+pub(super) fn header_safe(text: &str) -> Result<(), Flaw> {
     if text.chars().all(|c| c.is_ascii_graphic()) {
         Ok(())
     } else {

@@ -4,11 +4,12 @@
 //! secrets, what it writes can be loaded again and gives the same; a test holds that.
 
 use super::{
-    ApiVersion, ClientMode, Config, Linxo, LogFormat, Sink, SinkKind, Store, TlsVersion, TokenBody, Users,
+    ApiVersion, ClientMode, Config, Confirm, Linxo, LogFormat, Networks, Passwords, Sink, SinkKind, Store, TlsVersion,
+    TokenBody, Users,
     units::{show_duration, show_size},
 };
 use crate::secret::Secret;
-use std::{fmt::Display, path::Path, time::Duration};
+use std::{fmt::Display, num::NonZeroU32, path::Path, time::Duration};
 
 /// What stands for a secret.
 const HIDDEN: &str = "\"***\"";
@@ -22,12 +23,17 @@ pub(super) fn write(config: &Config) -> String {
     page.text("path", &listener.path);
     page.size("max_body", listener.max_body);
     page.plain("max_connections", listener.max_connections);
+    page.plain("max_connections_per_address", listener.max_connections_per_address);
+    page.plain("max_handshakes", listener.max_handshakes);
+    page.plain("max_requests", listener.max_requests);
+    page.size("body_memory", listener.body_memory);
     page.duration("handshake_timeout", listener.handshake_timeout);
     page.duration("header_timeout", listener.header_timeout);
     page.duration("body_timeout", listener.body_timeout);
     page.duration("idle_timeout", listener.idle_timeout);
     page.duration("drain_timeout", listener.drain_timeout);
-    page.text("proxy_protocol", "off");
+    page.text("proxy_protocol", if listener.proxies.is_some() { "required" } else { "off" });
+    page.networks("proxy_networks", listener.proxies.as_ref());
 
     page.section("[tls]");
     page.text("certificate", config.tls.certificate.display());
@@ -56,6 +62,7 @@ pub(super) fn write(config: &Config) -> String {
 
     page.section("[sender]");
     page.secrets("path_secret", &config.sender.path_secrets);
+    page.networks("networks", Some(&config.sender.networks));
 
     let Store::Sqlite(path) = &config.inbox.store;
     page.section("[inbox]");
@@ -63,6 +70,7 @@ pub(super) fn write(config: &Config) -> String {
     page.duration("retention", config.inbox.retention);
     page.plain("max_waiting", config.inbox.max_waiting);
     page.size("min_free_disk", config.inbox.min_free_disk);
+    page.plain("refused", config.inbox.refused);
 
     page.section("[worker]");
     page.plain("concurrency", config.worker.concurrency);
@@ -125,15 +133,49 @@ impl Page {
             },
         );
         self.text("scope", &linxo.scope);
+        if let Some(provider) = &linxo.provider {
+            self.text("provider", provider);
+        }
         self.text("connection_parameter", &linxo.connection_parameter);
         self.plain("page_limit", linxo.page_limit);
         self.plain("page_concurrency", linxo.page_concurrency);
+        self.text(
+            "confirm",
+            match linxo.confirm {
+                Confirm::Doubt => "doubt",
+                Confirm::Always => "always",
+            },
+        );
+        self.plain("max_requests", linxo.max_requests);
+        self.plain("rate", linxo.rate.map_or(0, NonZeroU32::get));
+        self.plain("max_accounts", linxo.max_accounts);
+        self.size("max_size", linxo.max_size);
         self.duration("timeout", linxo.timeout);
+        self.duration("list_timeout", linxo.list_timeout);
         self.paths("authorities", &linxo.authorities);
 
         self.section("[linxo.users]");
         match &linxo.users {
             Users::Client => self.text("mode", "client"),
+            Users::Password(Passwords::Table(path)) => {
+                self.text("mode", "password");
+                self.text("table", path.display());
+            }
+            Users::Password(Passwords::Derived { username, secret }) => {
+                self.text("mode", "password");
+                self.text("username", username);
+                self.secrets("password_secret", std::slice::from_ref(secret));
+            }
+            Users::Endpoint(endpoint) => {
+                self.text("mode", "endpoint");
+                self.url("url", &endpoint.url);
+                self.secrets("bearer", endpoint.bearer.as_slice());
+                if let Some((certificate, key)) = &endpoint.identity {
+                    self.text("certificate", certificate.display());
+                    self.text("key", key.display());
+                }
+                self.paths("authorities", &endpoint.authorities);
+            }
             Users::Static(token) => {
                 self.text("mode", "static");
                 self.secrets("token", std::slice::from_ref(token));
@@ -152,11 +194,7 @@ impl Page {
             }
             SinkKind::Http { url, secrets, timeout, authorities } => {
                 self.text("type", "http");
-                // A query may hold a token.
-                match url.split_once('?') {
-                    Some((start, _)) => self.text("url", format_args!("{start}?***")),
-                    None => self.text("url", url),
-                }
+                self.url("url", url);
                 self.secrets("secret", secrets);
                 self.duration("timeout", *timeout);
                 self.paths("authorities", authorities);
@@ -187,6 +225,14 @@ impl Page {
         self.plain(key, quoted(&value.to_string()));
     }
 
+    /// A query may hold a token.
+    fn url(&mut self, key: &str, url: &str) {
+        match url.split_once('?') {
+            Some((start, _)) => self.text(key, format_args!("{start}?***")),
+            None => self.text(key, url),
+        }
+    }
+
     fn duration(&mut self, key: &str, value: Duration) {
         self.text(key, show_duration(value));
     }
@@ -202,6 +248,12 @@ impl Page {
 
     fn texts(&mut self, key: &str, texts: &[String]) {
         let list: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
+        self.plain(key, format_args!("[{}]", list.join(", ")));
+    }
+
+    fn networks(&mut self, key: &str, networks: Option<&Networks>) {
+        let list: Vec<_> =
+            networks.into_iter().flat_map(Networks::iter).map(|network| quoted(&network.to_string())).collect();
         self.plain(key, format_args!("[{}]", list.join(", ")));
     }
 

@@ -30,6 +30,8 @@ pub(super) enum Kind {
     Paths,
     /// A list of texts.
     Texts,
+    /// A list of networks or addresses.
+    Networks,
     /// `{ file = "..." }` or `{ env = "..." }`
     Secret,
     /// One secret, or a list of them, the newest first.
@@ -136,6 +138,26 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("listener.max_connections", Kind::Integer, "Open connections in total")
         .default("4096")
         .between("1", "1000000"),
+    Key::new(
+        "listener.max_connections_per_address",
+        Kind::Integer,
+        "Open connections from one address; an IPv6 /64 counts as one",
+    )
+    .default("1024")
+    .between("1", "1000000"),
+    Key::new("listener.max_handshakes", Kind::Integer, "TLS handshakes under way at once")
+        .default("2048")
+        .between("1", "1000000"),
+    Key::new("listener.max_requests", Kind::Integer, "Requests being answered at once; further ones are answered 503")
+        .default("4096")
+        .between("1", "1000000"),
+    Key::new(
+        "listener.body_memory",
+        Kind::Size,
+        "Memory for the bodies of all requests together; what goes beyond is answered 503",
+    )
+    .default("256 MiB")
+    .between("1 KiB", "1 TiB"),
     Key::new("listener.handshake_timeout", Kind::Duration, "From accept to the end of the TLS handshake")
         .default("5s")
         .between("100ms", "5m"),
@@ -151,9 +173,17 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("listener.drain_timeout", Kind::Duration, "From SIGTERM to the forced end of open requests")
         .default("20s")
         .between("100ms", "1h"),
-    Key::new("listener.proxy_protocol", Kind::Word(&["off"]), "PROXY protocol of a TCP load balancer in front")
-        .default("off")
-        .later(&["required"]),
+    Key::new(
+        "listener.proxy_protocol",
+        Kind::Word(&["off", "required"]),
+        "Whether each connection begins with the PROXY header, version 1 or 2, of a TCP load balancer in front",
+    )
+    .default("off"),
+    Key::new(
+        "listener.proxy_networks",
+        Kind::Networks,
+        "Addresses of the load balancer; needed where proxy_protocol = \"required\"",
+    ),
     Key::new("tls.certificate", Kind::Path, "PEM file of the server certificate with its full chain")
         .default("certs/server.pem"),
     Key::new("tls.key", Kind::Path, "PEM file of the certificate's private key").default("certs/server.key"),
@@ -189,7 +219,7 @@ pub(super) static KEYS: &[Key] = &[
         Kind::Secrets,
         "Secret last segment of the webhook's URL, at least 16 characters; several during a change",
     ),
-    Key::new("sender.networks", Kind::Later, "Networks that callers may come from"),
+    Key::new("sender.networks", Kind::Networks, "Networks that callers may come from; none: any"),
     Key::new("inbox.url", Kind::Text, "Where entries are kept").default("sqlite:data/inbox.db"),
     Key::new("inbox.retention", Kind::Duration, "How long done entries are kept").default("30d").between("1m", "3650d"),
     Key::new("inbox.max_waiting", Kind::Integer, "Unfinished entries above which new events are answered 503")
@@ -198,6 +228,9 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("inbox.min_free_disk", Kind::Size, "Free disk space below which new events are answered 503")
         .default("256 MiB")
         .between("0 B", "100 TiB"),
+    Key::new("inbox.refused", Kind::Integer, "Refused requests that are kept for inspection; 0: none")
+        .default("1000")
+        .between("0", "100000"),
     Key::new("worker.concurrency", Kind::Integer, "Entries worked on at once for each sink; 0: receive only")
         .default("32")
         .between("0", "10000"),
@@ -210,6 +243,7 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("linxo.token_body", Kind::Word(&["json", "form", "basic"]), "How token requests carry the credentials")
         .default("json"),
     Key::new("linxo.scope", Kind::Text, "OAuth2 scope asked for").default("accounts_read"),
+    Key::new("linxo.provider", Kind::Text, "The `provider` member of token requests; without one none is sent"),
     Key::new("linxo.connection_parameter", Kind::Text, "Query parameter that selects the connection in GET /accounts")
         .default("connection_id"),
     Key::new("linxo.page_limit", Kind::Integer, "Accounts asked for on one page; the server may give fewer")
@@ -218,18 +252,54 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("linxo.page_concurrency", Kind::Integer, "Pages of one listing fetched side by side")
         .default("8")
         .between("1", "64"),
+    Key::new(
+        "linxo.confirm",
+        Kind::Word(&["doubt", "always"]),
+        "When a list of accounts is read a second time: in doubt, or always, for twice the requests",
+    )
+    .default("doubt"),
+    Key::new("linxo.max_requests", Kind::Integer, "Requests to the vendor under way at once, over all events")
+        .default("16")
+        .between("1", "1000"),
+    Key::new("linxo.rate", Kind::Integer, "Requests to the vendor a second, over all events; 0: as many as it takes")
+        .default("0")
+        .between("0", "100000"),
+    Key::new("linxo.max_accounts", Kind::Integer, "Accounts of one connection above which its events are parked")
+        .default("200000")
+        .between("1", "10000000"),
+    Key::new("linxo.max_size", Kind::Size, "Size of one connection's accounts above which its events are parked")
+        .default("1 GiB")
+        .between("1 KiB", "100 GiB"),
     Key::new("linxo.timeout", Kind::Duration, "For one request to the vendor").default("10s").between("100ms", "10m"),
+    Key::new("linxo.list_timeout", Kind::Duration, "For reading one connection's whole list, above which it is parked")
+        .default("1h")
+        .between("1s", "7d"),
     Key::new("linxo.authorities", Kind::Paths, "PEM files of extra root certificates, for a test double"),
     Key::new(
         "linxo.users.mode",
-        Kind::Word(&["client", "static"]),
-        "Where the token for an event's user comes from: the client's own credentials, or one fixed token",
+        Kind::Word(&["client", "password", "endpoint", "static"]),
+        "Where the token for an event's user comes from: the client's own credentials, the user's password, an endpoint of yours, or one fixed token",
     )
-    .default("client")
-    .later(&["password", "endpoint"]),
+    .default("client"),
+    Key::new("linxo.users.table", Kind::Path, "CSV file of user_id,username,password; read again when it changes")
+        .only("mode", "password"),
+    Key::new("linxo.users.username", Kind::Text, "Instead of a table: a user name with {user_id} in it")
+        .only("mode", "password"),
+    Key::new(
+        "linxo.users.password_secret",
+        Kind::Secret,
+        "Instead of a table: the password is the HMAC-SHA256 of the user id under this key, in hexadecimal",
+    )
+    .only("mode", "password"),
+    Key::new("linxo.users.url", Kind::Url, "Where to ask for a user's token, with {user_id} in it")
+        .only("mode", "endpoint"),
+    Key::new("linxo.users.bearer", Kind::Secret, "Bearer token for your endpoint").only("mode", "endpoint"),
+    Key::new("linxo.users.certificate", Kind::Path, "PEM file of a client certificate for your endpoint")
+        .only("mode", "endpoint"),
+    Key::new("linxo.users.key", Kind::Path, "PEM file of that certificate's private key").only("mode", "endpoint"),
+    Key::new("linxo.users.authorities", Kind::Paths, "PEM files of extra root certificates for your endpoint")
+        .only("mode", "endpoint"),
     Key::new("linxo.users.token", Kind::Secret, "The fixed token").only("mode", "static"),
-    Key::new("linxo.users.table", Kind::Later, "Users and their passwords"),
-    Key::new("linxo.users.url", Kind::Later, "Where to ask for a user's token"),
     Key::new("sink.*.name", Kind::Text, "Unique name: letters a to z, digits, `-` and `_`; kept beside each entry"),
     Key::new("sink.*.type", Kind::Word(&["stdout", "file", "http"]), "Kind of destination")
         .later(&["postgres", "nats", "amqp", "kafka", "redis"]),

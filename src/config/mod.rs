@@ -13,6 +13,7 @@
 mod build;
 mod effective;
 mod keys;
+mod networks;
 mod origin;
 mod problems;
 mod raw;
@@ -21,7 +22,9 @@ mod schema;
 mod sinks;
 mod units;
 mod urls;
+pub mod users;
 
+pub use networks::Networks;
 pub use origin::Origin;
 pub use problems::Problems;
 pub use schema::schema;
@@ -29,9 +32,14 @@ pub use schema::schema;
 use crate::secret::Secret;
 use std::{
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
+
+/// Said at each start where anybody could post.
+const OPEN: &str = "anyone who can reach listener.address can post events: require client certificates \
+                    (tls.clients.mode), or set sender.path_secret or sender.networks";
 
 /// Everything the program was told, checked.
 #[derive(Clone, Debug)]
@@ -71,6 +79,14 @@ pub struct Listener {
     pub max_body: u64,
     /// Open connections in total.
     pub max_connections: usize,
+    /// Open connections from one address (IPv6: one /64).
+    pub max_connections_per_address: usize,
+    /// TLS handshakes under way at once.
+    pub max_handshakes: usize,
+    /// Requests being answered at once.
+    pub max_requests: usize,
+    /// Bytes of bodies held in memory at once; at least `max_body`.
+    pub body_memory: u64,
     /// From accept to the end of the TLS handshake.
     pub handshake_timeout: Duration,
     /// From the first byte of a head (or the end of the handshake) to its end.
@@ -81,6 +97,8 @@ pub struct Listener {
     pub idle_timeout: Duration,
     /// From SIGTERM to the forced end of open requests.
     pub drain_timeout: Duration,
+    /// Balancers that begin each connection with a PROXY header; `None`: callers connect directly.
+    pub proxies: Option<Networks>,
 }
 
 /// `[tls]`
@@ -138,6 +156,8 @@ pub enum ClientMode {
 pub struct Sender {
     /// Accepted last path segments; empty: none is expected.
     pub path_secrets: Vec<Secret>,
+    /// Where callers may come from; empty: anywhere.
+    pub networks: Networks,
 }
 
 /// `[inbox]`
@@ -151,6 +171,8 @@ pub struct Inbox {
     pub max_waiting: u64,
     /// Free bytes on the store's disk under which new entries are answered 503.
     pub min_free_disk: u64,
+    /// Refused requests that are kept for inspection; 0: none.
+    pub refused: u64,
 }
 
 /// The store behind the inbox.
@@ -184,14 +206,28 @@ pub struct Linxo {
     pub token_body: TokenBody,
     /// OAuth2 scope asked for.
     pub scope: String,
+    /// The `provider` member of token requests, if one is sent (`linxo-api.md` section 2).
+    pub provider: Option<String>,
     /// Name of the connection filter of `GET /accounts`.
     pub connection_parameter: String,
     /// Page size asked for.
     pub page_limit: u32,
     /// Pages of one listing fetched side by side.
     pub page_concurrency: usize,
+    /// Whether a list is read a second time.
+    pub confirm: Confirm,
+    /// Requests under way at once, over all entries.
+    pub max_requests: usize,
+    /// Requests a second, over all entries; `None`: no limit.
+    pub rate: Option<NonZeroU32>,
+    /// Accounts of one connection at most.
+    pub max_accounts: u64,
+    /// Bytes of one connection's accounts at most.
+    pub max_size: u64,
     /// For one request, from connect to the last byte.
     pub timeout: Duration,
+    /// For one attempt at a whole list.
+    pub list_timeout: Duration,
     /// PEM files of extra roots.
     pub authorities: Vec<PathBuf>,
     /// Where the token for an event's user comes from.
@@ -218,13 +254,53 @@ pub enum TokenBody {
     Basic,
 }
 
+/// When a list of accounts is read a second time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirm {
+    /// Where the number of accounts is not the announced one, or the list moved while it was read.
+    Doubt,
+    /// Always: until two readings in a row agree.
+    Always,
+}
+
 /// `[linxo.users]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Users {
     /// A client-credentials token that acts for the event's user.
     Client,
+    /// The password grant, with the credentials of the event's user.
+    Password(Passwords),
+    /// An endpoint of the integrator that gives out the token.
+    Endpoint(UserEndpoint),
     /// One token for everything.
     Static(Secret),
+}
+
+/// Where a user's password comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passwords {
+    /// A CSV file, see [`users`]; read again when it changes.
+    Table(PathBuf),
+    /// Both follow from the user's id.
+    Derived {
+        /// With `{user_id}` in it.
+        username: String,
+        /// The password is HMAC-SHA256 of the user's id under this key, in hexadecimal.
+        secret: Secret,
+    },
+}
+
+/// `[linxo.users]` with `mode = "endpoint"`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserEndpoint {
+    /// With `{user_id}` in it.
+    pub url: String,
+    /// Sent as a bearer token.
+    pub bearer: Option<Secret>,
+    /// PEM files of a client certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// PEM files of extra roots.
+    pub authorities: Vec<PathBuf>,
 }
 
 /// One `[[sink]]`
@@ -310,24 +386,21 @@ impl Config {
             ClientMode::Required => Some(format!("client certificates required ({bounds})")),
         };
         let path = (!self.sender.path_secrets.is_empty()).then(|| "path secret".to_owned());
-        match (certificates, path) {
-            (Some(certificates), Some(path)) => format!("{certificates} and {path}"),
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => "nobody: anyone who knows the URL can post".to_owned(),
-        }
+        let networks = match self.sender.networks.len() {
+            0 => None,
+            1 => Some("network (1 range)".to_owned()),
+            count => Some(format!("network ({count} ranges)")),
+        };
+        let ways: Vec<String> = [certificates, path, networks].into_iter().flatten().collect();
+        if ways.is_empty() { "nobody: anyone who knows the URL can post".to_owned() } else { ways.join(" and ") }
     }
 
-    /// Why strangers can post events, if they can: nothing says who may call, and the address is reachable for others.
-    #[must_use]
-    pub fn exposure(&self) -> Option<String> {
-        let is_open = self.tls.clients.mode != ClientMode::Required && self.sender.path_secrets.is_empty();
-        (is_open && !self.listener.address.ip().is_loopback()).then(|| {
-            format!(
-                "anyone who reaches {} can post events: require client certificates (tls.clients), set \
-                 sender.path_secret, or listen on a loopback address",
-                self.listener.address
-            )
-        })
+    /// Whether other machines can post, and nothing is asked of them.
+    fn is_open(&self) -> bool {
+        self.tls.clients.mode != ClientMode::Required
+            && self.sender.path_secrets.is_empty()
+            && self.sender.networks.is_empty()
+            && !self.listener.address.ip().to_canonical().is_loopback()
     }
 
     /// The configuration that takes effect, defaults included, laid out as the file is; secrets are `***`.

@@ -1,6 +1,6 @@
 //! Where a configuration came from, so that the same can be read again while the service runs.
 
-use super::{Config, Problems, build, raw, reader::Reader};
+use super::{Config, OPEN, Problems, build, raw, reader::Reader};
 use std::{
     collections::HashMap,
     fmt,
@@ -38,6 +38,9 @@ impl Origin {
         match (build::config(&mut reader), reader.problems) {
             (Ok(mut config), problems) if problems.is_empty() => {
                 config.warnings = reader.warnings;
+                if config.is_open() {
+                    config.warnings.push(OPEN.to_owned());
+                }
                 config.origin = Self { secret_files: reader.secret_files, ..self.clone() };
                 Ok(config)
             }

@@ -5,6 +5,7 @@
 
 use super::{
     keys::{self, Key, Kind},
+    networks::{self, Networks},
     problems::{Problem, quoted},
     units,
 };
@@ -269,11 +270,24 @@ impl<'a> Section<'_, 'a> {
         files.into_iter().collect()
     }
 
-    /// A list as it was given; empty where nothing was.
+    /// A list of networks.
+    pub(super) fn networks(&mut self, name: &str) -> Read<Networks> {
+        let list = self.list(name)?;
+        let networks = list.into_iter().map(|text| {
+            networks::network(text).map_err(|flaw| {
+                let hint = "write networks such as \"192.0.2.0/24\" or \"2001:db8::/32\", or single addresses";
+                self.flawed(name, Flaw::new(format!("has the entry {}, which {flaw}", quoted(text)), hint))
+            })
+        });
+        let networks = networks.collect::<Vec<_>>();
+        networks.into_iter().collect()
+    }
+
+    /// A list as it was given; in the environment, separated by commas; empty where nothing was.
     fn list(&mut self, name: &str) -> Read<Vec<&'a str>> {
         let (key, path) = self.key(name)?;
         let Some(value) = self.reader.at(&path) else { return Ok(Vec::new()) };
-        let list: Option<Vec<&str>> = match &value.kind {
+        let list: Option<Vec<&'a str>> = match &value.kind {
             ValueKind::Array(list) => list
                 .iter()
                 .map(|entry| if let ValueKind::String(text) = &entry.kind { Some(text.as_str()) } else { None })
@@ -496,6 +510,10 @@ fn expectation(key: &Key) -> String {
         Kind::Path => "write the path of a file".to_owned(),
         Kind::Paths => "write a list such as [\"certs/ca.pem\"]; in the environment, separate with commas".to_owned(),
         Kind::Texts => "write a list such as [\"one\", \"two\"]; in the environment, separate with commas".to_owned(),
+        Kind::Networks => {
+            "write a list such as [\"192.0.2.0/24\", \"2001:db8::/32\"]; in the environment, separate with commas"
+                .to_owned()
+        }
         Kind::Secret | Kind::Secrets => "write { file = \"...\" } or { env = \"...\" }".to_owned(),
     }
 }

@@ -87,7 +87,9 @@ fn of_key(key: &Key) -> Value {
         Kind::Integer => json!({ "type": "integer" }),
         Kind::Duration => json!({ "$ref": "#/$defs/duration" }),
         Kind::Size => json!({ "$ref": "#/$defs/size" }),
-        Kind::Paths | Kind::Texts => json!({ "type": "array", "items": { "type": "string", "minLength": 1 } }),
+        Kind::Paths | Kind::Texts | Kind::Networks => {
+            json!({ "type": "array", "items": { "type": "string", "minLength": 1 } })
+        }
         Kind::Secret => json!({ "$ref": "#/$defs/secret" }),
         Kind::Secrets => json!({
             "oneOf": [{ "$ref": "#/$defs/secret" }, { "type": "array", "items": { "$ref": "#/$defs/secret" } }]

@@ -54,7 +54,8 @@ fn refused(toml: &str, key: &str, reason: &str) {
 #[test]
 fn runs_without_any_file() {
     let config = load_text("").unwrap();
-    assert!(config.tls.may_generate && config.linxo.is_none() && config.warnings.is_empty());
+    assert!(config.tls.may_generate && config.linxo.is_none());
+    assert_eq!(config.warnings, [OPEN]);
     assert_eq!(config.listener.max_body, 8 << 20);
     assert!(matches!(config.sinks.as_slice(), [Sink { kind: SinkKind::Stdout, .. }]));
     insta::assert_snapshot!(config.effective());
@@ -176,6 +177,24 @@ fn says_how_callers_are_authenticated() {
     assert_eq!(load_text("").unwrap().authentication(), "nobody: anyone who knows the URL can post");
     let config = load_with("[sender]\npath_secret = { env = \"P\" }", &[("P", "0123456789abcdef")]).unwrap();
     assert_eq!(config.authentication(), "path secret");
+    let text = "[listener]\nproxy_protocol = \"required\"\nproxy_networks = [\"10.0.0.0/28\"]\n[sender]\nnetworks = [\"192.0.2.7\"]";
+    let config = load_text(text).unwrap();
+    assert_eq!(config.authentication(), "network (1 range)");
+    assert!(config.effective().contains("\nnetworks = [\"192.0.2.7/32\"]\n"));
+    assert_eq!(load_text(&config.effective()).unwrap().effective(), config.effective());
+}
+
+#[test]
+fn warns_where_anybody_could_post() {
+    let warnings = |toml: &str| load_with(toml, &[("P", "0123456789abcdef")]).unwrap().warnings;
+    assert_eq!(warnings("[listener]\naddress = \"[::]:8443\""), [OPEN]);
+    for toml in [
+        "[listener]\naddress = \"127.0.0.1:8443\"",
+        "[sender]\npath_secret = { env = \"P\" }",
+        "[sender]\nnetworks = [\"192.0.2.0/24\"]",
+    ] {
+        assert_eq!(warnings(toml), Vec::<String>::new(), "{toml}");
+    }
 }
 
 #[test]
@@ -195,10 +214,8 @@ fn takes_names_and_fingerprints_as_people_write_them() {
         "client certificates observed (1 file of authorities, 1 name, 1 public key, 1 file of revocations), nobody is \
          refused for them"
     );
-    assert!(config.exposure().is_some());
-    let required = load_text(&toml.replace("observe", "required")).unwrap();
-    assert_eq!(required.exposure(), None);
-    assert_eq!(load_text("[listener]\naddress = \"127.0.0.1:0\"").unwrap().exposure(), None);
+    assert_eq!(config.warnings, [OPEN]);
+    assert_eq!(load_text(&toml.replace("observe", "required")).unwrap().warnings, Vec::<String>::new());
 }
 
 #[test]
@@ -232,9 +249,44 @@ fn refuses_what_contradicts_itself() {
     let text = report(load_text(v3));
     assert!(text.contains("linxo.version = \"v3\" (test.toml): is not the version"), "{text}");
     refused("[linxo.users]\nmode = \"static\"", "linxo.users.token", "is required");
+    let client = "[linxo]\nclient_id = \"a\"\nclient_secret = { env = \"S\" }\n";
+    let users = |lines: &str| report(load_with(&format!("{client}[linxo.users]\n{lines}"), &[("S", CANARY)]));
+    for (lines, key, reason) in [
+        ("mode = \"password\"", "linxo.users.table", "is required"),
+        ("mode = \"password\"\nusername = \"{user_id}\"", "linxo.users.password_secret", "is required"),
+        (
+            "mode = \"password\"\nusername = \"x@example.com\"\npassword_secret = { env = \"S\" }",
+            "linxo.users.username",
+            "must contain {user_id}",
+        ),
+        ("mode = \"password\"\ntable = \"missing.csv\"", "linxo.users.table", "cannot be read"),
+        ("mode = \"password\"\ntable = \"LICENSE\"", "linxo.users.table", "line 1 must be `user_id,username,password`"),
+        ("mode = \"password\"\ntable = \"x\"\nusername = \"{user_id}\"", "linxo.users.table", "is given besides"),
+        ("mode = \"client\"\ntable = \"x\"", "linxo.users.table", "is only for mode = \"password\""),
+        ("mode = \"endpoint\"", "linxo.users.url", "is required"),
+        ("mode = \"endpoint\"\nurl = \"https://app.internal/\"", "linxo.users.url", "must contain {user_id}"),
+        ("mode = \"endpoint\"\nurl = \"http://app.internal/{user_id}\"", "linxo.users.url", "is not encrypted"),
+        ("mode = \"endpoint\"\nurl = \"https://a{user_id}.internal/\"", "linxo.users.url", "in its host"),
+        (
+            "mode = \"endpoint\"\nurl = \"https://a/{user_id}\"\ncertificate = \"LICENSE\"",
+            "linxo.users.key",
+            "is required",
+        ),
+    ] {
+        let text = users(lines);
+        assert!(
+            text.lines().any(|line| line.trim_start().starts_with(key) && line.contains(reason)),
+            "{lines}\n{text}"
+        );
+    }
     refused("[[sink]]\nname = \"f\"\ntype = \"file\"\npath = \"no/such/folder/x\"", "sink.0.path", "no folder");
     refused("[tls]\ncertificate = \"Cargo.toml\"\nkey = \"missing.key\"", "tls.key", "cannot be read");
-    refused("[sender]\nnetworks = [\"10.0.0.0/8\"]", "sender.networks", "not available in this version");
+    refused("[sender]\nnetworks = [\"10.0.0.1/8\"]", "sender.networks", "the network is 10.0.0.0/8");
+    refused("[sender]\nnetworks = [\"linxo.com\"]", "sender.networks", "which is no network");
+    refused("[sender]\nnetworks = \"10.0.0.0/8\"", "sender.networks", "must be a list");
+    refused("[listener]\nproxy_protocol = \"required\"", "listener.proxy_networks", "must name the load balancer");
+    refused("[listener]\nproxy_networks = [\"10.0.0.1\"]", "listener.proxy_networks", "has no effect");
+    refused("[listener]\nbody_memory = \"1 MiB\"", "listener.body_memory", "no room for one body");
     refused("[inbox]\nurl = \"sqlite::memory:\"", "inbox.url", "has to be on disk");
     refused("[listener]\npath = \"/a/../b\"", "listener.path", "`..`");
     refused("[listener]\npath = \"/a/{b}\"", "listener.path", "must not contain `{`");
@@ -242,8 +294,29 @@ fn refuses_what_contradicts_itself() {
 }
 
 #[test]
-fn an_empty_list_of_a_later_key_is_fine() {
-    assert!(load_text("[sender]\nnetworks = []").is_ok());
+fn users_come_from_a_table_a_derivation_or_an_endpoint() {
+    let folder = folder();
+    let table = put(&folder, "users.csv", &format!("user_id,username,password\n1,a,{CANARY}\n"));
+    let client = "[linxo]\nclient_id = \"a\"\nclient_secret = { env = \"S\" }\n[linxo.users]\n";
+    let users = |lines: &str| {
+        let config = load_with(&format!("{client}{lines}"), &[("S", CANARY)]).unwrap();
+        assert!(!format!("{config:?} {}", config.effective()).contains(CANARY));
+        config.linxo.unwrap().users
+    };
+    assert!(matches!(
+        users(&format!("mode = \"password\"\ntable = \"{table}\"")),
+        Users::Password(Passwords::Table(_))
+    ));
+    let derived = "mode = \"password\"\nusername = \"{user_id}@example.com\"\npassword_secret = { env = \"S\" }";
+    assert!(matches!(users(derived), Users::Password(Passwords::Derived { .. })));
+    let endpoint = "mode = \"endpoint\"\nurl = \"https://app.internal/{user_id}?token=canary-of-a-secret\"\n\
+                    bearer = { env = \"S\" }";
+    let config = load_with(&format!("{client}{endpoint}"), &[("S", "bearer-secret")]).unwrap();
+    assert!(!config.effective().contains(CANARY) && !config.effective().contains("bearer-secret"));
+    assert!(matches!(config.linxo.unwrap().users, Users::Endpoint(UserEndpoint { bearer: Some(_), .. })));
+    put(&folder, "users.csv", &format!("user_id,username,password\n1,a,{CANARY}\n1,{CANARY},b\n"));
+    let text = report(load_with(&format!("{client}mode = \"password\"\ntable = \"{table}\""), &[("S", CANARY)]));
+    assert!(text.contains("line 3 names a user who was named before"), "{text}");
 }
 
 #[test]
@@ -269,6 +342,7 @@ fn warns_of_secrets_that_others_can_read() {
     let folder = folder();
     let file = put(&folder, "token", "0123456789abcdef");
     let toml = format!("[admin]\ntoken = {{ file = \"{file}\" }}");
+    let toml = format!("{toml}\n[listener]\naddress = \"127.0.0.1:0\"");
     assert_eq!(load_text(&toml).unwrap().warnings, Vec::<String>::new());
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     let warnings = load_text(&toml).unwrap().warnings;
@@ -324,8 +398,18 @@ fn the_documented_file_is_what_runs_without_one() {
 fn the_commented_lines_of_the_documented_file_load() {
     let text = fs::read_to_string("config/linxo-webhook.toml").unwrap();
     let mut lines = Vec::new();
+    let mut section = String::new();
     for line in text.lines() {
         let bare = line.trim_start_matches("# ");
+        if let Some(title) = bare.strip_prefix('[') {
+            title.trim_matches(['[', ']']).clone_into(&mut section);
+        }
+        let name = bare.split(' ').next().unwrap_or_default();
+        // One mode at a time.
+        if keys::find(&format!("{section}.{name}")).and_then(|key| key.only).is_some_and(|(beside, _)| beside == "mode")
+        {
+            continue;
+        }
         let is_key =
             bare.split_once(" = ").is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
         if (bare.starts_with('[') || is_key) && !bare.contains("file = ") && !bare.starts_with("path = \"data/") {

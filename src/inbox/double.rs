@@ -1,8 +1,8 @@
 //! An inbox for tests of what stands beside it: accepts by script, holds pages and figures, closes everything else.
 
 use super::{
-    Accepted, Batch, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading, ReadingId, Seq,
-    Stage, Stats,
+    Accepted, Awaiting, Batch, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading,
+    ReadingId, Refused, RefusedView, Seq, Stage, Stats,
 };
 use crate::clock::Timestamp;
 use async_trait::async_trait;
@@ -39,6 +39,7 @@ pub(crate) struct Double {
     pub(crate) full: Mutex<bool>,
     pub(crate) script: Mutex<Script>,
     pub(crate) entries: Mutex<Vec<NewEntry>>,
+    pub(crate) refused: Mutex<Vec<Refused>>,
 }
 
 impl Double {
@@ -103,6 +104,12 @@ impl Inbox for Double {
     async fn keep_page(&self, _: ReadingId, _: Page) -> Result<(), Error> {
         Err(Error::Closed)
     }
+    async fn replace_accounts(&self, _: ReadingId, _: u32, _: Bytes) -> Result<(), Error> {
+        Err(Error::Closed)
+    }
+    async fn awaiting(&self, _: Option<&str>) -> Result<Vec<Awaiting>, Error> {
+        Err(Error::Closed)
+    }
     async fn pages(&self, _: ReadingId) -> Result<Vec<(u32, u64)>, Error> {
         Ok((1..).zip(&self.pages).map(|(number, page)| (number, page.len() as u64)).collect())
     }
@@ -135,6 +142,13 @@ impl Inbox for Double {
         Err(Error::Closed)
     }
     async fn expire(&self, _: Timestamp, _: usize) -> Result<u64, Error> {
+        Err(Error::Closed)
+    }
+    async fn refuse(&self, refused: Vec<Refused>) -> Result<(), Error> {
+        self.refused.lock().unwrap().extend(refused);
+        Ok(())
+    }
+    async fn refused(&self, _: usize) -> Result<Vec<RefusedView>, Error> {
         Err(Error::Closed)
     }
     async fn close(&self) {}

@@ -171,13 +171,18 @@ pub struct EntryFacts {
     pub completion: Option<Completion>,
 }
 
-/// Accounts that were fetched for an entry.
+/// How an entry was completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Completion {
-    /// The reading that holds the pages.
-    pub reading: ReadingId,
-    /// Distinct accounts in it.
-    pub accounts: u64,
+pub enum Completion {
+    /// Its accounts were fetched.
+    Fetched {
+        /// The reading that holds the pages.
+        reading: ReadingId,
+        /// Distinct accounts in it.
+        accounts: u64,
+    },
+    /// The API does not know the connection any more: there are none to fetch.
+    Gone,
 }
 
 /// Number of one reading of a connection's accounts.
@@ -196,6 +201,8 @@ pub enum Outcome {
         /// Distinct accounts in it.
         accounts: u64,
     },
+    /// The completion is done: there are no accounts, because the connection is gone.
+    Gone,
     /// Try again, not before `due`.
     Retry {
         /// Earliest time of the next attempt.
@@ -208,17 +215,44 @@ pub enum Outcome {
         /// One sentence for people: what happened and what to do.
         reason: String,
     },
+    /// Stop until the credentials with which it was tried are other ones, or a person acts.
+    ParkUntil {
+        /// One sentence for people: what happened and what to do.
+        reason: String,
+        /// Stands for the credentials; see [`Awaiting`].
+        credentials: String,
+    },
+    /// Not tried, because the other side is left alone: the attempt does not count, nor does it begin a run of failures.
+    Postpone {
+        /// Earliest time of the next attempt.
+        due: Timestamp,
+        /// One sentence for people.
+        reason: String,
+    },
     /// Not tried after all (shutdown): the attempt does not count.
     GiveBack,
 }
 
+/// Parked work that waits for other credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Awaiting {
+    /// The user, if the events name one.
+    pub user: Option<String>,
+    /// Stands for the credentials that did not do: any text that is another one for others, and gives nothing away.
+    pub credentials: String,
+}
+
 /// One page of accounts, as kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// Position in the listing, from 1.
     pub number: u32,
     /// Ids of the connection's accounts on this page.
     pub ids: Vec<String>,
+    /// Ids of other connections' accounts on this page.
+    pub foreign: Vec<String>,
+    /// Items that stood on no page that came before this one.
+    pub fresh: u32,
     /// JSON of those that no other kept page holds, joined by commas, without brackets.
     pub accounts: Bytes,
     /// How many items the server sent on this page, before duplicates and foreign accounts were removed.
@@ -245,6 +279,10 @@ pub struct PageFacts {
     pub number: u32,
     /// Ids of its accounts.
     pub ids: Vec<String>,
+    /// Ids of other connections' accounts.
+    pub foreign: Vec<String>,
+    /// Items that stood on no page that came before.
+    pub fresh: u32,
     /// Items that the server sent.
     pub received: u32,
     /// Bytes of its accounts' JSON.
@@ -306,6 +344,8 @@ pub struct Filter {
     pub user: Option<String>,
     /// With this event id or delivery id.
     pub id: Option<String>,
+    /// Parked until these credentials are other ones ([`Outcome::ParkUntil`]).
+    pub credentials: Option<String>,
     /// With this number.
     pub seq: Option<Seq>,
     /// Numbered below this one (paging, newest first).
@@ -379,6 +419,43 @@ pub struct StageView {
     pub changed: String,
     /// Why it waits or is parked.
     pub reason: Option<String>,
+}
+
+/// A request that was refused, to be kept for inspection.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// When it was answered.
+    pub at: Timestamp,
+    /// Who sent it, as one JSON object without secrets.
+    pub sender: String,
+    /// The `code` of the answer.
+    pub reason: &'static str,
+    /// The status of the answer.
+    pub status: u16,
+    /// Bytes of the body that came or were announced, if known.
+    pub size: Option<u64>,
+    /// How the body began; only of senders that are known.
+    pub start: Option<Bytes>,
+}
+
+/// A refused request as commands show it.
+#[derive(Clone, Debug, Serialize)]
+pub struct RefusedView {
+    /// Its number.
+    pub number: i64,
+    /// RFC 3339.
+    pub refused: String,
+    /// The `code` of the answer.
+    pub reason: String,
+    /// The status of the answer.
+    pub status: u16,
+    /// Bytes of the body that came or were announced, if known.
+    pub bytes: Option<u64>,
+    /// Who sent it.
+    pub sender: Option<serde_json::Value>,
+    /// How the body began, where it was kept; what is not UTF-8 is replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
 }
 
 /// Why the inbox could not do what was asked.
@@ -460,6 +537,9 @@ pub trait Inbox: Send + Sync + fmt::Debug {
     /// Keeps a page of an open reading; keeping it again replaces it.
     async fn keep_page(&self, reading: ReadingId, page: Page) -> Result<(), Error>;
 
+    /// Replaces the accounts' JSON of a kept page; what else is known of the page stays.
+    async fn replace_accounts(&self, reading: ReadingId, number: u32, accounts: Bytes) -> Result<(), Error>;
+
     /// Numbers and sizes of a reading's pages, by number.
     async fn pages(&self, reading: ReadingId) -> Result<Vec<(u32, u64)>, Error>;
 
@@ -488,14 +568,25 @@ pub trait Inbox: Send + Sync + fmt::Debug {
     /// `limit` entries, oldest first.
     async fn replay(&self, filter: &Filter, limit: usize) -> Result<Batch, Error>;
 
+    /// What parked work waits for, each once; of one user, where one is named. To replay it, give [`replay`](Inbox::replay)
+    /// the user and the credentials.
+    async fn awaiting(&self, user: Option<&str>) -> Result<Vec<Awaiting>, Error>;
+
     /// Parks a batch of matching unfinished entries.
     async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<Batch, Error>;
 
     /// Deletes a batch of matching entries that are done or parked.
     async fn purge(&self, filter: &Filter, limit: usize) -> Result<Batch, Error>;
 
-    /// Deletes up to `limit` done entries that were accepted and settled before `cutoff`; returns how many.
+    /// Deletes up to `limit` done entries that were accepted and settled before `cutoff`; returns how many. Deletes refused
+    /// requests from before it too.
     async fn expire(&self, cutoff: Timestamp, limit: usize) -> Result<u64, Error>;
+
+    /// Keeps refused requests for inspection: the newest, as many as `inbox.refused` allows.
+    async fn refuse(&self, refused: Vec<Refused>) -> Result<(), Error>;
+
+    /// Refused requests, newest first, at most `limit`.
+    async fn refused(&self, limit: usize) -> Result<Vec<RefusedView>, Error>;
 
     /// Waits for open writes and closes the store.
     async fn close(&self);

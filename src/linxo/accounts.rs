@@ -1,6 +1,6 @@
 //! One page of `GET /accounts`, both wire versions (`linxo-api.md` sections 3 and 8).
 
-use super::Error;
+use super::{Error, Peer};
 use crate::event::{AccountId, ConnectionId, wire::Id};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -11,10 +11,10 @@ use std::fmt;
 pub struct AccountsPage {
     /// Items on the page, foreign ones included.
     pub received: u32,
-    /// Ids of all of them.
-    pub seen: Vec<AccountId>,
     /// The accounts of the connection that was asked for, each with its own JSON.
     pub accounts: Vec<Account>,
+    /// Ids of the others.
+    pub foreign: Vec<AccountId>,
 }
 
 /// One account: its id, and its JSON exactly as the API sent it.
@@ -57,7 +57,7 @@ impl AccountsPage {
     /// Reads an answer: a bare array (v2.1) or `{"accounts": [...]}` (v3), whichever it is. Accounts of other connections
     /// are left out: an API that does not know the filter returns every account of the user.
     pub(crate) fn parse(body: &[u8], connection: &ConnectionId) -> Result<Self, Error> {
-        let text = std::str::from_utf8(body).map_err(|_position| Error::Answer("is not UTF-8".to_owned()))?;
+        let text = std::str::from_utf8(body).map_err(|_position| invalid("is not UTF-8"))?;
         let wrapped = text.trim_start().starts_with('{');
         let items: Vec<&RawValue> = if wrapped {
             serde_json::from_str::<Wrapped<'_>>(text).map(|wrapped| wrapped.accounts)
@@ -65,26 +65,31 @@ impl AccountsPage {
             serde_json::from_str(text)
         }
         .map_err(|error| {
-            Error::Answer(format!("is not a list of accounts (line {} column {})", error.line(), error.column()))
+            invalid(format!("is not a list of accounts (line {} column {})", error.line(), error.column()))
         })?;
         let mut page = Self {
             received: u32::try_from(items.len()).unwrap_or(u32::MAX),
-            seen: Vec::with_capacity(items.len()),
             accounts: Vec::with_capacity(items.len()),
+            foreign: Vec::new(),
         };
         for (index, item) in items.into_iter().enumerate() {
             let account: Addressed<'_> = serde_json::from_str(item.get())
                 .ok()
                 .filter(|account: &Addressed<'_>| !account.id.0.is_empty())
-                .ok_or_else(|| Error::Answer(format!("holds an item without an id (number {})", index + 1)))?;
+                .ok_or_else(|| invalid(format!("holds an item without an id (number {})", index + 1)))?;
             let id = AccountId::new(account.id.0.into_owned());
-            page.seen.push(id.clone());
             if account.connection_id.is_none_or(|of| of.0 == connection.as_str()) {
                 page.accounts.push(Account { id, json: item.get().into() });
+            } else {
+                page.foreign.push(id);
             }
         }
         Ok(page)
     }
+}
+
+fn invalid(problem: impl Into<String>) -> Error {
+    Error::answer(Peer::Linxo, problem)
 }
 
 #[cfg(test)]

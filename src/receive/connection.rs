@@ -12,8 +12,10 @@ use super::{
     clients::{self, Reason},
     handler,
     identity::{Certificate, Sender},
-    listener::{NOTICE, Phase, Slot, count},
+    listener::{NOTICE, Phase, Slot, count, turn_away},
     problem::{Refusal, RequestId},
+    proxy,
+    shares::Share,
     socket::{Socket, linger},
     tls::Failure,
 };
@@ -41,7 +43,7 @@ use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
     sync::watch,
-    time::{Instant, Sleep, sleep_until, timeout},
+    time::{Instant, Sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -53,6 +55,8 @@ const HTTP2_STREAMS: u32 = 128;
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 const HTTP2_RESETS: usize = 32;
+/// Answers are short: what is not taken by a caller must not pile up.
+const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 const HTTP2_PING: Duration = Duration::from_secs(20);
 /// For the farewell of a connection that is being closed: close-notify, GOAWAY, a 408.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -60,8 +64,12 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Who a request comes from. One a connection, shared by its requests.
 #[derive(Debug)]
 pub(super) struct Caller {
-    /// The socket's other end.
+    /// The socket's other end, or the caller that a balancer named.
     pub(super) peer: SocketAddr,
+    /// Whether that may be, by `sender.networks`.
+    pub(super) is_allowed: bool,
+    /// Whether the connection itself says who it is: a verified certificate, or an address in `sender.networks`.
+    pub(super) is_known: bool,
     /// Kept with each entry: [`Sender`] as JSON.
     pub(super) sender: String,
     /// Of the TLS settings that the caller was accepted with.
@@ -77,7 +85,7 @@ pub(super) async fn serve(
     tcp: TcpStream,
     peer: SocketAddr,
     phase: watch::Receiver<Phase>,
-    slot: Slot,
+    mut slot: Slot,
 ) {
     // Small answers must not wait for an acknowledgement. A socket that cannot be set so still works.
     if let Err(error) = tcp.set_nodelay(true) {
@@ -85,10 +93,13 @@ pub(super) async fn serve(
     }
     // Boxed: most of a connection's life is idle, and must not carry the room of its handshake along.
     let generation = receiver.tls.load_full();
-    let Some((stream, sender)) = Box::pin(handshake(&receiver, &generation, tcp, peer)).await else { return };
-    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let caller = Arc::new(Caller { peer, sender: sender.to_json(), generation: generation.number });
+    let Some(Arrived { stream, caller, share }) = Box::pin(arrive(&receiver, &generation, tcp, peer)).await else {
+        return;
+    };
     drop(generation);
+    slot.handshake_is_over();
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let caller = Arc::new(caller);
     let limits = &receiver.limits;
     let activity = Arc::new(Activity::new(is_http2, limits.header_timeout, limits.idle_timeout));
     let socket = TokioIo::new(Socket::new(stream, Arc::clone(&activity)));
@@ -97,7 +108,70 @@ pub(super) async fn serve(
     } else {
         Box::pin(serve_http1(receiver, socket, caller, activity, phase)).await;
     }
-    drop(slot);
+    drop((share, slot));
+}
+
+/// A socket that has got through its handshake.
+struct Arrived {
+    stream: TlsStream<TcpStream>,
+    caller: Caller,
+    /// Its place among the connections of its address.
+    share: Share,
+}
+
+/// Finds out who is there, takes a place for that address, and shakes hands: all within `handshake_timeout`.
+async fn arrive(receiver: &Receiver, generation: &Generation, mut tcp: TcpStream, peer: SocketAddr) -> Option<Arrived> {
+    let deadline = Instant::now() + receiver.limits.handshake_timeout;
+    let peer = caller_behind(receiver, &mut tcp, peer, deadline).await?;
+    let Some(share) = receiver.shares.take(peer.ip()) else {
+        let why = "its address has as many open as listener.max_connections_per_address allows";
+        turn_away(receiver, peer, "address_limit", why);
+        return None;
+    };
+    let (stream, admitted) = handshake(receiver, generation, tcp, peer, deadline).await?;
+    let is_listed = receiver.networks.contains(peer.ip());
+    let caller = Caller {
+        peer,
+        is_allowed: is_listed || receiver.networks.is_empty(),
+        is_known: is_listed || admitted.is_proven,
+        sender: admitted.sender.to_json(),
+        generation: generation.number,
+    };
+    Some(Arrived { stream, caller, share })
+}
+
+/// The true address behind a socket: its own, or the one that a configured balancer names.
+async fn caller_behind(
+    receiver: &Receiver,
+    tcp: &mut TcpStream,
+    peer: SocketAddr,
+    deadline: Instant,
+) -> Option<SocketAddr> {
+    let Some(proxies) = &receiver.proxies else { return Some(peer) };
+    if !proxies.contains(peer.ip()) {
+        turn_away(receiver, peer, "proxy_untrusted", "it does not come from listener.proxy_networks");
+        return None;
+    }
+    match timeout_at(deadline, proxy::read(tcp)).await {
+        Ok(Ok(proxy::Source::Caller(caller))) => Some(SocketAddr::new(caller.ip().to_canonical(), caller.port())),
+        Ok(Ok(proxy::Source::Balancer)) => Some(peer),
+        // A balancer that looks whether the port is open.
+        Ok(Err(proxy::Error::Nothing)) => None,
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, error = crate::error::chain(&error), "no PROXY header");
+            turn_away(receiver, peer, "proxy_invalid", "it does not begin with a PROXY header of version 1 or 2");
+            None
+        }
+        Err(_elapsed) => {
+            turn_away(
+                receiver,
+                peer,
+                "proxy_timeout",
+                "its PROXY header did not come within listener.handshake_timeout",
+            );
+            None
+        }
+    }
 }
 
 async fn handshake(
@@ -105,13 +179,14 @@ async fn handshake(
     generation: &Generation,
     tcp: TcpStream,
     peer: SocketAddr,
-) -> Option<(TlsStream<TcpStream>, Sender)> {
+    deadline: Instant,
+) -> Option<(TlsStream<TcpStream>, Admitted)> {
     let acceptor = TlsAcceptor::from(Arc::clone(&generation.loaded.config));
     let outcome = |outcome| {
         receiver.metrics.handshakes.get_or_create(&Outcome { outcome }).inc();
     };
     let accepting = clients::noting(acceptor.accept(tcp).into_fallible());
-    let Ok((accepted, note)) = timeout(receiver.limits.handshake_timeout, accepting).await else {
+    let Ok((accepted, note)) = timeout_at(deadline, accepting).await else {
         outcome("timeout");
         count(&receiver.metrics, "handshake_timeout");
         tracing::debug!(%peer, reason = "handshake_timeout", "handshake not finished in time");
@@ -119,9 +194,9 @@ async fn handshake(
     };
     let (failure, error, subject, tcp) = match accepted {
         Ok(stream) => match admit(receiver, generation, &note, &stream, peer) {
-            Ok(sender) => {
+            Ok(admitted) => {
                 outcome("ok");
-                return Some((stream, sender));
+                return Some((stream, admitted));
             }
             Err(reason) => (Failure::Client(reason), None, None, stream.into_inner().0),
         },
@@ -153,6 +228,13 @@ async fn handshake(
     None
 }
 
+/// A caller that got through its handshake.
+struct Admitted {
+    sender: Sender,
+    /// Whether a certificate that is accepted says who it is.
+    is_proven: bool,
+}
+
 /// Says who has finished a handshake. It may yet be refused: a resumed session is not verified again, and its certificate
 /// may have ended meanwhile.
 fn admit(
@@ -161,10 +243,10 @@ fn admit(
     note: &clients::Note,
     stream: &TlsStream<TcpStream>,
     peer: SocketAddr,
-) -> Result<Sender, Reason> {
+) -> Result<Admitted, Reason> {
     let tls = stream.get_ref().1;
     if generation.loaded.authorities == 0 {
-        return Ok(Sender::of(peer, tls, None, None));
+        return Ok(Admitted { sender: Sender::of(peer, tls, None, None), is_proven: false });
     }
     let own = tls.peer_certificates().and_then(<[_]>::first);
     if generation.loaded.is_observing {
@@ -181,7 +263,8 @@ fn admit(
             );
         }
         let vouched_for = own.filter(|_| note.is_vouched_for).map(|der| Certificate::of(der));
-        return Ok(Sender::of(peer, tls, vouched_for, reason.map(Reason::code)));
+        let sender = Sender::of(peer, tls, vouched_for, reason.map(Reason::code));
+        return Ok(Admitted { sender, is_proven: reason.is_none() });
     }
     let certificate = Certificate::of(own.ok_or(Reason::NoCertificate)?);
     let now = clock::now();
@@ -195,7 +278,7 @@ fn admit(
     if ends < known || known < now.as_millis().div_euclid(1000) {
         earliest.set(ends);
     }
-    Ok(Sender::of(peer, tls, Some(certificate), None))
+    Ok(Admitted { sender: Sender::of(peer, tls, Some(certificate), None), is_proven: true })
 }
 
 fn judged(receiver: &Receiver, verdict: &'static str) {
@@ -218,6 +301,8 @@ async fn serve_http1(
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // A caller that ends its side after the last byte of a request has sent an event all the same.
+        .half_close(true)
         // Hyper's own limit would also end idle connections; `activity` tells the two apart.
         .header_read_timeout(None)
         .max_header_size(MAX_HEAD as usize)
@@ -283,6 +368,7 @@ async fn serve_http2(
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
         .max_pending_accept_reset_streams(HTTP2_RESETS)
         .max_local_error_reset_streams(HTTP2_RESETS)
+        .max_send_buf_size(HTTP2_SEND_BUFFER)
         .keep_alive_interval(HTTP2_PING)
         .keep_alive_timeout(HTTP2_PING)
         .serve_connection(socket, service);
@@ -462,6 +548,7 @@ fn refuse_overdue(receiver: &Receiver, caller: &Caller, why: Overdue) {
     count(&receiver.metrics, reason);
     if why == Overdue::Head {
         handler::count_answer(receiver, Refusal::HeadTimeout.status());
+        handler::keep(receiver, caller, reason, Refusal::HeadTimeout.status(), None, None);
     }
     tracing::debug!(peer = %caller.peer, reason, "connection ended: no complete request in time");
 }
@@ -480,5 +567,6 @@ fn note_end(receiver: &Receiver, caller: &Caller, error: &hyper::Error) {
     };
     count(&receiver.metrics, reason);
     handler::count_answer(receiver, status);
+    handler::keep(receiver, caller, reason, status, None, None);
     tracing::debug!(peer = %caller.peer, reason, error = error_text, "connection ended: its head cannot be read");
 }

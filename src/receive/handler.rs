@@ -3,10 +3,12 @@
 //! | request | answer |
 //! | --- | --- |
 //! | POST on the configured path, an event | 200 `accepted`, or `duplicate` for a repeat |
+//! | a caller outside of `sender.networks` | 403 |
 //! | another path, a wrong path secret | 404 |
 //! | another method | 405 with `Allow` |
 //! | a transfer coding that is not one `chunked` | 400 |
 //! | a content type that is not JSON, a content encoding | 415 |
+//! | more requests, or more memory for bodies, than allowed | 503 with `Retry-After` |
 //! | a body over `max_body`, too slow, cut | 413, 408, 400 |
 //! | not JSON or no object; without what makes an event | 400; 422 |
 //! | the inbox cannot take it, or not in time | 503 with `Retry-After` |
@@ -15,20 +17,22 @@
 //! secrets there. The commit runs in a task of its own: when the caller hangs up, the event is stored all the same.
 
 use super::{
-    Receiver,
+    Limits, Receiver,
     activity::OpenRequest,
+    budget::Place,
     connection::Caller,
+    ledger,
     listener::count,
     problem::{Refusal, RequestId},
 };
 use crate::{
     clock,
     event::Event,
-    inbox::{self, Accepted, NewEntry},
+    inbox::{self, Accepted, NewEntry, Refused},
     metrics::{Outcome, Status},
     secret::Secret,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{
     HeaderMap, Method, Request, Response, StatusCode, Version,
@@ -66,7 +70,8 @@ pub(super) async fn serve(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let id = RequestId::new();
     let version = request.version();
-    let outcome = AssertUnwindSafe(receive(&receiver, &caller, id, request)).catch_unwind().await;
+    let mut seen = Seen::default();
+    let outcome = AssertUnwindSafe(receive(&receiver, &caller, id, request, &mut seen)).catch_unwind().await;
     let mut response = match outcome.unwrap_or(Err(Refusal::Internal)) {
         Ok(body) => {
             receiver.hot.ok.inc();
@@ -75,7 +80,7 @@ pub(super) async fn serve(
             response
         }
         Err(refusal) => {
-            note_refusal(&receiver, &caller, id, &refusal);
+            note_refusal(&receiver, &caller, id, &refusal, &seen);
             refuse(&refusal, id, version)
         }
     };
@@ -91,27 +96,60 @@ pub(super) fn count_answer(receiver: &Receiver, status: StatusCode) {
     receiver.metrics.requests.get_or_create(&Status { status: status.as_u16() }).inc();
 }
 
+/// What of a body was seen when its request is refused.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Bytes that came, or that were announced where none was read.
+    size: Option<u64>,
+    body: Bytes,
+}
+
 /// Takes a request up to the commit; returns the body of the 200.
 async fn receive(
     receiver: &Arc<Receiver>,
     caller: &Arc<Caller>,
     id: RequestId,
     request: Request<Incoming>,
+    seen: &mut Seen,
 ) -> Result<Bytes, Refusal> {
+    seen.size = request.body().size_hint().exact();
     let (head, body) = request.into_parts();
-    if let Err(refusal) = check(receiver, &head.method, head.uri.path(), head.version, &head.headers) {
+    let fine = if caller.is_allowed {
+        check(receiver, &head.method, head.uri.path(), head.version, &head.headers)
+    } else {
+        Err(Refusal::Network)
+    };
+    if let Err(refusal) = fine {
         // A caller that waits for "100 Continue" must not be asked for what nobody wants.
         if !refusal.closes() && !head.headers.contains_key(header::EXPECT) {
             discard(body, receiver.limits.body_timeout).await;
         }
         return Err(refusal);
     }
-    let body = read(body, receiver.limits.body, receiver.limits.body_timeout).await?;
+    let mut place = receiver.budget.begin()?;
+    let mut collected = Collected::default();
+    let read = read(body, &receiver.limits, &mut place, &mut collected).await;
+    let size = collected.size;
+    let body = collected.finish();
     let arrived = clock::now();
     let since = Instant::now();
-    let event = Event::parse(&body).map_err(Refusal::Malformed)?;
+    let event = match read.and_then(|()| Event::parse(&body).map_err(Refusal::Malformed)) {
+        Ok(event) => event,
+        Err(refusal) => {
+            // Of one that was too large from the outset nothing was read.
+            seen.size = Some(size).filter(|size| *size > 0).or(seen.size);
+            seen.body = body;
+            return Err(refusal);
+        }
+    };
     let entry = NewEntry { event, body, received: arrived, sender: Some(caller.sender.clone()) };
-    let commit = tokio::spawn(commit(Arc::clone(receiver), Arc::clone(caller), id, entry, since));
+    let commit = commit(Arc::clone(receiver), Arc::clone(caller), id, entry, since);
+    let commit = tokio::spawn(async move {
+        let outcome = commit.await;
+        // The body is held until here, whatever was answered meanwhile.
+        drop(place);
+        outcome
+    });
     match timeout(receiver.limits.commit_timeout, commit).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(join)) if join.is_panic() => Err(Refusal::Internal),
@@ -207,39 +245,73 @@ async fn discard(mut body: Incoming, within: Duration) {
     drop(timeout(within, all).await);
 }
 
-/// Reads a body of at most `limit` bytes. One that comes in one piece is not copied.
-async fn read(body: Incoming, limit: u64, within: Duration) -> Result<Bytes, Refusal> {
+/// Reads a body of at most `limits.body` bytes, and pays for its memory as it comes.
+async fn read(
+    mut body: Incoming,
+    limits: &Limits,
+    place: &mut Place,
+    collected: &mut Collected,
+) -> Result<(), Refusal> {
+    let limit = limits.body;
+    let announced = body.size_hint().lower();
     // With a `Content-Length` this is known before a byte is read.
-    if body.size_hint().lower() > limit {
+    if announced > limit {
         return Err(Refusal::BodyTooLarge { limit });
     }
-    timeout(within, collect(body, limit)).await.unwrap_or(Err(Refusal::BodyTimeout))
+    let all = async {
+        while let Some(frame) = body.frame().await {
+            // Trailers mean nothing to us.
+            let Ok(data) = frame.map_err(|_broken| Refusal::BodyCut)?.into_data() else { continue };
+            collected.size = collected.size.saturating_add(data.len() as u64);
+            if collected.size > limit {
+                return Err(Refusal::BodyTooLarge { limit });
+            }
+            let room = collected.room_with(data.len(), announced, limit);
+            place.cover(room)?;
+            collected.push(data, room);
+        }
+        Ok(())
+    };
+    timeout(limits.body_timeout, all).await.unwrap_or(Err(Refusal::BodyTimeout))
 }
 
-async fn collect(mut body: Incoming, limit: u64) -> Result<Bytes, Refusal> {
-    let announced = body.size_hint().lower();
-    let mut first = Bytes::new();
-    let mut joined = BytesMut::new();
-    let mut size = 0_u64;
-    while let Some(frame) = body.frame().await {
-        // Trailers mean nothing to us.
-        let Ok(data) = frame.map_err(|_broken| Refusal::BodyCut)?.into_data() else { continue };
-        size = size.saturating_add(data.len() as u64);
-        if size > limit {
-            return Err(Refusal::BodyTooLarge { limit });
+/// A body as far as it has come. One that comes in one piece is not copied.
+#[derive(Debug, Default)]
+struct Collected {
+    first: Bytes,
+    joined: Vec<u8>,
+    /// Bytes that came, including those over the limit.
+    size: u64,
+}
+
+impl Collected {
+    /// Memory that the body takes with `more` bytes: what is needed, and room to grow where it does not come in one piece.
+    /// A body never takes more than it announced, or more than is allowed.
+    fn room_with(&self, more: usize, announced: u64, limit: u64) -> usize {
+        let needed = self.first.len() + self.joined.len() + more;
+        let room = self.joined.capacity();
+        if needed == more || needed <= room {
+            return needed.max(room);
         }
-        if first.is_empty() && joined.is_empty() {
-            first = data;
-        } else {
-            if joined.is_empty() {
-                joined.reserve(usize::try_from(announced.min(FIRST_ROOM)).unwrap_or(0).max(first.len() + data.len()));
-                joined.extend_from_slice(&first);
-                first = Bytes::new();
-            }
-            joined.extend_from_slice(&data);
-        }
+        let most = usize::try_from(if announced > 0 { announced } else { limit }).unwrap_or(usize::MAX);
+        let first_room = usize::try_from(announced.min(FIRST_ROOM)).unwrap_or(0);
+        room.saturating_mul(2).max(first_room).min(most).max(needed)
     }
-    Ok(if joined.is_empty() { first } else { joined.freeze() })
+
+    /// Adds a piece, in `room` bytes of memory altogether.
+    fn push(&mut self, data: Bytes, room: usize) {
+        if self.first.is_empty() && self.joined.is_empty() {
+            self.first = data;
+            return;
+        }
+        self.joined.reserve_exact(room.saturating_sub(self.joined.len()));
+        self.joined.extend_from_slice(&std::mem::take(&mut self.first));
+        self.joined.extend_from_slice(&data);
+    }
+
+    fn finish(self) -> Bytes {
+        if self.joined.is_empty() { self.first } else { self.joined.into() }
+    }
 }
 
 /// Stores an event, counts it, logs it, and renders the answer. Runs to its end whatever becomes of the caller.
@@ -349,10 +421,40 @@ fn refusal_of(error: &inbox::Error) -> Refusal {
     }
 }
 
-fn note_refusal(receiver: &Receiver, caller: &Caller, id: RequestId, refusal: &Refusal) {
+/// Keeps a refusal for `inbox refused`, as far as there is room. `start` is the body of a caller that is known.
+pub(super) fn keep(
+    receiver: &Receiver,
+    caller: &Caller,
+    reason: &'static str,
+    status: StatusCode,
+    size: Option<u64>,
+    start: Option<&Bytes>,
+) {
+    let is_kept = receiver.ledger.has_room_for(reason)
+        && receiver.ledger.keep(Refused {
+            at: clock::now(),
+            sender: caller.sender.clone(),
+            reason,
+            status: status.as_u16(),
+            size,
+            // Copied: a slice would hold the whole body in memory.
+            start: start.map(|body| Bytes::copy_from_slice(body.get(..ledger::START).unwrap_or(body))),
+        });
+    if !is_kept {
+        receiver.metrics.refused_unkept.inc();
+    }
+}
+
+fn note_refusal(receiver: &Receiver, caller: &Caller, id: RequestId, refusal: &Refusal, seen: &Seen) {
     let (reason, status) = (refusal.code(), refusal.status());
     count(&receiver.metrics, reason);
     count_answer(receiver, status);
+    if !refusal.is_of_the_store() {
+        let knew_the_path = !receiver.path_secrets.load().is_empty()
+            && !matches!(refusal, Refusal::Network | Refusal::NotFound | Refusal::Internal);
+        let start = (caller.is_known || knew_the_path).then_some(&seen.body).filter(|body| !body.is_empty());
+        keep(receiver, caller, reason, status, seen.size, start);
+    }
     if !receiver.refusals.is_first(reason) {
         return;
     }

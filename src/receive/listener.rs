@@ -8,7 +8,7 @@
 //! socket sees a reset; then idle connections are closed, open requests are finished, and what is left at
 //! `drain_timeout` is cut. The commit of a cut request goes on.
 
-use super::{Receiver, connection, refusals};
+use super::{Receiver, connection, descriptors, ledger, refusals};
 use crate::{
     config,
     metrics::{Metrics, Reason},
@@ -87,8 +87,13 @@ impl Bound {
     /// When dropped, the address is free again and open connections are cut; commits that were begun go on.
     pub async fn serve(self, receiver: Arc<Receiver>, shutdown: impl Future<Output = ()>) -> Drained {
         tracing::info!(address = %self.address, path = receiver.path, "listening");
-        let max = receiver.limits.connections.min(Semaphore::MAX_PERMITS);
-        let slots = Slots { semaphore: Arc::new(Semaphore::new(max)), phase: watch::Sender::new(Phase::Serving) };
+        let max = descriptors::room_for(receiver.limits.connections).min(Semaphore::MAX_PERMITS);
+        let slots = Slots {
+            semaphore: Arc::new(Semaphore::new(max)),
+            handshakes: Arc::new(Semaphore::new(receiver.limits.handshakes.min(Semaphore::MAX_PERMITS))),
+            phase: watch::Sender::new(Phase::Serving),
+        };
+        let ledger = ledger::start(&receiver);
         self.accept_until(&receiver, &slots, shutdown).await;
 
         receiver.draining.store(true, Ordering::Relaxed);
@@ -126,6 +131,12 @@ impl Bound {
             cut
         };
         receiver.refusals.summary();
+        receiver.ledger.close();
+        if let Some(ledger) = ledger
+            && let Err(error) = ledger.await
+        {
+            tracing::error!(error = %error, "keeping what was refused ended abruptly");
+        }
         Drained { cut }
     }
 
@@ -176,20 +187,24 @@ impl Bound {
 /// Places for sockets.
 struct Slots {
     semaphore: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
     phase: watch::Sender<Phase>,
 }
 
 impl Slots {
     /// Gives a socket its task, or closes it when all places are taken.
     fn take(&self, receiver: &Arc<Receiver>, tcp: TcpStream, peer: SocketAddr) {
+        // A listener on `[::]` sees IPv4 callers in IPv6 clothes.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let Ok(permit) = Arc::clone(&self.semaphore).try_acquire_owned() else {
-            count(&receiver.metrics, "connection_limit");
-            if receiver.refusals.is_first("connection_limit") {
-                tracing::warn!(%peer, "connection refused: as many are open as listener.max_connections allows");
-            }
-            return;
+            let why = "as many are open as listener.max_connections, or the limit of open files, allows";
+            return turn_away(receiver, peer, "connection_limit", why);
         };
-        let slot = Slot { metrics: Arc::clone(&receiver.metrics), _permit: permit };
+        let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
+            let why = "as many handshakes are under way as listener.max_handshakes allows";
+            return turn_away(receiver, peer, "handshake_limit", why);
+        };
+        let slot = Slot { metrics: Arc::clone(&receiver.metrics), handshake: Some(handshake), _permit: permit };
         slot.metrics.connections.inc();
         tokio::spawn(connection::serve(Arc::clone(receiver), tcp, peer, self.phase.subscribe(), slot));
     }
@@ -198,12 +213,28 @@ impl Slots {
 /// The place of one socket; given back when dropped, whatever ended its task.
 pub(super) struct Slot {
     metrics: Arc<Metrics>,
+    handshake: Option<OwnedSemaphorePermit>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Slot {
+    /// Lets another socket begin its handshake.
+    pub(super) fn handshake_is_over(&mut self) {
+        self.handshake = None;
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         self.metrics.connections.dec();
+    }
+}
+
+/// Counts and logs a socket that is closed without a word, because there is nobody yet who could read one.
+pub(super) fn turn_away(receiver: &Receiver, peer: SocketAddr, reason: &'static str, why: &'static str) {
+    count(&receiver.metrics, reason);
+    if receiver.refusals.is_first(reason) {
+        tracing::warn!(%peer, reason, why, "connection refused");
     }
 }
 

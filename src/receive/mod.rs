@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! listener   accepts sockets, holds their number, drains
-//! connection one socket: handshake, HTTP/1 or HTTP/2, deadlines
+//! connection one socket: PROXY header, handshake, HTTP/1 or HTTP/2, deadlines
 //! handler    one request: checks, body, parse, commit, answer
 //! ```
 //!
@@ -12,6 +12,8 @@
 //! - A 200 leaves after the inbox has synced the event. A caller that hangs up cancels nothing.
 //! - Our own trouble is 503 with `Retry-After`; 4xx is said only of what cannot be an event.
 //! - No caller holds a socket without using it: handshake, first request, head, body and idleness each have a deadline.
+//! - No caller, and no address, takes more than its share of connections, requests and memory.
+//! - The caller's address is the socket's, or the one that a configured balancer names; headers never change it.
 //! - No body, secret or query is logged, and nothing of a certificate that no authority of ours vouches for; label values
 //!   come from closed sets.
 //! - Replaced certificates, authorities and revocations hold for everybody within seconds: no session of the old ones is
@@ -23,13 +25,18 @@
 //! the end of a connection before it closes it. One path with one method needs no router either.
 
 mod activity;
+mod budget;
 mod clients;
 mod connection;
+mod descriptors;
 mod handler;
 mod identity;
+mod ledger;
 mod listener;
 mod problem;
+mod proxy;
 mod refusals;
+mod shares;
 mod socket;
 pub mod tls;
 
@@ -37,14 +44,17 @@ pub use listener::{Bound, Drained, bind};
 
 use crate::{
     clock::Timestamp,
-    config,
+    config::{self, Networks},
     inbox::Inbox,
     metrics::{Metrics, Outcome, Status},
     secret::Secret,
 };
 use arc_swap::ArcSwap;
+use budget::Budget;
+use ledger::Ledger;
 use prometheus_client::metrics::counter::Counter;
 use refusals::Refusals;
+use shares::Shares;
 use std::{
     sync::{
         Arc,
@@ -59,7 +69,13 @@ use tokio::sync::watch;
 pub struct Receiver {
     path: String,
     path_secrets: ArcSwap<Vec<Secret>>,
+    /// Where callers may come from; empty: anywhere.
+    networks: Networks,
+    /// Balancers that name the caller; `None`: callers connect directly.
+    proxies: Option<Networks>,
     limits: Limits,
+    shares: Arc<Shares>,
+    budget: Budget,
     inbox: Arc<dyn Inbox>,
     metrics: Arc<Metrics>,
     /// Read once per socket, so that a reload only swaps it.
@@ -69,6 +85,7 @@ pub struct Receiver {
     /// Set when the drain begins: HTTP/1 answers then say `Connection: close`.
     draining: AtomicBool,
     refusals: Refusals,
+    ledger: Ledger,
     hot: Hot,
 }
 
@@ -85,6 +102,7 @@ struct Generation {
 struct Limits {
     body: u64,
     connections: usize,
+    handshakes: usize,
     handshake_timeout: Duration,
     header_timeout: Duration,
     body_timeout: Duration,
@@ -122,9 +140,12 @@ impl Receiver {
         Self {
             path: listener.path.clone(),
             path_secrets: ArcSwap::from_pointee(sender.path_secrets.clone()),
+            networks: sender.networks.clone(),
+            proxies: listener.proxies.clone(),
             limits: Limits {
                 body: listener.max_body,
                 connections: listener.max_connections,
+                handshakes: listener.max_handshakes,
                 handshake_timeout: listener.handshake_timeout,
                 header_timeout: listener.header_timeout,
                 body_timeout: listener.body_timeout,
@@ -132,12 +153,15 @@ impl Receiver {
                 drain_timeout: listener.drain_timeout,
                 commit_timeout: handler::COMMIT_TIMEOUT,
             },
+            shares: Shares::new(listener.max_connections_per_address),
+            budget: Budget::new(listener.max_requests, listener.body_memory),
             inbox,
             metrics,
             tls: ArcSwap::from_pointee(Generation { number: 1, loaded: tls }),
             retired: watch::Sender::new(0),
             draining: AtomicBool::new(false),
             refusals: Refusals::default(),
+            ledger: Ledger::default(),
             hot,
         }
     }

@@ -28,6 +28,8 @@ impl fmt::Display for RequestId {
 /// Why a request is not answered 200.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
+    /// The caller's address is not in `sender.networks`.
+    Network,
     /// Another path, or a wrong path secret: never told apart.
     NotFound,
     /// Another method than POST.
@@ -51,6 +53,10 @@ pub(super) enum Refusal {
     HeadTimeout,
     /// The body is no event.
     Malformed(Malformed),
+    /// As many requests as `listener.max_requests` allows.
+    Overloaded,
+    /// The bodies under way take all of `listener.body_memory`.
+    BodyMemory,
     /// No room in the store.
     StoreFull,
     /// As many unfinished entries as allowed.
@@ -69,6 +75,7 @@ impl Refusal {
     /// Stable name.
     pub(super) const fn code(&self) -> &'static str {
         match self {
+            Self::Network => "network",
             Self::NotFound => "not_found",
             Self::Method => "method_not_allowed",
             Self::TransferEncoding => "transfer_encoding",
@@ -81,6 +88,8 @@ impl Refusal {
             Self::Malformed(Malformed::Syntax { .. }) => "not_json",
             Self::Malformed(Malformed::NotAnObject { .. }) => "not_an_object",
             Self::Malformed(Malformed::Field { .. }) => "invalid_field",
+            Self::Overloaded => "overloaded",
+            Self::BodyMemory => "body_memory",
             Self::StoreFull => "store_full",
             Self::Backlog => "backlog",
             Self::StoreUnavailable => "store_unavailable",
@@ -93,6 +102,7 @@ impl Refusal {
     /// Status of the answer.
     pub(super) const fn status(&self) -> StatusCode {
         match self {
+            Self::Network => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::MediaType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -102,9 +112,13 @@ impl Refusal {
             | Self::BodyCut
             | Self::Malformed(Malformed::Syntax { .. } | Malformed::NotAnObject { .. }) => StatusCode::BAD_REQUEST,
             Self::Malformed(Malformed::Field { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::StoreFull | Self::Backlog | Self::StoreUnavailable | Self::StoreSlow | Self::Draining => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Overloaded
+            | Self::BodyMemory
+            | Self::StoreFull
+            | Self::Backlog
+            | Self::StoreUnavailable
+            | Self::StoreSlow
+            | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -112,20 +126,35 @@ impl Refusal {
     /// Seconds after which to try again, of every 503: soon where it passes by itself, later where a person must act.
     pub(super) const fn retry_after(&self) -> Option<&'static str> {
         match self {
+            Self::Overloaded | Self::BodyMemory => Some("1"),
             Self::StoreUnavailable | Self::StoreSlow | Self::Draining => Some("5"),
             Self::StoreFull | Self::Backlog => Some("30"),
             _ => None,
         }
     }
 
-    /// Whether the connection cannot be used for another request: the rest of this one is unread, or cannot be told from
-    /// the next.
+    /// Whether the connection cannot be used for another request: the rest of this one is unread, cannot be told from the
+    /// next, or would be refused as well.
     pub(super) const fn closes(&self) -> bool {
-        matches!(self, Self::TransferEncoding | Self::BodyTooLarge { .. } | Self::BodyTimeout | Self::BodyCut)
+        matches!(
+            self,
+            Self::Network
+                | Self::TransferEncoding
+                | Self::BodyTooLarge { .. }
+                | Self::BodyTimeout
+                | Self::BodyCut
+                | Self::BodyMemory
+        )
+    }
+
+    /// Whether the store itself is the trouble: then nothing about the refusal can be kept in it.
+    pub(super) const fn is_of_the_store(&self) -> bool {
+        matches!(self, Self::StoreFull | Self::StoreUnavailable | Self::StoreSlow | Self::Draining)
     }
 
     const fn title(&self) -> &'static str {
         match self {
+            Self::Network => "The address is not allowed",
             Self::NotFound => "Nothing is here",
             Self::Method => "The method is not allowed",
             Self::TransferEncoding => "The transfer coding is not supported",
@@ -138,6 +167,7 @@ impl Refusal {
             Self::Malformed(Malformed::Syntax { .. }) => "The body is not JSON",
             Self::Malformed(Malformed::NotAnObject { .. }) => "The body is not a JSON object",
             Self::Malformed(Malformed::Field { .. }) => "The body is not an event",
+            Self::Overloaded | Self::BodyMemory => "The service is overloaded",
             Self::StoreFull => "There is no room for the event",
             Self::Backlog => "Too many events are waiting",
             Self::StoreUnavailable => "The event cannot be stored",
@@ -150,6 +180,7 @@ impl Refusal {
     /// What happened to this request, for the caller and the log.
     pub(super) fn detail(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
+            Self::Network => "events are taken from other networks only",
             Self::NotFound => "no webhook is received at this path",
             Self::Method => "events are sent with POST",
             Self::TransferEncoding => "the only transfer coding that is understood is a single chunked",
@@ -160,6 +191,12 @@ impl Refusal {
             Self::BodyCut => "the connection broke before the end of the body",
             Self::HeadTimeout => "the head of the request did not end within the time allowed for it",
             Self::Malformed(malformed) => return Cow::Owned(malformed.to_string()),
+            Self::Overloaded => {
+                "as many requests are under way as are allowed; nothing was stored; send the event again later"
+            }
+            Self::BodyMemory => {
+                "the bodies under way take all the memory they may; nothing was stored; send the event again later"
+            }
             Self::StoreFull => "the disk is full; nothing was stored; send the event again later",
             Self::Backlog => {
                 "as many events are waiting as are allowed; nothing was stored; send the event again later"
@@ -204,6 +241,7 @@ mod tests {
 
     fn all() -> Vec<Refusal> {
         vec![
+            Refusal::Network,
             Refusal::NotFound,
             Refusal::Method,
             Refusal::TransferEncoding,
@@ -216,6 +254,8 @@ mod tests {
             Refusal::Malformed(Malformed::Syntax { problem: "expected value", line: 3, column: 7 }),
             Refusal::Malformed(Malformed::NotAnObject { found: "an array" }),
             Refusal::Malformed(Malformed::Field { path: "$.resource.id", problem: "is missing".to_owned() }),
+            Refusal::Overloaded,
+            Refusal::BodyMemory,
             Refusal::StoreFull,
             Refusal::Backlog,
             Refusal::StoreUnavailable,

@@ -249,7 +249,9 @@ async fn send<M: Fn(u64) -> Bytes, D: Fn()>(work: Arc<Work<M, D>>, start: Instan
         match posted.unwrap_or_else(|_| Err(format!("no answer within {} s", LIMIT.as_secs()))) {
             Ok(status) => {
                 *part.statuses.entry(status.as_u16()).or_default() += 1;
-                part.latency.saturating_record(u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX));
+                let micros = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
+                // Not `saturating_record`, which clamps instead of growing; no post outlasts `LIMIT`, so it can grow.
+                part.latency.record(micros).unwrap_or_default();
             }
             Err(reason) => {
                 *part.failures.entry(reason).or_default() += 1;

@@ -54,6 +54,8 @@ pub enum Completion {
     Event,
     /// The vendor's API.
     Api,
+    /// Nowhere: the vendor's API does not know the connection any more.
+    Gone,
 }
 
 impl Completion {
@@ -63,6 +65,7 @@ impl Completion {
         match self {
             Self::Event => "event",
             Self::Api => "api",
+            Self::Gone => "gone",
         }
     }
 }

@@ -13,6 +13,7 @@ mod stdout;
 mod writer;
 
 pub use cloudevent::{Attributes, Completion};
+pub use signature::sign;
 
 use crate::{
     config::{self, SinkKind},

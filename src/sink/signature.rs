@@ -14,6 +14,17 @@ use zeroize::Zeroizing;
 /// Shortest key that the specification allows.
 const SHORTEST: usize = 24;
 
+/// The signature that a delivery must carry, for whoever receives one: `None` for a secret or time that cannot be read.
+///
+/// Compare the result with `webhook-signature` in constant time where the sender is not trusted.
+#[must_use]
+pub fn sign(secret: &Secret, id: &str, timestamp: &str, body: &[u8]) -> Option<String> {
+    let signer = Signer::new(std::slice::from_ref(secret)).ok()?;
+    let mut signing = signer.start(id, timestamp.parse().ok()?);
+    signing.update(body);
+    Some(signing.finish())
+}
+
 /// The active keys, ready to sign.
 #[derive(Clone)]
 pub(super) struct Signer(Vec<Hmac<Sha256>>);

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     clock::{self, Timestamp},
     event,
-    inbox::{Error, Inbox, Lease, Outcome},
+    inbox::{self, Error, Inbox, Lease, Outcome},
     metrics::{Metrics, SinkName, SinkOutcome},
     sink::{Attributes, Completion, Content, Delivery, Failure, FailureKind, Sink},
 };
@@ -65,16 +65,18 @@ impl Route {
         let entry = &lease.entry;
         let (content, completion, accounts) = match entry.completion {
             None => (Content::whole(lease.body.clone()), Completion::Event, entry.listed),
-            Some(completed) => {
+            // The accounts stay as the event had them: none.
+            Some(inbox::Completion::Gone) => (Content::whole(lease.body.clone()), Completion::Gone, 0),
+            Some(inbox::Completion::Fetched { reading, accounts }) => {
                 let (before, after) = match event::splice(&lease.body) {
                     Ok(splice) => {
                         ([splice.before, splice.member, b"["].concat().into(), [b"]", splice.after].concat().into())
                     }
                     Err(error) => return Ok(Err(error)),
                 };
-                let inbox = Arc::clone(&self.inbox);
-                let content = Content::completed(inbox, completed.reading, before, after).await?;
-                (content, Completion::Api, completed.accounts)
+                let store = Arc::clone(&self.inbox);
+                let content = Content::completed(store, reading, before, after).await?;
+                (content, Completion::Api, accounts)
             }
         };
         let attributes = Attributes {

@@ -7,6 +7,7 @@
 
 mod complete;
 mod deliver;
+mod listing;
 mod retry;
 
 pub use complete::Completer;
@@ -21,7 +22,11 @@ use crate::{
 };
 use async_trait::async_trait;
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::Semaphore, task::JoinSet, time};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time,
+};
 
 /// How long a lease lasts unless it is prolonged; also how long work of a hung process stays with it.
 const LEASE: Duration = Duration::from_mins(1);
@@ -40,6 +45,11 @@ pub trait Handler: Send + Sync {
     /// # Cancel safety
     /// May be dropped at any point; the lease is then given back and the work done again.
     async fn handle(&self, lease: &Lease) -> Result<Outcome, Error>;
+
+    /// For how long no lease need be taken, because all of them would have to wait.
+    fn pause(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// The loop of one stage.
@@ -70,10 +80,13 @@ impl StageLoop {
             while let Some(ended) = tasks.try_join_next() {
                 report(ended);
             }
-            let wait = tokio::select! {
+            let permit = tokio::select! {
                 () = readiness.reached(Phase::Draining) => break,
-                wait = this.take(&permits, &mut tasks, &stop) => wait,
+                permit = Arc::clone(&permits).acquire_owned() => permit,
             };
+            let Ok(permit) = permit else { break };
+            // Not under `select!`: leases that were given out must not be dropped on the way.
+            let wait = this.take(permit, &permits, &mut tasks, &stop).await;
             tokio::select! {
                 () = readiness.reached(Phase::Draining) => break,
                 () = this.inbox.wake(this.stage), if wait.wakes => {}
@@ -94,10 +107,16 @@ impl StageLoop {
     }
 
     /// Leases what there is room for and starts work on it; says how long to wait before the next look.
-    async fn take(self: &Arc<Self>, permits: &Arc<Semaphore>, tasks: &mut JoinSet<()>, stop: &Readiness) -> Wait {
-        let Ok(first) = Arc::clone(permits).acquire_owned().await else {
-            return Wait { wakes: true, at_most: POLL };
-        };
+    async fn take(
+        self: &Arc<Self>,
+        first: OwnedSemaphorePermit,
+        permits: &Arc<Semaphore>,
+        tasks: &mut JoinSet<()>,
+        stop: &Readiness,
+    ) -> Wait {
+        if let Some(pause) = self.handler.pause() {
+            return Wait { wakes: false, at_most: pause.min(POLL) };
+        }
         let more = permits.available_permits();
         let claimed = match self.inbox.claim(self.stage, more + 1, LEASE).await {
             Ok(claimed) => claimed,

@@ -3,7 +3,7 @@
 use crate::support::{event_json, inbox_config, new_entry};
 use linxo_webhook::{
     clock, config,
-    inbox::{Accepted, Access, Error, Filter, Inbox, Lease, Outcome, Page, Seq, Sqlite, Stage, State},
+    inbox::{Accepted, Access, Completion, Error, Filter, Inbox, Lease, Outcome, Page, Seq, Sqlite, Stage, State},
 };
 use std::{path::Path, time::Duration};
 use tempfile::TempDir;
@@ -156,12 +156,13 @@ async fn an_entry_is_delivered_only_after_its_completion_and_keeps_its_place() {
     let lease = store.claim(Stage::Completion).await.remove(0);
     assert_eq!(lease.seq, cut);
     let reading = store.get().reading(&lease, LEASE).await.unwrap();
-    let page = Page { number: 1, ids: vec!["x".into()], accounts: r#"{"id":"x"}"#.into(), received: 1 };
+    let page =
+        Page { number: 1, ids: vec!["x".into()], accounts: r#"{"id":"x"}"#.into(), received: 1, ..Page::default() };
     store.get().keep_page(reading.id, page).await.unwrap();
     store.settle(&lease, Outcome::Completed { reading: reading.id, accounts: 1 }).await;
     let first = store.claim(app).await;
     assert_eq!(first.iter().map(|lease| lease.seq).collect::<Vec<_>>(), [cut]);
-    assert_eq!(first[0].entry.completion.unwrap().accounts, 1);
+    assert_eq!(first[0].entry.completion, Some(Completion::Fetched { reading: reading.id, accounts: 1 }));
     assert_eq!(store.get().pages(reading.id).await.unwrap(), [(1, 10)]);
     store.settle(&first[0], Outcome::Done).await;
     assert_eq!(store.claim_seqs(app).await, [whole]);
@@ -178,6 +179,19 @@ async fn a_parked_entry_leaves_the_line_and_a_replay_puts_it_back() {
     assert_eq!(store.get().replay(&filter(State::Parked), 10).await.unwrap().changed, 1);
     assert_eq!(store.claim_seqs(app).await, [e1], "replayed ahead of the later entry, which was not begun");
     assert_eq!(store.state(e2).await, State::Waiting);
+}
+
+#[tokio::test]
+async fn a_replayed_entry_goes_before_a_later_one_that_lost_its_lease() {
+    let mut store = Store::new(&["app"]);
+    let app = store.stage("app");
+    let (e1, e2) = (store.accept("e1", "a").await, store.accept("e2", "a").await);
+    let lease = store.claim(app).await.remove(0);
+    store.settle(&lease, park("the sink answered 410")).await;
+    assert_eq!(store.claim_seqs(app).await, [e2]);
+    store.get().replay(&filter(State::Parked), 10).await.unwrap();
+    store.crash().await;
+    assert_eq!(store.claim_seqs(app).await, [e1], "found by the model test: both were leased");
 }
 
 #[tokio::test]
@@ -263,6 +277,7 @@ async fn readings_are_resumed_shared_and_released() {
         ids: vec![format!("{number}")],
         accounts: format!("{{\"id\":\"{number}\"}}").into(),
         received: 1,
+        ..Page::default()
     };
     store.get().keep_page(reading.id, page(1)).await.unwrap();
     store.crash().await;

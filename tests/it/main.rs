@@ -9,6 +9,11 @@
     reason = "a test that cannot go on must end with a message"
 )]
 
+mod answers;
+mod completion;
 mod inbox;
+mod inbox_model;
+mod laws;
 mod reload;
+mod structure;
 mod support;

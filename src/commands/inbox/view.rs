@@ -4,7 +4,7 @@
 
 use crate::{
     event,
-    inbox::{EntryView, StageView, State},
+    inbox::{EntryView, RefusedView, StageView, State},
 };
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -34,6 +34,42 @@ pub(super) fn table(entries: &[EntryView]) -> String {
         ]);
     }
     trimmed(&table)
+}
+
+/// Refused requests for people, with the start of their bodies where asked for.
+pub(super) fn refused(requests: &[RefusedView], start: bool) -> String {
+    if requests.is_empty() {
+        return "no refused requests\n".to_owned();
+    }
+    let mut table = plain();
+    let mut header = vec!["NUMBER", "REFUSED", "STATUS", "REASON", "BYTES", "SENDER"];
+    header.extend(start.then_some("START"));
+    table.set_header(header);
+    for request in requests {
+        let mut row = vec![
+            request.number.to_string(),
+            request.refused.clone(),
+            request.status.to_string(),
+            printable(&request.reason),
+            request.bytes.map_or_else(dash, |bytes| bytes.to_string()),
+            request.sender.as_ref().map_or_else(dash, sender),
+        ];
+        if start {
+            row.push(request.start.as_deref().map_or_else(dash, printable));
+        }
+        table.add_row(row);
+    }
+    trimmed(&table)
+}
+
+/// A sender's address, and the subject of its certificate where it showed one.
+fn sender(sender: &serde_json::Value) -> String {
+    let text = |pointer: &str| sender.pointer(pointer).and_then(serde_json::Value::as_str);
+    match (text("/peer"), text("/certificate/subject")) {
+        (Some(peer), Some(subject)) => cell(&format!("{peer} {subject}")),
+        (Some(one), None) | (None, Some(one)) => cell(one),
+        (None, None) => dash(),
+    }
 }
 
 /// Everything about one entry for people, its body apart.

@@ -5,7 +5,7 @@ use crate::{
     event::{ChannelDefinitionId, Shape, UserId},
     inbox::{Accepted, NewEntry, Seq},
 };
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 use sha2::{Digest, Sha256};
 
 /// Everything that can be computed outside the writer thread.
@@ -43,45 +43,47 @@ pub(super) fn line(connection: &str) -> i64 {
 
 pub(super) fn accept(tx: &mut Tx<'_>, new: &Prepared, sinks: &[SinkRow]) -> rusqlite::Result<Accepted> {
     let event = &new.entry.event;
-    let stored = tx
+    // No RETURNING in statements that run for every event: SQLite collects its rows in a temporary table, which costs more
+    // than the whole insert.
+    let conflict: bool = tx
+        .connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM event WHERE id = ?1)")?
+        .query_row([event.id.as_str()], |row| row.get(0))?;
+    let inserted = tx
         .connection
         .prepare_cached(
             "INSERT INTO event (id, digest, delivery_id, event_type, resource_type, connection, user, channel, mode, created,
                                 account_count, listed, cloud_type, drift, accepted, sender, body)
-             VALUES (?1, ?2, CASE WHEN EXISTS (SELECT 1 FROM event WHERE id = ?1) THEN ?3 END,
-                     ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
-             ON CONFLICT DO NOTHING RETURNING seq, delivery_id IS NOT NULL",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+             ON CONFLICT DO NOTHING",
         )?
-        .query_row(
-            params![
-                event.id.as_str(),
-                new.digest,
-                new.distinct_id,
-                event.event_type,
-                event.resource_type,
-                event.connection.as_str(),
-                event.user.as_ref().map(UserId::as_str),
-                event.channel.as_ref().map(ChannelDefinitionId::as_str),
-                event.mode,
-                event.created,
-                event.account_count.and_then(|count| i64::try_from(count).ok()),
-                i64::try_from(event.listed).unwrap_or(i64::MAX),
-                new.cloud_type,
-                new.drift,
-                new.entry.received.as_millis(),
-                new.entry.sender,
-                &new.entry.body[..],
-            ],
-            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?)),
-        )
-        .optional()?;
-    let Some((seq, conflict)) = stored else {
+        .execute(params![
+            event.id.as_str(),
+            new.digest,
+            conflict.then_some(&new.distinct_id),
+            event.event_type,
+            event.resource_type,
+            event.connection.as_str(),
+            event.user.as_ref().map(UserId::as_str),
+            event.channel.as_ref().map(ChannelDefinitionId::as_str),
+            event.mode,
+            event.created,
+            event.account_count.and_then(|count| i64::try_from(count).ok()),
+            i64::try_from(event.listed).unwrap_or(i64::MAX),
+            new.cloud_type,
+            new.drift,
+            new.entry.received.as_millis(),
+            new.entry.sender,
+            &new.entry.body[..],
+        ])?;
+    if inserted == 0 {
         let seq = tx
             .connection
             .prepare_cached("SELECT seq FROM event WHERE id = ?1 AND digest = ?2")?
             .query_row(params![event.id.as_str(), new.digest], |row| row.get(0))?;
         return Ok(Accepted::Duplicate { seq: Seq(seq) });
-    };
+    }
+    let seq = tx.connection.last_insert_rowid();
 
     let now = tx.now.as_millis();
     let parked = match event.shape {
@@ -118,16 +120,20 @@ pub(super) fn insert(
     now: i64,
     reason: Option<&str>,
 ) -> rusqlite::Result<()> {
-    let state: i64 = tx
-        .connection
+    let state = match state {
+        Some(state) => state,
+        None => tx
+            .connection
+            .prepare_cached(
+                "SELECT NOT EXISTS (SELECT 1 FROM stage WHERE kind = ?1 AND line = ?2 AND state IN (0, 1, 2))",
+            )?
+            .query_row([kind, line], |row| row.get(0))?,
+    };
+    tx.connection
         .prepare_cached(
-            "INSERT INTO stage (seq, kind, line, state, due, changed, reason)
-             VALUES (?1, ?2, ?3,
-                     coalesce(?4, NOT EXISTS (SELECT 1 FROM stage WHERE kind = ?2 AND line = ?3 AND state IN (0, 1, 2))),
-                     ?5, ?5, ?6)
-             RETURNING state",
+            "INSERT INTO stage (seq, kind, line, state, due, changed, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6)",
         )?
-        .query_row(params![seq, kind, line, state, now, reason], |row| row.get(0))?;
+        .execute(params![seq, kind, line, state, now, reason])?;
     if state != 4 {
         tx.touched.unfinished(kind, 1);
     }

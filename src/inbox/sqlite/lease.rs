@@ -10,7 +10,7 @@ use crate::{
     inbox::{Claimed, Completion, EntryFacts, Lease, Outcome, ReadingId, Seq, Stage},
 };
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 use std::{sync::Arc, time::Duration};
 
 /// After this many leases in a row that ended without a word, an entry is parked: it may be what ends the process.
@@ -32,30 +32,44 @@ pub(super) fn claim(
     lease_for: Duration,
 ) -> rusqlite::Result<Claimed> {
     let now = tx.now;
-    let found: Vec<(i64, i64, u32)> = tx
+    let found: Vec<Due> = tx
         .connection
         .prepare_cached(
-            "SELECT seq, state, losses FROM stage WHERE kind = ?1 AND state IN (1, 2) AND due <= ?2 ORDER BY due, seq LIMIT ?3",
+            "SELECT seq, state, losses, line, attempts, failing_since FROM stage
+             WHERE kind = ?1 AND state IN (1, 2) AND due <= ?2 ORDER BY due, seq LIMIT ?3",
         )?
         .query_map(params![kind, now.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            Ok(Due {
+                seq: row.get(0)?,
+                is_expired: row.get::<_, i64>(1)? == 2,
+                losses: row.get(2)?,
+                line: row.get(3)?,
+                attempts: row.get(4)?,
+                failing_since: row.get(5)?,
+            })
         })?
         .collect::<rusqlite::Result<_>>()?;
     let mut leases = Vec::with_capacity(found.len());
     let mut bytes = 0;
-    for (seq, state, losses) in found {
+    for due in found {
         if bytes >= CLAIM_BYTES {
             break;
         }
-        let losses = losses + u32::from(state == 2);
-        if losses >= MAX_LOSSES {
-            let reason = format!(
-                "the service ended or hung {losses} times in a row while it worked on this entry: look at the logs of those times before you replay it"
-            );
-            end(tx, seq, kind, 4, Some(&reason))?;
+        let due = Due { losses: due.losses + u32::from(due.is_expired), ..due };
+        if due.is_expired && !is_first(tx, due.seq, kind, due.line)? {
+            // An earlier entry was replayed while this one was leased: it waits behind that one now.
+            put_back(tx, due.seq, kind, now, due.losses)?;
             continue;
         }
-        let lease = lease(tx, stage, seq, kind, losses, now.after(lease_for))?;
+        if due.losses >= MAX_LOSSES {
+            let reason = format!(
+                "the service ended or hung {} times in a row while it worked on this entry: look at the logs of those times before you replay it",
+                due.losses
+            );
+            end(tx, due.seq, kind, 4, Some(&reason))?;
+            continue;
+        }
+        let lease = lease(tx, stage, kind, &due, now.after(lease_for))?;
         bytes += lease.body.len();
         leases.push(lease);
     }
@@ -67,40 +81,44 @@ pub(super) fn claim(
     Ok(Claimed { leases, next_due })
 }
 
-fn lease(
-    tx: &mut Tx<'_>,
-    stage: Stage,
+/// A stage that can be leased.
+struct Due {
     seq: i64,
-    kind: i64,
+    line: i64,
+    /// Leased before, to somebody who did not settle in time.
+    is_expired: bool,
+    /// Leases in a row that ended without a word.
     losses: u32,
-    expires: Timestamp,
-) -> rusqlite::Result<Lease> {
+    /// Before this lease.
+    attempts: u32,
+    failing_since: Option<i64>,
+}
+
+fn lease(tx: &mut Tx<'_>, stage: Stage, kind: i64, due: &Due, expires: Timestamp) -> rusqlite::Result<Lease> {
     let token = fastrand::i64(1..);
-    let (attempts, failing_since) = tx
-        .connection
+    let attempts = due.attempts.saturating_add(1);
+    tx.connection
         .prepare_cached(
-            "UPDATE stage SET state = 2, due = ?3, token = ?4, attempts = attempts + 1, losses = ?5, changed = ?6
-             WHERE seq = ?1 AND kind = ?2 RETURNING attempts, failing_since",
+            "UPDATE stage SET state = 2, due = ?3, token = ?4, attempts = ?5, losses = ?6, changed = ?7
+             WHERE seq = ?1 AND kind = ?2",
         )?
-        .query_row(params![seq, kind, expires.as_millis(), token, losses, tx.now.as_millis()], |row| {
-            Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?))
-        })?;
+        .execute(params![due.seq, kind, expires.as_millis(), token, attempts, due.losses, tx.now.as_millis()])?;
     let (entry, body) = tx
         .connection
         .prepare_cached(
             "SELECT event.id, coalesce(delivery_id, event.id), cloud_type, connection, user, channel, mode, created, accepted,
-                    account_count, listed, body, completion.reading,
+                    account_count, listed, body, completion.seq IS NOT NULL, completion.reading,
                     (SELECT accounts FROM reading WHERE reading.id = completion.reading)
              FROM event LEFT JOIN completion USING (seq) WHERE seq = ?1",
         )?
-        .query_row([seq], entry_facts)?;
+        .query_row([due.seq], entry_facts)?;
     Ok(Lease {
-        seq: Seq(seq),
+        seq: Seq(due.seq),
         stage,
         token,
         expires,
         attempts,
-        failing_since: failing_since.map(Timestamp::from_millis),
+        failing_since: due.failing_since.map(Timestamp::from_millis),
         entry: Arc::new(entry),
         body,
     })
@@ -110,9 +128,12 @@ fn entry_facts(row: &Row<'_>) -> rusqlite::Result<(EntryFacts, Bytes)> {
     let count = |index: usize| -> rusqlite::Result<Option<u64>> {
         Ok(row.get::<_, Option<i64>>(index)?.and_then(|count| u64::try_from(count).ok()))
     };
-    let completion = match row.get::<_, Option<i64>>(12)? {
-        Some(reading) => Some(Completion { reading: ReadingId(reading), accounts: count(13)?.unwrap_or(0) }),
-        None => None,
+    let completion = match (row.get(12)?, row.get::<_, Option<i64>>(13)?) {
+        (false, _) => None,
+        (true, None) => Some(Completion::Gone),
+        (true, Some(reading)) => {
+            Some(Completion::Fetched { reading: ReadingId(reading), accounts: count(14)?.unwrap_or(0) })
+        }
     };
     Ok((
         EntryFacts {
@@ -163,39 +184,87 @@ pub(super) fn settle(tx: &mut Tx<'_>, seq: Seq, kind: i64, token: i64, outcome: 
                 .execute(params![seq, reading.0])?;
             end(tx, seq, kind, 3, None)?;
         }
+        Outcome::Gone => {
+            tx.connection
+                .prepare_cached(
+                    "INSERT INTO completion (seq) VALUES (?1) ON CONFLICT (seq) DO UPDATE SET reading = NULL",
+                )?
+                .execute([seq])?;
+            end(tx, seq, kind, 3, Some("the API does not know the connection any more"))?;
+        }
         Outcome::Park { reason } => end(tx, seq, kind, 4, Some(reason))?,
+        Outcome::ParkUntil { reason, credentials } => {
+            end(tx, seq, kind, 4, Some(reason))?;
+            tx.connection
+                .prepare_cached("UPDATE stage SET credentials = ?3 WHERE seq = ?1 AND kind = ?2")?
+                .execute(params![seq, kind, credentials])?;
+        }
         Outcome::Retry { due, reason } => {
             tx.connection
                 .prepare_cached(
-                    "UPDATE stage SET state = 1, due = ?3, token = NULL, losses = 0, reason = ?4, changed = ?5,
-                                      failing_since = coalesce(failing_since, ?5)
+                    "UPDATE stage SET reason = ?3, changed = ?4, failing_since = coalesce(failing_since, ?4)
                      WHERE seq = ?1 AND kind = ?2",
                 )?
-                .execute(params![seq, kind, due.as_millis(), reason, tx.now.as_millis()])?;
-            tx.touched.due(kind);
+                .execute(params![seq, kind, reason, tx.now.as_millis()])?;
+            put_back(tx, seq, kind, *due, 0)?;
         }
-        Outcome::GiveBack => {
+        Outcome::Postpone { due, reason } => {
             tx.connection
-                .prepare_cached(
-                    "UPDATE stage SET state = 1, due = ?3, token = NULL, losses = 0, attempts = max(attempts - 1, 0), changed = ?3
-                     WHERE seq = ?1 AND kind = ?2",
-                )?
-                .execute(params![seq, kind, tx.now.as_millis()])?;
-            tx.touched.due(kind);
+                .prepare_cached("UPDATE stage SET reason = ?3 WHERE seq = ?1 AND kind = ?2")?
+                .execute(params![seq, kind, reason])?;
+            give_back(tx, seq, kind, *due)?;
         }
+        Outcome::GiveBack => give_back(tx, seq, kind, tx.now)?,
     }
     Ok(true)
+}
+
+/// Ends a lease as if it had never been given out.
+fn give_back(tx: &mut Tx<'_>, seq: i64, kind: i64, due: Timestamp) -> rusqlite::Result<()> {
+    tx.connection
+        .prepare_cached("UPDATE stage SET attempts = max(attempts - 1, 0), changed = ?3 WHERE seq = ?1 AND kind = ?2")?
+        .execute(params![seq, kind, tx.now.as_millis()])?;
+    put_back(tx, seq, kind, due, 0)
+}
+
+/// Ends a lease without ending the stage: due at a time where it is first in its line, else queued.
+fn put_back(tx: &mut Tx<'_>, seq: i64, kind: i64, due: Timestamp, losses: u32) -> rusqlite::Result<()> {
+    let line: i64 = tx
+        .connection
+        .prepare_cached(
+            "UPDATE stage SET state = 0, due = ?3, token = NULL, losses = ?4 WHERE seq = ?1 AND kind = ?2 RETURNING line",
+        )?
+        .query_row(params![seq, kind, due.as_millis(), losses], |row| row.get(0))?;
+    if is_first(tx, seq, kind, line)? {
+        tx.connection
+            .prepare_cached("UPDATE stage SET state = 1 WHERE seq = ?1 AND kind = ?2")?
+            .execute([seq, kind])?;
+        tx.touched.due(kind);
+    }
+    Ok(())
+}
+
+/// Whether no earlier entry of the line is unfinished.
+fn is_first(tx: &Tx<'_>, seq: i64, kind: i64, line: i64) -> rusqlite::Result<bool> {
+    tx.connection
+        .prepare_cached(
+            "SELECT NOT EXISTS (SELECT 1 FROM stage WHERE kind = ?1 AND line = ?2 AND state IN (0, 1, 2) AND seq < ?3)",
+        )?
+        .query_row([kind, line, seq], |row| row.get(0))
 }
 
 /// Takes an unfinished stage out of its line (state 3 or 4) and lets the next one move up.
 pub(super) fn end(tx: &mut Tx<'_>, seq: i64, kind: i64, state: i64, reason: Option<&str>) -> rusqlite::Result<()> {
     let line: i64 = tx
         .connection
+        .prepare_cached("SELECT line FROM stage WHERE seq = ?1 AND kind = ?2")?
+        .query_row([seq, kind], |row| row.get(0))?;
+    tx.connection
         .prepare_cached(
             "UPDATE stage SET state = ?3, reason = ?4, token = NULL, losses = 0, failing_since = NULL, changed = ?5
-             WHERE seq = ?1 AND kind = ?2 RETURNING line",
+             WHERE seq = ?1 AND kind = ?2",
         )?
-        .query_row(params![seq, kind, state, reason, tx.now.as_millis()], |row| row.get(0))?;
+        .execute(params![seq, kind, state, reason, tx.now.as_millis()])?;
     tx.touched.unfinished(kind, -1);
     promote(tx, kind, line)?;
     if kind == COMPLETION {
@@ -241,7 +310,15 @@ pub(super) fn promote(tx: &mut Tx<'_>, kind: i64, line: i64) -> rusqlite::Result
     Ok(())
 }
 
-/// Makes every lease expire at once: nobody can hold one when the owner has just opened the store.
-pub(super) fn expire_all(connection: &Connection) -> rusqlite::Result<usize> {
-    connection.execute("UPDATE stage INDEXED BY stage_due SET due = 0 WHERE state IN (1, 2) AND state = 2", [])
+/// Ends every lease: nobody can hold one when the owner has just opened the store. Returns how many there were.
+pub(super) fn end_all(tx: &mut Tx<'_>) -> rusqlite::Result<usize> {
+    let leased: Vec<(i64, i64, u32)> = tx
+        .connection
+        .prepare("SELECT seq, kind, losses FROM stage INDEXED BY stage_due WHERE state IN (1, 2) AND state = 2")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (seq, kind, losses) in &leased {
+        put_back(tx, *seq, *kind, tx.now, losses + 1)?;
+    }
+    Ok(leased.len())
 }

@@ -11,6 +11,7 @@ mod accept;
 mod lease;
 mod open;
 mod reading;
+mod refused;
 mod schema;
 mod tally;
 mod view;
@@ -19,8 +20,8 @@ mod writer;
 pub use open::Access;
 
 use super::{
-    Accepted, Batch, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading, ReadingId,
-    SinkId, Stage, StageCounts, StageName, Stats,
+    Accepted, Awaiting, Batch, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading,
+    ReadingId, Refused, RefusedView, SinkId, Stage, StageCounts, StageName, Stats,
 };
 use crate::{clock::Timestamp, config};
 use async_trait::async_trait;
@@ -54,6 +55,8 @@ pub struct Sqlite {
     sinks: Arc<[SinkRow]>,
     max_waiting: u64,
     min_free_disk: u64,
+    /// Refused requests that are kept.
+    refused: u64,
     space: Mutex<Option<(Instant, bool)>>,
 }
 
@@ -111,7 +114,7 @@ impl Sqlite {
         let shared = Arc::new(Shared::default());
         let sinks = register(&store.connection, sinks, access).map_err(failed)?;
         if access == Access::Owner {
-            let found = lease::expire_all(&store.connection).map_err(failed)?;
+            let found = writer::at_once(&store.connection, lease::end_all).map_err(failed)?;
             if found > 0 {
                 tracing::warn!(
                     entries = found,
@@ -131,6 +134,7 @@ impl Sqlite {
             sinks: sinks.into(),
             max_waiting: config.max_waiting,
             min_free_disk: config.min_free_disk,
+            refused: config.refused,
             space: Mutex::default(),
         })
     }
@@ -193,6 +197,10 @@ impl Inbox for Sqlite {
 
     async fn keep_page(&self, reading: ReadingId, page: Page) -> Result<(), Error> {
         self.writer()?.write(move |tx| reading::keep_page(tx, reading, &page)).await
+    }
+
+    async fn replace_accounts(&self, reading: ReadingId, number: u32, accounts: Bytes) -> Result<(), Error> {
+        self.writer()?.write(move |tx| reading::replace_accounts(tx, reading, number, &accounts)).await
     }
 
     async fn pages(&self, reading: ReadingId) -> Result<Vec<(u32, u64)>, Error> {
@@ -284,6 +292,11 @@ impl Inbox for Sqlite {
         self.writer()?.write(move |tx| view::replay(tx, &filter, limit, &sinks)).await
     }
 
+    async fn awaiting(&self, user: Option<&str>) -> Result<Vec<Awaiting>, Error> {
+        let user = user.map(str::to_owned);
+        self.readers.read(move |connection| view::awaiting(connection, user.as_deref())).await
+    }
+
     async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<Batch, Error> {
         let (filter, reason) = (filter.clone(), reason.to_owned());
         self.writer()?.write(move |tx| view::park(tx, &filter, limit, &reason)).await
@@ -295,7 +308,27 @@ impl Inbox for Sqlite {
     }
 
     async fn expire(&self, cutoff: Timestamp, limit: usize) -> Result<u64, Error> {
-        self.writer()?.write(move |tx| view::expire(tx, cutoff, limit)).await
+        let expire = move |tx: &mut writer::Tx<'_>| {
+            refused::expire(tx, cutoff)?;
+            view::expire(tx, cutoff, limit)
+        };
+        self.writer()?.write(expire).await
+    }
+
+    async fn refuse(&self, refused: Vec<Refused>) -> Result<(), Error> {
+        if self.refused == 0 {
+            return Ok(());
+        }
+        // Not through `ready`: a backlog is no reason to look away.
+        if !self.has_space() {
+            return Err(Error::Full(None));
+        }
+        let keep = self.refused;
+        self.writer()?.write(move |tx| refused::keep(tx, &refused, keep)).await
+    }
+
+    async fn refused(&self, limit: usize) -> Result<Vec<RefusedView>, Error> {
+        self.readers.read(move |connection| refused::list(connection, limit)).await
     }
 
     async fn close(&self) {

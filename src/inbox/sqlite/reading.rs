@@ -7,7 +7,7 @@ use crate::{
     inbox::{EntryFacts, Page, PageFacts, Reading, ReadingId},
 };
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params, types::Type};
 use std::time::Duration;
 
 /// Finds a reading younger than the entry, or begins one. Completions of one connection are leased one after the other,
@@ -54,27 +54,57 @@ fn drop_abandoned(tx: &mut Tx<'_>, entry: &EntryFacts) -> rusqlite::Result<()> {
 
 fn page_facts(connection: &Connection, reading: i64) -> rusqlite::Result<Vec<PageFacts>> {
     connection
-        .prepare_cached("SELECT number, received, ids, length(accounts) FROM page WHERE reading = ?1 ORDER BY number")?
+        .prepare_cached(
+            "SELECT number, received, fresh, ids, foreign_ids, length(accounts) FROM page WHERE reading = ?1 ORDER BY number",
+        )?
         .query_map([reading], |row| {
-            let ids: String = row.get(2)?;
+            let list = |index: usize| -> rusqlite::Result<Vec<String>> {
+                let json: String = row.get(index)?;
+                let invalid = |error| rusqlite::Error::FromSqlConversionFailure(index, Type::Text, Box::new(error));
+                serde_json::from_str(&json).map_err(invalid)
+            };
             Ok(PageFacts {
                 number: row.get(0)?,
                 received: row.get(1)?,
-                ids: serde_json::from_str(&ids).unwrap_or_default(),
-                bytes: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0),
+                fresh: row.get(2)?,
+                ids: list(3)?,
+                foreign: list(4)?,
+                bytes: u64::try_from(row.get::<_, i64>(5)?).unwrap_or(0),
             })
         })?
         .collect()
 }
 
 pub(super) fn keep_page(tx: &mut Tx<'_>, reading: ReadingId, page: &Page) -> rusqlite::Result<()> {
-    let ids =
-        serde_json::to_string(&page.ids).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    let json = |list: &[String]| {
+        serde_json::to_string(list).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+    };
     tx.connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO page (reading, number, received, ids, accounts) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO page (reading, number, received, fresh, ids, foreign_ids, accounts)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
-        .execute(params![reading.0, page.number, page.received, ids, &page.accounts[..]])?;
+        .execute(params![
+            reading.0,
+            page.number,
+            page.received,
+            page.fresh,
+            json(&page.ids)?,
+            json(&page.foreign)?,
+            &page.accounts[..]
+        ])?;
+    Ok(())
+}
+
+pub(super) fn replace_accounts(
+    tx: &mut Tx<'_>,
+    reading: ReadingId,
+    number: u32,
+    accounts: &[u8],
+) -> rusqlite::Result<()> {
+    tx.connection
+        .prepare_cached("UPDATE page SET accounts = ?3 WHERE reading = ?1 AND number = ?2")?
+        .execute(params![reading.0, number, accounts])?;
     Ok(())
 }
 

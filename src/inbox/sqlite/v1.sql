@@ -43,6 +43,7 @@ CREATE TABLE stage (
     failing_since INTEGER,
     changed       INTEGER NOT NULL,
     reason        TEXT,
+    credentials   TEXT,                       -- state 4: stands for the credentials that did not do
     PRIMARY KEY (seq, kind)
 ) STRICT, WITHOUT ROWID;
 
@@ -51,6 +52,8 @@ CREATE INDEX stage_due ON stage (kind, due) WHERE state IN (1, 2);
 -- The line of a connection before a stage.
 CREATE INDEX stage_line ON stage (kind, line, seq) WHERE state IN (0, 1, 2);
 CREATE INDEX stage_parked ON stage (kind) WHERE state = 4;
+-- What may be tried again when credentials change.
+CREATE INDEX stage_awaiting ON stage (credentials, seq) WHERE credentials IS NOT NULL;
 
 -- One reading of a connection's accounts through the API.
 CREATE TABLE reading (
@@ -66,14 +69,27 @@ CREATE TABLE page (
     reading  INTEGER NOT NULL,
     number   INTEGER NOT NULL,
     received INTEGER NOT NULL,
-    ids      TEXT    NOT NULL,                -- JSON array
+    fresh    INTEGER NOT NULL,
+    ids      TEXT    NOT NULL,                -- JSON array, as is foreign_ids
+    foreign_ids TEXT NOT NULL,
     accounts BLOB    NOT NULL,                -- raw objects joined by commas
     PRIMARY KEY (reading, number)
 ) STRICT;
 
--- Which reading completed an entry.
+-- Refused requests, the newest ones only.
+CREATE TABLE refused (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    at     INTEGER NOT NULL,                  -- milliseconds
+    sender TEXT    NOT NULL,                  -- JSON
+    reason TEXT    NOT NULL,
+    status INTEGER NOT NULL,
+    size   INTEGER,                           -- of the body, if known
+    start  BLOB                               -- of the body, of known senders
+) STRICT;
+
+-- Which reading completed an entry; none where the connection was gone.
 CREATE TABLE completion (
     seq     INTEGER PRIMARY KEY,
-    reading INTEGER NOT NULL
+    reading INTEGER
 ) STRICT;
 CREATE INDEX completion_reading ON completion (reading);

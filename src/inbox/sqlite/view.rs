@@ -3,7 +3,7 @@
 use super::{SinkRow, accept, lease, reading, tally::COMPLETION, writer::Tx};
 use crate::{
     clock::Timestamp,
-    inbox::{Batch, EntryView, Filter, Seq, StageView, State},
+    inbox::{Awaiting, Batch, EntryView, Filter, Seq, StageView, State},
 };
 use rusqlite::{Connection, OptionalExtension, ToSql, params, params_from_iter};
 
@@ -51,6 +51,10 @@ fn select(connection: &Connection, filter: &Filter, limit: usize, order: &str) -
     if let Some(user) = &filter.user {
         conditions.push("event.user = ?");
         values.push(Box::new(user.clone()));
+    }
+    if let Some(credentials) = &filter.credentials {
+        conditions.push("event.seq IN (SELECT seq FROM stage WHERE credentials = ?)");
+        values.push(Box::new(credentials.clone()));
     }
     if let Some(id) = &filter.id {
         // A delivery id is the event's id, or begins with it and a dot: both are found through the index on ids.
@@ -177,7 +181,7 @@ fn together(stages: &[StageView]) -> State {
     [State::Parked, State::Leased, State::Waiting].into_iter().find(|state| any(*state)).unwrap_or(State::Done)
 }
 
-fn rfc3339(millis: i64) -> String {
+pub(super) fn rfc3339(millis: i64) -> String {
     Timestamp::from_millis(millis).to_rfc3339().unwrap_or_else(|| millis.to_string())
 }
 
@@ -245,7 +249,8 @@ pub(super) fn replay(tx: &mut Tx<'_>, filter: &Filter, limit: usize, sinks: &[Si
 fn requeue(tx: &mut Tx<'_>, seq: i64, kind: i64, line: i64) -> rusqlite::Result<()> {
     tx.connection
         .prepare_cached(
-            "UPDATE stage SET state = 0, attempts = 0, losses = 0, failing_since = NULL, reason = NULL, changed = ?3
+            "UPDATE stage SET state = 0, attempts = 0, losses = 0, failing_since = NULL, reason = NULL, credentials = NULL,
+                              changed = ?3
              WHERE seq = ?1 AND kind = ?2",
         )?
         .execute(params![seq, kind, tx.now.as_millis()])?;
@@ -261,6 +266,18 @@ fn first_again(tx: &mut Tx<'_>, seq: i64, kind: i64, line: i64) -> rusqlite::Res
         )?
         .execute([kind, line, seq])?;
     lease::promote(tx, kind, line)
+}
+
+/// What parked stages wait for, each once.
+pub(super) fn awaiting(connection: &Connection, user: Option<&str>) -> rusqlite::Result<Vec<Awaiting>> {
+    connection
+        .prepare_cached(
+            "SELECT DISTINCT event.user, stage.credentials
+             FROM stage INDEXED BY stage_awaiting JOIN event USING (seq)
+             WHERE stage.credentials IS NOT NULL AND (?1 IS NULL OR event.user = ?1)",
+        )?
+        .query_map([user], |row| Ok(Awaiting { user: row.get(0)?, credentials: row.get(1)? }))?
+        .collect()
 }
 
 pub(super) fn park(tx: &mut Tx<'_>, filter: &Filter, limit: usize, reason: &str) -> rusqlite::Result<Batch> {
@@ -324,12 +341,12 @@ pub(super) fn expire(tx: &mut Tx<'_>, cutoff: Timestamp, limit: usize) -> rusqli
 }
 
 fn delete(tx: &mut Tx<'_>, seq: i64) -> rusqlite::Result<()> {
-    let reading: Option<i64> = tx
+    let reading: Option<Option<i64>> = tx
         .connection
         .prepare_cached("DELETE FROM completion WHERE seq = ?1 RETURNING reading")?
         .query_row([seq], |row| row.get(0))
         .optional()?;
-    if let Some(reading) = reading {
+    if let Some(reading) = reading.flatten() {
         reading::release(tx, reading)?;
     }
     tx.connection.prepare_cached("DELETE FROM stage WHERE seq = ?1")?.execute([seq])?;

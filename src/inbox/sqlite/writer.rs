@@ -226,3 +226,14 @@ fn commit(connection: &Connection, batch: &mut [Box<dyn Operation>], touched: &m
     connection.prepare_cached("COMMIT")?.execute([])?;
     Ok(())
 }
+
+/// Runs one operation in a transaction of its own, before the thread is started: what it touches need not be told.
+pub(super) fn at_once<T>(
+    connection: &Connection,
+    operation: impl FnOnce(&mut Tx<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let result = operation(&mut Tx { connection, now: clock::now(), touched: &mut Touched::default() })?;
+    connection.execute_batch("COMMIT")?;
+    Ok(result)
+}

@@ -137,23 +137,6 @@ async fn a_body_of_exactly_the_limit_is_taken() {
 }
 
 #[tokio::test]
-async fn odd_framing_is_refused_and_never_answered_twice() {
-    let site = Site::start(Wanted::default()).await;
-    for coding in ["chunked, chunked", "gzip, chunked"] {
-        let request = format!(
-            "POST /webhooks/linxo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: {coding}\r\n\r\n0\r\n\r\n{}",
-            post(EVENT)
-        );
-        let mut client = site.connect().await;
-        client.send(&request).await;
-        let answer = client.answer().await.unwrap();
-        assert_eq!((answer.status, answer.code().as_str()), (400, "transfer_encoding"));
-        assert!(client.is_closed().await);
-    }
-    assert_eq!(site.inbox.stored(), 0);
-}
-
-#[tokio::test]
 async fn a_head_too_large_is_431() {
     let site = Site::start(Wanted::default()).await;
     let mut client = site.connect().await;

@@ -3,6 +3,10 @@
 mod answers;
 mod deadlines;
 mod drain;
+mod flood;
+mod framing;
 mod identity;
+mod limits;
 mod logs;
 mod support;
+mod trust;

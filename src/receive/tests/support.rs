@@ -2,7 +2,7 @@
 
 pub(super) use crate::inbox::double::{Double, Script};
 use crate::{
-    config::{self, ClientMode, TlsClients, TlsVersion},
+    config::{self, ClientMode, Networks, TlsClients, TlsVersion},
     metrics::Metrics,
     pki::Authority,
     receive::{Drained, Receiver, bind, tls},
@@ -26,6 +26,7 @@ pub(super) const EVENT: &str = r#"{"id":"e-1","event_type":"UPDATED","resource_t
 /// How a test wants its receiver.
 pub(super) struct Wanted {
     pub(super) listener: config::Listener,
+    pub(super) networks: Networks,
     pub(super) secrets: Vec<&'static str>,
     pub(super) minimum_version: TlsVersion,
     /// Whose client certificates are accepted; `None`: none is asked for.
@@ -41,12 +42,18 @@ impl Default for Wanted {
                 path: "/webhooks/linxo".to_owned(),
                 max_body: 64 * 1024,
                 max_connections: 64,
+                max_connections_per_address: 64,
+                max_handshakes: 64,
+                max_requests: 64,
+                body_memory: 1024 * 1024,
                 handshake_timeout: LIMIT,
                 header_timeout: LIMIT,
                 body_timeout: LIMIT,
                 idle_timeout: LIMIT,
                 drain_timeout: LIMIT,
+                proxies: None,
             },
+            networks: Networks::default(),
             secrets: Vec::new(),
             minimum_version: TlsVersion::V1_2,
             clients: None,
@@ -127,6 +134,7 @@ impl Site {
         let inbox = Arc::new(Double::default());
         let metrics = Arc::new(Metrics::new());
         let sender = config::Sender {
+            networks: wanted.networks,
             path_secrets: wanted.secrets.iter().map(|text| Secret::new((*text).to_owned())).collect(),
         };
         let loaded = tls::load(&settings).unwrap();
@@ -171,9 +179,20 @@ impl Site {
             .with_root_certificates(Arc::clone(&self.roots))
     }
 
-    pub(super) async fn tls(&self, mut config: ClientConfig, alpn: &[u8]) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(super) async fn tls(&self, config: ClientConfig, alpn: &[u8]) -> std::io::Result<TlsStream<TcpStream>> {
+        self.tls_behind(b"", config, alpn).await
+    }
+
+    /// TLS behind some bytes, as a balancer sends them.
+    pub(super) async fn tls_behind(
+        &self,
+        header: &[u8],
+        mut config: ClientConfig,
+        alpn: &[u8],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         config.alpn_protocols = vec![alpn.to_vec()];
-        let tcp = TcpStream::connect(self.address).await?;
+        let mut tcp = TcpStream::connect(self.address).await?;
+        tcp.write_all(header).await?;
         TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), tcp).await
     }
 

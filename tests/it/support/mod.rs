@@ -1,8 +1,76 @@
 //! What several subjects share.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `site` | a folder with a configuration, certificates and secrets; starts the service in the test's own process |
+//! | `process` | the same service as the true program, for signals and crashes |
+//! | `client` | a caller over TLS that writes what it likes |
+//! | `endpoint` | the integrator's own HTTP endpoint |
+
+mod client;
+mod endpoint;
+mod process;
+mod site;
+
+pub(crate) use client::{Answer, Client, Door, admin, request};
+pub(crate) use endpoint::Endpoint;
+pub(crate) use process::Process;
+pub(crate) use site::{Service, Site, secrets};
 
 use bytes::Bytes;
-use linxo_webhook::{clock, config, event::Event, inbox::NewEntry};
-use std::time::Duration;
+use linxo_webhook::{
+    clock, config,
+    event::Event,
+    inbox::{EntryView, Filter, Inbox, NewEntry, State},
+};
+use serde_json::Value;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// Nothing in these tests takes this long; it only turns a hang into a failure.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// Looks again and again until there is something to see.
+pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(started.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Every entry, oldest first.
+pub(crate) async fn entries(inbox: &dyn Inbox) -> Vec<EntryView> {
+    let mut entries = inbox.list(&Filter::default(), 1_000_000).await.unwrap();
+    entries.reverse();
+    entries
+}
+
+/// Waits until nothing is left to do but what a person must do; returns every entry, oldest first.
+pub(crate) async fn settled(inbox: &dyn Inbox) -> Vec<EntryView> {
+    eventually("all work is done or parked", async || {
+        let entries = entries(inbox).await;
+        entries.iter().all(|entry| matches!(entry.state, State::Done | State::Parked)).then_some(entries)
+    })
+    .await
+}
+
+/// The documents that a file sink wrote.
+pub(crate) fn documents(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Ids of what a file sink wrote.
+pub(crate) fn delivered(path: &Path) -> Vec<String> {
+    documents(path).iter().map(|document| document["id"].as_str().unwrap().to_owned()).collect()
+}
 
 /// Settings of an inbox without limits that matter.
 pub(crate) fn inbox_config() -> config::Inbox {
@@ -11,6 +79,7 @@ pub(crate) fn inbox_config() -> config::Inbox {
         retention: Duration::from_hours(1),
         max_waiting: 1_000_000,
         min_free_disk: 0,
+        refused: 1000,
     }
 }
 

@@ -1,0 +1,63 @@
+//! How fast truncated events are completed from the vendor's API and delivered to a file.
+
+use crate::{
+    Outcome,
+    child::Process,
+    measure::Scale,
+    scene::{Scene, Settings},
+};
+use linxo_webhook::simulator::{
+    Connection,
+    events::{Plan, event},
+    load::{Load, load},
+};
+use serde_json::json;
+use std::{fmt::Write as _, fs, time::Instant};
+
+/// `worker.concurrency` and `linxo.page_concurrency`, as shipped.
+const WORKERS: u64 = 32;
+const PAGES_AT_ONCE: u64 = 8;
+const PAGE: u64 = 100;
+
+/// From the first post to the last settled delivery.
+pub(crate) async fn run(scale: &Scale) -> Outcome<String> {
+    let mut table = "### Completion from the API, and delivery to a file\n\n\
+                     | case | took, s | what the latency alone allows, s | ratio |\n\
+                     | --- | ---: | ---: | ---: |\n"
+        .to_owned();
+    let accounts = 10_000_u64;
+    // All pages side by side, as many as may be.
+    let least = accounts.div_ceil(PAGE * PAGES_AT_ONCE) * 50;
+    case(&mut table, "one event of 10,000 accounts, 50 ms a page", 1, accounts, 50, least).await?;
+    let (events, accounts) = (1000 / scale.divisor, 150_u64);
+    // Two pages one after the other, because the first tells the size; so many events at once.
+    let least = events.div_ceil(WORKERS) * accounts.div_ceil(PAGE) * 20;
+    let name = format!("{events} events of 150 accounts on as many connections, 20 ms a page");
+    case(&mut table, &name, events, accounts, 20, least).await?;
+    Ok(table)
+}
+
+async fn case(table: &mut String, name: &str, events: u64, accounts: u64, latency: u64, least: u64) -> Outcome<()> {
+    let scene = Scene::new()?;
+    let plan = scene.path("vendor");
+    fs::write(&plan, json!({ "connections": events, "accounts": accounts, "latency_ms": latency }).to_string())?;
+    let vendor = Process::role("vendor", &plan).await?;
+    let (sink, linxo) = (scene.file_sink("delivered.ndjson"), scene.linxo(&vendor.address)?);
+    let workers = usize::try_from(WORKERS)?;
+    let configuration = scene.configuration("completion", Settings { workers, sink: &sink, linxo: &linxo })?;
+    let service = Process::service(&configuration).await?;
+    let plan = Load { posts: events, concurrency: 64, rate: None, reconnect: false };
+    let accounts = usize::try_from(accounts)?;
+    let make =
+        move |number| event(&Plan::new(format!("event-{number}"), Connection::numbered(number, accounts))).into();
+    let started = Instant::now();
+    let summary = load(&scene.target(&service)?, plan, make, || {}).await?;
+    scene.worked_off("completion").await?;
+    let took = started.elapsed().as_secs_f64();
+    if !summary.all_accepted() || scene.delivered("completion")? != events {
+        return Err("not every event was delivered".into());
+    }
+    let least = f64::from(u32::try_from(least)?) / 1e3;
+    writeln!(table, "| {name} | {took:.2} | {least:.2} | {:.2} |", took / least)?;
+    service.stop().await
+}

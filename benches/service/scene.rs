@@ -1,0 +1,200 @@
+//! Where a part is played: a folder on a real disk, certificates, configurations, and a look into the inbox from outside.
+
+use crate::{Outcome, bodies::CONNECTIONS, child::Process};
+use linxo_webhook::{
+    pki::{self, Authority},
+    simulator::load::Target,
+};
+use rusqlite::{Connection, OpenFlags, params};
+use rustls::{ClientConfig, RootCertStore, client::Resumption};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+/// Longest wait for a backlog to be worked off.
+const LIMIT: Duration = Duration::from_mins(5);
+
+/// A scratch folder with all that the processes need; removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    folder: TempDir,
+    /// Signs every certificate.
+    pub(crate) tls: Arc<ClientConfig>,
+}
+
+/// What differs between configurations.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings<'a> {
+    /// `worker.concurrency`
+    pub(crate) workers: usize,
+    /// The `[[sink]]`'s own lines.
+    pub(crate) sink: &'a str,
+    /// The `[linxo]` section, if any.
+    pub(crate) linxo: &'a str,
+}
+
+impl Scene {
+    pub(crate) fn new() -> Outcome<Self> {
+        // In the build folder, because /tmp may be memory.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        let authority = Authority::new("benchmark")?;
+        pki::write_identity(
+            &folder.path().join("server.pem"),
+            &folder.path().join("server.key"),
+            &authority.server(&["localhost"])?,
+        )?;
+        fs::write(folder.path().join("authority.pem"), authority.certificate_pem())?;
+        let mut roots = RootCertStore::empty();
+        for certificate in authority.identity().certificates()? {
+            roots.add(certificate)?;
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        // Every handshake a full one.
+        tls.resumption = Resumption::disabled();
+        Ok(Self { folder, tls: Arc::new(tls) })
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a configuration whose inbox has the same name.
+    pub(crate) fn configuration(&self, name: &str, settings: Settings<'_>) -> Outcome<PathBuf> {
+        let folder = self.folder.path().display();
+        let Settings { workers, sink, linxo } = settings;
+        let text = format!(
+            r#"
+[listener]
+address = "127.0.0.1:0"
+max_connections = 15000
+idle_timeout = "10m"
+[tls]
+certificate = "{folder}/server.pem"
+key = "{folder}/server.key"
+[inbox]
+url = "sqlite:{folder}/{name}.db"
+max_waiting = 100000000
+[worker]
+concurrency = {workers}
+{linxo}
+[[sink]]
+name = "app"
+{sink}
+[admin]
+address = "127.0.0.1:0"
+"#
+        );
+        let path = self.path(&format!("{name}.toml"));
+        fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    /// Lines of a sink that appends to a file.
+    pub(crate) fn file_sink(&self, name: &str) -> String {
+        format!("type = \"file\"\npath = \"{}\"", self.path(name).display())
+    }
+
+    /// Lines of a sink that posts signed deliveries.
+    pub(crate) fn http_sink(&self, address: &str) -> Outcome<String> {
+        let secret = self.path("secret");
+        fs::write(&secret, "whsec_Y29uZmlndXJhdGlvbi1jaGVjay1vbmx5")?;
+        Ok(format!("type = \"http\"\nurl = \"http://{address}/\"\nsecret = {{ file = \"{}\" }}", secret.display()))
+    }
+
+    /// The `[linxo]` section for a double at this address.
+    pub(crate) fn linxo(&self, api: &str) -> Outcome<String> {
+        let secret = self.path("client-secret");
+        fs::write(&secret, "demo-secret")?;
+        let auth = api.rsplit_once('/').map_or(api, |(auth, _)| auth);
+        Ok(format!(
+            "[linxo]\napi = \"{api}\"\nauth = \"{auth}\"\nclient_id = \"demo\"\nclient_secret = {{ file = \"{}\" }}\nauthorities = [\"{}\"]",
+            secret.display(),
+            self.path("authority.pem").display()
+        ))
+    }
+
+    /// Where to post events of a process.
+    pub(crate) fn target(&self, process: &Process) -> Outcome<Target> {
+        self.target_at(process, "/webhooks/linxo")
+    }
+
+    pub(crate) fn target_at(&self, process: &Process, path: &str) -> Outcome<Target> {
+        let port = port(process)?;
+        Ok(Target::new(&format!("https://localhost:{port}{path}"), Some(Arc::clone(&self.tls)))?)
+    }
+
+    /// Waits until nothing in an inbox is unfinished.
+    pub(crate) async fn worked_off(&self, name: &str) -> Outcome<()> {
+        let inbox = read(&self.path(&format!("{name}.db")))?;
+        let mut unfinished = inbox.prepare(
+            "SELECT EXISTS (SELECT 1 FROM stage INDEXED BY stage_line WHERE state IN (0, 1, 2)), \
+                    EXISTS (SELECT 1 FROM stage WHERE state = 4)",
+        )?;
+        let started = Instant::now();
+        loop {
+            let (waiting, parked): (bool, bool) = unfinished.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            if parked || started.elapsed() > LIMIT {
+                return Err("entries were parked or not worked off".into());
+            }
+            if !waiting {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// How many deliveries are done.
+    pub(crate) fn delivered(&self, name: &str) -> Outcome<u64> {
+        let inbox = read(&self.path(&format!("{name}.db")))?;
+        let done: i64 =
+            inbox.query_row("SELECT count(*) FROM stage WHERE state = 3 AND kind > 0", [], |row| row.get(0))?;
+        Ok(u64::try_from(done)?)
+    }
+
+    /// Adds entries to the inbox of a stopped service without going through it: `done`, or waiting for delivery.
+    pub(crate) fn fill(&self, name: &str, entries: u64, body: &[u8], is_done: bool) -> Outcome<()> {
+        let inbox = Connection::open(self.path(&format!("{name}.db")))?;
+        inbox.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -500000; BEGIN")?;
+        let now = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_millis())?;
+        let (entries, connections) = (i64::try_from(entries)?, i64::try_from(CONNECTIONS)?);
+        inbox.execute(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+             INSERT INTO event (id, digest, event_type, resource_type, connection, user, channel, mode, created,
+                                account_count, listed, cloud_type, accepted, sender, body)
+             SELECT lower(hex(randomblob(16))), randomblob(32), 'UPDATED', 'CONNECTIONS', CAST(700000 + i % ?2 AS TEXT),
+                    '321', '24601', 'OAUTH', 1700000000, 2, 2, 'com.linxo.connections.updated', ?3,
+                    '{\"peer\":\"127.0.0.1:40000\"}', ?4
+             FROM n",
+            params![entries, connections, now, body],
+        )?;
+        inbox.execute(
+            "INSERT INTO stage (seq, kind, line, state, due, changed)
+             SELECT event.seq, sink.id, CAST(event.connection AS INTEGER),
+                    CASE WHEN ?1 THEN 3 ELSE event.seq <= ?2 END, ?3, ?3
+             FROM event, sink",
+            params![is_done, connections, now],
+        )?;
+        inbox.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)")?;
+        Ok(())
+    }
+}
+
+/// The port that a process listens on.
+pub(crate) fn port(process: &Process) -> Outcome<u16> {
+    Ok(process.address.rsplit_once(':').ok_or("no port")?.1.parse()?)
+}
+
+fn read(path: &Path) -> Outcome<Connection> {
+    let inbox = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    inbox.busy_timeout(Duration::from_secs(5))?;
+    Ok(inbox)
+}

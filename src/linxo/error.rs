@@ -1,0 +1,221 @@
+//! Why the API did not give what was asked, and what that means for trying again.
+
+use std::time::Duration;
+
+/// Why the API did not give what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The client cannot be made.
+    #[error("cannot prepare the client of the Linxo API: {0}")]
+    Build(String),
+    /// An answer other than 2xx.
+    #[error("{peer} answered {status}{}", in_brackets(code.as_deref()))]
+    Status {
+        /// Who.
+        peer: Peer,
+        /// HTTP status.
+        status: u16,
+        /// The vendor's own code, if it gave one.
+        code: Option<String>,
+        /// What `Retry-After` asks for.
+        after: Option<Duration>,
+    },
+    /// A token was refused, for this user or for all.
+    #[error("no token: {peer} answered {status}{}", in_brackets(code.as_deref()))]
+    Credentials {
+        /// Who.
+        peer: Peer,
+        /// HTTP status.
+        status: u16,
+        /// The vendor's own code, if it gave one.
+        code: Option<String>,
+    },
+    /// There is nothing to ask for a token with.
+    #[error("no token: {0}")]
+    NoCredentials(&'static str),
+    /// The other side failed so often that it is left alone for a while.
+    #[error("{peer} failed several times in a row and is left alone for a while")]
+    Paused {
+        /// Who.
+        peer: Peer,
+        /// For how long.
+        after: Duration,
+    },
+    /// A redirect, which is never followed.
+    #[error("{peer} answered {status}, a redirect, which is not followed")]
+    Redirect {
+        /// Who.
+        peer: Peer,
+        /// HTTP status.
+        status: u16,
+    },
+    /// No answer, or half of one.
+    #[error("{peer} {what}")]
+    Network {
+        /// Who.
+        peer: Peer,
+        /// `could not be reached`, `did not answer in time`, ...
+        what: &'static str,
+        /// The client's own error, without the URL.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// A success that does not hold what it should.
+    #[error("the answer of {peer} {problem}")]
+    Answer {
+        /// Who.
+        peer: Peer,
+        /// Continues "the answer".
+        problem: String,
+    },
+    /// More bytes than are read.
+    #[error("one answer of {peer} is larger than {} MiB", limit >> 20)]
+    TooLarge {
+        /// Who.
+        peer: Peer,
+        /// Bytes.
+        limit: usize,
+    },
+}
+
+/// Whom the client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// The vendor's API and authorisation server.
+    Linxo,
+    /// The integrator's own endpoint for tokens.
+    Users,
+}
+
+impl Peer {
+    /// The word for it in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Linxo => "linxo",
+            Self::Users => "users",
+        }
+    }
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Linxo => "the Linxo API",
+            Self::Users => "the endpoint of linxo.users.url",
+        })
+    }
+}
+
+/// What an error means for trying again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// Trying again can help; not before `after`, where the API said so.
+    Transient {
+        /// `Retry-After`.
+        after: Option<Duration>,
+    },
+    /// Nothing was tried: the other side is left alone for this long.
+    Paused {
+        /// How long.
+        after: Duration,
+    },
+    /// Trying again may help, but not often.
+    Doubtful,
+    /// It cannot help before credentials or rights change.
+    Credentials,
+    /// The connection may be gone.
+    Unknown,
+    /// A person must act first.
+    Permanent,
+}
+
+impl Error {
+    pub(super) fn network(peer: Peer, error: reqwest::Error) -> Self {
+        let what = if error.is_timeout() {
+            "did not answer in time"
+        } else if error.is_connect() {
+            "could not be reached"
+        } else {
+            "broke off its answer"
+        };
+        Self::Network { peer, what, source: error.without_url() }
+    }
+
+    pub(super) fn answer(peer: Peer, problem: impl Into<String>) -> Self {
+        Self::Answer { peer, problem: problem.into() }
+    }
+
+    /// Whether trying again can help.
+    #[must_use]
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::Status { status: 408 | 425 | 429 | 500.., after, .. } => Disposition::Transient { after: *after },
+            // What cannot be read today (a page of HTML, half an answer) is mostly an outage in disguise.
+            Self::Network { .. } | Self::Answer { .. } => Disposition::Transient { after: None },
+            Self::Paused { after, .. } => Disposition::Paused { after: *after },
+            // The token was new; a vendor that has just lost its keys answers like this too, as do portals with redirects.
+            Self::Status { status: 401, .. } | Self::Redirect { .. } => Disposition::Doubtful,
+            Self::Status { status: 403, .. } | Self::Credentials { .. } | Self::NoCredentials(_) => {
+                Disposition::Credentials
+            }
+            // Without a code of the vendor's it may be any server that does not know the path.
+            Self::Status { peer: Peer::Linxo, status: 404 | 410, code: Some(_), .. } => Disposition::Unknown,
+            Self::Status { .. } | Self::Build(_) | Self::TooLarge { .. } => Disposition::Permanent,
+        }
+    }
+
+    /// Whether it is changed credentials or rights that help, once trying again does not.
+    #[must_use]
+    pub fn awaits_credentials(&self) -> bool {
+        matches!(self, Self::Status { status: 401 | 403, .. } | Self::Credentials { .. } | Self::NoCredentials(_))
+    }
+
+    /// What a person can do about an error that trying again does not mend.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Status { code: Some(code), .. } | Self::Credentials { code: Some(code), .. }
+                if code == "ACCEPT_TERMS_AND_CONDITIONS_REQUIRED" =>
+            {
+                "the user must accept the vendor's terms; replayed when another event of the user succeeds, or replay it"
+            }
+            Self::Credentials { peer: Peer::Users, .. } | Self::Status { peer: Peer::Users, .. } => {
+                "check linxo.users.url, its bearer token or certificate, and what the endpoint says of this user, then replay"
+            }
+            Self::Credentials { .. } => {
+                "check linxo.client_id, linxo.client_secret, linxo.token_body, linxo.auth and the user's credentials; replayed when they change"
+            }
+            Self::NoCredentials(_) => "give the user credentials in [linxo.users]; replayed when they are there",
+            Self::Status { status: 401, .. } => {
+                "the token is not accepted: check linxo.users and the credentials; replayed when they change"
+            }
+            Self::Status { status: 403, .. } => {
+                "the token may not read this user's accounts: check linxo.scope and the user's consent; replayed when the credentials change"
+            }
+            Self::Status { status: 404 | 410, .. } => "check linxo.api, then replay",
+            Self::TooLarge { .. } => "lower linxo.page_limit, then replay",
+            _ => "check the [linxo] section, then replay",
+        }
+    }
+}
+
+/// The word for a result in metrics.
+pub(super) fn outcome<T>(result: &Result<T, Error>) -> &'static str {
+    match result {
+        Ok(_) => "ok",
+        Err(Error::Status { status: 401, .. }) => "unauthorized",
+        Err(Error::Status { status: 429, .. }) => "throttled",
+        Err(Error::Status { status: 500.., .. }) => "server_error",
+        Err(Error::Paused { .. }) => "paused",
+        Err(Error::Status { .. } | Error::Credentials { .. } | Error::NoCredentials(_) | Error::Redirect { .. }) => {
+            "refused"
+        }
+        Err(Error::Network { .. }) => "network",
+        Err(Error::Answer { .. } | Error::TooLarge { .. } | Error::Build(_)) => "invalid",
+    }
+}
+
+fn in_brackets(code: Option<&str>) -> String {
+    code.map(|code| format!(" ({code})")).unwrap_or_default()
+}
