@@ -108,9 +108,6 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     watched.note(&loaded);
     loaded.log();
     tracing::info!(authentication = config.authentication(), "how callers are authenticated");
-    if let Some(exposure) = config.exposure() {
-        tracing::warn!("{exposure}");
-    }
 
     let metrics = Arc::new(Metrics::new());
     let client = config.linxo.clone().map(|linxo| linxo::Client::new(linxo, Arc::clone(&metrics))).transpose()?;

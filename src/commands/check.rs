@@ -33,7 +33,7 @@ pub async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     writeln!(output, "{}\ncallers are authenticated by: {}", config.effective(), config.authentication())?;
     writeln!(output, "{}", certificate.facts)?;
     let mut notes = anstream::stderr();
-    for warning in config.warnings.iter().chain(&certificate.warnings).chain(&config.exposure()) {
+    for warning in config.warnings.iter().chain(&certificate.warnings) {
         writeln!(notes, "warning: {warning}")?;
     }
     if args.online {

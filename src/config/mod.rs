@@ -392,8 +392,7 @@ impl Config {
     }
 
     /// Why strangers can post events, if they can: nothing says who may call, and the address is reachable for others.
-    #[must_use]
-    pub fn exposure(&self) -> Option<String> {
+    fn exposure(&self) -> Option<String> {
         let is_open = self.tls.clients.mode != ClientMode::Required
             && self.sender.path_secrets.is_empty()
             && self.sender.networks.is_empty();

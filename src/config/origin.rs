@@ -38,6 +38,7 @@ impl Origin {
         match (build::config(&mut reader), reader.problems) {
             (Ok(mut config), problems) if problems.is_empty() => {
                 config.warnings = reader.warnings;
+                config.warnings.extend(config.exposure());
                 config.origin = Self { secret_files: reader.secret_files, ..self.clone() };
                 Ok(config)
             }

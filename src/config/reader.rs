@@ -283,7 +283,7 @@ impl<'a> Section<'_, 'a> {
         networks.into_iter().collect()
     }
 
-    /// A list as it was given; empty where nothing was.
+    /// A list as it was given; in the environment, separated by commas; empty where nothing was.
     fn list(&mut self, name: &str) -> Read<Vec<&'a str>> {
         let (key, path) = self.key(name)?;
         let Some(value) = self.reader.at(&path) else { return Ok(Vec::new()) };
@@ -509,11 +509,11 @@ fn expectation(key: &Key) -> String {
         Kind::Url => "write a URL such as \"https://app.internal/linxo\"".to_owned(),
         Kind::Path => "write the path of a file".to_owned(),
         Kind::Paths => "write a list such as [\"certs/ca.pem\"]; in the environment, separate with commas".to_owned(),
+        Kind::Texts => "write a list such as [\"one\", \"two\"]; in the environment, separate with commas".to_owned(),
         Kind::Networks => {
             "write a list such as [\"192.0.2.0/24\", \"2001:db8::/32\"]; in the environment, separate with commas"
                 .to_owned()
         }
-        Kind::Texts => "write a list such as [\"one\", \"two\"]; in the environment, separate with commas".to_owned(),
         Kind::Secret | Kind::Secrets => "write { file = \"...\" } or { env = \"...\" }".to_owned(),
     }
 }

@@ -93,12 +93,13 @@ pub(super) async fn serve(
     }
     // Boxed: most of a connection's life is idle, and must not carry the room of its handshake along.
     let generation = receiver.tls.load_full();
-    let Some(arrived) = Box::pin(arrive(&receiver, &generation, tcp, peer)).await else { return };
-    let Arrived { stream, sender, peer, share } = arrived;
+    let Some(Arrived { stream, caller, share }) = Box::pin(arrive(&receiver, &generation, tcp, peer)).await else {
+        return;
+    };
+    drop(generation);
     slot.handshake_is_over();
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let caller = Arc::new(Caller::of(&receiver, peer, &sender, generation.number));
-    drop((sender, generation));
+    let caller = Arc::new(caller);
     let limits = &receiver.limits;
     let activity = Arc::new(Activity::new(is_http2, limits.header_timeout, limits.idle_timeout));
     let socket = TokioIo::new(Socket::new(stream, Arc::clone(&activity)));
@@ -111,25 +112,10 @@ pub(super) async fn serve(
     drop((share, slot));
 }
 
-impl Caller {
-    fn of(receiver: &Receiver, peer: SocketAddr, sender: &Sender, generation: u64) -> Self {
-        let is_listed = receiver.networks.contains(peer.ip());
-        Self {
-            peer,
-            is_allowed: is_listed || receiver.networks.is_empty(),
-            is_known: is_listed || sender.is_verified(),
-            sender: sender.to_json(),
-            generation,
-        }
-    }
-}
-
 /// A socket that has got through its handshake.
 struct Arrived {
     stream: TlsStream<TcpStream>,
-    sender: Sender,
-    /// The true caller.
-    peer: SocketAddr,
+    caller: Caller,
     /// Its place among the connections of its address.
     share: Share,
 }
@@ -143,8 +129,16 @@ async fn arrive(receiver: &Receiver, generation: &Generation, mut tcp: TcpStream
         turn_away(receiver, peer, "address_limit", why);
         return None;
     };
-    let (stream, sender) = handshake(receiver, generation, tcp, peer, deadline).await?;
-    Some(Arrived { stream, sender, peer, share })
+    let (stream, admitted) = handshake(receiver, generation, tcp, peer, deadline).await?;
+    let is_listed = receiver.networks.contains(peer.ip());
+    let caller = Caller {
+        peer,
+        is_allowed: is_listed || receiver.networks.is_empty(),
+        is_known: is_listed || admitted.is_proven,
+        sender: admitted.sender.to_json(),
+        generation: generation.number,
+    };
+    Some(Arrived { stream, caller, share })
 }
 
 /// The true address behind a socket: its own, or the one that a configured balancer names.
@@ -187,7 +181,7 @@ async fn handshake(
     tcp: TcpStream,
     peer: SocketAddr,
     deadline: Instant,
-) -> Option<(TlsStream<TcpStream>, Sender)> {
+) -> Option<(TlsStream<TcpStream>, Admitted)> {
     let acceptor = TlsAcceptor::from(Arc::clone(&generation.loaded.config));
     let outcome = |outcome| {
         receiver.metrics.handshakes.get_or_create(&Outcome { outcome }).inc();
@@ -201,9 +195,9 @@ async fn handshake(
     };
     let (failure, error, subject, tcp) = match accepted {
         Ok(stream) => match admit(receiver, generation, &note, &stream, peer) {
-            Ok(sender) => {
+            Ok(admitted) => {
                 outcome("ok");
-                return Some((stream, sender));
+                return Some((stream, admitted));
             }
             Err(reason) => (Failure::Client(reason), None, None, stream.into_inner().0),
         },
@@ -235,6 +229,13 @@ async fn handshake(
     None
 }
 
+/// A caller that got through its handshake.
+struct Admitted {
+    sender: Sender,
+    /// Whether a certificate that is accepted says who it is.
+    is_proven: bool,
+}
+
 /// Says who has finished a handshake. It may yet be refused: a resumed session is not verified again, and its certificate
 /// may have ended meanwhile.
 fn admit(
@@ -243,10 +244,10 @@ fn admit(
     note: &clients::Note,
     stream: &TlsStream<TcpStream>,
     peer: SocketAddr,
-) -> Result<Sender, Reason> {
+) -> Result<Admitted, Reason> {
     let tls = stream.get_ref().1;
     if generation.loaded.authorities == 0 {
-        return Ok(Sender::of(peer, tls, None, None));
+        return Ok(Admitted { sender: Sender::of(peer, tls, None, None), is_proven: false });
     }
     let own = tls.peer_certificates().and_then(<[_]>::first);
     if generation.loaded.is_observing {
@@ -263,7 +264,8 @@ fn admit(
             );
         }
         let vouched_for = own.filter(|_| note.is_vouched_for).map(|der| Certificate::of(der));
-        return Ok(Sender::of(peer, tls, vouched_for, reason.map(Reason::code)));
+        let sender = Sender::of(peer, tls, vouched_for, reason.map(Reason::code));
+        return Ok(Admitted { sender, is_proven: reason.is_none() });
     }
     let certificate = Certificate::of(own.ok_or(Reason::NoCertificate)?);
     let now = clock::now();
@@ -277,7 +279,7 @@ fn admit(
     if ends < known || known < now.as_millis().div_euclid(1000) {
         earliest.set(ends);
     }
-    Ok(Sender::of(peer, tls, Some(certificate), None))
+    Ok(Admitted { sender: Sender::of(peer, tls, Some(certificate), None), is_proven: true })
 }
 
 fn judged(receiver: &Receiver, verdict: &'static str) {

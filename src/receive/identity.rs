@@ -26,13 +26,6 @@ pub(super) struct Sender {
     would_be_refused: Option<&'static str>,
 }
 
-impl Sender {
-    /// Whether a certificate says who it is, and nothing speaks against it.
-    pub(super) fn is_verified(&self) -> bool {
-        self.certificate.is_some() && self.would_be_refused.is_none()
-    }
-}
-
 /// What is worth keeping of a certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Certificate {
