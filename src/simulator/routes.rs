@@ -42,11 +42,28 @@ pub(super) async fn answer(shared: Arc<Shared>, request: http::Request<Incoming>
     };
     let asked = Asked::read(&shared, &parts);
     let (faults, rng) = shared.player().decide(&asked.call());
-    let kinds = faults.iter().map(Fault::kind).collect();
+    let kinds: Vec<_> = faults.iter().map(Fault::kind).collect();
+    let mut entry = Entry { shared: &shared, request: Some(asked.record(at, &parts, None, kinds)) };
     let mut turn = Turn { shared: &shared, parts: &parts, asked: &asked, content, faults, rng };
     let result = turn.play().await;
-    shared.record(asked.record(at, &parts, result.as_ref().ok().map(Response::status), kinds));
+    if let Some(request) = &mut entry.request {
+        request.status = result.as_ref().ok().map(|response| response.status().as_u16());
+    }
     result
+}
+
+/// Comes into the journal when dropped, also when the caller hung up before the answer.
+struct Entry<'a> {
+    shared: &'a Shared,
+    request: Option<Request>,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        if let Some(request) = self.request.take() {
+            self.shared.record(request);
+        }
+    }
 }
 
 /// Lowers the number of calls in flight, also when the caller hung up.

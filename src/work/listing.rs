@@ -9,9 +9,12 @@
 //! read: it is read again until two readings agree or [`READINGS`] are used up, and then delivered with what is known; the
 //! delivery says that the number differs.
 //!
-//! What this cannot see: accounts are numbered by their place in the list, not by a cursor. If one account goes from a
-//! page that was read and another comes on a later page before that is read, a third one slips over the border between
-//! them unseen, while the number is right and nothing appears twice. Only a second reading shows that: with
+//! Accounts are numbered by their place in the list, not by a cursor, so that one that comes or goes moves all behind it
+//! over the borders of pages. While accounts only come, or only go, that never goes unseen: an account that is skipped on
+//! one border makes the number wrong, or another appear twice on a later border. The last page is read when all others are
+//! held, because that holds only if the end of the list is as new as the rest. What this cannot see is one that goes from
+//! a page that was read and one that comes on a later page before that is read: a third slips over the border between
+//! them, while the number is right and nothing appears twice. Only a second reading shows that: with
 //! `linxo.confirm = "always"` a list counts when two readings in a row agree, for twice the requests.
 //!
 //! Resuming is exact: all that a decision rests on is kept with each page, in the same commit as its accounts.
@@ -22,13 +25,10 @@ use crate::{
     linxo::{self, Account, AccountsPage, Bounds, Client},
 };
 use bytes::Bytes;
-use futures_util::{
-    StreamExt,
-    stream::{self, FuturesUnordered},
-};
+use futures_util::{StreamExt, future::OptionFuture, stream};
 use sha2::{Digest, Sha256};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -42,6 +42,9 @@ const ROUND: u32 = 100_000;
 const STALE_PAGES: usize = 2;
 /// Pages without a new account after which no further page is asked for, announced or not.
 const MOST_STALE_PAGES: u32 = 16;
+
+/// Pages that came and are not kept yet, after which no further answer is looked at.
+const MOST_TO_KEEP: usize = 16;
 
 /// Why a list could not be read.
 #[derive(Debug)]
@@ -103,10 +106,12 @@ impl Listing<'_> {
         let Some(page_size) = rounds.current.pages.get(&1).map(|page| page.received).filter(|size| *size > 0) else {
             return Ok(());
         };
-        // The pages that must exist, side by side; then on, until the end shows.
+        // The pages that must exist, side by side, but the last one when all others are held (see above); then on, until
+        // the end shows.
         let announced = u32::try_from(self.expected.div_ceil(u64::from(page_size))).unwrap_or(MAX_PAGES);
         let mut last = announced.clamp(1, MAX_PAGES);
-        self.read_pages(rounds, 2, last).await?;
+        self.read_pages(rounds, 2, last.saturating_sub(1)).await?;
+        self.read_pages(rounds, last, last).await?;
         let mut ahead = 1;
         while !rounds.current.ended(page_size, self.expected) {
             if last >= MAX_PAGES {
@@ -138,31 +143,37 @@ impl Listing<'_> {
             })
             .buffer_unordered(self.client.page_concurrency());
         let mut first_failure: Option<Failure> = None;
-        // Beside the answers, because a commit that was waited for would hold up the next question.
-        let mut keeping = FuturesUnordered::new();
+        // Kept beside the requests, because a commit that was waited for would hold up the next one; one after the other,
+        // because a page leaves out the accounts that an earlier one holds.
+        let mut to_keep: VecDeque<Page> = VecDeque::new();
+        let mut keeping: OptionFuture<_> = None.into();
+        let mut is_keeping = false;
         loop {
-            let answer = tokio::select! {
-                Some(kept) = keeping.next() => {
+            if !is_keeping && let Some(page) = to_keep.pop_front() {
+                keeping = Some(self.inbox.keep_page(self.reading, page)).into();
+                is_keeping = true;
+            }
+            tokio::select! {
+                Some(kept) = &mut keeping, if is_keeping => {
                     kept?;
-                    continue;
+                    is_keeping = false;
                 }
-                Some(answer) = answers.next() => answer,
-                else => break,
-            };
-            match answer {
-                Some((number, Ok(page))) => {
-                    keeping.push(self.inbox.keep_page(self.reading, rounds.add(number, &page)));
-                    let checked = self.check_bounds(rounds);
-                    if rounds.current.over() || checked.is_err() {
-                        stop.store(true, Ordering::Relaxed);
+                Some(answer) = answers.next(), if to_keep.len() < MOST_TO_KEEP => match answer {
+                    Some((number, Ok(page))) => {
+                        to_keep.push_back(rounds.add(number, &page));
+                        let checked = self.check_bounds(rounds);
+                        if rounds.current.over() || checked.is_err() {
+                            stop.store(true, Ordering::Relaxed);
+                        }
+                        first_failure = first_failure.or(checked.err());
                     }
-                    first_failure = first_failure.or(checked.err());
-                }
-                Some((_, Err(error))) => {
-                    stop.store(true, Ordering::Relaxed);
-                    first_failure = first_failure.or(Some(error.into()));
-                }
-                None => {}
+                    Some((_, Err(error))) => {
+                        stop.store(true, Ordering::Relaxed);
+                        first_failure = first_failure.or(Some(error.into()));
+                    }
+                    None => {}
+                },
+                else => break,
             }
         }
         first_failure.map_or(Ok(()), Err)

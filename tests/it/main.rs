@@ -10,6 +10,7 @@
 )]
 
 mod answers;
+mod api;
 mod completion;
 mod crash;
 mod disk;
@@ -22,3 +23,4 @@ mod reload;
 mod service;
 mod structure;
 mod support;
+mod support_api;
