@@ -7,12 +7,15 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 /// The first SQLite without the WAL-reset bug, which could corrupt a database written and checkpointed by two
 /// connections at once.
 const OLDEST_SQLITE: i32 = 3_051_003;
+/// How long a lock that another holds is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// Log kept on disk after a checkpoint.
 const JOURNAL_SIZE_LIMIT: i64 = 64 * 1024 * 1024;
 
@@ -87,7 +90,7 @@ impl Opener {
                     .mode(0o600)
                     .open(&name)
                     .map_err(|error| problem("its folder is not writable for this user", error))?;
-                lock.try_lock().map_err(|error| match error {
+                take(&lock).map_err(|error| match error {
                     fs::TryLockError::WouldBlock => Error::Open {
                         path: path.display().to_string(),
                         problem: "another linxo-webhook has it open; stop that one first, or share a PostgreSQL inbox"
@@ -210,6 +213,17 @@ impl Opener {
             path: self.path.display().to_string(),
             problem: problem.to_owned(),
             source: Some(Box::new(error)),
+        }
+    }
+}
+
+/// Takes the lock; waits a moment for one that is about to let go, such as a process that is just ending.
+fn take(lock: &File) -> Result<(), fs::TryLockError> {
+    let give_up = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match lock.try_lock() {
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < give_up => thread::sleep(LOCK_PATIENCE / 20),
+            taken => return taken,
         }
     }
 }
