@@ -27,6 +27,11 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Read<Config> {
     let admin = admin(&mut reader.section("admin"));
     let log = log(&mut reader.section("log"));
     reader.refuse_later();
+    if matches!((&sender, &linxo), (Ok(Sender { confirm: true, .. }), Ok(None))) {
+        let hint = "add a [linxo] section with the credentials for the API";
+        let flaw = Flaw::new("asks for the vendor's API, and there is no [linxo] section", hint);
+        return Err(reader.section("sender").flawed("confirm", flaw));
+    }
     Ok(Config {
         listener: listener?,
         tls: tls?,
@@ -250,7 +255,12 @@ fn sender(section: &mut Section<'_, '_>) -> Read<Sender> {
         Ok(())
     });
     let networks = section.networks("networks");
-    Ok(Sender { path_secrets: path_secrets?, networks: networks? })
+    let confirm = section.word("confirm", |word| match word {
+        "off" => Some(false),
+        "api" => Some(true),
+        _ => None,
+    });
+    Ok(Sender { path_secrets: path_secrets?, networks: networks?, confirm: confirm? })
 }
 
 fn inbox(section: &mut Section<'_, '_>) -> Read<Inbox> {

@@ -63,6 +63,7 @@ pub(super) fn write(config: &Config) -> String {
     page.section("[sender]");
     page.secrets("path_secret", &config.sender.path_secrets);
     page.networks("networks", Some(&config.sender.networks));
+    page.text("confirm", if config.sender.confirm { "api" } else { "off" });
 
     let Store::Sqlite(path) = &config.inbox.store;
     page.section("[inbox]");

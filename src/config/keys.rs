@@ -220,6 +220,12 @@ pub(super) static KEYS: &[Key] = &[
         "Secret last segment of the webhook's URL, at least 16 characters; several during a change",
     ),
     Key::new("sender.networks", Kind::Networks, "Networks that callers may come from; none: any"),
+    Key::new(
+        "sender.confirm",
+        Kind::Word(&["off", "api"]),
+        "Whether what an event claims is fetched from the vendor's API before it is delivered",
+    )
+    .default("off"),
     Key::new("inbox.url", Kind::Text, "Where entries are kept").default("sqlite:data/inbox.db"),
     Key::new("inbox.retention", Kind::Duration, "How long done entries are kept").default("30d").between("1m", "3650d"),
     Key::new("inbox.max_waiting", Kind::Integer, "Unfinished entries above which new events are answered 503")

@@ -154,6 +154,8 @@ pub struct Sender {
     pub path_secrets: Vec<Secret>,
     /// Where callers may come from; empty: anywhere.
     pub networks: Networks,
+    /// Whether an event is only a hint, and what it claims is fetched from the vendor's API before it is delivered.
+    pub confirm: bool,
 }
 
 /// `[inbox]`
@@ -387,7 +389,8 @@ impl Config {
             1 => Some("network (1 range)".to_owned()),
             count => Some(format!("network ({count} ranges)")),
         };
-        let ways: Vec<String> = [certificates, path, networks].into_iter().flatten().collect();
+        let confirm = self.sender.confirm.then(|| "confirmation of every event through the API".to_owned());
+        let ways: Vec<String> = [certificates, path, networks, confirm].into_iter().flatten().collect();
         if ways.is_empty() { "nobody: anyone who knows the URL can post".to_owned() } else { ways.join(" and ") }
     }
 
@@ -395,11 +398,12 @@ impl Config {
     fn exposure(&self) -> Option<String> {
         let is_open = self.tls.clients.mode != ClientMode::Required
             && self.sender.path_secrets.is_empty()
-            && self.sender.networks.is_empty();
+            && self.sender.networks.is_empty()
+            && !self.sender.confirm;
         (is_open && !self.listener.address.ip().to_canonical().is_loopback()).then(|| {
             format!(
                 "anyone who reaches {} can post events: require client certificates (tls.clients), set \
-                 sender.path_secret or sender.networks, or listen on a loopback address",
+                 sender.path_secret, sender.networks or sender.confirm, or listen on a loopback address",
                 self.listener.address
             )
         })

@@ -298,6 +298,14 @@ pub struct Loan<'a> {
     pub interest: Option<Amount<'a>>,
 }
 
+/// The mode of a connection's channel, where the connection can be typed and has the channel.
+#[must_use]
+pub fn mode_of(connection: &[u8], channel: &str) -> Option<String> {
+    let connection: Connection<'_> = serde_json::from_slice(connection).ok()?;
+    let found = connection.channels?.into_iter().find(|found| found.channel_definition_id.0 == channel)?;
+    found.mode.map(|mode| mode.0.into_owned())
+}
+
 /// The JSON path of the member that could not be typed; parses a second time, so for failures only.
 pub(super) fn path_of_failure(text: &str, error: &serde_json::Error) -> String {
     let mut deserializer = serde_json::Deserializer::from_str(text);

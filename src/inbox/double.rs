@@ -110,6 +110,12 @@ impl Inbox for Double {
     async fn awaiting(&self, _: Option<&str>) -> Result<Vec<Awaiting>, Error> {
         Err(Error::Closed)
     }
+    async fn keep_connection(&self, _: ReadingId, _: Bytes) -> Result<(), Error> {
+        Err(Error::Closed)
+    }
+    async fn connection(&self, _: ReadingId) -> Result<Option<Bytes>, Error> {
+        Err(Error::Closed)
+    }
     async fn pages(&self, _: ReadingId) -> Result<Vec<(u32, u64)>, Error> {
         Ok((1..).zip(&self.pages).map(|(number, page)| (number, page.len() as u64)).collect())
     }

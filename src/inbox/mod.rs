@@ -100,6 +100,8 @@ pub struct NewEntry {
     pub body: Bytes,
     /// When its last byte came.
     pub received: Timestamp,
+    /// Whether it is only a hint: its resource is fetched from the API, and what it says itself is not delivered.
+    pub confirm: bool,
     /// Who sent it, as one JSON object without secrets (peer address, identity of the client certificate).
     pub sender: Option<String>,
 }
@@ -167,6 +169,8 @@ pub struct EntryFacts {
     pub account_count: Option<u64>,
     /// Accounts that the event itself lists.
     pub listed: u64,
+    /// Whether it is only a hint ([`NewEntry::confirm`]).
+    pub confirm: bool,
     /// How it was completed, where it had to be.
     pub completion: Option<Completion>,
 }
@@ -539,6 +543,12 @@ pub trait Inbox: Send + Sync + fmt::Debug {
 
     /// Replaces the accounts' JSON of a kept page; what else is known of the page stays.
     async fn replace_accounts(&self, reading: ReadingId, number: u32, accounts: Bytes) -> Result<(), Error>;
+
+    /// Keeps the connection's own JSON beside the pages of a reading; keeping it again replaces it.
+    async fn keep_connection(&self, reading: ReadingId, connection: Bytes) -> Result<(), Error>;
+
+    /// The connection's own JSON, where it was kept.
+    async fn connection(&self, reading: ReadingId) -> Result<Option<Bytes>, Error>;
 
     /// Numbers and sizes of a reading's pages, by number.
     async fn pages(&self, reading: ReadingId) -> Result<Vec<(u32, u64)>, Error>;

@@ -9,12 +9,14 @@
 
 mod accounts;
 mod breaker;
+mod connection;
 mod error;
 mod logins;
 mod token;
 mod transport;
 
 pub use accounts::{Account, AccountsPage};
+pub use connection::Connection;
 pub use error::{Disposition, Error, Peer};
 
 use crate::{
@@ -23,7 +25,7 @@ use crate::{
     metrics::{Metrics, Outcome},
 };
 use error::outcome;
-use reqwest::header;
+use reqwest::{Url, header};
 use std::{sync::Arc, time::Duration};
 use token::Tokens;
 use transport::{Options, Transport};
@@ -89,15 +91,18 @@ impl Client {
         connection: &ConnectionId,
         page: u32,
     ) -> Result<AccountsPage, Error> {
-        let token = self.tokens.get(user).await?;
-        match self.accounts_with(&token, user, connection, page).await {
-            Err(Error::Status { status: 401, .. }) => {
-                self.tokens.discard(user, &token).await;
-                let token = self.tokens.get(user).await?;
-                self.accounts_with(&token, user, connection, page).await
-            }
-            answer => answer,
-        }
+        let (page, limit) = (page.to_string(), self.config.page_limit.to_string());
+        let query =
+            [(self.config.connection_parameter.as_str(), connection.as_str()), ("page", &page), ("limit", &limit)];
+        self.ask(user, &["accounts"], &query, |body| AccountsPage::parse(body, connection)).await
+    }
+
+    /// Asks for a connection. A token that is refused is renewed once.
+    ///
+    /// # Errors
+    /// See [`Error::disposition`].
+    pub async fn connection(&self, user: Option<&UserId>, connection: &ConnectionId) -> Result<Connection, Error> {
+        self.ask(user, &["connections", connection.as_str()], &[], |body| Connection::parse(body, connection)).await
     }
 
     /// Asks for a token, to see whether the credentials work.
@@ -108,33 +113,59 @@ impl Client {
         self.tokens.get(None).await.map(drop)
     }
 
-    async fn accounts_with(
+    /// Asks for something of a user, at a path below the API's base.
+    async fn ask<T>(
+        &self,
+        user: Option<&UserId>,
+        path: &[&str],
+        query: &[(&str, &str)],
+        parse: impl Fn(&[u8]) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let token = self.tokens.get(user).await?;
+        match self.ask_with(&token, user, path, query, &parse).await {
+            Err(Error::Status { status: 401, .. }) => {
+                self.tokens.discard(user, &token).await;
+                let token = self.tokens.get(user).await?;
+                self.ask_with(&token, user, path, query, &parse).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask_with<T>(
         &self,
         token: &token::Token,
         user: Option<&UserId>,
-        connection: &ConnectionId,
-        page: u32,
-    ) -> Result<AccountsPage, Error> {
-        let (page, limit) = (page.to_string(), self.config.page_limit.to_string());
-        let mut query =
-            vec![(self.config.connection_parameter.as_str(), connection.as_str()), ("page", &page), ("limit", &limit)];
-        if let (ApiVersion::V3, Some(user)) = (self.config.version, user) {
-            query.push(("user_id", user.as_str()));
-        }
+        path: &[&str],
+        query: &[(&str, &str)],
+        parse: impl Fn(&[u8]) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut request = self
             .linxo
             .http
-            .get(format!("{}/accounts", self.config.api))
-            .query(&query)
+            .get(self.url(path)?)
+            .query(query)
             .header(header::ACCEPT, "application/json")
             .header(header::AUTHORIZATION, token.header());
+        if let (ApiVersion::V3, Some(user)) = (self.config.version, user) {
+            request = request.query(&[("user_id", user.as_str())]);
+        }
         if let (ApiVersion::V2_1, config::Users::Client, Some(user)) = (self.config.version, &self.config.users, user) {
             // A client token that acts for a user: linxo-api.md section 2, "Getting a token", way 2.
             request = request.header("x-linxo-user-id", user.as_str());
         }
-        let result = self.linxo.call(request).await.and_then(|body| AccountsPage::parse(&body, connection));
+        let result = self.linxo.call(request).await.and_then(|body| parse(&body));
         self.metrics.api_requests.get_or_create(&Outcome { outcome: outcome(&result) }).inc();
         result
+    }
+
+    /// A path below the API's base; each segment is encoded, because ids come from whoever sent an event.
+    fn url(&self, path: &[&str]) -> Result<Url, Error> {
+        let mut url = Url::parse(&self.config.api).map_err(|error| Error::Build(format!("linxo.api: {error}")))?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        Ok(url)
     }
 }
 

@@ -142,7 +142,8 @@ async fn receive(
             return Err(refusal);
         }
     };
-    let entry = NewEntry { event, body, received: arrived, sender: Some(caller.sender.clone()) };
+    let entry =
+        NewEntry { event, body, received: arrived, confirm: receiver.confirm, sender: Some(caller.sender.clone()) };
     let commit = commit(Arc::clone(receiver), Arc::clone(caller), id, entry, since);
     let commit = tokio::spawn(async move {
         let outcome = commit.await;

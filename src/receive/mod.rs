@@ -69,6 +69,8 @@ use tokio::sync::watch;
 pub struct Receiver {
     path: String,
     path_secrets: ArcSwap<Vec<Secret>>,
+    /// Whether events are only hints.
+    confirm: bool,
     /// Where callers may come from; empty: anywhere.
     networks: Networks,
     /// Balancers that name the caller; `None`: callers connect directly.
@@ -140,6 +142,7 @@ impl Receiver {
         Self {
             path: listener.path.clone(),
             path_secrets: ArcSwap::from_pointee(sender.path_secrets.clone()),
+            confirm: sender.confirm,
             networks: sender.networks.clone(),
             proxies: listener.proxies.clone(),
             limits: Limits {

@@ -20,7 +20,7 @@ use crate::{
     clock,
     error::chain,
     event::{ConnectionId, Event, Shape, UserId},
-    inbox::{Awaiting, Error, Filter, Inbox, Lease, Outcome, State},
+    inbox::{Awaiting, Error, Filter, Inbox, Lease, Outcome, ReadingId, State},
     linxo::{self, Client, Disposition, Peer},
     metrics::{self, Metrics},
     readiness::{Phase, Readiness},
@@ -142,7 +142,9 @@ impl Completer {
 
     async fn complete(&self, lease: &Lease) -> Result<Outcome, Error> {
         let expected = match Event::parse(&lease.body).map(|event| event.shape) {
-            Ok(Shape::Truncated { expected }) => expected,
+            // A hint: how many accounts it claims means nothing.
+            _ if lease.entry.confirm => None,
+            Ok(Shape::Truncated { expected }) => Some(expected),
             // A newer version understands what an older one parked: nothing to fetch after all.
             Ok(Shape::Whole) => return Ok(Outcome::Done),
             Ok(Shape::Unclear) | Err(_) => {
@@ -154,7 +156,8 @@ impl Completer {
         let Some(client) = self.client.load_full() else {
             return Ok(Outcome::ParkUntil {
                 reason: format!(
-                    "the event leaves out its {expected} accounts and there is no [linxo] section to fetch them with: add one and restart"
+                    "the event leaves out its {}accounts and there is no [linxo] section to fetch them with: add one and restart",
+                    expected.map(|expected| format!("{expected} ")).unwrap_or_default()
                 ),
                 credentials: NO_API.to_owned(),
             });
@@ -164,10 +167,15 @@ impl Completer {
         let credentials = client.credentials(user.as_ref()).await;
         let reading = self.inbox.reading(lease, RESUME_WITHIN).await?;
         let id = reading.id;
+        let connection = ConnectionId::new(lease.entry.connection.clone());
+        if lease.entry.confirm
+            && let Err(outcome) = self.confirm(lease, &client, id, &connection, &credentials).await?
+        {
+            return Ok(outcome);
+        }
         if let Some(accounts) = reading.accounts {
             return Ok(Outcome::Completed { reading: id, accounts });
         }
-        let connection = ConnectionId::new(lease.entry.connection.clone());
         let bounds = client.bounds();
         let listing = Listing {
             client: &client,
@@ -181,7 +189,7 @@ impl Completer {
         let read = Box::pin(time::timeout(bounds.time, listing.read(reading))).await;
         match read {
             Ok(Ok(accounts)) => {
-                if accounts != expected {
+                if expected.is_some_and(|expected| accounts != expected) {
                     self.metrics.account_mismatch.inc();
                 }
                 if let Some(user) = &lease.entry.user {
@@ -212,6 +220,35 @@ impl Completer {
                     bounds.time.as_secs()
                 ),
             }),
+        }
+    }
+
+    /// Sees to it that a reading holds the connection as the API knows it; the inner error ends the lease instead.
+    async fn confirm(
+        &self,
+        lease: &Lease,
+        client: &Client,
+        reading: ReadingId,
+        connection: &ConnectionId,
+        credentials: &str,
+    ) -> Result<Result<(), Outcome>, Error> {
+        if self.inbox.connection(reading).await?.is_some() {
+            return Ok(Ok(()));
+        }
+        let user = lease.entry.user.clone().map(UserId::new);
+        match client.connection(user.as_ref(), connection).await {
+            Ok(found) if found.user.is_none() || found.user == user => {
+                self.inbox.keep_connection(reading, found.json).await?;
+                Ok(Ok(()))
+            }
+            Ok(_) => Ok(Err(Outcome::Park {
+                reason: "the API knows the connection as another user's than the event claims: the event is forged, or the vendor's data is wrong".to_owned(),
+            })),
+            // Not delivered as gone: then anybody could make connections disappear by posting events.
+            Err(error) if error.disposition() == Disposition::Unknown => Ok(Err(Outcome::Park {
+                reason: format!("{error}: the event is forged, or the connection was deleted; purge the entry, or replay it"),
+            })),
+            Err(error) => Ok(Err(after(lease, &error, credentials.to_owned()))),
         }
     }
 

@@ -7,11 +7,12 @@ use super::{
 use crate::{
     clock::{self, Timestamp},
     event,
-    inbox::{self, Error, Inbox, Lease, Outcome},
+    inbox::{self, Error, Inbox, Lease, Outcome, ReadingId},
     metrics::{Metrics, SinkName, SinkOutcome},
     sink::{Attributes, Completion, Content, Delivery, Failure, FailureKind, Sink},
 };
 use async_trait::async_trait;
+use bytes::Bytes;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -59,23 +60,40 @@ impl Handler for Route {
     }
 }
 
+/// What stands before and behind the accounts of a delivery.
+struct Around {
+    before: Bytes,
+    after: Bytes,
+    /// Mode of the channel that the event is about.
+    mode: Option<String>,
+}
+
 impl Route {
     /// Puts the delivery together; the inner error parks the entry.
     async fn delivery(&self, lease: &Lease) -> Result<Result<Delivery, event::SpliceError>, Error> {
         let entry = &lease.entry;
+        let mut mode = entry.mode.clone();
         let (content, completion, accounts) = match entry.completion {
             None => (Content::whole(lease.body.clone()), Completion::Event, entry.listed),
             // The accounts stay as the event had them: none.
             Some(inbox::Completion::Gone) => (Content::whole(lease.body.clone()), Completion::Gone, 0),
             Some(inbox::Completion::Fetched { reading, accounts }) => {
-                let (before, after) = match event::splice(&lease.body) {
-                    Ok(splice) => {
-                        ([splice.before, splice.member, b"["].concat().into(), [b"]", splice.after].concat().into())
-                    }
+                let around = if entry.confirm {
+                    self.around_confirmed(lease, reading, accounts).await?
+                } else {
+                    event::splice(&lease.body).map(|splice| Around {
+                        before: [splice.before, splice.member, b"["].concat().into(),
+                        after: [b"]", splice.after].concat().into(),
+                        mode: entry.mode.clone(),
+                    })
+                };
+                let around = match around {
+                    Ok(around) => around,
                     Err(error) => return Ok(Err(error)),
                 };
+                mode = around.mode;
                 let store = Arc::clone(&self.inbox);
-                let content = Content::completed(store, reading, before, after).await?;
+                let content = Content::completed(store, reading, around.before, around.after).await?;
                 (content, Completion::Api, accounts)
             }
         };
@@ -92,12 +110,30 @@ impl Route {
             datacontenttype: "application/json",
             linxouser: entry.user.clone(),
             linxochannel: entry.channel.clone(),
-            linxomode: entry.mode.clone(),
+            linxomode: mode,
             linxocompletion: completion,
             linxoaccounts: accounts,
-            linxomismatch: entry.account_count.is_some_and(|announced| announced != accounts),
+            linxomismatch: !entry.confirm && entry.account_count.is_some_and(|announced| announced != accounts),
         };
         Ok(Ok(Delivery { attributes, content }))
+    }
+
+    /// A hint's event with the resource that the API knows in the place of its own.
+    async fn around_confirmed(
+        &self,
+        lease: &Lease,
+        reading: ReadingId,
+        accounts: u64,
+    ) -> Result<Result<Around, event::SpliceError>, Error> {
+        let connection = self.inbox.connection(reading).await?.unwrap_or_default();
+        // An object with an id (`linxo::Connection`), so that a member more always follows a comma.
+        let open = connection.strip_suffix(b"}").unwrap_or(&connection);
+        let count = format!(",\"account_count\":{accounts},\"accounts\":[");
+        Ok(event::around_resource(&lease.body).map(|(before, after)| Around {
+            before: [before, open, count.as_bytes()].concat().into(),
+            after: [b"]}", after].concat().into(),
+            mode: lease.entry.channel.as_deref().and_then(|channel| event::wire::mode_of(&connection, channel)),
+        }))
     }
 
     fn after(&self, lease: &Lease, failure: Failure) -> (&'static str, Outcome) {

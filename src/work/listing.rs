@@ -74,8 +74,8 @@ pub(super) struct Listing<'a> {
     pub(super) reading: ReadingId,
     pub(super) connection: &'a ConnectionId,
     pub(super) user: Option<&'a UserId>,
-    /// The announced number of accounts.
-    pub(super) expected: u64,
+    /// The announced number of accounts; `None` where nobody announced one that can be believed.
+    pub(super) expected: Option<u64>,
     pub(super) bounds: Bounds,
 }
 
@@ -87,7 +87,8 @@ impl Listing<'_> {
             self.check_bounds(&rounds)?;
             self.read_once(&mut rounds).await?;
             let last = &rounds.current;
-            let certain = last.accounts == self.expected && !last.shifted && !self.bounds.always_confirm;
+            let as_announced = self.expected.is_none_or(|expected| last.accounts == expected);
+            let certain = as_announced && !last.shifted && !self.bounds.always_confirm;
             if certain || rounds.agree() {
                 self.prune(&rounds).await?;
                 return Ok(last.accounts);
@@ -108,12 +109,12 @@ impl Listing<'_> {
         };
         // The pages that must exist, side by side, but the last one when all others are held (see above); then on, until
         // the end shows.
-        let announced = u32::try_from(self.expected.div_ceil(u64::from(page_size))).unwrap_or(MAX_PAGES);
+        let announced = u32::try_from(self.expected.unwrap_or(0).div_ceil(u64::from(page_size))).unwrap_or(MAX_PAGES);
         let mut last = announced.clamp(1, MAX_PAGES);
         self.read_pages(rounds, 2, last.saturating_sub(1)).await?;
         self.read_pages(rounds, last, last).await?;
         let mut ahead = 1;
-        while !rounds.current.ended(page_size, self.expected) {
+        while !rounds.current.ended(page_size, self.expected.unwrap_or(0)) {
             if last >= MAX_PAGES {
                 return Err(Failure::Bound(format!(
                     "the list of accounts does not end after {MAX_PAGES} pages: ask the vendor, then replay"

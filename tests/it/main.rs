@@ -12,6 +12,7 @@
 mod answers;
 mod api;
 mod completion;
+mod confirm;
 mod crash;
 mod disk;
 mod inbox;

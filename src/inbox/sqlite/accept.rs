@@ -53,8 +53,8 @@ pub(super) fn accept(tx: &mut Tx<'_>, new: &Prepared, sinks: &[SinkRow]) -> rusq
         .connection
         .prepare_cached(
             "INSERT INTO event (id, digest, delivery_id, event_type, resource_type, connection, user, channel, mode, created,
-                                account_count, listed, cloud_type, drift, accepted, sender, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+                                account_count, listed, cloud_type, drift, accepted, confirm, sender, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
              ON CONFLICT DO NOTHING",
         )?
         .execute(params![
@@ -73,6 +73,7 @@ pub(super) fn accept(tx: &mut Tx<'_>, new: &Prepared, sinks: &[SinkRow]) -> rusq
             new.cloud_type,
             new.drift,
             new.entry.received.as_millis(),
+            new.entry.confirm,
             new.entry.sender,
             &new.entry.body[..],
         ])?;
@@ -86,7 +87,9 @@ pub(super) fn accept(tx: &mut Tx<'_>, new: &Prepared, sinks: &[SinkRow]) -> rusq
     let seq = tx.connection.last_insert_rowid();
 
     let now = tx.now.as_millis();
-    let parked = match event.shape {
+    // Of a hint nothing but the addresses is used, so its shape does not matter.
+    let shape = if new.entry.confirm { &Shape::Truncated { expected: 0 } } else { &event.shape };
+    let parked = match shape {
         Shape::Unclear => {
             let what = event.drift.as_ref().map(ToString::to_string).unwrap_or_default();
             Some(format!(
@@ -97,11 +100,11 @@ pub(super) fn accept(tx: &mut Tx<'_>, new: &Prepared, sinks: &[SinkRow]) -> rusq
     };
     if let Some(reason) = &parked {
         insert(tx, seq, COMPLETION, new.line, Some(4), now, Some(reason))?;
-    } else if event.shape != Shape::Whole {
+    } else if *shape != Shape::Whole {
         insert(tx, seq, COMPLETION, new.line, None, now, None)?;
     }
     for sink in sinks {
-        match event.shape {
+        match shape {
             Shape::Whole => insert(tx, seq, sink.id, new.line, None, now, None)?,
             Shape::Truncated { .. } => insert(tx, seq, sink.id, new.line, Some(0), now, None)?,
             Shape::Unclear => insert(tx, seq, sink.id, new.line, Some(4), now, Some(park_reason_waits()))?,

@@ -111,7 +111,7 @@ fn lease(tx: &mut Tx<'_>, stage: Stage, kind: i64, due: &Due, expires: Timestamp
         .prepare_cached(
             "SELECT event.id, coalesce(delivery_id, event.id), cloud_type, connection, user, channel, mode, created, accepted,
                     account_count, listed, body, completion.seq IS NOT NULL, completion.reading,
-                    (SELECT accounts FROM reading WHERE reading.id = completion.reading)
+                    (SELECT accounts FROM reading WHERE reading.id = completion.reading), confirm
              FROM event LEFT JOIN completion USING (seq) WHERE seq = ?1",
         )?
         .query_row([due.seq], entry_facts)?;
@@ -151,6 +151,7 @@ fn entry_facts(row: &Row<'_>) -> rusqlite::Result<(EntryFacts, Bytes)> {
             accepted: Timestamp::from_millis(row.get(8)?),
             account_count: count(9)?,
             listed: count(10)?.unwrap_or(0),
+            confirm: row.get(15)?,
             completion,
         },
         Bytes::from(row.get::<_, Vec<u8>>(11)?),

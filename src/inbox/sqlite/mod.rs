@@ -223,6 +223,14 @@ impl Inbox for Sqlite {
         self.writer()?.write(move |tx| reading::replace_accounts(tx, reading, number, &accounts)).await
     }
 
+    async fn keep_connection(&self, reading: ReadingId, connection: Bytes) -> Result<(), Error> {
+        self.writer()?.write(move |tx| reading::keep_connection(tx, reading, &connection)).await
+    }
+
+    async fn connection(&self, reading: ReadingId) -> Result<Option<Bytes>, Error> {
+        self.readers.read(move |connection| reading::connection(connection, reading)).await
+    }
+
     async fn pages(&self, reading: ReadingId) -> Result<Vec<(u32, u64)>, Error> {
         self.readers.read(move |connection| reading::pages(connection, reading)).await
     }

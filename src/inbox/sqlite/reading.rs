@@ -142,3 +142,18 @@ pub(super) fn page(connection: &Connection, reading: ReadingId, number: u32) -> 
         .prepare_cached("SELECT accounts FROM page WHERE reading = ?1 AND number = ?2")?
         .query_row(params![reading.0, number], |row| row.get::<_, Vec<u8>>(0).map(Bytes::from))
 }
+
+pub(super) fn keep_connection(tx: &mut Tx<'_>, reading: ReadingId, json: &[u8]) -> rusqlite::Result<()> {
+    tx.connection
+        .prepare_cached("UPDATE reading SET resource = ?2 WHERE id = ?1")?
+        .execute(params![reading.0, json])?;
+    Ok(())
+}
+
+pub(super) fn connection(connection: &Connection, reading: ReadingId) -> rusqlite::Result<Option<Bytes>> {
+    let json: Option<Option<Vec<u8>>> = connection
+        .prepare_cached("SELECT resource FROM reading WHERE id = ?1")?
+        .query_row([reading.0], |row| row.get(0))
+        .optional()?;
+    Ok(json.flatten().map(Bytes::from))
+}

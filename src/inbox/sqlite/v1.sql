@@ -22,6 +22,7 @@ CREATE TABLE event (
     cloud_type       TEXT    NOT NULL,
     drift            TEXT,
     accepted         INTEGER NOT NULL,  -- milliseconds
+    confirm          INTEGER NOT NULL,  -- 1: only a hint, its resource is fetched
     sender           TEXT,              -- JSON
     body             BLOB    NOT NULL   -- last, so that the columns before it are read without it
 ) STRICT;
@@ -61,7 +62,8 @@ CREATE TABLE reading (
     connection TEXT    NOT NULL,
     user       TEXT,
     started    INTEGER NOT NULL,
-    accounts   INTEGER                        -- set when it is finished
+    accounts   INTEGER,                       -- set when it is finished
+    resource   BLOB                           -- the connection's own JSON, where it was fetched
 ) STRICT;
 CREATE INDEX reading_connection ON reading (connection, started);
 

@@ -134,6 +134,7 @@ impl Site {
         let inbox = Arc::new(Double::default());
         let metrics = Arc::new(Metrics::new());
         let sender = config::Sender {
+            confirm: false,
             networks: wanted.networks,
             path_secrets: wanted.secrets.iter().map(|text| Secret::new((*text).to_owned())).collect(),
         };

@@ -106,6 +106,7 @@ pub(crate) fn new_entry(json: &str) -> NewEntry {
         event: Event::parse(json.as_bytes()).unwrap(),
         body: Bytes::copy_from_slice(json.as_bytes()),
         received: clock::now(),
+        confirm: false,
         sender: Some(r#"{"peer":"127.0.0.1"}"#.to_owned()),
     }
 }
