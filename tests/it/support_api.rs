@@ -1,8 +1,8 @@
 //! The true service in a folder of its own, with the vendor double beside it.
 
-use crate::support::new_entry;
+use crate::support::{new_entry, start};
 use linxo_webhook::{
-    app::{self, Running},
+    app::Running,
     config,
     inbox::{Accepted, EntryView, Filter, State},
     pki::{self, Authority},
@@ -98,7 +98,7 @@ impl Service {
         fs::write(&file, &self.config).unwrap();
         let environment = [("SECRET".to_owned(), secret.to_owned()), ("BEARER".to_owned(), "let-me-in".to_owned())];
         let config = config::load(Some(&file), environment).unwrap_or_else(|problems| panic!("{problems}"));
-        self.running = Some(app::start(config).await.unwrap());
+        self.running = Some(start(config).await);
     }
 
     /// Ends the service; the double and the inbox stay.

@@ -135,14 +135,7 @@ impl Site {
 
     /// Starts the service in this process.
     pub(crate) async fn start(&self) -> Service {
-        let running = eventually("the service before has let go of its files", async || {
-            match Box::pin(app::start(self.config())).await {
-                Ok(running) => Some(running),
-                Err(app::Error::Sink(error)) if chain(&error).contains("another process or sink") => None,
-                Err(error) => panic!("{}", chain(&error)),
-            }
-        })
-        .await;
+        let running = start(self.config()).await;
         let door = self.door(running.address);
         Service { admin: running.admin.unwrap(), running, door }
     }
@@ -192,6 +185,18 @@ impl Site {
         fs::write(&path, secret).unwrap();
         format!("{{ file = {} }}", text(path.display()))
     }
+}
+
+/// Starts the service in this process. One that was stopped just before lets go of its sinks' files a moment later.
+pub(crate) async fn start(config: Config) -> app::Running {
+    eventually("the service before has let go of its files", async || {
+        match Box::pin(app::start(config.clone())).await {
+            Ok(running) => Some(running),
+            Err(app::Error::Sink(error)) if chain(&error).contains("another process or sink") => None,
+            Err(error) => panic!("{}", chain(&error)),
+        }
+    })
+    .await
 }
 
 /// A TOML string.
