@@ -138,20 +138,22 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let readiness = Readiness::new();
     let receiver =
         Arc::new(Receiver::new(&config.listener, &config.sender, loaded, Arc::clone(&inbox), Arc::clone(&metrics)));
-    let reload = Reload::new(watched, Arc::clone(&receiver), sinks.clone(), Arc::clone(&metrics));
     let hangup = Arc::new(Notify::new());
     let (address, admin_address) = (bound.address(), admin.as_ref().map(admin::Bound::address));
 
     let mut stages = JoinSet::new();
-    if config.worker.concurrency == 0 {
+    let completer = if config.worker.concurrency == 0 {
         tracing::warn!("worker.concurrency is 0: events are taken and kept, nothing is completed or delivered");
+        None
     } else {
         let completer = Arc::new(Completer::new(client, Arc::clone(&inbox), Arc::clone(&metrics)));
         for stage in stage_loops(&config, Arc::clone(&completer), &sinks, &inbox, &metrics) {
             stages.spawn(stage.run(readiness.clone(), config.listener.drain_timeout));
         }
-        stages.spawn(completer.watch(readiness.clone()));
-    }
+        stages.spawn(Arc::clone(&completer).watch(readiness.clone()));
+        Some(completer)
+    };
+    let reload = Reload::new(watched, Arc::clone(&receiver), sinks.clone(), completer, Arc::clone(&metrics));
     stages.spawn(housekeeping(Arc::clone(&inbox), Arc::clone(&metrics), config.inbox.retention, readiness.clone()));
     stages.spawn(reload.run(Arc::clone(&hangup), readiness.clone()));
     if let Some(admin) = &admin {

@@ -1,8 +1,8 @@
 //! Takes changed certificates, authorities, revocations and secrets into use while the service runs.
 //!
 //! In: SIGHUP, and a look twice a second at the files that the configuration names, itself included. Out: the receiver's TLS
-//! settings and path secrets and the sinks' signing secrets, replaced as one whole set, or not at all: everything is read
-//! and checked as at the start, and what does not fit is said once, counted, and tried again at the next look, so that the
+//! settings and path secrets, the sinks' signing secrets and the client of the vendor's API, replaced as one whole set, or
+//! not at all: everything is read and checked as at the start, and what does not fit is said once, counted, and tried again at the next look, so that the
 //! halves of a new pair may come one after the other. The last good set stays in use meanwhile.
 //!
 //! What else differs in the configuration is not applied; the log says that it needs a restart.
@@ -16,6 +16,7 @@
 use crate::{
     clock::{self, Timestamp},
     config::{Config, Sink as SinkConfig, SinkKind, Tls},
+    linxo,
     metrics::{Metrics, Outcome},
     readiness::{Phase, Readiness},
     receive::{
@@ -24,6 +25,7 @@ use crate::{
     },
     secret::Secret,
     sink::Sink,
+    work::Completer,
 };
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -46,6 +48,8 @@ pub struct Reload {
     watched: Watched,
     receiver: Arc<Receiver>,
     sinks: Vec<(String, Arc<dyn Sink>)>,
+    /// `None` where nothing is completed.
+    completer: Option<Arc<Completer>>,
     metrics: Arc<Metrics>,
 }
 
@@ -56,23 +60,25 @@ impl Reload {
         watched: Watched,
         receiver: Arc<Receiver>,
         sinks: Vec<(String, Arc<dyn Sink>)>,
+        completer: Option<Arc<Completer>>,
         metrics: Arc<Metrics>,
     ) -> Self {
         metrics.reloaded.set(clock::now().as_millis().div_euclid(1000));
-        Self { watched, receiver, sinks, metrics }
+        Self { watched, receiver, sinks, completer, metrics }
     }
 
     /// Looks, and applies what has changed, until the process drains. `asked` is SIGHUP.
     pub async fn run(self, asked: Arc<Notify>, readiness: Readiness) {
-        let Self { mut watched, receiver, sinks, metrics } = self;
+        let Self { mut watched, receiver, sinks, completer, metrics } = self;
         loop {
             let is_asked = tokio::select! {
                 () = readiness.reached(Phase::Draining) => return,
                 () = asked.notified() => true,
                 () = time::sleep(EVERY) => false,
             };
+            let figures = Arc::clone(&metrics);
             let looked = task::spawn_blocking(move || {
-                let found = watched.look(is_asked);
+                let found = watched.look(is_asked, &figures);
                 (watched, found)
             });
             // The runtime is ending, or reading panicked: this ends, and the service with it.
@@ -88,7 +94,7 @@ impl Reload {
                     "failed"
                 }
                 Found::Set(set) => {
-                    apply(*set, &receiver, &sinks);
+                    apply(*set, &receiver, &sinks, completer.as_deref());
                     metrics.reloaded.set(clock::now().as_millis().div_euclid(1000));
                     "ok"
                 }
@@ -98,7 +104,11 @@ impl Reload {
     }
 }
 
-fn apply(set: Set, receiver: &Receiver, sinks: &[(String, Arc<dyn Sink>)]) {
+fn apply(set: Set, receiver: &Receiver, sinks: &[(String, Arc<dyn Sink>)], completer: Option<&Completer>) {
+    if let (Some(client), Some(completer)) = (set.linxo, completer) {
+        tracing::info!("another client of the Linxo API is in use");
+        completer.set_client(Some(client));
+    }
     if let Some(secrets) = set.path_secrets {
         tracing::info!(count = secrets.len(), "other path secrets are in use");
         receiver.replace_path_secrets(secrets);
@@ -138,13 +148,18 @@ struct Set {
     path_secrets: Option<Vec<Secret>>,
     /// By name.
     sinks: Vec<(String, Vec<Secret>)>,
+    linxo: Option<linxo::Client>,
     /// Sections that differ, but cannot be applied.
     restart: Vec<&'static str>,
 }
 
 impl Set {
     fn is_empty(&self) -> bool {
-        self.tls.is_none() && self.path_secrets.is_none() && self.sinks.is_empty() && self.restart.is_empty()
+        self.tls.is_none()
+            && self.path_secrets.is_none()
+            && self.sinks.is_empty()
+            && self.linxo.is_none()
+            && self.restart.is_empty()
     }
 }
 
@@ -191,7 +206,7 @@ impl Watched {
         self.ended = tls::ended(&loaded.revocations, clock::now()).count();
     }
 
-    fn look(&mut self, is_asked: bool) -> Found {
+    fn look(&mut self, is_asked: bool, metrics: &Arc<Metrics>) -> Found {
         let has_ended = tls::ended(&self.revocations, clock::now()).count() > self.ended;
         let must = is_asked || has_ended || self.problem.is_some();
         let files = files(&self.config);
@@ -206,7 +221,7 @@ impl Watched {
             return Found::Nothing;
         }
         self.contents = Some(all);
-        match self.read(has_ended) {
+        match self.read(has_ended, metrics) {
             Ok(set) => {
                 let is_news = is_asked || self.problem.take().is_some() || !set.is_empty();
                 if is_news { Found::Set(Box::new(set)) } else { Found::Nothing }
@@ -220,12 +235,19 @@ impl Watched {
     }
 
     /// Reads everything anew; on success that is what is in use.
-    fn read(&mut self, has_ended: bool) -> Result<Set, String> {
+    fn read(&mut self, has_ended: bool, metrics: &Arc<Metrics>) -> Result<Set, String> {
         let new = self.config.origin.load().map_err(|problems| problems.to_string())?;
         let tls_contents = contents(&tls_files(&new.tls));
         let is_same = new.tls == self.config.tls && tls_contents == self.tls_contents;
         let tls = if is_same && !has_ended { None } else { Some(self.read_tls(&new.tls)?) };
 
+        let linxo = match &new.linxo {
+            Some(linxo) if self.config.linxo != new.linxo && same_source(&self.config, &new) => {
+                let client = linxo::Client::new(linxo.clone(), Arc::clone(metrics));
+                Some(client.map_err(|error| crate::error::chain(&error))?)
+            }
+            _ => None,
+        };
         let restart = needing_restart(&self.config, &new);
         let path_secrets =
             (new.sender.path_secrets != self.config.sender.path_secrets).then(|| new.sender.path_secrets.clone());
@@ -249,10 +271,13 @@ impl Watched {
             self.is_young = true;
         }
         self.tls_contents = tls_contents;
+        if linxo.is_some() {
+            self.config.linxo = new.linxo;
+        }
         self.config.tls = new.tls;
         self.config.sender.path_secrets = new.sender.path_secrets;
         self.config.origin = new.origin;
-        Ok(Set { tls, path_secrets, sinks, restart })
+        Ok(Set { tls, path_secrets, sinks, linxo, restart })
     }
 
     fn read_tls(&self, config: &Tls) -> Result<tls::Loaded, String> {
@@ -279,12 +304,17 @@ fn needing_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("[sender]", old.sender != sender),
         ("[inbox]", old.inbox != new.inbox),
         ("[worker]", old.worker != new.worker),
-        ("[linxo]", old.linxo != new.linxo),
+        ("[linxo]", old.linxo != new.linxo && !same_source(old, new)),
         ("[[sink]]", !same_sinks(&old.sinks, &new.sinks)),
         ("[admin]", old.admin != new.admin),
         ("[log]", old.log != new.log),
     ];
     differences.into_iter().filter(|(_, differs)| *differs).map(|(section, _)| section).collect()
+}
+
+/// Whether both complete from the same API, whose address is the `source` of every delivery.
+fn same_source(old: &Config, new: &Config) -> bool {
+    matches!((&old.linxo, &new.linxo), (Some(old), Some(new)) if old.api == new.api)
 }
 
 /// Whether two lists of sinks differ in their signing secrets at most.

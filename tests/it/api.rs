@@ -27,6 +27,7 @@ use std::{
 use tokio::time::sleep;
 
 const ACCOUNTS: usize = 102;
+const OPEN: &str = "linxo_webhook_api_breaker_open{peer=\"linxo\"}";
 
 /// What becomes of one truncated event.
 #[derive(Clone, Copy, Debug)]
@@ -260,7 +261,6 @@ async fn a_failing_api_is_left_alone_and_what_needs_it_not_goes_on() {
     for id in 100..140 {
         service.accept(&truncated(&id.to_string(), 150)).await;
     }
-    const OPEN: &str = "linxo_webhook_api_breaker_open{peer=\"linxo\"}";
     until("the breaker", async || (service.figure(OPEN) == 1).then_some(())).await;
     let asked = service.asked(Endpoint::Accounts);
     service.accept(&event_json("whole", "9", 2, false)).await;
@@ -428,6 +428,20 @@ async fn a_start_with_other_credentials_puts_parked_events_back_in_line() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn another_client_secret_is_taken_into_use_and_puts_parked_events_back_in_line() {
+    let settings = Settings { connections: vec![connection("7", 101)], ..Settings::default() };
+    let mut service = Service::set(settings, "").await;
+    let file = service.put("client-secret", "wrong");
+    service.secret_from(&file);
+    service.run().await;
+    service.accept(&truncated("7", 101)).await;
+    assert!(service.parked(1).await[0].contains("(invalid_client)"));
+    service.put("client-secret", "demo-secret");
+    assert_complete(&service.simulator, &service.delivered(1).await[0]);
+    assert_eq!(service.parked_now().await.len(), 0);
+}
+
 /// An endpoint of the integrator's: answers by user, and counts.
 async fn token_endpoint(simulator: &Simulator) -> (String, Arc<Mutex<BTreeMap<String, usize>>>) {
     type Asked = Arc<Mutex<BTreeMap<String, usize>>>;
@@ -487,7 +501,9 @@ async fn token_endpoint(simulator: &Simulator) -> (String, Arc<Mutex<BTreeMap<St
 async fn an_endpoint_of_the_integrator_gives_out_tokens() {
     let mut connections: Vec<_> = ["7", "5"].map(|id| connection(id, 101)).into();
     // The endpoint's one token is this user's.
-    connections.iter_mut().for_each(|connection| "u7".clone_into(&mut connection.user));
+    for connection in &mut connections {
+        "u7".clone_into(&mut connection.user);
+    }
     let settings = Settings { connections, users: vec![user("u7", "p")], ..Settings::default() };
     let mut service = Service::set(settings, "").await;
     let (url, asked) = token_endpoint(&service.simulator).await;

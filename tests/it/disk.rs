@@ -52,6 +52,10 @@ impl Machine {
     }
 }
 
+fn receive_only(site: &mut Site) {
+    site.set("worker.concurrency", 0);
+}
+
 /// While the disk fails nothing is acknowledged; when it is well again, events are taken again by the same process.
 async fn fails_and_heals(fault: &str, change: impl FnOnce(&mut Site)) {
     let mut machine = Machine::start(change).await;
@@ -109,10 +113,7 @@ async fn a_full_disk_is_our_trouble_and_passes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_without_workers_recovers_as_well() {
-    fails_and_heals("fsync=EIO", |site| {
-        site.set("worker.concurrency", 0);
-    })
-    .await;
+    fails_and_heals("fsync=EIO", receive_only).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,10 +143,7 @@ async fn a_slow_disk_is_answered_for_in_time() {
 /// The control of all the others: where promises are broken, they say so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_lies_is_found_out_by_these_tests() {
-    let mut machine = Machine::start(|site| {
-        site.set("worker.concurrency", 0);
-    })
-    .await;
+    let mut machine = Machine::start(receive_only).await;
     assert!(machine.post("kept").await);
     machine.disk("drop");
     assert!(machine.post("forgotten").await, "the program cannot know");

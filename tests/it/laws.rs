@@ -301,58 +301,42 @@ async fn law_6_a_failing_connection_delays_no_other() {
     }
 }
 
-/// A change that must keep the service from starting, and what the refusal must say.
-type Row = (Box<dyn Fn(&mut Site)>, Vec<&'static str>);
+/// Keys with their wrong values, and the words that must be said of them.
+type Wrong<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_7_refuses_to_start_rather_than_run_open_or_broken() {
-    let mut site = Site::new();
-    site.file_sink("file");
     let other = Site::new();
     let foreign_key = format!("{:?}", other.path("certs/server.key").display().to_string());
-    let mut rows: Vec<Row> = vec![
+    let rows: [Wrong<'_>; 4] = [
+        (&[("tls.key", &foreign_key)], &["does not belong to"]),
+        (&[("tls.clients.mode", "\"required\"")], &["tls.clients.authorities"]),
+        (&[("admin.address", "\"0.0.0.0:0\"")], &["admin.token"]),
         (
-            Box::new(move |site| {
-                site.set("tls.key", &foreign_key);
-            }),
-            vec!["does not belong to"],
-        ),
-        (
-            Box::new(|site| {
-                site.set("tls.clients.mode", "\"required\"");
-            }),
-            vec!["tls.clients.authorities"],
-        ),
-        (
-            Box::new(|site| {
-                site.set("admin.address", "\"0.0.0.0:0\"");
-            }),
-            vec!["admin.token"],
+            &[
+                ("listener.max_bdy", "7"),
+                ("listener.path", "\"no-slash\""),
+                ("linxo.client_id", "\"x\""),
+                ("linxo.client_secret", "{ env = \"LINXO_NOT_SET\" }"),
+                ("sender.path_secret", "{ file = \"no/such/file\" }"),
+                ("inbox.retention", "\"soon\""),
+            ],
+            &[
+                "has 5 problems",
+                "did you mean `max_body`?",
+                "listener.path",
+                "LINXO_NOT_SET",
+                "no/such/file",
+                "inbox.retention",
+            ],
         ),
     ];
-    rows.push((
-        Box::new(|site| {
-            site.set("listener.max_bdy", 7)
-                .set("listener.path", "\"no-slash\"")
-                .set("linxo.client_id", "\"x\"")
-                .set("linxo.client_secret", "{ env = \"LINXO_NOT_SET\" }")
-                .set("sender.path_secret", "{ file = \"no/such/file\" }")
-                .set("inbox.retention", "\"soon\"");
-        }),
-        vec![
-            "problems",
-            "listener.max_bdy",
-            "did you mean `max_body`?",
-            "listener.path",
-            "LINXO_NOT_SET",
-            "no/such/file",
-            "inbox.retention",
-        ],
-    ));
-    for (change, words) in rows {
+    for (keys, words) in rows {
         let mut broken = Site::new();
         broken.file_sink("file");
-        change(&mut broken);
+        for (key, value) in keys {
+            broken.set(key, value);
+        }
         let output = broken.run(&["serve"]).await;
         let told = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(78), "{told}");

@@ -313,6 +313,20 @@ pub(super) fn promote(tx: &mut Tx<'_>, kind: i64, line: i64) -> rusqlite::Result
     Ok(())
 }
 
+/// Gives back the leases that are in the file and that nobody holds: a commit that was answered with an error may be
+/// there all the same.
+pub(super) fn give_back_unheld(tx: &mut Tx<'_>, shared: &Shared) -> rusqlite::Result<()> {
+    let leased: Vec<(i64, i64, i64)> = tx
+        .connection
+        .prepare("SELECT seq, kind, token FROM stage INDEXED BY stage_due WHERE state IN (1, 2) AND state = 2")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (seq, kind, _) in leased.into_iter().filter(|(_, _, token)| !shared.is_held(*token)) {
+        give_back(tx, seq, kind, tx.now)?;
+    }
+    Ok(())
+}
+
 /// Ends every lease: nobody can hold one when the owner has just opened the store. Returns how many there were.
 pub(super) fn end_all(tx: &mut Tx<'_>) -> rusqlite::Result<usize> {
     let leased: Vec<(i64, i64, u32)> = tx
@@ -324,22 +338,4 @@ pub(super) fn end_all(tx: &mut Tx<'_>) -> rusqlite::Result<usize> {
         put_back(tx, *seq, *kind, tx.now, losses + 1)?;
     }
     Ok(leased.len())
-}
-
-/// Gives back the leases that are in the file and that nobody holds: a commit that was answered with an error may be
-/// there all the same. Returns the kinds that have work now.
-pub(super) fn give_back_unheld(tx: &mut Tx<'_>, shared: &Shared) -> rusqlite::Result<Vec<i64>> {
-    let leased: Vec<(i64, i64, i64)> = tx
-        .connection
-        .prepare("SELECT seq, kind, token FROM stage INDEXED BY stage_due WHERE state IN (1, 2) AND state = 2")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-        .collect::<rusqlite::Result<_>>()?;
-    let mut kinds = Vec::new();
-    for (seq, kind, _) in leased.into_iter().filter(|(_, _, token)| !shared.is_held(*token)) {
-        tx.connection
-            .execute("UPDATE stage SET attempts = max(attempts - 1, 0) WHERE seq = ?1 AND kind = ?2", [seq, kind])?;
-        put_back(tx, seq, kind, tx.now, 0)?;
-        kinds.push(kind);
-    }
-    Ok(kinds)
 }

@@ -84,6 +84,11 @@ impl Shared {
         std::sync::Arc::clone(lock(&self.wakers).entry(kind).or_default())
     }
 
+    /// Has every stage's worker look.
+    pub(super) fn wake_all(&self) {
+        lock(&self.wakers).values().for_each(|waker| waker.notify_one());
+    }
+
     /// Notes tokens of leases that somebody is about to hold.
     pub(super) fn hold(&self, tokens: &[i64]) {
         lock(&self.held).extend(tokens);

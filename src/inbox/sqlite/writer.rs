@@ -241,15 +241,14 @@ impl Thread {
             return;
         }
         let reopened = self.opener.reopen().and_then(|opened| {
-            let kinds = at_once(&opened.connection, |tx| lease::give_back_unheld(tx, &self.shared))
+            at_once(&opened.connection, |tx| lease::give_back_unheld(tx, &self.shared))
                 .map_err(|error| Error::Store(Box::new(error)))?;
-            for kind in kinds {
-                self.shared.waker(kind).notify_one();
-            }
             Ok(opened)
         });
         match reopened {
             Ok(opened) => {
+                // Commits that were answered with an error may have brought work.
+                self.shared.wake_all();
                 tracing::warn!("the inbox's store was opened again and found whole; events are accepted again");
                 self.connection = Some(opened);
                 self.shared.set_suspect(false);
@@ -272,7 +271,7 @@ fn commit(connection: &Connection, batch: &mut [Box<dyn Operation>], touched: &m
     Ok(())
 }
 
-/// Runs one operation in a transaction of its own, before the thread is started: what it touches need not be told.
+/// Runs one operation on a store that was just opened, in a transaction of its own. What it touches is not told.
 pub(super) fn at_once<T>(
     connection: &Connection,
     operation: impl FnOnce(&mut Tx<'_>) -> rusqlite::Result<T>,
