@@ -43,7 +43,7 @@ try-demo: target/debug/linxo-webhook ## The demo, with the build that the tests 
 image-check: target/debug/linxo-webhook ## The container's root folder, tried by hand without a container engine (as root)
 	deploy/image-check.sh target/debug/linxo-webhook
 
-bench: ## The figures of docs/benchmarks.md (about ten minutes; BENCH="receipt --quick" for a part, briefly)
+bench: ## The figures of docs/benchmarks.md (five to ten minutes; BENCH="receipt --quick" for a part, briefly)
 	$(CARGO) bench --locked --bench service -- $(BENCH)
 
 image: ## The container image
