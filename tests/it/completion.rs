@@ -217,6 +217,7 @@ async fn a_crash_in_the_middle_of_a_reading_keeps_its_pages() {
     let inbox = site.inbox();
     // The first reading of a new inbox.
     let reading = linxo_webhook::inbox::ReadingId(1);
+    // The last is read when all others are held.
     eventually("three of five pages are kept", async || {
         (inbox.pages(reading).await.unwrap_or_default().len() == 3).then_some(())
     })
