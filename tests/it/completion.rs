@@ -230,7 +230,8 @@ async fn a_crash_in_the_middle_of_a_reading_keeps_its_pages() {
     let document = documents(&file).remove(0);
     assert_eq!(sorted(ids(&document)), sorted(simulator.accounts(&connection.id)));
     let pages: Vec<_> = simulator.requests().iter().filter_map(|request| request.page).collect();
-    assert_eq!(pages, [4, 5]);
+    // The one that hung is noted when its caller is found dead: before or after the journal was cleared.
+    assert!(pages.ends_with(&[4, 5]) && pages.iter().all(|page| *page >= 4), "{pages:?}");
     process.kill().await;
 }
 
