@@ -170,9 +170,9 @@ address = "127.0.0.1:0"
         inbox.execute(
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
              INSERT INTO event (id, digest, event_type, resource_type, connection, user, channel, mode, created,
-                                account_count, listed, cloud_type, accepted, sender, body)
+                                account_count, listed, cloud_type, accepted, confirm, sender, body)
              SELECT lower(hex(randomblob(16))), randomblob(32), 'UPDATED', 'CONNECTIONS', CAST(700000 + i % ?2 AS TEXT),
-                    '321', '24601', 'OAUTH', 1700000000, 2, 2, 'com.linxo.connections.updated', ?3,
+                    '321', '24601', 'OAUTH', 1700000000, 2, 2, 'com.linxo.connections.updated', ?3, 0,
                     '{\"peer\":\"127.0.0.1:40000\"}', ?4
              FROM n",
             params![entries, connections, now, body],
