@@ -4,7 +4,7 @@
 //! concern several keys stand here, beside the section that is refused.
 
 use super::{
-    Admin, ApiVersion, ClientMode, Config, Confirm, Inbox, Linxo, Listener, Log, LogFormat, Networks, Origin, Sender,
+    Admin, ApiVersion, ClientMode, Config, Inbox, Linxo, Listener, Log, LogFormat, Networks, Origin, Reread, Sender,
     Store, Tls, TlsClients, TlsVersion, TokenBody, Users, Worker, keys,
     reader::{Flaw, Read, Reader, Section},
     sinks, urls, users,
@@ -321,9 +321,9 @@ fn linxo(reader: &mut Reader<'_>) -> Read<Linxo> {
     let connection_parameter = section.text("connection_parameter", parameter);
     let page_limit = section.integer("page_limit");
     let page_concurrency = section.integer("page_concurrency");
-    let confirm = section.word("confirm", |word| match word {
-        "doubt" => Some(Confirm::Doubt),
-        "always" => Some(Confirm::Always),
+    let reread = section.word("reread", |word| match word {
+        "doubt" => Some(Reread::Doubt),
+        "always" => Some(Reread::Always),
         _ => None,
     });
     let max_requests = section.integer("max_requests");
@@ -361,7 +361,7 @@ fn linxo(reader: &mut Reader<'_>) -> Read<Linxo> {
         connection_parameter: connection_parameter?,
         page_limit: page_limit?,
         page_concurrency: page_concurrency?,
-        confirm: confirm?,
+        reread: reread?,
         max_requests: max_requests?,
         rate: rate?,
         max_accounts: max_accounts?,

@@ -4,7 +4,7 @@
 //! secrets, what it writes can be loaded again and gives the same; a test holds that.
 
 use super::{
-    ApiVersion, ClientMode, Config, Confirm, Linxo, LogFormat, Networks, Passwords, Sink, SinkKind, Store, TlsVersion,
+    ApiVersion, ClientMode, Config, Linxo, LogFormat, Networks, Passwords, Reread, Sink, SinkKind, Store, TlsVersion,
     TokenBody, Users,
     units::{show_duration, show_size},
 };
@@ -141,10 +141,10 @@ impl Page {
         self.plain("page_limit", linxo.page_limit);
         self.plain("page_concurrency", linxo.page_concurrency);
         self.text(
-            "confirm",
-            match linxo.confirm {
-                Confirm::Doubt => "doubt",
-                Confirm::Always => "always",
+            "reread",
+            match linxo.reread {
+                Reread::Doubt => "doubt",
+                Reread::Always => "always",
             },
         );
         self.plain("max_requests", linxo.max_requests);

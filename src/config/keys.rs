@@ -259,7 +259,7 @@ pub(super) static KEYS: &[Key] = &[
         .default("8")
         .between("1", "64"),
     Key::new(
-        "linxo.confirm",
+        "linxo.reread",
         Kind::Word(&["doubt", "always"]),
         "When a list of accounts is read a second time: in doubt, or always, for twice the requests",
     )

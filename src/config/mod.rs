@@ -213,7 +213,7 @@ pub struct Linxo {
     /// Pages of one listing fetched side by side.
     pub page_concurrency: usize,
     /// Whether a list is read a second time.
-    pub confirm: Confirm,
+    pub reread: Reread,
     /// Requests under way at once, over all entries.
     pub max_requests: usize,
     /// Requests a second, over all entries; `None`: no limit.
@@ -254,7 +254,7 @@ pub enum TokenBody {
 
 /// When a list of accounts is read a second time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Confirm {
+pub enum Reread {
     /// Where the number of accounts is not the announced one, or the list moved while it was read.
     Doubt,
     /// Always: until two readings in a row agree.

@@ -20,7 +20,7 @@ pub use connection::Connection;
 pub use error::{Disposition, Error, Peer};
 
 use crate::{
-    config::{self, ApiVersion, Confirm},
+    config::{self, ApiVersion, Reread},
     event::{ConnectionId, UserId},
     metrics::{Metrics, Outcome},
 };
@@ -65,7 +65,7 @@ impl Client {
             accounts: self.config.max_accounts,
             bytes: self.config.max_size,
             time: self.config.list_timeout,
-            always_confirm: self.config.confirm == Confirm::Always,
+            always_reread: self.config.reread == Reread::Always,
         }
     }
 
@@ -179,5 +179,5 @@ pub struct Bounds {
     /// For reading it.
     pub time: Duration,
     /// Whether two readings must agree even where nothing looks wrong.
-    pub always_confirm: bool,
+    pub always_reread: bool,
 }

@@ -15,7 +15,7 @@
 //! held, because that holds only if the end of the list is as new as the rest. What this cannot see is one that goes from
 //! a page that was read and one that comes on a later page before that is read: a third slips over the border between
 //! them, while the number is right and nothing appears twice. Only a second reading shows that: with
-//! `linxo.confirm = "always"` a list counts when two readings in a row agree, for twice the requests.
+//! `linxo.reread = "always"` a list counts when two readings in a row agree, for twice the requests.
 //!
 //! Resuming is exact: all that a decision rests on is kept with each page, in the same commit as its accounts.
 
@@ -88,7 +88,7 @@ impl Listing<'_> {
             self.read_once(&mut rounds).await?;
             let last = &rounds.current;
             let as_announced = self.expected.is_none_or(|expected| last.accounts == expected);
-            let certain = as_announced && !last.shifted && !self.bounds.always_confirm;
+            let certain = as_announced && !last.shifted && !self.bounds.always_reread;
             if certain || rounds.agree() {
                 self.prune(&rounds).await?;
                 return Ok(last.accounts);

@@ -93,12 +93,12 @@ fn assert_sound(service: &Service, id: &str, announced: usize, delivery: &serde_
     assert!(missing.is_empty(), "existed throughout and are missing: {missing:?}");
 }
 
-/// Lists that change while they are read. With `confirm = "always"` in any way; else in one direction at a time, because
+/// Lists that change while they are read. With `reread = "always"` in any way; else in one direction at a time, because
 /// what goes and what comes can hide each other.
-fn changing_lists(confirm: &str, changes: impl Strategy<Value = Changes>) {
+fn changing_lists(reread: &str, changes: impl Strategy<Value = Changes>) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let settings = Settings { connections: Vec::new(), page_cap: 5, ..Settings::default() };
-    let service = runtime.block_on(Service::start(settings, &format!("confirm = \"{confirm}\"\npage_concurrency = 2")));
+    let service = runtime.block_on(Service::start(settings, &format!("reread = \"{reread}\"\npage_concurrency = 2")));
     let number = std::cell::Cell::new(7000);
     let mut runner =
         TestRunner::new(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() });
@@ -114,7 +114,7 @@ fn changing_lists(confirm: &str, changes: impl Strategy<Value = Changes>) {
 }
 
 #[test]
-fn no_account_that_stays_is_lost_where_every_list_is_confirmed() {
+fn no_account_that_stays_is_lost_where_every_list_is_read_twice() {
     changing_lists("always", prop::collection::vec((1_u64..14, 0_u32..3, 0_u32..3), 0..4));
 }
 
