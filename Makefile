@@ -8,7 +8,7 @@ export PATH := $(TOOLS)/bin:$(PATH)
 CARGO_DENY_VERSION := 0.20.2
 IMAGE ?= linxo-webhook
 
-.PHONY: help demo test lint unit doc deny configs try-demo image-check bench image clean
+.PHONY: help demo test lint unit doc deny configs try-demo image-check trust-check bench image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ try-demo: target/debug/linxo-webhook ## The demo, with the build that the tests 
 
 image-check: target/debug/linxo-webhook ## The container's root folder, tried by hand without a container engine (as root)
 	deploy/image-check.sh target/debug/linxo-webhook
+
+trust-check: target/debug/linxo-webhook ## The listener before sslyze and slowhttptest (fetches both)
+	.ci/trust-check target/debug/linxo-webhook
 
 bench: ## The figures of docs/benchmarks.md (five to ten minutes; BENCH="receipt --quick" for a part, briefly)
 	$(CARGO) bench --locked --bench service -- $(BENCH)

@@ -26,8 +26,8 @@ use std::{
 };
 
 const DAY: Duration = Duration::from_hours(24);
-/// Longest life of a leaf that every TLS client accepts (browsers stop at 398 days).
-const LEAF_LIFE: Duration = Duration::from_hours(24 * 397);
+/// Life of a leaf, with the day before included: one year, as Mozilla's intermediate profile allows.
+const LEAF_LIFE: Duration = Duration::from_hours(24 * 364);
 const AUTHORITY_LIFE: Duration = Duration::from_hours(24 * 3650);
 /// 9999-12-31T23:59:59Z, the last instant that X.509 can write.
 const LAST_MILLISECOND: u64 = 253_402_300_799_000;
