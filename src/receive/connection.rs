@@ -9,13 +9,15 @@
 use super::{
     Generation, Receiver,
     activity::{Activity, Overdue},
+    caller::Caller,
     clients::{self, Reason},
     handler,
     identity::{Certificate, Sender},
-    listener::{NOTICE, Phase, Slot, count, turn_away},
     problem::{Refusal, RequestId},
     proxy,
+    refusals::{count, count_answer, turn_away},
     shares::Share,
+    slot::{NOTICE, Phase, Slot},
     socket::{Socket, linger},
     tls::Failure,
 };
@@ -60,21 +62,6 @@ const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 const HTTP2_PING: Duration = Duration::from_secs(20);
 /// For the farewell of a connection that is being closed: close-notify, GOAWAY, a 408.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// Who a request comes from. One a connection, shared by its requests.
-#[derive(Debug)]
-pub(super) struct Caller {
-    /// The socket's other end, or the caller that a balancer named.
-    pub(super) peer: SocketAddr,
-    /// Whether that may be, by `sender.networks`.
-    pub(super) is_allowed: bool,
-    /// Whether the connection itself says who it is: a verified certificate, or an address in `sender.networks`.
-    pub(super) is_known: bool,
-    /// Kept with each entry: [`Sender`] as JSON.
-    pub(super) sender: String,
-    /// Of the TLS settings that the caller was accepted with.
-    pub(super) generation: u64,
-}
 
 /// Serves a socket to its end.
 ///
@@ -549,7 +536,7 @@ fn refuse_overdue(receiver: &Receiver, caller: &Caller, why: Overdue) {
     };
     count(&receiver.metrics, reason);
     if why == Overdue::Head {
-        handler::count_answer(receiver, Refusal::HeadTimeout.status());
+        count_answer(receiver, Refusal::HeadTimeout.status());
         handler::keep(receiver, caller, reason, Refusal::HeadTimeout.status(), None, None);
     }
     tracing::debug!(peer = %caller.peer, reason, "connection ended: no complete request in time");
@@ -568,7 +555,7 @@ fn note_end(receiver: &Receiver, caller: &Caller, error: &hyper::Error) {
         return;
     };
     count(&receiver.metrics, reason);
-    handler::count_answer(receiver, status);
+    count_answer(receiver, status);
     handler::keep(receiver, caller, reason, status, None, None);
     tracing::debug!(peer = %caller.peer, reason, error = error_text, "connection ended: its head cannot be read");
 }

@@ -20,16 +20,16 @@ use super::{
     Limits, Receiver,
     activity::OpenRequest,
     budget::Place,
-    connection::Caller,
+    caller::Caller,
     ledger,
-    listener::count,
     problem::{Refusal, RequestId},
+    refusals::{count, count_answer},
 };
 use crate::{
     clock,
     event::Event,
     inbox::{self, Accepted, NewEntry, Refused},
-    metrics::{Outcome, Status},
+    metrics::Outcome,
     secret::Secret,
 };
 use bytes::Bytes;
@@ -89,11 +89,6 @@ pub(super) async fn serve(
     }
     drop(open);
     Ok(response)
-}
-
-/// Counts an answer other than 200.
-pub(super) fn count_answer(receiver: &Receiver, status: StatusCode) {
-    receiver.metrics.requests.get_or_create(&Status { status: status.as_u16() }).inc();
 }
 
 /// What of a body was seen when its request is refused.

@@ -8,11 +8,12 @@
 //! socket sees a reset; then idle connections are closed, open requests are finished, and what is left at
 //! `drain_timeout` is cut. The commit of a cut request goes on.
 
-use super::{Receiver, connection, descriptors, ledger, refusals};
-use crate::{
-    config,
-    metrics::{Metrics, Reason},
+use super::{
+    Receiver, connection, descriptors, ledger,
+    refusals::{self, count, turn_away},
+    slot::{NOTICE, Phase, Slot},
 };
+use crate::config;
 use futures_util::FutureExt as _;
 use std::{
     io,
@@ -22,29 +23,14 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Semaphore, watch},
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 /// Sockets that the kernel holds for us while the loop is busy.
 const BACKLOG: u32 = 4096;
-/// How long the end of a connection is announced before idle ones are closed.
-pub(super) const NOTICE: Duration = Duration::from_secs(1);
 /// Pauses after a failed accept (no descriptors, no memory), doubling from the first to the last.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-
-/// How far the drain has come; connections watch it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
-    /// Not begun.
-    Serving,
-    /// Announcing the end.
-    Notice,
-    /// Closing what is idle.
-    Closing,
-    /// Dropping what is left.
-    Cut,
-}
 
 /// A listener that has its address but takes nothing yet.
 #[derive(Debug)]
@@ -208,39 +194,6 @@ impl Slots {
         slot.metrics.connections.inc();
         tokio::spawn(connection::serve(Arc::clone(receiver), tcp, peer, self.phase.subscribe(), slot));
     }
-}
-
-/// The place of one socket; given back when dropped, whatever ended its task.
-pub(super) struct Slot {
-    metrics: Arc<Metrics>,
-    handshake: Option<OwnedSemaphorePermit>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Slot {
-    /// Lets another socket begin its handshake.
-    pub(super) fn handshake_is_over(&mut self) {
-        self.handshake = None;
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.metrics.connections.dec();
-    }
-}
-
-/// Counts and logs a socket that is closed without a word, because there is nobody yet who could read one.
-pub(super) fn turn_away(receiver: &Receiver, peer: SocketAddr, reason: &'static str, why: &'static str) {
-    count(&receiver.metrics, reason);
-    if receiver.refusals.is_first(reason) {
-        tracing::warn!(%peer, reason, why, "connection refused");
-    }
-}
-
-/// Counts a refusal.
-pub(super) fn count(metrics: &Metrics, reason: &'static str) {
-    metrics.refused.get_or_create(&Reason { reason }).inc();
 }
 
 /// Whether a failed accept concerns one caller only. Linux also reports network faults of the new socket here.

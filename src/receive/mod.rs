@@ -26,6 +26,7 @@
 
 mod activity;
 mod budget;
+mod caller;
 mod clients;
 mod connection;
 mod descriptors;
@@ -37,6 +38,7 @@ mod problem;
 mod proxy;
 mod refusals;
 mod shares;
+mod slot;
 mod socket;
 pub mod tls;
 

@@ -1,10 +1,14 @@
-//! Says what is refused without letting a flood of refusals fill the log.
+//! Counts what is refused, and says it without letting a flood of refusals fill the log.
 //!
 //! The first refusal for a reason is logged at once, with its facts; those that follow are counted, and once a minute one
 //! line a reason gives their number.
 
+use super::Receiver;
+use crate::metrics::{Metrics, Reason, Status};
+use http::StatusCode;
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -42,6 +46,24 @@ impl Refusals {
         silenced.retain(|_, count| std::mem::take(count) > 0);
         found
     }
+}
+
+/// Counts and logs a socket that is closed without a word, because there is nobody yet who could read one.
+pub(super) fn turn_away(receiver: &Receiver, peer: SocketAddr, reason: &'static str, why: &'static str) {
+    count(&receiver.metrics, reason);
+    if receiver.refusals.is_first(reason) {
+        tracing::warn!(%peer, reason, why, "connection refused");
+    }
+}
+
+/// Counts a refusal.
+pub(super) fn count(metrics: &Metrics, reason: &'static str) {
+    metrics.refused.get_or_create(&Reason { reason }).inc();
+}
+
+/// Counts an answer other than 200.
+pub(super) fn count_answer(receiver: &Receiver, status: StatusCode) {
+    receiver.metrics.requests.get_or_create(&Status { status: status.as_u16() }).inc();
 }
 
 #[cfg(test)]
