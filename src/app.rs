@@ -153,7 +153,8 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         stages.spawn(Arc::clone(&completer).watch(readiness.clone()));
         Some(completer)
     };
-    let reload = Reload::new(watched, Arc::clone(&receiver), sinks.clone(), completer, Arc::clone(&metrics));
+    let access = admin.as_ref().map(admin::Bound::access);
+    let reload = Reload::new(watched, Arc::clone(&receiver), sinks.clone(), completer, access, Arc::clone(&metrics));
     stages.spawn(housekeeping(Arc::clone(&inbox), Arc::clone(&metrics), config.inbox.retention, readiness.clone()));
     stages.spawn(reload.run(Arc::clone(&hangup), readiness.clone()));
     if let Some(admin) = &admin {

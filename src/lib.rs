@@ -30,9 +30,9 @@ pub mod linxo;
 pub mod sink;
 pub mod work;
 
+pub mod admin;
 pub mod reload;
 
-pub mod admin;
 pub mod simulator;
 
 pub mod app;

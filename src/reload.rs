@@ -14,8 +14,9 @@
 //! contents are compared only where that shows a change, or one so young that a second one could look the same.
 
 use crate::{
+    admin,
     clock::{self, Timestamp},
-    config::{Config, Sink as SinkConfig, SinkKind, Tls},
+    config::{self, Config, Sink as SinkConfig, SinkKind, Tls},
     linxo,
     metrics::{Metrics, Outcome},
     readiness::{Phase, Readiness},
@@ -30,6 +31,7 @@ use crate::{
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
+    net::SocketAddr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -50,6 +52,8 @@ pub struct Reload {
     sinks: Vec<(String, Arc<dyn Sink>)>,
     /// `None` where nothing is completed.
     completer: Option<Arc<Completer>>,
+    /// `None` where there is no admin listener.
+    admin: Option<admin::Access>,
     metrics: Arc<Metrics>,
 }
 
@@ -61,15 +65,16 @@ impl Reload {
         receiver: Arc<Receiver>,
         sinks: Vec<(String, Arc<dyn Sink>)>,
         completer: Option<Arc<Completer>>,
+        admin: Option<admin::Access>,
         metrics: Arc<Metrics>,
     ) -> Self {
         metrics.reloaded.set(clock::now().as_millis().div_euclid(1000));
-        Self { watched, receiver, sinks, completer, metrics }
+        Self { watched, receiver, sinks, completer, admin, metrics }
     }
 
     /// Looks, and applies what has changed, until the process drains. `asked` is SIGHUP.
     pub async fn run(self, asked: Arc<Notify>, readiness: Readiness) {
-        let Self { mut watched, receiver, sinks, completer, metrics } = self;
+        let Self { mut watched, receiver, sinks, completer, admin, metrics } = self;
         loop {
             let is_asked = tokio::select! {
                 () = readiness.reached(Phase::Draining) => return,
@@ -94,7 +99,7 @@ impl Reload {
                     "failed"
                 }
                 Found::Set(set) => {
-                    apply(*set, &receiver, &sinks, completer.as_deref());
+                    apply(*set, &receiver, &sinks, completer.as_deref(), admin.as_ref());
                     metrics.reloaded.set(clock::now().as_millis().div_euclid(1000));
                     "ok"
                 }
@@ -104,14 +109,28 @@ impl Reload {
     }
 }
 
-fn apply(set: Set, receiver: &Receiver, sinks: &[(String, Arc<dyn Sink>)], completer: Option<&Completer>) {
+fn apply(
+    set: Set,
+    receiver: &Receiver,
+    sinks: &[(String, Arc<dyn Sink>)],
+    completer: Option<&Completer>,
+    admin: Option<&admin::Access>,
+) {
     if let (Some(client), Some(completer)) = (set.linxo, completer) {
         tracing::info!("another client of the Linxo API is in use");
         completer.set_client(Some(client));
     }
-    if let Some(secrets) = set.path_secrets {
-        tracing::info!(count = secrets.len(), "other path secrets are in use");
-        receiver.replace_path_secrets(secrets);
+    if let Some(sender) = set.sender {
+        tracing::info!(
+            path_secrets = sender.path_secrets.len(),
+            networks = sender.networks.len(),
+            "other path secrets or networks are in use"
+        );
+        receiver.replace_sender(sender);
+    }
+    if let (Some(changed), Some(admin)) = (set.admin, admin) {
+        tracing::info!("another admin token is in use");
+        admin.replace_token(changed.token);
     }
     for (name, secrets) in set.sinks {
         let Some((_, sink)) = sinks.iter().find(|(known, _)| *known == name) else { continue };
@@ -145,7 +164,9 @@ enum Found {
 /// What differs from what is in use.
 struct Set {
     tls: Option<tls::Loaded>,
-    path_secrets: Option<Vec<Secret>>,
+    sender: Option<config::Sender>,
+    /// With another token.
+    admin: Option<config::Admin>,
     /// By name.
     sinks: Vec<(String, Vec<Secret>)>,
     linxo: Option<linxo::Client>,
@@ -156,7 +177,8 @@ struct Set {
 impl Set {
     fn is_empty(&self) -> bool {
         self.tls.is_none()
-            && self.path_secrets.is_none()
+            && self.sender.is_none()
+            && self.admin.is_none()
             && self.sinks.is_empty()
             && self.linxo.is_none()
             && self.restart.is_empty()
@@ -249,8 +271,11 @@ impl Watched {
             _ => None,
         };
         let restart = needing_restart(&self.config, &new);
-        let path_secrets =
-            (new.sender.path_secrets != self.config.sender.path_secrets).then(|| new.sender.path_secrets.clone());
+        // What an event is worth is settled at the start, with the completion that it needs.
+        let sender = config::Sender { confirm: self.config.sender.confirm, ..new.sender.clone() };
+        let is_other_sender = sender != self.config.sender;
+        let has_another_token = admin_address(&new) == admin_address(&self.config) && new.admin != self.config.admin;
+        let admin = new.admin.clone().filter(|_| has_another_token);
         let mut sinks = Vec::new();
         for sink in &mut self.config.sinks {
             if let Some(changed) = new.sinks.iter().find(|changed| changed.name == sink.name)
@@ -275,9 +300,12 @@ impl Watched {
             self.config.linxo = new.linxo;
         }
         self.config.tls = new.tls;
-        self.config.sender.path_secrets = new.sender.path_secrets;
+        self.config.sender.clone_from(&sender);
+        if has_another_token {
+            self.config.admin = new.admin;
+        }
         self.config.origin = new.origin;
-        Ok(Set { tls, path_secrets, sinks, linxo, restart })
+        Ok(Set { tls, sender: is_other_sender.then_some(sender), admin, sinks, linxo, restart })
     }
 
     fn read_tls(&self, config: &Tls) -> Result<tls::Loaded, String> {
@@ -297,19 +325,21 @@ impl Watched {
 
 /// Sections that differ in what only a start can apply.
 fn needing_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let mut sender = new.sender.clone();
-    sender.path_secrets.clone_from(&old.sender.path_secrets);
     let differences = [
         ("[listener]", old.listener != new.listener),
-        ("[sender]", old.sender != sender),
+        ("sender.confirm", old.sender.confirm != new.sender.confirm),
         ("[inbox]", old.inbox != new.inbox),
         ("[worker]", old.worker != new.worker),
         ("[linxo]", old.linxo != new.linxo && !same_source(old, new)),
         ("[[sink]]", !same_sinks(&old.sinks, &new.sinks)),
-        ("[admin]", old.admin != new.admin),
+        ("admin.address", admin_address(old) != admin_address(new)),
         ("[log]", old.log != new.log),
     ];
     differences.into_iter().filter(|(_, differs)| *differs).map(|(section, _)| section).collect()
+}
+
+fn admin_address(config: &Config) -> Option<SocketAddr> {
+    config.admin.as_ref().map(|admin| admin.address)
 }
 
 /// Whether both complete from the same API, whose address is the `source` of every delivery.

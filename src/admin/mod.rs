@@ -25,6 +25,7 @@ use crate::{
     readiness::{Phase, Readiness},
     secret::Secret,
 };
+use arc_swap::ArcSwapOption;
 use axum::{
     Router, extract,
     response::{IntoResponse, Response},
@@ -57,12 +58,31 @@ pub struct State {
 /// The state behind the routes.
 struct Shown {
     state: State,
-    token: Option<Secret>,
+    access: Access,
     /// One scrape at a time, so that none sees the inbox's figures half replaced.
     scrape: Mutex<()>,
 }
 
-fn router(state: State, token: Option<Secret>) -> Router {
+/// Who may read the figures. Clones share one token, so that a rotation is seen by the listener.
+#[derive(Clone, Debug)]
+pub struct Access(Arc<ArcSwapOption<Secret>>);
+
+impl Access {
+    fn new(token: Option<Secret>) -> Self {
+        Self(Arc::new(ArcSwapOption::from_pointee(token)))
+    }
+
+    /// Asks for another bearer token from now on; `None`: for none.
+    pub fn replace_token(&self, token: Option<Secret>) {
+        self.0.store(token.map(Arc::new));
+    }
+
+    fn allows(&self, headers: &HeaderMap) -> bool {
+        self.0.load().as_ref().is_none_or(|token| bearer(headers).is_some_and(|candidate| token.matches(candidate)))
+    }
+}
+
+fn router(state: State, access: Access) -> Router {
     Router::new()
         .route("/livez", get(alive))
         .route("/readyz", get(ready))
@@ -71,7 +91,7 @@ fn router(state: State, token: Option<Secret>) -> Router {
         .method_not_allowed_fallback(|| async {
             problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path is only read")
         })
-        .with_state(Arc::new(Shown { state, token, scrape: Mutex::new(()) }))
+        .with_state(Arc::new(Shown { state, access, scrape: Mutex::new(()) }))
 }
 
 async fn alive() -> Response {
@@ -97,9 +117,7 @@ async fn ready(extract::State(shown): extract::State<Arc<Shown>>) -> Response {
 }
 
 async fn figures(extract::State(shown): extract::State<Arc<Shown>>, headers: HeaderMap) -> Response {
-    if let Some(token) = &shown.token
-        && !bearer(&headers).is_some_and(|candidate| token.matches(candidate))
-    {
+    if !shown.access.allows(&headers) {
         let mut refused =
             problem(StatusCode::UNAUTHORIZED, "unauthorized", "the admin token is needed as bearer token");
         refused.headers_mut().insert(WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));

@@ -1,7 +1,7 @@
 //! The admin listener's sockets: how many, how long, and how they end.
 
-use super::{State, router};
-use crate::{config, secret::Secret};
+use super::{Access, State, router};
+use crate::config;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::{
@@ -32,7 +32,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
-    token: Option<Secret>,
+    access: Access,
 }
 
 /// Binds the configured address.
@@ -42,7 +42,7 @@ pub struct Bound {
 pub async fn bind(config: &config::Admin) -> io::Result<Bound> {
     let listener = TcpListener::bind(config.address).await?;
     let address = listener.local_addr()?;
-    Ok(Bound { listener, address, token: config.token.clone() })
+    Ok(Bound { listener, address, access: Access::new(config.token.clone()) })
 }
 
 impl Bound {
@@ -52,12 +52,18 @@ impl Bound {
         self.address
     }
 
+    /// Whom it answers; a handle for rotations.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.access.clone()
+    }
+
     /// Answers until `shutdown` resolves, then ends open sockets within two seconds.
     ///
     /// # Cancel safety
     /// When dropped, open sockets are closed at once.
     pub async fn serve(self, state: State, shutdown: impl Future<Output = ()>) {
-        let router = router(state, self.token);
+        let router = router(state, self.access);
         let places = Arc::new(Semaphore::new(SOCKETS));
         let ending = watch::Sender::new(false);
         let mut sockets = JoinSet::new();

@@ -7,10 +7,8 @@ use std::net::SocketAddr;
 pub(super) struct Caller {
     /// The socket's other end, or the caller that a balancer named.
     pub(super) peer: SocketAddr,
-    /// Whether that may be, by `sender.networks`.
-    pub(super) is_allowed: bool,
-    /// Whether the connection itself says who it is: a verified certificate, or an address in `sender.networks`.
-    pub(super) is_known: bool,
+    /// Whether a verified certificate says who it is.
+    pub(super) is_proven: bool,
     /// Kept with each entry: [`Sender`] as JSON.
     pub(super) sender: String,
     /// Of the TLS settings that the caller was accepted with.

@@ -25,14 +25,16 @@ use crate::{
     clock,
     metrics::{Outcome, Verdict},
 };
-use http::StatusCode;
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::Full;
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
-    service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{
+    convert::Infallible,
     future::poll_fn,
     io,
     net::SocketAddr,
@@ -79,36 +81,31 @@ pub(super) async fn serve(
         tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
     // Boxed: most of a connection's life is idle, and must not carry the room of its handshake along.
-    let generation = receiver.tls.load_full();
-    let Some(Arrived { stream, caller, share }) = Box::pin(arrive(&receiver, &generation, tcp, peer)).await else {
+    let Some(Arrived { conversation, share }) = Box::pin(arrive(&receiver, tcp, peer, phase)).await else {
         return;
     };
-    drop(generation);
     slot.handshake_is_over();
-    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let caller = Arc::new(caller);
-    let limits = &receiver.limits;
-    let activity = Arc::new(Activity::new(is_http2, limits.header_timeout, limits.idle_timeout));
-    let socket = TokioIo::new(Socket::new(stream, Arc::clone(&activity)));
-    if is_http2 {
-        Box::pin(serve_http2(receiver, socket, caller, activity, phase)).await;
-    } else {
-        // In there, too, what only the end of a connection needs is boxed.
-        Box::pin(serve_http1(receiver, socket, caller, activity, phase)).await;
-    }
+    conversation.await;
     drop((share, slot));
 }
 
 /// A socket that has got through its handshake.
 struct Arrived {
-    stream: TlsStream<TcpStream>,
-    caller: Caller,
+    conversation: Conversation,
     /// Its place among the connections of its address.
     share: Share,
 }
 
+/// The requests of a connection, up to its end.
+type Conversation = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Finds out who is there, takes a place for that address, and shakes hands: all within `handshake_timeout`.
-async fn arrive(receiver: &Receiver, generation: &Generation, mut tcp: TcpStream, peer: SocketAddr) -> Option<Arrived> {
+async fn arrive(
+    receiver: &Arc<Receiver>,
+    mut tcp: TcpStream,
+    peer: SocketAddr,
+    phase: watch::Receiver<Phase>,
+) -> Option<Arrived> {
     let deadline = Instant::now() + receiver.limits.handshake_timeout;
     let peer = caller_behind(receiver, &mut tcp, peer, deadline).await?;
     let Some(share) = receiver.shares.take(peer.ip()) else {
@@ -116,16 +113,51 @@ async fn arrive(receiver: &Receiver, generation: &Generation, mut tcp: TcpStream
         turn_away(receiver, peer, "address_limit", why);
         return None;
     };
-    let (stream, admitted) = handshake(receiver, generation, tcp, peer, deadline).await?;
-    let is_listed = receiver.networks.contains(peer.ip());
+    let generation = receiver.tls.load_full();
+    let (stream, admitted) = handshake(receiver, &generation, tcp, peer, deadline).await?;
     let caller = Caller {
         peer,
-        is_allowed: is_listed || receiver.networks.is_empty(),
-        is_known: is_listed || admitted.is_proven,
+        is_proven: admitted.is_proven,
         sender: admitted.sender.to_json(),
         generation: generation.number,
     };
-    Some(Arrived { stream, caller, share })
+    Some(Arrived { conversation: converse(receiver, stream, Arc::new(caller), phase), share })
+}
+
+/// Begins with HTTP. Not async, as is what it calls: an async function keeps a second copy of what it is given, and idle
+/// connections are counted by the thousand.
+fn converse(
+    receiver: &Arc<Receiver>,
+    stream: TlsStream<TcpStream>,
+    caller: Arc<Caller>,
+    phase: watch::Receiver<Phase>,
+) -> Conversation {
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let limits = &receiver.limits;
+    let activity = Arc::new(Activity::new(is_http2, limits.header_timeout, limits.idle_timeout));
+    let socket = TokioIo::new(Socket::new(stream, Arc::clone(&activity)));
+    let service = Service { receiver: Arc::clone(receiver), caller, activity };
+    if is_http2 { Box::pin(serve_http2(socket, service, phase)) } else { Box::pin(serve_http1(socket, service, phase)) }
+}
+
+/// Answers the requests of one connection; clones are of the same connection.
+#[derive(Clone)]
+struct Service {
+    receiver: Arc<Receiver>,
+    caller: Arc<Caller>,
+    activity: Arc<Activity>,
+}
+
+impl hyper::service::Service<hyper::Request<Incoming>> for Service {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    /// Boxed: hyper keeps the room of a request's future for as long as the connection lives.
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        let open = self.activity.begin();
+        Box::pin(handler::serve(Arc::clone(&self.receiver), Arc::clone(&self.caller), open, request))
+    }
 }
 
 /// The true address behind a socket: its own, or the one that a configured balancer names.
@@ -273,21 +305,12 @@ fn judged(receiver: &Receiver, verdict: &'static str) {
     receiver.metrics.client_certificates.get_or_create(&Verdict { verdict }).inc();
 }
 
-async fn serve_http1(
-    receiver: Arc<Receiver>,
+fn serve_http1(
     socket: TokioIo<Socket>,
-    caller: Arc<Caller>,
-    activity: Arc<Activity>,
+    service: Service,
     mut phase: watch::Receiver<Phase>,
-) {
-    let service = {
-        let (receiver, caller, activity) = (Arc::clone(&receiver), Arc::clone(&caller), Arc::clone(&activity));
-        service_fn(move |request: hyper::Request<Incoming>| {
-            let open = activity.begin();
-            // Boxed: hyper keeps the room of a request's future for as long as the connection lives.
-            Box::pin(handler::serve(Arc::clone(&receiver), Arc::clone(&caller), open, request))
-        })
-    };
+) -> impl Future<Output = ()> + Send {
+    let Service { receiver, caller, activity } = service.clone();
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // A caller that ends its side after the last byte of a request has sent an event all the same.
@@ -297,58 +320,56 @@ async fn serve_http1(
         .max_header_size(MAX_HEAD as usize)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(socket, service);
-    let mut watcher = Watcher::new(&caller, &activity);
-    let mut retired = receiver.retired.subscribe();
-    let ended = loop {
-        match watcher.turn(&mut connection, &mut phase, &mut retired).await {
-            Turn::Ended(ended) => break ended,
-            Turn::Phase(Phase::Serving | Phase::Notice) => {}
-            Turn::Phase(Phase::Closing) => {
-                // One that has had no request yet is probably about to send it: its first request is due soon anyway,
-                // and the answer to it ends the connection.
-                if activity.has_served() {
+    async move {
+        let mut watcher = Watcher::new(&caller, &activity);
+        let mut retired = receiver.retired.subscribe();
+        let ended = loop {
+            match watcher.turn(&mut connection, &mut phase, &mut retired).await {
+                Turn::Ended(ended) => break ended,
+                Turn::Phase(Phase::Serving | Phase::Notice) => {}
+                Turn::Phase(Phase::Closing) => {
+                    // One that has had no request yet is probably about to send it: its first request is due soon anyway,
+                    // and the answer to it ends the connection.
+                    if activity.has_served() {
+                        Pin::new(&mut connection).graceful_shutdown();
+                    }
+                }
+                Turn::Retired => {
                     Pin::new(&mut connection).graceful_shutdown();
+                    watcher.say_farewell();
+                }
+                Turn::Phase(Phase::Cut) | Turn::FarewellOver => return,
+                Turn::Overdue(Overdue::Head) => {
+                    refuse_overdue(&receiver, &caller, Overdue::Head);
+                    // A caller that does not take its farewell in time is left.
+                    drop(timeout(FAREWELL, Box::pin(say_too_slow(socket_of(connection)))).await);
+                    return;
+                }
+                Turn::Overdue(why) => {
+                    refuse_overdue(&receiver, &caller, why);
+                    Pin::new(&mut connection).graceful_shutdown();
+                    watcher.say_farewell();
                 }
             }
-            Turn::Retired => {
-                Pin::new(&mut connection).graceful_shutdown();
-                watcher.say_farewell();
-            }
-            Turn::Phase(Phase::Cut) | Turn::FarewellOver => return,
-            Turn::Overdue(Overdue::Head) => {
-                refuse_overdue(&receiver, &caller, Overdue::Head);
-                let socket = connection.into_parts().io.into_inner();
-                // A caller that does not take its farewell in time is left.
-                drop(timeout(FAREWELL, Box::pin(say_too_slow(socket))).await);
-                return;
-            }
-            Turn::Overdue(why) => {
-                refuse_overdue(&receiver, &caller, why);
-                Pin::new(&mut connection).graceful_shutdown();
-                watcher.say_farewell();
-            }
+        };
+        if let Err(error) = &ended {
+            note_end(&receiver, &caller, error);
         }
-    };
-    if let Err(error) = &ended {
-        note_end(&receiver, &caller, error);
+        Box::pin(linger(socket_of(connection).into_tcp())).await;
     }
-    Box::pin(linger(connection.into_parts().io.into_inner().into_tcp())).await;
 }
 
-async fn serve_http2(
-    receiver: Arc<Receiver>,
+/// Apart, so that no future keeps the room of the other parts.
+fn socket_of(connection: http1::Connection<TokioIo<Socket>, Service>) -> Socket {
+    connection.into_parts().io.into_inner()
+}
+
+fn serve_http2(
     socket: TokioIo<Socket>,
-    caller: Arc<Caller>,
-    activity: Arc<Activity>,
+    service: Service,
     mut phase: watch::Receiver<Phase>,
-) {
-    let service = {
-        let (receiver, caller, activity) = (Arc::clone(&receiver), Arc::clone(&caller), Arc::clone(&activity));
-        service_fn(move |request: hyper::Request<Incoming>| {
-            let open = activity.begin();
-            handler::serve(Arc::clone(&receiver), Arc::clone(&caller), open, request)
-        })
-    };
+) -> impl Future<Output = ()> + Send {
+    let Service { receiver, caller, activity } = service.clone();
     let mut connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS)
@@ -361,29 +382,31 @@ async fn serve_http2(
         .keep_alive_interval(HTTP2_PING)
         .keep_alive_timeout(HTTP2_PING)
         .serve_connection(socket, service);
-    let mut watcher = Watcher::new(&caller, &activity);
-    let mut retired = receiver.retired.subscribe();
-    loop {
-        match watcher.turn(&mut connection, &mut phase, &mut retired).await {
-            Turn::Ended(ended) => {
-                if let Err(error) = &ended {
-                    note_end(&receiver, &caller, error);
+    async move {
+        let mut watcher = Watcher::new(&caller, &activity);
+        let mut retired = receiver.retired.subscribe();
+        loop {
+            match watcher.turn(&mut connection, &mut phase, &mut retired).await {
+                Turn::Ended(ended) => {
+                    if let Err(error) = &ended {
+                        note_end(&receiver, &caller, error);
+                    }
+                    return;
                 }
-                return;
-            }
-            Turn::Phase(Phase::Serving) => {}
-            // GOAWAY announces the end and still takes what is on its way, but a preface that is on its way would be lost.
-            Turn::Phase(Phase::Notice) if !activity.has_served() => {}
-            Turn::Phase(Phase::Notice | Phase::Closing) => Pin::new(&mut connection).graceful_shutdown(),
-            Turn::Retired => {
-                Pin::new(&mut connection).graceful_shutdown();
-                watcher.say_farewell();
-            }
-            Turn::Phase(Phase::Cut) | Turn::FarewellOver => return,
-            Turn::Overdue(why) => {
-                refuse_overdue(&receiver, &caller, why);
-                Pin::new(&mut connection).graceful_shutdown();
-                watcher.say_farewell();
+                Turn::Phase(Phase::Serving) => {}
+                // GOAWAY announces the end and still takes what is on its way, but a preface that is on its way would be lost.
+                Turn::Phase(Phase::Notice) if !activity.has_served() => {}
+                Turn::Phase(Phase::Notice | Phase::Closing) => Pin::new(&mut connection).graceful_shutdown(),
+                Turn::Retired => {
+                    Pin::new(&mut connection).graceful_shutdown();
+                    watcher.say_farewell();
+                }
+                Turn::Phase(Phase::Cut) | Turn::FarewellOver => return,
+                Turn::Overdue(why) => {
+                    refuse_overdue(&receiver, &caller, why);
+                    Pin::new(&mut connection).graceful_shutdown();
+                    watcher.say_farewell();
+                }
             }
         }
     }

@@ -26,7 +26,7 @@ use super::{
     refusals::{count, count_answer},
 };
 use crate::{
-    clock,
+    clock, config,
     event::Event,
     inbox::{self, Accepted, NewEntry, Refused},
     metrics::Outcome,
@@ -37,12 +37,14 @@ use futures_util::FutureExt as _;
 use http::{
     HeaderMap, Method, Request, Response, StatusCode, Version,
     header::{self, HeaderValue},
+    request::Parts,
 };
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use std::{
     convert::Infallible,
+    net::IpAddr,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
@@ -109,12 +111,8 @@ async fn receive(
 ) -> Result<Bytes, Refusal> {
     seen.size = request.body().size_hint().exact();
     let (head, body) = request.into_parts();
-    let fine = if caller.is_allowed {
-        check(receiver, &head.method, head.uri.path(), head.version, &head.headers)
-    } else {
-        Err(Refusal::Network)
-    };
-    if let Err(refusal) = fine {
+    let sender = receiver.sender.load_full();
+    if let Err(refusal) = check(receiver, &sender, caller.peer.ip(), &head) {
         // A caller that waits for "100 Continue" must not be asked for what nobody wants.
         if !refusal.closes() && !head.headers.contains_key(header::EXPECT) {
             discard(body, receiver.limits.body_timeout).await;
@@ -138,7 +136,7 @@ async fn receive(
         }
     };
     let entry =
-        NewEntry { event, body, received: arrived, confirm: receiver.confirm, sender: Some(caller.sender.clone()) };
+        NewEntry { event, body, received: arrived, confirm: sender.confirm, sender: Some(caller.sender.clone()) };
     let commit = commit(Arc::clone(receiver), Arc::clone(caller), id, entry, since);
     let commit = tokio::spawn(async move {
         let outcome = commit.await;
@@ -157,26 +155,23 @@ async fn receive(
 }
 
 /// Everything that can be said before the body is read.
-fn check(
-    receiver: &Receiver,
-    method: &Method,
-    path: &str,
-    version: Version,
-    headers: &HeaderMap,
-) -> Result<(), Refusal> {
-    if !is_ours(path, &receiver.path, &receiver.path_secrets.load()) {
+fn check(receiver: &Receiver, sender: &config::Sender, from: IpAddr, head: &Parts) -> Result<(), Refusal> {
+    if !sender.networks.is_empty() && !sender.networks.contains(from) {
+        return Err(Refusal::Network);
+    }
+    if !is_ours(head.uri.path(), &receiver.path, &sender.path_secrets) {
         return Err(Refusal::NotFound);
     }
-    if method != Method::POST {
+    if head.method != Method::POST {
         return Err(Refusal::Method);
     }
-    if version < Version::HTTP_2 && !is_plainly_framed(headers) {
+    if head.version < Version::HTTP_2 && !is_plainly_framed(&head.headers) {
         return Err(Refusal::TransferEncoding);
     }
-    if !headers.get_all(header::CONTENT_TYPE).iter().all(is_json) {
+    if !head.headers.get_all(header::CONTENT_TYPE).iter().all(is_json) {
         return Err(Refusal::MediaType);
     }
-    if !headers.get_all(header::CONTENT_ENCODING).iter().all(is_identity) {
+    if !head.headers.get_all(header::CONTENT_ENCODING).iter().all(is_identity) {
         return Err(Refusal::ContentEncoding);
     }
     Ok(())
@@ -445,9 +440,11 @@ fn note_refusal(receiver: &Receiver, caller: &Caller, id: RequestId, refusal: &R
     count(&receiver.metrics, reason);
     count_answer(receiver, status);
     if !refusal.is_of_the_store() {
-        let knew_the_path = !receiver.path_secrets.load().is_empty()
+        let sender = receiver.sender.load();
+        let knew_the_path = !sender.path_secrets.is_empty()
             && !matches!(refusal, Refusal::Network | Refusal::NotFound | Refusal::Internal);
-        let start = (caller.is_known || knew_the_path).then_some(&seen.body).filter(|body| !body.is_empty());
+        let is_known = caller.is_proven || knew_the_path || sender.networks.contains(caller.peer.ip());
+        let start = is_known.then_some(&seen.body).filter(|body| !body.is_empty());
         keep(receiver, caller, reason, status, seen.size, start);
     }
     if !receiver.refusals.is_first(reason) {

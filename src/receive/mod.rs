@@ -49,7 +49,6 @@ use crate::{
     config::{self, Networks},
     inbox::Inbox,
     metrics::{Metrics, Outcome, Status},
-    secret::Secret,
 };
 use arc_swap::ArcSwap;
 use budget::Budget;
@@ -70,11 +69,8 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct Receiver {
     path: String,
-    path_secrets: ArcSwap<Vec<Secret>>,
-    /// Whether events are only hints.
-    confirm: bool,
-    /// Where callers may come from; empty: anywhere.
-    networks: Networks,
+    /// Read with each request, so that a change holds on open connections too.
+    sender: ArcSwap<config::Sender>,
     /// Balancers that name the caller; `None`: callers connect directly.
     proxies: Option<Networks>,
     limits: Limits,
@@ -143,9 +139,7 @@ impl Receiver {
         note_expiries(&metrics, &tls);
         Self {
             path: listener.path.clone(),
-            path_secrets: ArcSwap::from_pointee(sender.path_secrets.clone()),
-            confirm: sender.confirm,
-            networks: sender.networks.clone(),
+            sender: ArcSwap::from_pointee(sender.clone()),
             proxies: listener.proxies.clone(),
             limits: Limits {
                 body: listener.max_body,
@@ -182,9 +176,9 @@ impl Receiver {
         self.retired.send_replace(old);
     }
 
-    /// Expects other path secrets in requests from now on.
-    pub fn replace_path_secrets(&self, secrets: Vec<Secret>) {
-        self.path_secrets.store(Arc::new(secrets));
+    /// Judges requests by other path secrets and networks from now on.
+    pub fn replace_sender(&self, sender: config::Sender) {
+        self.sender.store(Arc::new(sender));
     }
 
     /// Whether a connection's settings were replaced.

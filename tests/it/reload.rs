@@ -1,5 +1,6 @@
 //! Certificates and secrets change while the service runs.
 
+use crate::support::admin;
 use linxo_webhook::{
     app::{self, Running},
     config,
@@ -43,7 +44,7 @@ impl Service {
             "[listener]\naddress = \"127.0.0.1:0\"\n\
              [tls]\ncertificate = \"{place}/server.pem\"\nkey = \"{place}/server.key\"\n\
              [inbox]\nurl = \"sqlite:{place}/inbox.db\"\nmin_free_disk = \"0 B\"\n\
-             [worker]\nconcurrency = 0\n[admin]\naddress = \"off\"\n{}",
+             [worker]\nconcurrency = 0\n[admin]\naddress = \"127.0.0.1:0\"\n{}",
             extra.replace("FOLDER", &place.to_string())
         );
         let identity = authority.server(&["localhost"]).unwrap();
@@ -246,6 +247,25 @@ async fn a_path_secret_is_replaced() {
     service.wait_for_metric(FAILED, 1).await;
     assert_eq!(post("second-secret-of-all").await, 200);
     service.running.reload();
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_token_and_networks_are_replaced() {
+    let extra = "token = { file = \"FOLDER/token\" }\n[sender]\nnetworks = [\"127.0.0.0/8\"]\n";
+    let service = Service::start(extra, &[("token", "first-token-of-all")]).await;
+    let scrape = async |token| admin(service.running.admin.unwrap(), "/metrics", Some(token)).await.status;
+    assert_eq!((scrape("first-token-of-all").await, scrape("second-token-of-all").await), (200, 401));
+    write(&service.path("token"), "second-token-of-all");
+    service.wait_for_metric(r#"linxo_webhook_reloads_total{outcome="ok"}"#, 1).await;
+    assert_eq!((scrape("first-token-of-all").await, scrape("second-token-of-all").await), (401, 200));
+
+    let post = async || service.exchange("/webhooks/linxo", None).await.unwrap().1;
+    assert_eq!(post().await, 200);
+    let toml = fs::read_to_string(service.path("linxo.toml")).unwrap();
+    write(&service.path("linxo.toml"), &toml.replace("127.0.0.0/8", "192.0.2.0/24"));
+    service.wait_for_metric(r#"linxo_webhook_reloads_total{outcome="ok"}"#, 2).await;
+    assert_eq!(post().await, 403);
     service.stop().await;
 }
 
