@@ -43,7 +43,7 @@ try-demo: target/debug/linxo-webhook ## The demo, with the build that the tests 
 image-check: target/debug/linxo-webhook ## The container's root folder, tried by hand without a container engine (as root)
 	deploy/image-check.sh target/debug/linxo-webhook
 
-trust-check: target/debug/linxo-webhook ## The listener before sslyze and slowhttptest (fetches both)
+trust-check: target/debug/linxo-webhook ## The listener before sslyze, slowhttptest and floods of HTTP/2 (fetches what it needs)
 	.ci/trust-check target/debug/linxo-webhook
 
 bench: ## The figures of docs/benchmarks.md (five to ten minutes; BENCH="receipt --quick" for a part, briefly)
