@@ -30,6 +30,19 @@ use std::{sync::Arc, time::Duration};
 use token::Tokens;
 use transport::{Options, Transport};
 
+/// Readers of foreign bytes, for `fuzz/` alone.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use crate::event::ConnectionId;
+
+    /// A page of accounts: every item is one of the connection's or a foreign one.
+    pub fn accounts(body: &[u8]) {
+        if let Ok(page) = super::AccountsPage::parse(body, &ConnectionId::new("7")) {
+            assert_eq!(page.received as usize, page.accounts.len() + page.foreign.len());
+        }
+    }
+}
+
 /// A client of one environment (production or sandbox) of the API.
 #[derive(Debug)]
 pub struct Client {
