@@ -15,6 +15,7 @@ pub mod error;
 pub mod readiness;
 pub mod retry_after;
 pub mod secret;
+pub mod text;
 
 pub mod pki;
 
