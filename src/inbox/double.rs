@@ -101,16 +101,16 @@ impl Inbox for Double {
     async fn reading(&self, _: &Lease, _: Duration) -> Result<Reading, Error> {
         Err(Error::Closed)
     }
-    async fn keep_page(&self, _: ReadingId, _: Page) -> Result<(), Error> {
+    async fn keep_page(&self, _: &Lease, _: ReadingId, _: Page) -> Result<(), Error> {
         Err(Error::Closed)
     }
-    async fn replace_accounts(&self, _: ReadingId, _: u32, _: Bytes) -> Result<(), Error> {
+    async fn replace_accounts(&self, _: &Lease, _: ReadingId, _: u32, _: Bytes) -> Result<(), Error> {
         Err(Error::Closed)
     }
     async fn awaiting(&self, _: Option<&str>) -> Result<Vec<Awaiting>, Error> {
         Err(Error::Closed)
     }
-    async fn keep_connection(&self, _: ReadingId, _: Bytes) -> Result<(), Error> {
+    async fn keep_connection(&self, _: &Lease, _: ReadingId, _: Bytes) -> Result<(), Error> {
         Err(Error::Closed)
     }
     async fn connection(&self, _: ReadingId) -> Result<Option<Bytes>, Error> {

@@ -142,7 +142,11 @@ pub struct Lease {
     pub entry: Arc<EntryFacts>,
     /// The event exactly as it came.
     pub body: Bytes,
+    pub(crate) _hold: Hold,
 }
+
+/// Dropped with the last copy of a lease, it tells the store that nobody here works on that any more.
+pub(crate) type Hold = Arc<dyn fmt::Debug + Send + Sync>;
 
 /// The facts of an entry that work needs, without its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -536,16 +540,35 @@ pub trait Inbox: Send + Sync + fmt::Debug {
 
     /// Finds a reading for this entry's connection that began after the entry was accepted (finished, or begun at most
     /// `resume_within` ago), or begins one.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`]: another reads that list now.
     async fn reading(&self, lease: &Lease, resume_within: Duration) -> Result<Reading, Error>;
 
-    /// Keeps a page of an open reading; keeping it again replaces it.
-    async fn keep_page(&self, reading: ReadingId, page: Page) -> Result<(), Error>;
+    /// Keeps a page of the reading that a lease was given; keeping it again replaces it.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`]: another reads that list now; nothing was kept. [`Error::Full`]: the room that is left is for
+    /// events.
+    async fn keep_page(&self, lease: &Lease, reading: ReadingId, page: Page) -> Result<(), Error>;
 
     /// Replaces the accounts' JSON of a kept page; what else is known of the page stays.
-    async fn replace_accounts(&self, reading: ReadingId, number: u32, accounts: Bytes) -> Result<(), Error>;
+    ///
+    /// # Errors
+    /// Those of [`keep_page`](Inbox::keep_page).
+    async fn replace_accounts(
+        &self,
+        lease: &Lease,
+        reading: ReadingId,
+        number: u32,
+        accounts: Bytes,
+    ) -> Result<(), Error>;
 
     /// Keeps the connection's own JSON beside the pages of a reading; keeping it again replaces it.
-    async fn keep_connection(&self, reading: ReadingId, connection: Bytes) -> Result<(), Error>;
+    ///
+    /// # Errors
+    /// Those of [`keep_page`](Inbox::keep_page).
+    async fn keep_connection(&self, lease: &Lease, reading: ReadingId, connection: Bytes) -> Result<(), Error>;
 
     /// The connection's own JSON, where it was kept.
     async fn connection(&self, reading: ReadingId) -> Result<Option<Bytes>, Error>;

@@ -180,6 +180,7 @@ impl Completer {
         let listing = Listing {
             client: &client,
             inbox: &*self.inbox,
+            lease,
             reading: id,
             connection: &connection,
             user: user.as_ref(),
@@ -238,7 +239,7 @@ impl Completer {
         let user = lease.entry.user.clone().map(UserId::new);
         match client.connection(user.as_ref(), connection).await {
             Ok(found) if found.user.is_none() || found.user == user => {
-                self.inbox.keep_connection(reading, found.json).await?;
+                self.inbox.keep_connection(lease, reading, found.json).await?;
                 Ok(Ok(()))
             }
             Ok(_) => Ok(Err(Outcome::Park {

@@ -21,7 +21,7 @@
 
 use crate::{
     event::{ConnectionId, UserId},
-    inbox::{self, Inbox, Page, Reading, ReadingId},
+    inbox::{self, Inbox, Lease, Page, Reading, ReadingId},
     linxo::{self, Account, AccountsPage, Bounds, Client},
 };
 use bytes::Bytes;
@@ -71,6 +71,7 @@ impl From<linxo::Error> for Failure {
 pub(super) struct Listing<'a> {
     pub(super) client: &'a Client,
     pub(super) inbox: &'a dyn Inbox,
+    pub(super) lease: &'a Lease,
     pub(super) reading: ReadingId,
     pub(super) connection: &'a ConnectionId,
     pub(super) user: Option<&'a UserId>,
@@ -151,7 +152,7 @@ impl Listing<'_> {
         let mut is_keeping = false;
         loop {
             if !is_keeping && let Some(page) = to_keep.pop_front() {
-                keeping = Some(self.inbox.keep_page(self.reading, page)).into();
+                keeping = Some(self.inbox.keep_page(self.lease, self.reading, page)).into();
                 is_keeping = true;
             }
             tokio::select! {
@@ -207,7 +208,7 @@ impl Listing<'_> {
             let left: Vec<&Account> =
                 page.accounts.iter().filter(|account| rounds.is_current(account.id.as_str())).collect();
             if left.len() < page.accounts.len() {
-                self.inbox.replace_accounts(self.reading, number, joined(&left)).await?;
+                self.inbox.replace_accounts(self.lease, self.reading, number, joined(&left)).await?;
             }
         }
         Ok(())

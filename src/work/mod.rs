@@ -15,6 +15,7 @@ pub use deliver::Route;
 pub use retry::Policy;
 
 use crate::{
+    clock,
     error::chain,
     inbox::{Error, Inbox, Lease, Outcome, Stage},
     metrics::Metrics,
@@ -37,6 +38,8 @@ const LEASE: Duration = Duration::from_mins(1);
 const RENEWAL: Duration = Duration::from_secs(20);
 /// Longest sleep without looking: commands of other processes (a replay) wake nobody.
 const POLL: Duration = Duration::from_secs(2);
+/// Between two tries of work for which the disk has no room.
+const SHORT_OF_ROOM: Duration = Duration::from_secs(30);
 /// After the inbox failed, before it is asked again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -151,7 +154,7 @@ impl StageLoop {
             // There may be more; go on as soon as a permit is free.
             return Wait { wakes: false, at_most: Duration::ZERO };
         }
-        let at_most = claimed.next_due.map_or(POLL, |due| due.since(crate::clock::now())).min(POLL);
+        let at_most = claimed.next_due.map_or(POLL, |due| due.since(clock::now())).min(POLL);
         Wait { wakes: true, at_most: at_most.max(Duration::from_millis(1)) }
     }
 
@@ -164,7 +167,8 @@ impl StageLoop {
         };
         let settled = match outcome {
             Ok(outcome) => self.settle(&lease, outcome, stop).await,
-            Err(Error::Full(_) | Error::Store(_)) => self.settle(&lease, Outcome::GiveBack, stop).await,
+            Err(Error::Full(_)) => self.settle(&lease, short_of_room(), stop).await,
+            Err(Error::Store(_)) => self.settle(&lease, Outcome::GiveBack, stop).await,
             Err(error) => Err(error),
         };
         if let Err(error) = settled {
@@ -208,6 +212,12 @@ impl StageLoop {
             }
         }
     }
+}
+
+/// Work that needs room on the disk waits: what is left is for events.
+fn short_of_room() -> Outcome {
+    let reason = "the inbox's disk has no room for accounts beside what inbox.min_free_disk keeps for events";
+    Outcome::Postpone { due: clock::now().after(SHORT_OF_ROOM), reason: reason.to_owned() }
 }
 
 /// Whole milliseconds, for a log field.

@@ -94,6 +94,15 @@ fn park(reason: &str) -> Outcome {
     Outcome::Park { reason: reason.to_owned() }
 }
 
+fn page(number: u32) -> Page {
+    let accounts = format!(r#"{{"id":"{number}"}}"#).into();
+    Page { number, ids: vec![number.to_string()], accounts, received: 1, ..Page::default() }
+}
+
+fn only(seq: Seq) -> Filter {
+    Filter { seq: Some(seq), ..Filter::default() }
+}
+
 fn filter(state: State) -> Filter {
     Filter { state: Some(state), ..Filter::default() }
 }
@@ -165,7 +174,7 @@ async fn an_entry_is_delivered_only_after_its_completion_and_keeps_its_place() {
     let reading = store.get().reading(&lease, LEASE).await.unwrap();
     let page =
         Page { number: 1, ids: vec!["x".into()], accounts: r#"{"id":"x"}"#.into(), received: 1, ..Page::default() };
-    store.get().keep_page(reading.id, page).await.unwrap();
+    store.get().keep_page(&lease, reading.id, page).await.unwrap();
     store.settle(&lease, Outcome::Completed { reading: reading.id, accounts: 1 }).await;
     let first = store.claim(app).await;
     assert_eq!(first.iter().map(|lease| lease.seq).collect::<Vec<_>>(), [cut]);
@@ -222,18 +231,83 @@ async fn leases_end_with_their_token_their_time_or_the_process() {
     let mut store = Store::new(&["app"]);
     let app = store.stage("app");
     let seq = store.accept("e1", "a").await;
-    let lost = store.get().claim(app, 1, Duration::ZERO).await.unwrap().leases.remove(0);
+    drop(store.get().claim(app, 1, Duration::ZERO).await.unwrap());
+    let lost = store.claim(app).await.remove(0);
+    assert_eq!((lost.seq, lost.attempts), (seq, 2), "nobody worked on it any more");
+    store.get().park(&only(seq), 1, "by hand").await.unwrap();
+    store.get().replay(&only(seq), 1).await.unwrap();
     let held = store.claim(app).await.remove(0);
-    assert_eq!((lost.seq, held.seq, held.attempts), (seq, seq, 2));
+    assert_eq!((held.seq, held.attempts), (seq, 1));
     for stale in [store.get().settle(&lost, Outcome::Done).await, store.get().renew(&lost, LEASE).await] {
         assert!(matches!(stale, Err(Error::LeaseLost(of)) if of == seq));
     }
     store.get().renew(&held, LEASE).await.unwrap();
     store.settle(&held, Outcome::GiveBack).await;
     let again = store.claim(app).await.remove(0);
-    assert_eq!(again.attempts, 2, "what was given back does not count");
+    assert_eq!(again.attempts, 1, "what was given back does not count");
     store.crash().await;
-    assert_eq!(store.claim(app).await.remove(0).attempts, 3, "found again after a crash");
+    assert_eq!(store.claim(app).await.remove(0).attempts, 2, "found again after a crash");
+}
+
+#[tokio::test]
+async fn a_lease_that_is_worked_on_here_is_not_given_to_another() {
+    let store = Store::new(&["app"]);
+    let app = store.stage("app");
+    store.accept("e1", "a").await;
+    let expired = store.get().claim(app, 1, Duration::ZERO).await.unwrap().leases.remove(0);
+    let other = store.accept("e2", "b").await;
+    let claimed = store.get().claim(app, 1, LEASE).await.unwrap();
+    assert_eq!(claimed.leases.iter().map(|lease| lease.seq).collect::<Vec<_>>(), [other], "the clock was set, say");
+    store.settle(&expired, Outcome::Done).await;
+}
+
+#[tokio::test]
+async fn a_reading_is_written_only_by_who_holds_the_lease() {
+    let store = Store::new(&["app"]);
+    let seq = store.accept_truncated("e1", "a").await;
+    let lost = store.claim(Stage::Completion).await.remove(0);
+    let reading = store.get().reading(&lost, LEASE).await.unwrap();
+    store.get().park(&only(seq), 1, "by hand").await.unwrap();
+    store.get().replay(&only(seq), 1).await.unwrap();
+    let held = store.claim(Stage::Completion).await.remove(0);
+    let current = store.get().reading(&held, LEASE).await.unwrap();
+    store.get().keep_page(&held, current.id, page(1)).await.unwrap();
+    for stale in [
+        store.get().keep_page(&lost, reading.id, page(1)).await,
+        store.get().replace_accounts(&lost, current.id, 1, "".into()).await,
+        store.get().keep_connection(&lost, current.id, "{}".into()).await,
+        store.get().reading(&lost, LEASE).await.map(drop),
+    ] {
+        assert!(matches!(stale, Err(Error::LeaseLost(of)) if of == seq));
+    }
+    assert_eq!(&store.get().page(current.id, 1).await.unwrap()[..], br#"{"id":"1"}"#);
+}
+
+#[tokio::test]
+async fn what_was_read_in_vain_is_not_kept() {
+    let store = Store::new(&["app"]);
+    for (id, outcome) in [("e1", Outcome::Gone), ("e2", park("403"))] {
+        store.accept_truncated(id, "a").await;
+        let lease = store.claim(Stage::Completion).await.remove(0);
+        let reading = store.get().reading(&lease, LEASE).await.unwrap();
+        store.get().keep_page(&lease, reading.id, page(1)).await.unwrap();
+        store.settle(&lease, outcome).await;
+        assert!(store.get().pages(reading.id).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_last_room_on_the_disk_is_for_events() {
+    let mut store = Store::new(&["app"]);
+    let disk = rustix::fs::statvfs(store.folder.path()).unwrap();
+    let free = disk.f_bavail * disk.f_frsize;
+    // Room for events, but not a quarter more.
+    store.open_afresh(&config::Inbox { min_free_disk: free / 10 * 9, ..inbox_config() }).await;
+    store.accept_truncated("e1", "a").await;
+    let lease = store.claim(Stage::Completion).await.remove(0);
+    let reading = store.get().reading(&lease, LEASE).await.unwrap();
+    assert!(matches!(store.get().keep_page(&lease, reading.id, page(1)).await, Err(Error::Full(_))));
+    store.accept("e2", "a").await;
 }
 
 #[tokio::test]
@@ -279,19 +353,12 @@ async fn readings_are_resumed_shared_and_released() {
     let lease = store.claim(Stage::Completion).await.remove(0);
     assert_eq!(lease.seq, first);
     let reading = store.get().reading(&lease, LEASE).await.unwrap();
-    let page = |number: u32| Page {
-        number,
-        ids: vec![format!("{number}")],
-        accounts: format!("{{\"id\":\"{number}\"}}").into(),
-        received: 1,
-        ..Page::default()
-    };
-    store.get().keep_page(reading.id, page(1)).await.unwrap();
+    store.get().keep_page(&lease, reading.id, page(1)).await.unwrap();
     store.crash().await;
     let lease = store.claim(Stage::Completion).await.remove(0);
     let resumed = store.get().reading(&lease, LEASE).await.unwrap();
     assert_eq!((resumed.id, resumed.pages.len(), resumed.accounts), (reading.id, 1, None));
-    store.get().keep_page(reading.id, page(2)).await.unwrap();
+    store.get().keep_page(&lease, reading.id, page(2)).await.unwrap();
     store.settle(&lease, Outcome::Completed { reading: reading.id, accounts: 2 }).await;
 
     let lease = store.claim(Stage::Completion).await.remove(0);

@@ -5,7 +5,8 @@
 //! line. An expired lease is simply due again.
 
 use super::{
-    tally::{COMPLETION, Shared},
+    reading,
+    tally::{COMPLETION, Shared, kind},
     writer::Tx,
 };
 use crate::{
@@ -30,11 +31,12 @@ pub(super) const fn park_reason_waits() -> &'static str {
 pub(super) fn claim(
     tx: &mut Tx<'_>,
     stage: Stage,
-    kind: i64,
     limit: usize,
     lease_for: Duration,
+    shared: &Arc<Shared>,
 ) -> rusqlite::Result<Claimed> {
-    let now = tx.now;
+    let (now, kind) = (tx.now, kind(stage));
+    prolong_held(tx, kind, lease_for, shared)?;
     let found: Vec<Due> = tx
         .connection
         .prepare_cached(
@@ -72,7 +74,7 @@ pub(super) fn claim(
             end(tx, due.seq, kind, 4, Some(&reason))?;
             continue;
         }
-        let lease = lease(tx, stage, kind, &due, now.after(lease_for))?;
+        let lease = lease(tx, stage, &due, now.after(lease_for), shared)?;
         bytes += lease.body.len();
         leases.push(lease);
     }
@@ -97,8 +99,30 @@ struct Due {
     failing_since: Option<i64>,
 }
 
-fn lease(tx: &mut Tx<'_>, stage: Stage, kind: i64, due: &Due, expires: Timestamp) -> rusqlite::Result<Lease> {
-    let token = fastrand::i64(1..);
+/// Prolongs the leases that have expired although they are worked on here: the process was stopped for a while, or the
+/// clock was set. Their work goes on; to give them to others too would do it twice.
+fn prolong_held(tx: &mut Tx<'_>, kind: i64, lease_for: Duration, shared: &Shared) -> rusqlite::Result<()> {
+    let expired: Vec<(i64, i64)> = tx
+        .connection
+        .prepare_cached("SELECT seq, token FROM stage WHERE kind = ?1 AND state IN (1, 2) AND due <= ?2 AND state = 2")?
+        .query_map([kind, tx.now.as_millis()], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (seq, token) in expired.into_iter().filter(|(_, token)| shared.is_held(*token)) {
+        renew(tx, &Held { seq, kind, token }, lease_for)?;
+    }
+    Ok(())
+}
+
+fn lease(
+    tx: &mut Tx<'_>,
+    stage: Stage,
+    due: &Due,
+    expires: Timestamp,
+    shared: &Arc<Shared>,
+) -> rusqlite::Result<Lease> {
+    let kind = kind(stage);
+    // Held before the commit: a lease that is in the file belongs to somebody, or its claim was answered with an error.
+    let (token, hold) = shared.hold();
     let attempts = due.attempts.saturating_add(1);
     tx.connection
         .prepare_cached(
@@ -124,6 +148,7 @@ fn lease(tx: &mut Tx<'_>, stage: Stage, kind: i64, due: &Due, expires: Timestamp
         failing_since: due.failing_since.map(Timestamp::from_millis),
         entry: Arc::new(entry),
         body,
+        _hold: hold,
     })
 }
 
@@ -158,42 +183,44 @@ fn entry_facts(row: &Row<'_>) -> rusqlite::Result<(EntryFacts, Bytes)> {
     ))
 }
 
-/// Prolongs a lease; false when it is no longer held.
-pub(super) fn renew(tx: &mut Tx<'_>, seq: Seq, kind: i64, token: i64, lease_for: Duration) -> rusqlite::Result<bool> {
-    let changed = tx
-        .connection
-        .prepare_cached("UPDATE stage SET due = ?4 WHERE seq = ?1 AND kind = ?2 AND state = 2 AND token = ?3")?
-        .execute(params![seq.0, kind, token, tx.now.after(lease_for).as_millis()])?;
-    Ok(changed == 1)
+/// A lease as the store knows it.
+pub(super) struct Held {
+    pub(super) seq: i64,
+    pub(super) kind: i64,
+    pub(super) token: i64,
 }
 
-/// Ends a lease; false when it is no longer held.
-pub(super) fn settle(tx: &mut Tx<'_>, seq: Seq, kind: i64, token: i64, outcome: &Outcome) -> rusqlite::Result<bool> {
-    let seq = seq.0;
-    let held: bool = tx
-        .connection
+/// Whether nobody else was given the work meanwhile.
+pub(super) fn is_held(tx: &Tx<'_>, held: &Held) -> rusqlite::Result<bool> {
+    tx.connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM stage WHERE seq = ?1 AND kind = ?2 AND state = 2 AND token = ?3)",
         )?
-        .query_row(params![seq, kind, token], |row| row.get(0))?;
-    if !held {
-        return Ok(false);
-    }
+        .query_row([held.seq, held.kind, held.token], |row| row.get(0))
+}
+
+/// Prolongs a lease that is held.
+pub(super) fn renew(tx: &mut Tx<'_>, held: &Held, lease_for: Duration) -> rusqlite::Result<()> {
+    tx.connection.prepare_cached("UPDATE stage SET due = ?3 WHERE seq = ?1 AND kind = ?2")?.execute([
+        held.seq,
+        held.kind,
+        tx.now.after(lease_for).as_millis(),
+    ])?;
+    Ok(())
+}
+
+/// Ends a lease that is held.
+pub(super) fn settle(tx: &mut Tx<'_>, held: &Held, outcome: &Outcome) -> rusqlite::Result<()> {
+    let (seq, kind) = (held.seq, held.kind);
     match outcome {
         Outcome::Done => end(tx, seq, kind, 3, None)?,
         Outcome::Completed { reading, accounts } => {
-            super::reading::finish(tx, *reading, *accounts)?;
-            tx.connection
-                .prepare_cached("INSERT INTO completion (seq, reading) VALUES (?1, ?2) ON CONFLICT (seq) DO UPDATE SET reading = excluded.reading")?
-                .execute(params![seq, reading.0])?;
+            reading::finish(tx, *reading, *accounts)?;
+            reading::completed(tx, seq, Some(reading.0))?;
             end(tx, seq, kind, 3, None)?;
         }
         Outcome::Gone => {
-            tx.connection
-                .prepare_cached(
-                    "INSERT INTO completion (seq) VALUES (?1) ON CONFLICT (seq) DO UPDATE SET reading = NULL",
-                )?
-                .execute([seq])?;
+            reading::completed(tx, seq, None)?;
             end(tx, seq, kind, 3, Some("the API does not know the connection any more"))?;
         }
         Outcome::Park { reason } => end(tx, seq, kind, 4, Some(reason))?,
@@ -220,7 +247,7 @@ pub(super) fn settle(tx: &mut Tx<'_>, seq: Seq, kind: i64, token: i64, outcome: 
         }
         Outcome::GiveBack => give_back(tx, seq, kind, tx.now)?,
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Ends a lease as if it had never been given out.
@@ -272,6 +299,8 @@ pub(super) fn end(tx: &mut Tx<'_>, seq: i64, kind: i64, state: i64, reason: Opti
     tx.touched.unfinished(kind, -1);
     promote(tx, kind, line)?;
     if kind == COMPLETION {
+        // A list that was begun and is not gone on with holds bank data for nothing.
+        reading::drop_open(tx, seq)?;
         let sinks: Vec<i64> = tx
             .connection
             .prepare_cached("SELECT kind FROM stage WHERE seq = ?1 AND kind <> 0 AND state = 0")?

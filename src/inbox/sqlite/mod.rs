@@ -26,6 +26,7 @@ use super::{
 use crate::{clock::Timestamp, config};
 use async_trait::async_trait;
 use bytes::Bytes;
+use lease::Held;
 use open::Opener;
 use rusqlite::{Connection, OptionalExtension};
 use std::{
@@ -57,7 +58,8 @@ pub struct Sqlite {
     min_free_disk: u64,
     /// Refused requests that are kept.
     refused: u64,
-    space: Mutex<Option<(Instant, bool)>>,
+    /// Bytes left on the disk, and when that was looked at.
+    space: Mutex<Option<(Instant, u64)>>,
 }
 
 /// A sink's row.
@@ -143,20 +145,41 @@ impl Sqlite {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Error::Closed)
     }
 
-    /// Whether the disk has more than `min_free_disk` left.
-    fn has_space(&self) -> bool {
+    /// Writes under a lease, or not at all when it is no longer held.
+    async fn write_held<T, F>(&self, lease: &Lease, mut write: F) -> Result<T, Error>
+    where
+        F: FnMut(&mut writer::Tx<'_>, &Held) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let held = Held { seq: lease.seq.0, kind: tally::kind(lease.stage), token: lease.token };
+        let written = self
+            .writer()?
+            .write(move |tx| if lease::is_held(tx, &held)? { write(tx, &held).map(Some) } else { Ok(None) })
+            .await?;
+        written.ok_or(Error::LeaseLost(lease.seq))
+    }
+
+    /// Bytes left on the disk.
+    fn free_space(&self) -> u64 {
         let mut space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
         match *space {
-            Some((at, enough)) if at.elapsed() < SPACE_BELIEVED => enough,
+            Some((at, free)) if at.elapsed() < SPACE_BELIEVED => free,
             _ => {
                 let folder = self.path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
                 // A file system that cannot say is given the benefit of the doubt: a full one shows at the commit.
-                let enough = rustix::fs::statvfs(folder)
-                    .map_or(true, |stat| stat.f_bavail.saturating_mul(stat.f_frsize) >= self.min_free_disk);
-                *space = Some((Instant::now(), enough));
-                enough
+                let free =
+                    rustix::fs::statvfs(folder).map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+                *space = Some((Instant::now(), free));
+                free
             }
         }
+    }
+
+    /// Whether the disk has room for events.
+    fn has_space(&self) -> bool {
+        // A free space of 0 is noted when a commit found the disk full, whatever it has left by its own account.
+        let free = self.free_space();
+        free > 0 && free >= self.min_free_disk
     }
 }
 
@@ -169,28 +192,14 @@ impl Inbox for Sqlite {
         let accepted = self.writer()?.write(move |tx| accept::accept(tx, &prepared, &sinks)).await;
         if matches!(accepted, Err(Error::Full(_))) {
             // A quota or a lost reservation: the file system says that there is room, the commit says that there is none.
-            *self.space.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), false));
+            *self.space.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), 0));
         }
         accepted
     }
 
     async fn claim(&self, stage: Stage, limit: usize, lease_for: Duration) -> Result<Claimed, Error> {
-        let kind = tally::kind(stage);
-        // Noted before the commit: a lease that is in the file belongs to somebody, or its claim was answered with an error.
-        let tokens = Arc::new(Mutex::new(Vec::new()));
-        let (given, shared) = (Arc::clone(&tokens), Arc::clone(&self.shared));
-        let claim = move |tx: &mut writer::Tx<'_>| {
-            let claimed = lease::claim(tx, stage, kind, limit, lease_for)?;
-            let mut given = given.lock().unwrap_or_else(PoisonError::into_inner);
-            given.extend(claimed.leases.iter().map(|lease| lease.token));
-            shared.hold(&given);
-            Ok(claimed)
-        };
-        let claimed = self.writer()?.write(claim).await;
-        if claimed.is_err() {
-            self.shared.release(&tokens.lock().unwrap_or_else(PoisonError::into_inner));
-        }
-        claimed
+        let shared = Arc::clone(&self.shared);
+        self.writer()?.write(move |tx| lease::claim(tx, stage, limit, lease_for, &shared)).await
     }
 
     async fn wake(&self, stage: Stage) {
@@ -198,33 +207,38 @@ impl Inbox for Sqlite {
     }
 
     async fn renew(&self, lease: &Lease, lease_for: Duration) -> Result<(), Error> {
-        let (seq, kind, token) = (lease.seq, tally::kind(lease.stage), lease.token);
-        let held = self.writer()?.write(move |tx| lease::renew(tx, seq, kind, token, lease_for)).await?;
-        if held { Ok(()) } else { Err(Error::LeaseLost(seq)) }
+        self.write_held(lease, move |tx, held| lease::renew(tx, held, lease_for)).await
     }
 
     async fn settle(&self, lease: &Lease, outcome: Outcome) -> Result<(), Error> {
-        let (seq, kind, token) = (lease.seq, tally::kind(lease.stage), lease.token);
-        let held = self.writer()?.write(move |tx| lease::settle(tx, seq, kind, token, &outcome)).await?;
-        self.shared.release(&[token]);
-        if held { Ok(()) } else { Err(Error::LeaseLost(seq)) }
+        self.write_held(lease, move |tx, held| lease::settle(tx, held, &outcome)).await
     }
 
     async fn reading(&self, lease: &Lease, resume_within: Duration) -> Result<Reading, Error> {
         let entry = Arc::clone(&lease.entry);
-        self.writer()?.write(move |tx| reading::find_or_begin(tx, &entry, resume_within)).await
+        self.write_held(lease, move |tx, _| reading::find_or_begin(tx, &entry, resume_within)).await
     }
 
-    async fn keep_page(&self, reading: ReadingId, page: Page) -> Result<(), Error> {
-        self.writer()?.write(move |tx| reading::keep_page(tx, reading, &page)).await
+    async fn keep_page(&self, lease: &Lease, reading: ReadingId, page: Page) -> Result<(), Error> {
+        // Events come first: what is fetched can be fetched again.
+        if self.free_space() < self.min_free_disk.saturating_add(self.min_free_disk / 4) {
+            return Err(Error::Full(None));
+        }
+        self.write_held(lease, move |tx, _| reading::keep_page(tx, reading, &page)).await
     }
 
-    async fn replace_accounts(&self, reading: ReadingId, number: u32, accounts: Bytes) -> Result<(), Error> {
-        self.writer()?.write(move |tx| reading::replace_accounts(tx, reading, number, &accounts)).await
+    async fn replace_accounts(
+        &self,
+        lease: &Lease,
+        reading: ReadingId,
+        number: u32,
+        accounts: Bytes,
+    ) -> Result<(), Error> {
+        self.write_held(lease, move |tx, _| reading::replace_accounts(tx, reading, number, &accounts)).await
     }
 
-    async fn keep_connection(&self, reading: ReadingId, connection: Bytes) -> Result<(), Error> {
-        self.writer()?.write(move |tx| reading::keep_connection(tx, reading, &connection)).await
+    async fn keep_connection(&self, lease: &Lease, reading: ReadingId, connection: Bytes) -> Result<(), Error> {
+        self.write_held(lease, move |tx, _| reading::keep_connection(tx, reading, &connection)).await
     }
 
     async fn connection(&self, reading: ReadingId) -> Result<Option<Bytes>, Error> {

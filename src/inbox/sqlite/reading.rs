@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params, types::Type};
 use std::time::Duration;
 
 /// Finds a reading younger than the entry, or begins one. Completions of one connection are leased one after the other,
-/// so an open reading that is found belongs to nobody else.
+/// and only the one who holds the lease may write: an open reading that is found belongs to nobody else.
 pub(super) fn find_or_begin(tx: &mut Tx<'_>, entry: &EntryFacts, resume_within: Duration) -> rusqlite::Result<Reading> {
     let youngest: Option<(i64, i64, Option<i64>)> = tx
         .connection
@@ -30,7 +30,7 @@ pub(super) fn find_or_begin(tx: &mut Tx<'_>, entry: &EntryFacts, resume_within: 
         let accounts = accounts.and_then(|accounts| u64::try_from(accounts).ok());
         return Ok(Reading { id: ReadingId(id), started: Timestamp::from_millis(started), accounts, pages });
     }
-    drop_abandoned(tx, entry)?;
+    drop_unfinished(tx, &entry.connection, entry.user.as_deref())?;
     let id = tx
         .connection
         .prepare_cached("INSERT INTO reading (connection, user, started) VALUES (?1, ?2, ?3) RETURNING id")?
@@ -38,12 +38,21 @@ pub(super) fn find_or_begin(tx: &mut Tx<'_>, entry: &EntryFacts, resume_within: 
     Ok(Reading { id: ReadingId(id), started: tx.now, accounts: None, pages: Vec::new() })
 }
 
+/// Removes what was read for an entry and not finished.
+pub(super) fn drop_open(tx: &mut Tx<'_>, seq: i64) -> rusqlite::Result<()> {
+    let (connection, user): (String, Option<String>) = tx
+        .connection
+        .prepare_cached("SELECT connection, user FROM event WHERE seq = ?1")?
+        .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    drop_unfinished(tx, &connection, user.as_deref())
+}
+
 /// Removes readings of the connection that were never finished.
-fn drop_abandoned(tx: &mut Tx<'_>, entry: &EntryFacts) -> rusqlite::Result<()> {
+fn drop_unfinished(tx: &mut Tx<'_>, connection: &str, user: Option<&str>) -> rusqlite::Result<()> {
     let open: Vec<i64> = tx
         .connection
         .prepare_cached("SELECT id FROM reading WHERE connection = ?1 AND user IS ?2 AND accounts IS NULL")?
-        .query_map(params![entry.connection, entry.user], |row| row.get(0))?
+        .query_map(params![connection, user], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     for id in open {
         tx.connection.prepare_cached("DELETE FROM page WHERE reading = ?1")?.execute([id])?;
@@ -113,6 +122,23 @@ pub(super) fn finish(tx: &mut Tx<'_>, reading: ReadingId, accounts: u64) -> rusq
         .prepare_cached("UPDATE reading SET accounts = ?2 WHERE id = ?1")?
         .execute(params![reading.0, i64::try_from(accounts).unwrap_or(i64::MAX)])?;
     Ok(())
+}
+
+/// Notes which reading completed an entry, in place of an earlier one; none where the connection is gone.
+pub(super) fn completed(tx: &mut Tx<'_>, seq: i64, reading: Option<i64>) -> rusqlite::Result<()> {
+    let earlier: Option<i64> = tx
+        .connection
+        .prepare_cached("SELECT reading FROM completion WHERE seq = ?1")?
+        .query_row([seq], |row| row.get(0))
+        .optional()?
+        .flatten();
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO completion (seq, reading) VALUES (?1, ?2)
+             ON CONFLICT (seq) DO UPDATE SET reading = excluded.reading",
+        )?
+        .execute(params![seq, reading])?;
+    earlier.filter(|earlier| Some(*earlier) != reading).map_or(Ok(()), |earlier| release(tx, earlier))
 }
 
 /// Removes the reading that completed an entry, unless another entry uses it too. Call after the entry's own

@@ -1,11 +1,11 @@
 //! What callers need to know without asking the store: how much is unfinished, which stage has work, whether the store
 //! is sound; and what the store needs to know of its callers: which leases they hold.
 
-use super::super::Stage;
+use crate::inbox::{Hold, Stage};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -49,7 +49,7 @@ impl Touched {
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     unfinished: Mutex<BTreeMap<i64, i64>>,
-    wakers: Mutex<BTreeMap<i64, std::sync::Arc<Notify>>>,
+    wakers: Mutex<BTreeMap<i64, Arc<Notify>>>,
     suspect: AtomicBool,
     held: Mutex<BTreeSet<i64>>,
 }
@@ -80,8 +80,8 @@ impl Shared {
     }
 
     /// Where a stage's worker waits. A notification that nobody waits for is kept for the next to wait.
-    pub(super) fn waker(&self, kind: i64) -> std::sync::Arc<Notify> {
-        std::sync::Arc::clone(lock(&self.wakers).entry(kind).or_default())
+    pub(super) fn waker(&self, kind: i64) -> Arc<Notify> {
+        Arc::clone(lock(&self.wakers).entry(kind).or_default())
     }
 
     /// Has every stage's worker look.
@@ -89,17 +89,11 @@ impl Shared {
         lock(&self.wakers).values().for_each(|waker| waker.notify_one());
     }
 
-    /// Notes tokens of leases that somebody is about to hold.
-    pub(super) fn hold(&self, tokens: &[i64]) {
-        lock(&self.held).extend(tokens);
-    }
-
-    /// Notes that nobody holds these leases (any more).
-    pub(super) fn release(&self, tokens: &[i64]) {
-        let mut held = lock(&self.held);
-        for token in tokens {
-            held.remove(token);
-        }
+    /// A new token, held until what comes with it is dropped.
+    pub(super) fn hold(self: &Arc<Self>) -> (i64, Hold) {
+        let token = fastrand::i64(1..);
+        lock(&self.held).insert(token);
+        (token, Arc::new(HeldToken { token, shared: Arc::clone(self) }))
     }
 
     pub(super) fn is_held(&self, token: i64) -> bool {
@@ -112,6 +106,19 @@ impl Shared {
 
     pub(super) fn is_suspect(&self) -> bool {
         self.suspect.load(Ordering::Acquire)
+    }
+}
+
+/// See [`Hold`].
+#[derive(Debug)]
+struct HeldToken {
+    token: i64,
+    shared: Arc<Shared>,
+}
+
+impl Drop for HeldToken {
+    fn drop(&mut self) {
+        lock(&self.shared.held).remove(&self.token);
     }
 }
 
