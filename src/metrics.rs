@@ -56,7 +56,7 @@ pub struct SinkName {
 /// A server that is asked for accounts and tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ApiPeer {
-    /// `linxo`, `users`.
+    /// `linxo`, `auth`, `users`.
     pub peer: &'static str,
 }
 
@@ -104,7 +104,7 @@ pub struct Metrics {
     /// Calls to the vendor's API by outcome: `ok`, `unauthorized`, `refused`, `throttled`, `server_error`, `network`, `invalid`,
     /// `paused`.
     pub api_requests: Family<Outcome, Counter>,
-    /// Whether a server is left alone because it failed: 1 or 0.
+    /// Whether a server is left alone because it failed or asked for a rest: 1 or 0.
     pub api_breaker_open: Family<ApiPeer, Gauge>,
     /// Token requests by outcome, as above.
     pub token_requests: Family<Outcome, Counter>,
@@ -219,7 +219,7 @@ impl Metrics {
         r.register("api_requests", "Calls to the vendor's API by outcome", self.api_requests.clone());
         r.register(
             "api_breaker_open",
-            "Whether a server is left alone because it failed",
+            "Whether a server is left alone because it failed or asked for a rest",
             self.api_breaker_open.clone(),
         );
         r.register("token_requests", "Token requests by outcome", self.token_requests.clone());
