@@ -131,9 +131,17 @@ impl Cut<'_> {
 }
 
 impl fmt::Write for Cut<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for c in text.chars() {
-            let Some(room) = self.room else { break };
+    fn write_str(&mut self, mut text: &str) -> fmt::Result {
+        while let Some(room) = self.room {
+            // Nearly all text is of these, which need no look one by one.
+            let (ordinary, rest) = text.split_at(text.bytes().take(room).take_while(is_ordinary).count());
+            self.line.push_str(ordinary);
+            let room = room - ordinary.len();
+            let mut others = rest.chars();
+            let Some(c) = others.next() else {
+                self.room = Some(room);
+                break;
+            };
             let before = self.line.len();
             self.push(c);
             self.room = room.checked_sub(self.line.len() - before);
@@ -141,7 +149,13 @@ impl fmt::Write for Cut<'_> {
                 self.line.truncate(before);
                 self.line.push('…');
             }
+            text = others.as_str();
         }
         Ok(())
     }
+}
+
+/// Whether a byte is a character that stands for itself in every format.
+fn is_ordinary(byte: &u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }

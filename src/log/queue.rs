@@ -1,7 +1,8 @@
 //! Lines on their way to a slow reader: bounded memory, and nobody waits.
 //!
-//! Lines are put behind each other in one buffer, which the writing thread takes as a whole: under load many lines share
-//! one write. Over [`ROOM`] bytes they are dropped and counted.
+//! Lines are put behind each other in one buffer, which the writing thread takes as a whole. After a write it rests for
+//! [`REST`], so that under load many lines share one write and few of them have to wake it. Over [`ROOM`] bytes lines are
+//! dropped and counted.
 
 use std::{
     io::Write,
@@ -12,6 +13,8 @@ use std::{
 
 /// Bytes that may wait; as many again may be under way to the reader.
 pub(super) const ROOM: usize = 2 * 1024 * 1024;
+/// Between two writes; a line is late by this at most.
+const REST: Duration = Duration::from_millis(5);
 /// What an idle buffer may keep.
 const IDLE: usize = 64 * 1024;
 
@@ -30,6 +33,8 @@ struct State {
     waiting: Vec<u8>,
     /// Lines dropped since it was last said.
     dropped: u64,
+    /// Whether the writing thread must be woken for a line.
+    is_asleep: bool,
     is_closed: bool,
     has_ended: bool,
 }
@@ -42,10 +47,10 @@ impl Queue {
             state.dropped += 1;
             return;
         }
-        let was_empty = state.waiting.is_empty();
         state.waiting.extend_from_slice(line.as_bytes());
+        let is_asleep = mem::take(&mut state.is_asleep);
         drop(state);
-        if was_empty {
+        if is_asleep {
             self.work.notify_one();
         }
     }
@@ -57,6 +62,7 @@ impl Queue {
             let dropped = {
                 let mut state = self.state();
                 while state.waiting.is_empty() && !state.is_closed {
+                    state.is_asleep = true;
                     state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
                 if state.waiting.is_empty() {
@@ -73,6 +79,9 @@ impl Queue {
             drop(reader.write_all(&batch).and_then(|()| reader.flush()));
             batch.clear();
             batch.shrink_to(IDLE);
+            // Nothing but the end disturbs it.
+            let rested = self.work.wait_timeout_while(self.state(), REST, |state| !state.is_closed);
+            drop(rested.unwrap_or_else(PoisonError::into_inner));
         }
         self.state().has_ended = true;
         self.ended.notify_all();
