@@ -101,6 +101,9 @@ struct Generation {
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     body: u64,
+    head: u32,
+    headers: usize,
+    http2_streams: u32,
     connections: usize,
     handshakes: usize,
     handshake_timeout: Duration,
@@ -143,6 +146,9 @@ impl Receiver {
             proxies: listener.proxies.clone(),
             limits: Limits {
                 body: listener.max_body,
+                head: listener.max_head,
+                headers: listener.max_headers,
+                http2_streams: listener.http2_streams,
                 connections: listener.max_connections,
                 handshakes: listener.max_handshakes,
                 handshake_timeout: listener.handshake_timeout,
