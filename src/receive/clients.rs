@@ -169,7 +169,7 @@ pub(super) struct LoadedClients {
 pub(super) fn load(
     config: &TlsClients,
     is_observing: bool,
-    provider: Arc<CryptoProvider>,
+    provider: &Arc<CryptoProvider>,
 ) -> Result<LoadedClients, Error> {
     let mut roots = RootCertStore::empty();
     let mut authorities = Vec::new();
@@ -198,7 +198,7 @@ pub(super) fn load(
     let (ders, revocations): (Vec<_>, Vec<_>) = lists.into_iter().map(|list| (list.der, list.facts)).unzip();
     let roots = Arc::new(roots);
     let verifier = || {
-        WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
             .with_crls(ders.iter().cloned())
             .enforce_revocation_expiration()
     };
