@@ -17,6 +17,7 @@ pub mod readiness;
 pub mod retry_after;
 pub mod secret;
 pub mod stamp;
+pub mod text;
 
 pub mod pki;
 

@@ -116,6 +116,10 @@ pub struct Metrics {
     pub delivery_seconds: Family<SinkName, Histogram, fn() -> Histogram>,
     /// Leases that expired or were lost.
     pub leases_lost: Counter,
+    /// Attempts that ended in a panic.
+    pub work_panics: Counter,
+    /// Requests to the admin listener without the right token.
+    pub admin_unauthorized: Counter,
     /// End of the server certificate's validity, seconds since the epoch.
     pub certificate_expiry: Gauge,
     /// Judgements on client certificates: `ok`, or why one is (or, where they are only observed, would be) refused.
@@ -167,6 +171,8 @@ impl Metrics {
             deliveries: Family::default(),
             delivery_seconds: Family::new_with_constructor(seconds),
             leases_lost: Counter::default(),
+            work_panics: Counter::default(),
+            admin_unauthorized: Counter::default(),
             certificate_expiry: Gauge::default(),
             client_certificates: Family::default(),
             client_certificate_expiry: Gauge::default(),
@@ -225,6 +231,12 @@ impl Metrics {
         r.register("deliveries", "Delivery attempts by sink and outcome", self.deliveries.clone());
         r.register_with_unit("delivery", "Duration of delivery attempts", Unit::Seconds, self.delivery_seconds.clone());
         r.register("leases_lost", "Leases that expired before they were settled", self.leases_lost.clone());
+        r.register("work_panics", "Attempts that ended in a panic: a defect", self.work_panics.clone());
+        r.register(
+            "admin_unauthorized",
+            "Requests to the admin listener without the right token",
+            self.admin_unauthorized.clone(),
+        );
         r.register(
             "tls_certificate_expiry_timestamp_seconds",
             "End of the server certificate's validity",

@@ -223,7 +223,7 @@ fn client_name(text: &str) -> Result<String, Flaw> {
     if text.contains('*') {
         return Err(Flaw::new("has a wildcard", "write each accepted name in full"));
     }
-    Ok(text.to_lowercase())
+    Ok(text.to_ascii_lowercase())
 }
 
 /// SHA-256 in hexadecimal; colons and upper case, as tools print it, are fine.

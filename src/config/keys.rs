@@ -329,8 +329,12 @@ pub(super) static KEYS: &[Key] = &[
         .default("127.0.0.1:9090"),
     Key::new("admin.token", Kind::Secret, "Bearer token; required where the address is not loopback"),
     Key::new("log.format", Kind::Word(&["json", "text"]), "Shape of a log line").default("json"),
-    Key::new("log.level", Kind::Word(&["error", "warn", "info", "debug", "trace"]), "Lowest level written")
-        .default("info"),
+    Key::new(
+        "log.level",
+        Kind::Word(&["error", "warn", "info", "debug", "trace"]),
+        "Lowest level written; libraries never get below warnings, because there they write down what was sent",
+    )
+    .default("info"),
 ];
 
 #[cfg(test)]

@@ -43,6 +43,19 @@ const MORE_THAN_ASKED: u32 = 10;
 /// and this many in any case.
 const LEAST_ITEMS: u32 = 1000;
 
+/// Readers of foreign bytes, for `fuzz/` alone.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use crate::event::ConnectionId;
+
+    /// A page of accounts: every item is one of the connection's or a foreign one.
+    pub fn accounts(body: &[u8]) {
+        if let Ok(page) = super::AccountsPage::parse(body, &ConnectionId::new("7")) {
+            assert_eq!(page.received as usize, page.accounts.len() + page.foreign.len());
+        }
+    }
+}
+
 /// A client of one environment (production or sandbox) of the API.
 #[derive(Debug)]
 pub struct Client {
