@@ -318,3 +318,25 @@ async fn other_settings_take_over_the_token_the_limits_and_the_rest_that_was_ask
     let fourth = third.reconfigured(with("scope = \"other\"")).unwrap();
     assert!(fourth.pause().is_some() && server.asked() == 4);
 }
+
+#[tokio::test]
+async fn no_redirect_leads_anywhere() {
+    let elsewhere = Server::with(&[&answer("200 OK", "", "[]")]).await;
+    let secret = "client_secret = { env = \"SECRET\" }\n[linxo.users]\nmode = \"client\"";
+    for status in ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
+        for location in [format!("{}/x", elsewhere.url), "/x".to_owned(), "http://169.254.169.254/latest".to_owned()] {
+            let redirect = answer(status, &format!("Location: {location}\r\n"), "");
+            for lines in ["", secret] {
+                let server = Server::with(&[&redirect]).await;
+                let (client, _metrics) = client(&server.url, lines);
+                let error = page(&client).await.unwrap_err();
+                assert!(matches!(error, Error::Redirect { .. }), "{error}");
+                let user = UserId::new("u7");
+                let error = client.connection(Some(&user), &ConnectionId::new("7")).await.unwrap_err();
+                assert!(matches!(error, Error::Redirect { .. }), "{error}");
+                assert_eq!(server.asked(), 2, "neither is anything asked again at the same server");
+            }
+        }
+    }
+    assert_eq!(elsewhere.connections.load(Ordering::Relaxed), 0);
+}
