@@ -48,7 +48,6 @@ fn refusal_v6(address: Ipv6Addr) -> Option<&'static str> {
     if address.is_loopback() {
         return None;
     }
-    let v4 = |high: u16, low: u16| refusal_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
     match address.segments() {
         _ if address.is_unspecified() => Some("is an address of no host"),
         _ if address.is_multicast() => Some("is a multicast address"),
@@ -56,7 +55,7 @@ fn refusal_v6(address: Ipv6Addr) -> Option<&'static str> {
         _ if METADATA_V6.contains(&address) => Some("is the address of a cloud's metadata service"),
         // IPv4 in IPv6: mapped, compatible, translated (RFC 6052), and 6to4.
         [0, 0, 0, 0, 0, 0xffff | 0, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-            v4(high, low)
+            refusal_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
         }
         _ => None,
     }

@@ -47,10 +47,12 @@ const LEAST_ITEMS: u32 = 1000;
 #[cfg(fuzzing)]
 pub mod fuzzing {
     use crate::event::ConnectionId;
+    use bytes::Bytes;
 
     /// A page of accounts: every item is one of the connection's or a foreign one.
     pub fn accounts(body: &[u8]) {
-        if let Ok(page) = super::AccountsPage::parse(body, &ConnectionId::new("7")) {
+        let body = Bytes::copy_from_slice(body);
+        if let Ok(page) = super::AccountsPage::parse(&body, &ConnectionId::new("7"), 1000) {
             assert_eq!(page.received as usize, page.accounts.len() + page.foreign.len());
         }
     }

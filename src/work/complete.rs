@@ -78,6 +78,12 @@ impl Completer {
         Self { client: ArcSwapOption::from_pointee(client), inbox, metrics }
     }
 
+    /// The client that is in use.
+    #[must_use]
+    pub fn client(&self) -> Option<Arc<Client>> {
+        self.client.load_full()
+    }
+
     /// Goes on with another client, as with other credentials; what is under way ends with the old one.
     pub fn set_client(&self, client: Option<Client>) {
         self.client.store(client.map(Arc::new));
@@ -103,8 +109,12 @@ impl Completer {
         let Some(client) = client else { return Ok(()) };
         for awaiting in self.inbox.awaiting(None).await? {
             let user = awaiting.user.clone().map(UserId::new);
-            if client.credentials(user.as_ref()).await != awaiting.credentials {
-                self.put_back(awaiting, "parked events are tried again: the credentials for them changed").await?;
+            if client.may_help(user.as_ref(), &awaiting.credentials).await {
+                self.put_back(
+                    awaiting,
+                    "parked events are tried again: the credentials for them changed, or give a token again",
+                )
+                .await?;
             }
         }
         Ok(())
@@ -338,10 +348,12 @@ fn after(lease: &Lease, error: &linxo::Error, credentials: String) -> Outcome {
             let jitter = Duration::from_millis(fastrand::u64(..250));
             return Outcome::Postpone { due: clock::now().after(after + jitter), reason: error.to_string() };
         }
-        Disposition::Credentials => return Outcome::ParkUntil { reason: final_reason(), credentials },
+        Disposition::Credentials => {
+            return Outcome::ParkUntil { reason: final_reason(), credentials: error.sign(credentials) };
+        }
         Disposition::Doubtful if lease.attempts < DOUBTS => None,
         Disposition::Doubtful if error.awaits_credentials() => {
-            return Outcome::ParkUntil { reason: final_reason(), credentials };
+            return Outcome::ParkUntil { reason: final_reason(), credentials: error.sign(credentials) };
         }
         Disposition::Doubtful | Disposition::Permanent | Disposition::Unknown => {
             return Outcome::Park { reason: final_reason() };
