@@ -10,7 +10,7 @@ use linxo_webhook::{
     secret::Secret,
     simulator::{Endpoint, Fault, Rule, Script, Settings, Simulator, Target, User},
 };
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 use tokio::time::sleep;
 
 const ACCOUNTS: usize = 102;
@@ -324,7 +324,7 @@ async fn random_faults_end_in_complete_deliveries() {
 fn users(ids: std::ops::Range<u32>) -> (Vec<User>, String) {
     let mut table = "user_id,username,password\n".to_owned();
     let users = ids.map(|id| {
-        table.push_str(&format!("u{id},u{id}@example.com,p\n"));
+        writeln!(table, "u{id},u{id}@example.com,p").unwrap();
         let password = Secret::new("p".to_owned());
         User { id: format!("u{id}"), username: format!("u{id}@example.com"), password }
     });
