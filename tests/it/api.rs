@@ -324,7 +324,7 @@ async fn random_faults_end_in_complete_deliveries() {
 fn users(ids: std::ops::Range<u32>) -> (Vec<User>, String) {
     let mut table = "user_id,username,password\n".to_owned();
     let users = ids.map(|id| {
-        table.push_str(&format!("u{id},u{id}@example.com,p\n"));
+        table.extend(["u", &id.to_string(), ",u", &id.to_string(), "@example.com,p\n"]);
         let password = Secret::new("p".to_owned());
         User { id: format!("u{id}"), username: format!("u{id}@example.com"), password }
     });
