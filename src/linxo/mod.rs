@@ -302,4 +302,18 @@ mod tests {
             assert_eq!(encoded(elsewhere), None);
         }
     }
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_no_server_is_not_connected_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.toml");
+        let text =
+            "[linxo]\napi = \"https://metadata.test/v2.1\"\n[linxo.users]\nmode = \"static\"\ntoken = { env = \"T\" }";
+        std::fs::write(&file, text).unwrap();
+        let config = config::load(Some(&file), [("T".to_owned(), "t".to_owned())]).unwrap();
+        let client = Client::new(config.linxo.unwrap(), Arc::new(Metrics::new())).unwrap();
+        let error = client.accounts(None, &ConnectionId::new("7"), 1).await.unwrap_err();
+        let said = crate::error::chain(&error);
+        assert!(said.starts_with("the Linxo API could not be reached") && said.contains("link-local"), "{said}");
+    }
 }

@@ -5,6 +5,7 @@ use linxo_webhook::{
     event::{ConnectionId, UserId},
     linxo::{AccountsPage, Client, Disposition, Error},
     metrics::Metrics,
+    pki::{self, Authority},
 };
 use std::{
     error::Error as _,
@@ -339,4 +340,29 @@ async fn no_redirect_leads_anywhere() {
         }
     }
     assert_eq!(elsewhere.connections.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn another_client_certificate_is_another_credential() {
+    let folder = TempDir::new().unwrap();
+    let authority = Authority::new("app").unwrap();
+    let (certificate, key) = (folder.path().join("client.pem"), folder.path().join("client.key"));
+    let sign = async || {
+        let identity = authority.client::<&str>("linxo-webhook", &[]).unwrap();
+        for file in [&certificate, &key] {
+            std::fs::remove_file(file).ok();
+        }
+        pki::write_identity(&certificate, &key, &identity).unwrap();
+        let lines = format!(
+            "[linxo.users]\nmode = \"endpoint\"\nurl = \"https://localhost/{{user_id}}\"\ncertificate = \"{}\"\nkey = \"{}\"",
+            certificate.display(),
+            key.display()
+        );
+        let (made, _metrics) = client("https://localhost", &lines);
+        let (again, _metrics) = client("https://localhost", &lines);
+        let sign = made.credentials(Some(&UserId::new("u7"))).await;
+        assert_eq!(again.credentials(Some(&UserId::new("u7"))).await, sign);
+        sign
+    };
+    assert_ne!(sign().await, sign().await);
 }
