@@ -15,7 +15,7 @@ pub mod wire;
 
 pub use ids::{AccountId, ChannelDefinitionId, ConnectionId, EventId, UserId};
 pub use scan::{Compact, compact};
-pub use splice::{Splice, SpliceError, around_resource, splice};
+pub use splice::{Splice, SpliceError, splice};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
