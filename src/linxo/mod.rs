@@ -26,9 +26,10 @@ use crate::{
 };
 use error::outcome;
 use reqwest::{Url, header};
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 use token::Tokens;
 use transport::{Options, Transport};
+use zeroize::Zeroizing;
 
 /// A client of one environment (production or sandbox) of the API.
 #[derive(Debug)]
@@ -69,6 +70,12 @@ impl Client {
         }
     }
 
+    /// From the first failure to read a user's accounts to giving up.
+    #[must_use]
+    pub fn retry_for(&self) -> Duration {
+        self.config.retry_for
+    }
+
     /// For how long the API is left alone yet, because it failed.
     #[must_use]
     pub fn pause(&self) -> Option<Duration> {
@@ -81,20 +88,24 @@ impl Client {
         self.tokens.credentials(user).await
     }
 
-    /// Asks for one page (from 1) of a connection's accounts. A token that is refused is renewed once.
+    /// Asks for one page (from 1) of a connection's accounts; [`read_accounts`](Self::read_accounts) says what is on it. Apart,
+    /// so that the next page can be asked for before this one is read. A token that is refused is renewed once.
     ///
     /// # Errors
     /// See [`Error::disposition`].
-    pub async fn accounts(
-        &self,
-        user: Option<&UserId>,
-        connection: &ConnectionId,
-        page: u32,
-    ) -> Result<AccountsPage, Error> {
+    pub async fn accounts(&self, user: Option<&UserId>, connection: &ConnectionId, page: u32) -> Result<Answer, Error> {
         let (page, limit) = (page.to_string(), self.config.page_limit.to_string());
         let query =
             [(self.config.connection_parameter.as_str(), connection.as_str()), ("page", &page), ("limit", &limit)];
-        self.ask(user, &["accounts"], &query, |body| AccountsPage::parse(body, connection)).await
+        self.ask(user, &["accounts"], &query).await
+    }
+
+    /// Reads a page of a connection's accounts.
+    ///
+    /// # Errors
+    /// [`Error::Answer`]
+    pub fn read_accounts(&self, answer: &Answer, connection: &ConnectionId) -> Result<AccountsPage, Error> {
+        self.counted(AccountsPage::parse(&answer.0, connection))
     }
 
     /// Asks for a connection. A token that is refused is renewed once.
@@ -102,7 +113,8 @@ impl Client {
     /// # Errors
     /// See [`Error::disposition`].
     pub async fn connection(&self, user: Option<&UserId>, connection: &ConnectionId) -> Result<Connection, Error> {
-        self.ask(user, &["connections", connection.as_str()], &[], |body| Connection::parse(body, connection)).await
+        let answer = self.ask(user, &["connections", connection.as_str()], &[]).await?;
+        self.counted(Connection::parse(&answer.0, connection))
     }
 
     /// Asks for a token, to see whether the credentials work.
@@ -113,33 +125,26 @@ impl Client {
         self.tokens.get(None).await.map(drop)
     }
 
-    /// Asks for something of a user, at a path below the API's base.
-    async fn ask<T>(
-        &self,
-        user: Option<&UserId>,
-        path: &[&str],
-        query: &[(&str, &str)],
-        parse: impl Fn(&[u8]) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    /// Asks for something of a user, at a path below the API's base. What is answered is counted when it is read.
+    async fn ask(&self, user: Option<&UserId>, path: &[&str], query: &[(&str, &str)]) -> Result<Answer, Error> {
         let token = self.tokens.get(user).await?;
-        match self.ask_with(&token, user, path, query, &parse).await {
+        match self.ask_with(&token, user, path, query).await {
             Err(Error::Status { status: 401, .. }) => {
                 self.tokens.discard(user, &token).await;
                 let token = self.tokens.get(user).await?;
-                self.ask_with(&token, user, path, query, &parse).await
+                self.ask_with(&token, user, path, query).await
             }
             answer => answer,
         }
     }
 
-    async fn ask_with<T>(
+    async fn ask_with(
         &self,
         token: &token::Token,
         user: Option<&UserId>,
         path: &[&str],
         query: &[(&str, &str)],
-        parse: impl Fn(&[u8]) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    ) -> Result<Answer, Error> {
         let mut request = self
             .linxo
             .http
@@ -154,7 +159,14 @@ impl Client {
             // A client token that acts for a user: linxo-api.md section 2, "Getting a token", way 2.
             request = request.header("x-linxo-user-id", user.as_str());
         }
-        let result = self.linxo.call(request).await.and_then(|body| parse(&body));
+        match self.linxo.call(request).await {
+            Ok(body) => Ok(Answer(body)),
+            Err(error) => self.counted(Err(error)),
+        }
+    }
+
+    /// Counts how a request ended.
+    fn counted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
         self.metrics.api_requests.get_or_create(&Outcome { outcome: outcome(&result) }).inc();
         result
     }
@@ -166,6 +178,15 @@ impl Client {
             segments.pop_if_empty().extend(path);
         }
         Ok(url)
+    }
+}
+
+/// A successful answer, not read yet. Wiped when dropped.
+pub struct Answer(Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({} bytes)", self.0.len())
     }
 }
 

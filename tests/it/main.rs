@@ -22,6 +22,7 @@ mod laws;
 mod lists;
 mod readme;
 mod reload;
+mod retries;
 mod service;
 mod structure;
 mod support;
