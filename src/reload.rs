@@ -14,8 +14,7 @@
 //! contents are compared only where that shows a change, or one so young that a second one could look the same.
 
 use crate::{
-    admin,
-    clock::{self, Timestamp},
+    admin, clock,
     config::{self, Config, Sink as SinkConfig, SinkKind, Tls},
     linxo,
     metrics::{Metrics, Outcome},
@@ -26,13 +25,13 @@ use crate::{
     },
     secret::Secret,
     sink::Sink,
+    stamp::Stamp,
     work::Completer,
 };
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
     net::SocketAddr,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -42,8 +41,6 @@ use zeroize::Zeroizing;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(500);
-/// Coarsest time stamp of a file system: a change younger than this may be followed by one with the same stamp.
-const COARSEST: Duration = Duration::from_secs(2);
 
 /// The parts that take new settings.
 pub struct Reload {
@@ -82,8 +79,9 @@ impl Reload {
                 () = time::sleep(EVERY) => false,
             };
             let figures = Arc::clone(&metrics);
+            let client = completer.as_deref().and_then(Completer::client);
             let looked = task::spawn_blocking(move || {
-                let found = watched.look(is_asked, &figures);
+                let found = watched.look(is_asked, client.as_deref(), &figures);
                 (watched, found)
             });
             // The runtime is ending, or reading panicked: this ends, and the service with it.
@@ -228,7 +226,7 @@ impl Watched {
         self.ended = tls::ended(&loaded.revocations, clock::now()).count();
     }
 
-    fn look(&mut self, is_asked: bool, metrics: &Arc<Metrics>) -> Found {
+    fn look(&mut self, is_asked: bool, client: Option<&linxo::Client>, metrics: &Arc<Metrics>) -> Found {
         let has_ended = tls::ended(&self.revocations, clock::now()).count() > self.ended;
         let must = is_asked || has_ended || self.problem.is_some();
         let files = files(&self.config);
@@ -243,7 +241,7 @@ impl Watched {
             return Found::Nothing;
         }
         self.contents = Some(all);
-        match self.read(has_ended, metrics) {
+        match self.read(has_ended, client, metrics) {
             Ok(set) => {
                 let is_news = is_asked || self.problem.take().is_some() || !set.is_empty();
                 if is_news { Found::Set(Box::new(set)) } else { Found::Nothing }
@@ -257,7 +255,7 @@ impl Watched {
     }
 
     /// Reads everything anew; on success that is what is in use.
-    fn read(&mut self, has_ended: bool, metrics: &Arc<Metrics>) -> Result<Set, String> {
+    fn read(&mut self, has_ended: bool, client: Option<&linxo::Client>, metrics: &Arc<Metrics>) -> Result<Set, String> {
         let new = self.config.origin.load().map_err(|problems| problems.to_string())?;
         let tls_contents = contents(&tls_files(&new.tls));
         let is_same = new.tls == self.config.tls && tls_contents == self.tls_contents;
@@ -265,7 +263,10 @@ impl Watched {
 
         let linxo = match &new.linxo {
             Some(linxo) if self.config.linxo != new.linxo && same_source(&self.config, &new) => {
-                let client = linxo::Client::new(linxo.clone(), Arc::clone(metrics));
+                let client = match client {
+                    Some(used) => used.reconfigured(linxo.clone()),
+                    None => linxo::Client::new(linxo.clone(), Arc::clone(metrics)),
+                };
                 Some(client.map_err(|error| crate::error::chain(&error))?)
             }
             _ => None,
@@ -370,22 +371,12 @@ fn tls_files(config: &Tls) -> Vec<PathBuf> {
     both.into_iter().chain(&clients.authorities).chain(&clients.revocations).cloned().collect()
 }
 
-/// What shows a change of a file without reading it: device, inode, size, and the seconds and nanoseconds of the last
-/// change of its content and of its entry.
-type Stamp = ([u64; 3], [i64; 4]);
-
 /// The stamps, and whether one of them is so young that another change could have the same.
 fn stamps(files: &[PathBuf]) -> (Vec<Option<Stamp>>, bool) {
-    let young = clock::now().before(COARSEST);
-    let mut is_young = false;
-    let stamps = files.iter().map(|file| {
-        // Follows links: what counts is the file at their end.
-        let about = fs::metadata(file).ok()?;
-        is_young |= Timestamp::from_millis(about.ctime().saturating_mul(1000)) >= young;
-        let times = [about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec()];
-        Some(([about.dev(), about.ino(), about.size()], times))
-    });
-    (stamps.collect(), is_young)
+    let now = clock::now();
+    let stamps: Vec<_> = files.iter().map(|file| Stamp::of(file)).collect();
+    let is_young = stamps.iter().flatten().any(|stamp| stamp.is_young(now));
+    (stamps, is_young)
 }
 
 /// SHA-256 over the contents of files.

@@ -223,7 +223,7 @@ fn client_name(text: &str) -> Result<String, Flaw> {
     if text.contains('*') {
         return Err(Flaw::new("has a wildcard", "write each accepted name in full"));
     }
-    Ok(text.to_lowercase())
+    Ok(text.to_ascii_lowercase())
 }
 
 /// SHA-256 in hexadecimal; colons and upper case, as tools print it, are fine.
@@ -334,6 +334,13 @@ fn linxo(reader: &mut Reader<'_>) -> Read<Linxo> {
     let list_timeout = section.duration("list_timeout");
     let retry_for = section.duration("retry_for");
     let authorities = section.readable_files("authorities");
+    let has_own_roots = section.is_given("authorities");
+    for (name, url) in [("api", &api), ("auth", &auth)] {
+        if !has_own_roots && url.as_ref().is_ok_and(|url| urls::is_private(url)) {
+            let hint = "the vendor is on the public internet; for a double of your own, name its authority in linxo.authorities";
+            section.flawed(name, Flaw::new("is an address of a private network", hint));
+        }
+    }
 
     let users = users::read(&mut reader.section("linxo.users"));
     let section = &mut reader.section("linxo");

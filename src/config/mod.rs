@@ -387,7 +387,7 @@ impl Config {
         };
         let path = (!self.sender.path_secrets.is_empty()).then(|| "path secret".to_owned());
         let networks = match self.sender.networks.len() {
-            0 => None,
+            _ if !self.sender.networks.is_selective() => None,
             1 => Some("network (1 range)".to_owned()),
             count => Some(format!("network ({count} ranges)")),
         };
@@ -396,19 +396,43 @@ impl Config {
         if ways.is_empty() { "nobody: anyone who knows the URL can post".to_owned() } else { ways.join(" and ") }
     }
 
+    /// What concerns several keys, is allowed, and should be known.
+    fn remarks(&self) -> impl Iterator<Item = String> {
+        let is_everybody = |networks: &Networks| !networks.is_empty() && !networks.is_selective();
+        let senders = is_everybody(&self.sender.networks).then(|| {
+            "sender.networks holds every address of IPv4 or of IPv6, so it keeps nobody out and counts as no way to know \
+             a caller: name the networks that the caller really comes from, or remove the key"
+                .to_owned()
+        });
+        let proxies = self.listener.proxies.as_ref().is_some_and(is_everybody).then(|| {
+            "listener.proxy_networks holds every address of IPv4 or of IPv6, so anybody can claim to call from anywhere: \
+             name the addresses of the load balancer"
+                .to_owned()
+        });
+        [senders, proxies, self.exposure()].into_iter().flatten()
+    }
+
     /// Why strangers can post events, if they can: nothing says who may call, and the address is reachable for others.
     fn exposure(&self) -> Option<String> {
         let is_open = self.tls.clients.mode != ClientMode::Required
             && self.sender.path_secrets.is_empty()
-            && self.sender.networks.is_empty()
+            && !self.sender.networks.is_selective()
             && !self.sender.confirm;
-        (is_open && !self.listener.address.ip().to_canonical().is_loopback()).then(|| {
-            format!(
-                "anyone who reaches {} can post events: require client certificates (tls.clients), set \
-                 sender.path_secret, sender.networks or sender.confirm, or listen on a loopback address",
-                self.listener.address
-            )
-        })
+        // A balancer in front brings others to a loopback address as well.
+        let is_balanced = self.listener.proxies.is_some();
+        if !is_open || (self.listener.address.ip().to_canonical().is_loopback() && !is_balanced) {
+            return None;
+        }
+        let (reached, instead) = if is_balanced {
+            ("the load balancer in front of ", "")
+        } else {
+            ("", ", or listen on a loopback address")
+        };
+        Some(format!(
+            "anyone who reaches {reached}{} can post events: require client certificates (tls.clients), set \
+             sender.path_secret, sender.networks or sender.confirm{instead}",
+            self.listener.address
+        ))
     }
 
     /// The configuration that takes effect, defaults included, laid out as the file is; secrets are `***`.

@@ -24,6 +24,13 @@ use std::fmt;
 /// Deepest nesting of arrays and objects that is accepted.
 pub const MAX_DEPTH: usize = 128;
 
+/// Whether a list of accounts, or a connection, is nested so deep that an event which takes it in would be too deep.
+#[must_use]
+pub fn is_deeper_in_an_event(text: &[u8]) -> bool {
+    // An event's accounts stand in two objects.
+    scan::too_deep(text, MAX_DEPTH - 2).is_some()
+}
+
 /// What the service needs to know of an event; the body stays beside it as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {

@@ -87,6 +87,12 @@ impl Completer {
         Self { client: ArcSwapOption::from_pointee(client), inbox, metrics }
     }
 
+    /// The client that is in use.
+    #[must_use]
+    pub fn client(&self) -> Option<Arc<Client>> {
+        self.client.load_full()
+    }
+
     /// Goes on with another client, as with other credentials; what is under way ends with the old one.
     pub fn set_client(&self, client: Option<Client>) {
         self.client.store(client.map(Arc::new));
@@ -113,12 +119,15 @@ impl Completer {
         let mut entries = 0;
         for awaiting in self.inbox.awaiting(None).await? {
             let user = awaiting.user.clone().map(UserId::new);
-            if client.credentials(user.as_ref()).await != awaiting.credentials {
+            if client.may_help(user.as_ref(), &awaiting.credentials).await {
                 entries += self.put_back(awaiting).await?;
             }
         }
         if entries > 0 {
-            tracing::info!(entries, "parked events are tried again: the credentials for them changed");
+            tracing::info!(
+                entries,
+                "parked events are tried again: the credentials for them changed, or give a token again"
+            );
         }
         Ok(())
     }
@@ -329,7 +338,7 @@ impl Task<'_> {
     fn failed(&self, error: &linxo::Error) -> Stop {
         let park = |reason| {
             if error.awaits_credentials() {
-                Outcome::ParkUntil { reason, credentials: self.credentials.clone() }
+                Outcome::ParkUntil { reason, credentials: error.sign(self.credentials.clone()) }
             } else {
                 Outcome::Park { reason }
             }

@@ -11,6 +11,7 @@
 
 mod answers;
 mod api;
+mod client;
 mod completion;
 mod confirm;
 mod crash;
@@ -20,6 +21,7 @@ mod inbox_model;
 mod json;
 mod laws;
 mod lists;
+mod log;
 mod readme;
 mod reload;
 mod retries;

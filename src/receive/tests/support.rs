@@ -188,13 +188,12 @@ impl Site {
     pub(super) async fn tls_behind(
         &self,
         header: &[u8],
-        mut config: ClientConfig,
+        config: ClientConfig,
         alpn: &[u8],
     ) -> std::io::Result<TlsStream<TcpStream>> {
-        config.alpn_protocols = vec![alpn.to_vec()];
         let mut tcp = TcpStream::connect(self.address).await?;
         tcp.write_all(header).await?;
-        TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), tcp).await
+        shake_hands(tcp, config, alpn).await
     }
 
     /// An HTTP/1.1 connection.
@@ -216,6 +215,16 @@ impl Site {
         let value = text.lines().find_map(|found| found.strip_prefix(line));
         value.map_or(0, |value| value.trim().parse().unwrap())
     }
+}
+
+/// TLS on a socket that is open already.
+pub(super) async fn shake_hands(
+    tcp: TcpStream,
+    mut config: ClientConfig,
+    alpn: &[u8],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    config.alpn_protocols = vec![alpn.to_vec()];
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), tcp).await
 }
 
 /// A caller that writes what it likes.
