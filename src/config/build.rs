@@ -338,6 +338,7 @@ fn linxo(reader: &mut Reader<'_>) -> Read<Linxo> {
     let max_size = section.size("max_size");
     let timeout = section.duration("timeout");
     let list_timeout = section.duration("list_timeout");
+    let retry_for = section.duration("retry_for");
     let authorities = section.readable_files("authorities");
     let has_own_roots = section.is_given("authorities");
     for (name, url) in [("api", &api), ("auth", &auth)] {
@@ -381,6 +382,7 @@ fn linxo(reader: &mut Reader<'_>) -> Read<Linxo> {
         max_size: max_size?,
         timeout: timeout?,
         list_timeout: list_timeout?,
+        retry_for: retry_for?,
         authorities: authorities?,
         users: users?,
     })

@@ -156,6 +156,7 @@ impl Page {
         self.size("max_size", linxo.max_size);
         self.duration("timeout", linxo.timeout);
         self.duration("list_timeout", linxo.list_timeout);
+        self.duration("retry_for", linxo.retry_for);
         self.paths("authorities", &linxo.authorities);
 
         self.section("[linxo.users]");

@@ -293,6 +293,9 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("linxo.list_timeout", Kind::Duration, "For reading one connection's whole list, above which it is parked")
         .default("1h")
         .between("1s", "7d"),
+    Key::new("linxo.retry_for", Kind::Duration, "From the first failed attempt at a list to parking")
+        .default("3d")
+        .between("1s", "365d"),
     Key::new("linxo.authorities", Kind::Paths, "PEM files of extra root certificates, for a test double; allows private addresses"),
     Key::new(
         "linxo.users.mode",

@@ -232,6 +232,8 @@ pub struct Linxo {
     pub timeout: Duration,
     /// For one attempt at a whole list.
     pub list_timeout: Duration,
+    /// From the first failed attempt to parking.
+    pub retry_for: Duration,
     /// PEM files of extra roots.
     pub authorities: Vec<PathBuf>,
     /// Where the token for an event's user comes from.

@@ -24,6 +24,7 @@ mod lists;
 mod log;
 mod readme;
 mod reload;
+mod retries;
 mod service;
 mod structure;
 mod support;

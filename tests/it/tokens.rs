@@ -290,6 +290,47 @@ async fn another_event_of_a_user_that_succeeds_brings_the_refused_ones_along() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_success_tries_one_refused_event_of_each_other_connection_and_no_more() {
+    const EACH: usize = 15;
+    let mut connections: Vec<_> = ["1", "2", "3", "9"].map(|id| connection(id, 101)).into();
+    for connection in &mut connections {
+        "u7".clone_into(&mut connection.user);
+    }
+    let refuse = |id: &&str| Rule {
+        connection: Some((*id).to_owned()),
+        ..Rule::always(Endpoint::Accounts, Fault::TermsRequired)
+    };
+    let script = Script::of(["1", "2", "3"].iter().map(refuse).collect::<Vec<_>>());
+    let service = Service::start(Settings { connections, script, ..Settings::default() }, "").await;
+    let post = async |id: &str, event: String| {
+        service.accept(&event_json(&event, id, 101, true).replace(&format!("\"u{id}\""), "\"u7\"")).await;
+    };
+    for number in 0..EACH {
+        for id in ["1", "2", "3"] {
+            post(id, format!("e{id}-{number}")).await;
+        }
+    }
+    service.parked(3 * EACH).await;
+
+    // Two pages of the one that succeeds, and one refused request for each of the others.
+    for success in 1..=2 {
+        service.simulator.forget_requests();
+        post("9", format!("e9-{success}")).await;
+        service.delivered(success).await;
+        service.parked(3 * EACH).await;
+        assert_eq!(service.asked(Endpoint::Accounts), 2 + 3);
+    }
+
+    // One that is let through brings those of its connection along, and one reading serves them all.
+    service.simulator.script(Script::default());
+    service.simulator.forget_requests();
+    post("9", "e9-3".to_owned()).await;
+    service.delivered(3 + 3 * EACH).await;
+    assert!(service.parked_now().await.is_empty());
+    assert_eq!(service.asked(Endpoint::Accounts), 2 + 3 * 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_with_other_credentials_puts_parked_events_back_in_line() {
     let settings = Settings { connections: vec![connection("7", 101), connection("8", 101)], ..Settings::default() };
     let mut service = Service::set(settings, "").await;
