@@ -142,8 +142,8 @@ pub struct TlsClients {
     pub fingerprints: Vec<String>,
 }
 
-/// What is asked of a caller's certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is asked of a caller's certificate, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClientMode {
     /// Not asked for.
     Off,
@@ -370,7 +370,43 @@ pub enum LogFormat {
     Text,
 }
 
+impl Tls {
+    /// The files that it is loaded from.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let clients = &self.clients;
+        let own = [&self.certificate, &self.key];
+        own.into_iter().chain(&clients.authorities).chain(&clients.revocations).map(PathBuf::as_path)
+    }
+}
+
+impl Linxo {
+    /// The files that a client of the API is built from, secrets apart. A table of users is none: it is watched where it is
+    /// used.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let endpoint = if let Users::Endpoint(endpoint) = &self.users { Some(endpoint) } else { None };
+        let identity = endpoint.and_then(|endpoint| endpoint.identity.as_ref());
+        let identity = identity.into_iter().flat_map(|(certificate, key)| [certificate, key]);
+        let authorities = endpoint.into_iter().flat_map(|endpoint| &endpoint.authorities);
+        self.authorities.iter().chain(identity).chain(authorities).map(PathBuf::as_path)
+    }
+}
+
+impl Sink {
+    /// The files that it is opened with, secrets and what it writes apart.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let authorities =
+            if let SinkKind::Http { authorities, .. } = &self.kind { authorities.as_slice() } else { &[] };
+        authorities.iter().map(PathBuf::as_path)
+    }
+}
+
 impl Config {
+    /// Every file whose change means that there is something to load again.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let linxo = self.linxo.iter().flat_map(Linxo::files);
+        self.origin.files().chain(self.tls.files()).chain(linxo).chain(self.sinks.iter().flat_map(Sink::files))
+    }
+
     /// How callers are authenticated, in one line for people.
     #[must_use]
     pub fn authentication(&self) -> String {

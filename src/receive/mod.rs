@@ -182,6 +182,17 @@ impl Receiver {
         self.retired.send_replace(old);
     }
 
+    /// Goes on with the same TLS settings, but ends the connections and the sessions that began under them so far, so that
+    /// every caller is verified anew.
+    ///
+    /// # Errors
+    /// When the system gives no randomness; everything is as before then.
+    pub fn renew_tls(&self) -> Result<(), tls::Error> {
+        let renewed = self.tls.load().loaded.renewed()?;
+        self.replace_tls(renewed);
+        Ok(())
+    }
+
     /// Judges requests by other path secrets and networks from now on.
     pub fn replace_sender(&self, sender: config::Sender) {
         self.sender.store(Arc::new(sender));
