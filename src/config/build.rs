@@ -333,6 +333,13 @@ fn linxo(reader: &mut Reader<'_>) -> Read<Linxo> {
     let timeout = section.duration("timeout");
     let list_timeout = section.duration("list_timeout");
     let authorities = section.readable_files("authorities");
+    let has_own_roots = section.is_given("authorities");
+    for (name, url) in [("api", &api), ("auth", &auth)] {
+        if !has_own_roots && url.as_ref().is_ok_and(|url| urls::is_private(url)) {
+            let hint = "the vendor is on the public internet; for a double of your own, name its authority in linxo.authorities";
+            section.flawed(name, Flaw::new("is an address of a private network", hint));
+        }
+    }
 
     let users = users::read(&mut reader.section("linxo.users"));
     let section = &mut reader.section("linxo");

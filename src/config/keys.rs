@@ -240,7 +240,7 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("worker.concurrency", Kind::Integer, "Entries worked on at once for each sink; 0: receive only")
         .default("32")
         .between("0", "10000"),
-    Key::new("linxo.api", Kind::Url, "Base of the vendor's API, with its version").default("https://api.oxlin.io/v2.1"),
+    Key::new("linxo.api", Kind::Url, "Base of the vendor's API, with its version; an address of a private network only with linxo.authorities").default("https://api.oxlin.io/v2.1"),
     Key::new("linxo.auth", Kind::Url, "Base of the vendor's authorisation server").default("https://auth.oxlin.io"),
     Key::new("linxo.version", Kind::Word(&["v2.1", "v3"]), "Version of the API: shapes and parameter names")
         .default("v2.1"),
@@ -264,7 +264,7 @@ pub(super) static KEYS: &[Key] = &[
         "When a list of accounts is read a second time: in doubt, or always, for twice the requests",
     )
     .default("doubt"),
-    Key::new("linxo.max_requests", Kind::Integer, "Requests to the vendor under way at once, over all events")
+    Key::new("linxo.max_requests", Kind::Integer, "Requests to the API under way at once, over all events; token requests as many again")
         .default("16")
         .between("1", "1000"),
     Key::new("linxo.rate", Kind::Integer, "Requests to the vendor a second, over all events; 0: as many as it takes")
@@ -280,7 +280,7 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("linxo.list_timeout", Kind::Duration, "For reading one connection's whole list, above which it is parked")
         .default("1h")
         .between("1s", "7d"),
-    Key::new("linxo.authorities", Kind::Paths, "PEM files of extra root certificates, for a test double"),
+    Key::new("linxo.authorities", Kind::Paths, "PEM files of extra root certificates, for a test double; allows private addresses"),
     Key::new(
         "linxo.users.mode",
         Kind::Word(&["client", "password", "endpoint", "static"]),
@@ -329,8 +329,12 @@ pub(super) static KEYS: &[Key] = &[
         .default("127.0.0.1:9090"),
     Key::new("admin.token", Kind::Secret, "Bearer token; required where the address is not loopback"),
     Key::new("log.format", Kind::Word(&["json", "text"]), "Shape of a log line").default("json"),
-    Key::new("log.level", Kind::Word(&["error", "warn", "info", "debug", "trace"]), "Lowest level written")
-        .default("info"),
+    Key::new(
+        "log.level",
+        Kind::Word(&["error", "warn", "info", "debug", "trace"]),
+        "Lowest level written; libraries never get below warnings, because there they write down what was sent",
+    )
+    .default("info"),
 ];
 
 #[cfg(test)]

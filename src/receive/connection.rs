@@ -304,7 +304,9 @@ fn refuse_overdue(receiver: &Receiver, caller: &Caller, why: Overdue) {
 
 /// Notes why hyper ended a connection. Its answers to heads that it cannot read (400, 431) are its own, without a body.
 fn note_end(receiver: &Receiver, caller: &Caller, error: &hyper::Error) {
-    let text = crate::error::chain(error);
+    // What another's GOAWAY says is not repeated: it may be anything.
+    let is_quoting = http2_error(error).is_some_and(h2::Error::is_remote);
+    let text = if is_quoting { error.to_string() } else { crate::error::chain(error) };
     let (reason, status) = if error.is_parse_too_large() {
         // A path alone can be too large as well, but never for hyper's 414: that begins where no head fits any more.
         (Reason::HeadTooLarge, Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
@@ -323,10 +325,13 @@ fn note_end(receiver: &Receiver, caller: &Caller, error: &hyper::Error) {
     log_refusal!(receiver, reason, peer = %caller.peer, error = text, "connection ended: it cannot be understood");
 }
 
+fn http2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source()?.downcast_ref()
+}
+
 /// What a caller did to HTTP/2, where that made h2 end the connection.
 fn http2_offence(error: &hyper::Error) -> Option<Reason> {
-    let error = error.source()?.downcast_ref::<h2::Error>()?;
-    let reason = error.reason().filter(|_| error.is_library())?;
+    let reason = http2_error(error).filter(|error| error.is_library())?.reason()?;
     Some(if reason == h2::Reason::ENHANCE_YOUR_CALM { Reason::Http2Abuse } else { Reason::Http2Malformed })
 }
 

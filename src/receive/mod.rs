@@ -201,5 +201,21 @@ fn note_expiries(metrics: &Metrics, tls: &tls::Loaded) {
     metrics.revocations_expiry.set(tls.revocations_end().map_or(0, seconds));
 }
 
+/// Readers of foreign bytes, for `fuzz/` alone.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// A PROXY header; never longer than the bytes that it was read from.
+    pub fn proxy_header(bytes: &[u8]) {
+        if let Ok(Some((_, length))) = super::proxy::parse(bytes) {
+            assert!(length <= bytes.len(), "the header ends beyond its bytes");
+        }
+    }
+
+    /// A caller's certificate.
+    pub fn certificate(der: &[u8]) {
+        super::identity::Certificate::of(der);
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -141,10 +141,19 @@ impl Completer {
     }
 
     async fn complete(&self, lease: &Lease) -> Result<Outcome, Error> {
-        let expected = match Event::parse(&lease.body).map(|event| event.shape) {
-            // A hint: how many accounts it claims means nothing.
-            _ if lease.entry.confirm => None,
-            Ok(Shape::Truncated { expected }) => Some(expected),
+        let event = Event::parse(&lease.body);
+        let expected = match event.as_ref().map(|event| &event.shape) {
+            // A hint: how many accounts it claims means nothing. That a connection is there confirms that it was updated,
+            // and no other kind of event: "deleted" would be the sender's word alone.
+            _ if lease.entry.confirm => {
+                if !event.is_ok_and(|event| event.is_documented()) {
+                    return Ok(Outcome::Park {
+                        reason: "the event is of a kind that this version cannot have confirmed by the API: purge it if it is forged; a newer version may know the kind, then replay it".to_owned(),
+                    });
+                }
+                None
+            }
+            Ok(&Shape::Truncated { expected }) => Some(expected),
             // A newer version understands what an older one parked: nothing to fetch after all.
             Ok(Shape::Whole) => return Ok(Outcome::Done),
             Ok(Shape::Unclear) | Err(_) => {

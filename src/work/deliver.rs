@@ -6,13 +6,12 @@ use super::{
 };
 use crate::{
     clock::{self, Timestamp},
-    event,
+    event::{self, Event},
     inbox::{self, Error, Inbox, Lease, Outcome, ReadingId},
     metrics::{Metrics, SinkName, SinkOutcome},
     sink::{Attributes, Completion, Content, Delivery, Failure, FailureKind, Sink},
 };
 use async_trait::async_trait;
-use bytes::Bytes;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -44,7 +43,7 @@ impl Handler for Route {
     async fn handle(&self, lease: &Lease) -> Result<Outcome, Error> {
         let delivery = match self.delivery(lease).await? {
             Ok(delivery) => delivery,
-            Err(error) => return Ok(Outcome::Park { reason: error.to_string() }),
+            Err(reason) => return Ok(Outcome::Park { reason }),
         };
         let started = Instant::now();
         let result = self.sink.deliver(&delivery).await;
@@ -60,80 +59,112 @@ impl Handler for Route {
     }
 }
 
-/// What stands before and behind the accounts of a delivery.
-struct Around {
-    before: Bytes,
-    after: Bytes,
-    /// Mode of the channel that the event is about.
+/// A delivery before it is addressed.
+struct Parts {
+    content: Content,
+    completion: Completion,
+    accounts: u64,
+    user: Option<String>,
+    channel: Option<String>,
     mode: Option<String>,
+    /// When what the event tells of happened.
+    time: Option<Timestamp>,
+    mismatch: bool,
 }
+
+/// Why an entry cannot be put together and is parked, for people.
+type Unfit = String;
 
 impl Route {
     /// Puts the delivery together; the inner error parks the entry.
-    async fn delivery(&self, lease: &Lease) -> Result<Result<Delivery, event::SpliceError>, Error> {
+    async fn delivery(&self, lease: &Lease) -> Result<Result<Delivery, Unfit>, Error> {
         let entry = &lease.entry;
-        let mut mode = entry.mode.clone();
+        let parts = if entry.confirm { self.confirmed(lease).await? } else { self.believed(lease).await? };
+        Ok(parts.map(|parts| Delivery {
+            attributes: Attributes {
+                specversion: "1.0",
+                id: entry.delivery_id.clone(),
+                source: self.source.clone(),
+                cloud_type: entry.cloud_type.clone(),
+                subject: entry.connection.clone(),
+                time: parts.time.and_then(Timestamp::to_rfc3339),
+                datacontenttype: "application/json",
+                linxouser: parts.user,
+                linxochannel: parts.channel,
+                linxomode: parts.mode,
+                linxocompletion: parts.completion,
+                linxoaccounts: parts.accounts,
+                linxomismatch: parts.mismatch,
+            },
+            content: parts.content,
+        }))
+    }
+
+    /// The event as it came, with its accounts.
+    async fn believed(&self, lease: &Lease) -> Result<Result<Parts, Unfit>, Error> {
+        let entry = &lease.entry;
         let (content, completion, accounts) = match entry.completion {
             None => (Content::whole(lease.body.clone()), Completion::Event, entry.listed),
             // The accounts stay as the event had them: none.
             Some(inbox::Completion::Gone) => (Content::whole(lease.body.clone()), Completion::Gone, 0),
             Some(inbox::Completion::Fetched { reading, accounts }) => {
-                let around = if entry.confirm {
-                    self.around_confirmed(lease, reading, accounts).await?
-                } else {
-                    event::splice(&lease.body).map(|splice| Around {
-                        before: [splice.before, splice.member, b"["].concat().into(),
-                        after: [b"]", splice.after].concat().into(),
-                        mode: entry.mode.clone(),
-                    })
+                let splice = match event::splice(&lease.body) {
+                    Ok(splice) => splice,
+                    Err(error) => return Ok(Err(error.to_string())),
                 };
-                let around = match around {
-                    Ok(around) => around,
-                    Err(error) => return Ok(Err(error)),
-                };
-                mode = around.mode;
-                let store = Arc::clone(&self.inbox);
-                let content = Content::completed(store, reading, around.before, around.after).await?;
-                (content, Completion::Api, accounts)
+                let before = [splice.before, splice.member, b"["].concat();
+                let after = [b"]", splice.after].concat();
+                (self.completed(reading, before, after).await?, Completion::Api, accounts)
             }
         };
-        let attributes = Attributes {
-            specversion: "1.0",
-            id: entry.delivery_id.clone(),
-            source: self.source.clone(),
-            cloud_type: entry.cloud_type.clone(),
-            subject: entry.connection.clone(),
-            time: entry
-                .created
-                .and_then(|seconds| seconds.checked_mul(1000))
-                .and_then(|millis| Timestamp::from_millis(millis).to_rfc3339()),
-            datacontenttype: "application/json",
-            linxouser: entry.user.clone(),
-            linxochannel: entry.channel.clone(),
-            linxomode: mode,
-            linxocompletion: completion,
-            linxoaccounts: accounts,
-            linxomismatch: !entry.confirm && entry.account_count.is_some_and(|announced| announced != accounts),
-        };
-        Ok(Ok(Delivery { attributes, content }))
+        Ok(Ok(Parts {
+            content,
+            completion,
+            accounts,
+            user: entry.user.clone(),
+            channel: entry.channel.clone(),
+            mode: entry.mode.clone(),
+            time: entry.created.and_then(|seconds| seconds.checked_mul(1000)).map(Timestamp::from_millis),
+            mismatch: entry.account_count.is_some_and(|announced| announced != accounts),
+        }))
     }
 
-    /// A hint's event with the resource that the API knows in the place of its own.
-    async fn around_confirmed(
-        &self,
-        lease: &Lease,
-        reading: ReadingId,
-        accounts: u64,
-    ) -> Result<Result<Around, event::SpliceError>, Error> {
-        let connection = self.inbox.connection(reading).await?.unwrap_or_default();
+    /// An event that is only a hint: its address, and what the API says of the connection. No other member of the body is
+    /// let through, under whatever name: a reader that ignores case would take `Resource` for `resource`.
+    async fn confirmed(&self, lease: &Lease) -> Result<Result<Parts, Unfit>, Error> {
+        let unfit = |reason: &str| Ok(Err(reason.to_owned()));
+        let Some(inbox::Completion::Fetched { reading, accounts }) = lease.entry.completion else {
+            return unfit("the event is only a hint, and the API has not confirmed it: replay it, or purge it");
+        };
+        let Some(connection) = self.inbox.connection(reading).await? else {
+            return unfit("the connection that the API confirmed is not kept any more: replay the completion");
+        };
+        let Ok(hint) = Event::parse(&lease.body) else {
+            return unfit("the stored event cannot be read any more");
+        };
+        let [id, event_type, resource_type] = [hint.id.as_str(), &hint.event_type, &hint.resource_type].map(quoted);
+        let mut before =
+            format!("{{\"id\":{id},\"event_type\":{event_type},\"resource_type\":{resource_type},\"resource\":")
+                .into_bytes();
         // An object with an id (`linxo::Connection`), so that a member more always follows a comma.
-        let open = connection.strip_suffix(b"}").unwrap_or(&connection);
-        let count = format!(",\"account_count\":{accounts},\"accounts\":[");
-        Ok(event::around_resource(&lease.body).map(|(before, after)| Around {
-            before: [before, open, count.as_bytes()].concat().into(),
-            after: [b"]}", after].concat().into(),
-            mode: lease.entry.channel.as_deref().and_then(|channel| event::wire::mode_of(&connection, channel)),
+        before.extend_from_slice(connection.strip_suffix(b"}").unwrap_or(&connection));
+        before.extend_from_slice(format!(",\"account_count\":{accounts},\"accounts\":[").as_bytes());
+        Ok(Ok(Parts {
+            content: self.completed(reading, before, b"]}}".to_vec()).await?,
+            completion: Completion::Api,
+            accounts,
+            user: event::wire::user_of(&connection),
+            channel: None,
+            mode: None,
+            // When it happened is a claim as well.
+            time: Some(lease.entry.accepted),
+            mismatch: false,
         }))
+    }
+
+    /// The accounts of a reading between two texts.
+    async fn completed(&self, reading: ReadingId, before: Vec<u8>, after: Vec<u8>) -> Result<Content, Error> {
+        Content::completed(Arc::clone(&self.inbox), reading, before.into(), after.into()).await
     }
 
     fn after(&self, lease: &Lease, failure: Failure) -> (&'static str, Outcome) {
@@ -192,4 +223,9 @@ impl Route {
             ),
         }
     }
+}
+
+/// A text as JSON.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }

@@ -204,7 +204,7 @@ impl Listing<'_> {
         }
         for (number, _) in self.inbox.pages(self.reading).await? {
             let kept = self.inbox.page(self.reading, number).await?;
-            let page = AccountsPage::parse(&[b"[", &kept[..], b"]"].concat(), self.connection)?;
+            let page = AccountsPage::parse(&[b"[", &kept[..], b"]"].concat().into(), self.connection, usize::MAX)?;
             let left: Vec<&Account> =
                 page.accounts.iter().filter(|account| rounds.is_current(account.id.as_str())).collect();
             if left.len() < page.accounts.len() {
@@ -379,7 +379,7 @@ fn joined(accounts: &[&Account]) -> Bytes {
         if !json.is_empty() {
             json.push(b',');
         }
-        json.extend_from_slice(account.json.as_bytes());
+        json.extend_from_slice(&account.json);
     }
     json.into()
 }
@@ -393,7 +393,7 @@ mod tests {
     fn page(ids: &[u32], foreign: &[u32]) -> AccountsPage {
         let mut items: Vec<String> = ids.iter().map(|id| format!(r#"{{"id":"{id}","connection_id":"7"}}"#)).collect();
         items.extend(foreign.iter().map(|id| format!(r#"{{"id":"f{id}","connection_id":"8"}}"#)));
-        AccountsPage::parse(format!("[{}]", items.join(",")).as_bytes(), &ConnectionId::new("7")).unwrap()
+        AccountsPage::parse(&format!("[{}]", items.join(",")).into(), &ConnectionId::new("7"), 99).unwrap()
     }
 
     #[test]

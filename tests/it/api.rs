@@ -114,14 +114,14 @@ fn cases() -> Vec<Case> {
         always("400", status(400, None, false), Ends::Parked("answered 400 (INTERNAL_ERROR)")),
         always("403", status(403, None, false), Ends::Parked("answered 403")),
         always("terms", Fault::TermsRequired, Ends::Parked("(ACCEPT_TERMS_AND_CONDITIONS_REQUIRED)")),
-        always("endless", Fault::Endless, Ends::Parked("larger than 16 MiB")),
-        always("huge", Fault::Huge { bytes: 1 << 30 }, Ends::Parked("larger than 16 MiB")),
+        always("endless", Fault::Endless, Ends::Parked("larger than 8 MiB")),
+        always("huge", Fault::Huge { bytes: 1 << 30 }, Ends::Parked("larger than 8 MiB")),
         Case {
             rules: vec![Rule::always(Endpoint::Token, status(404, None, false))],
             ..always(
                 "the token endpoint knows nobody",
                 Fault::Reset,
-                Ends::Parked("no token: the Linxo API answered 404"),
+                Ends::Parked("no token: the token endpoint of linxo.auth answered 404 (INTERNAL_ERROR)"),
             )
         },
     ]

@@ -20,6 +20,7 @@ mod inbox_model;
 mod json;
 mod laws;
 mod lists;
+mod log;
 mod readme;
 mod reload;
 mod service;
