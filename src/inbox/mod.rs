@@ -483,7 +483,7 @@ pub struct Refused {
     pub sender: String,
     /// The `code` of the answer.
     pub reason: &'static str,
-    /// The status of the answer.
+    /// The status of the answer; 0: the connection was ended without one.
     pub status: u16,
     /// Bytes of the body that came or were announced, if known.
     pub size: Option<u64>,
@@ -500,7 +500,7 @@ pub struct RefusedView {
     pub refused: String,
     /// The `code` of the answer.
     pub reason: String,
-    /// The status of the answer.
+    /// The status of the answer; 0: the connection was ended without one.
     pub status: u16,
     /// Bytes of the body that came or were announced, if known.
     pub bytes: Option<u64>,

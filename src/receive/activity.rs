@@ -21,8 +21,7 @@ use tokio::time::Instant;
 pub(super) struct Activity {
     /// End of the handshake.
     born: Instant,
-    /// Whether bytes between two requests are a head. In HTTP/2 they may be anything, so only idleness counts there.
-    heads: bool,
+    is_http2: bool,
     header_timeout: Duration,
     idle_timeout: Duration,
     /// Requests that are being answered.
@@ -47,10 +46,10 @@ pub(super) enum Overdue {
 }
 
 impl Activity {
-    pub(super) fn new(http2: bool, header_timeout: Duration, idle_timeout: Duration) -> Self {
+    pub(super) fn new(is_http2: bool, header_timeout: Duration, idle_timeout: Duration) -> Self {
         Self {
             born: Instant::now(),
-            heads: !http2,
+            is_http2,
             header_timeout,
             idle_timeout,
             open: AtomicU32::new(0),
@@ -60,9 +59,14 @@ impl Activity {
         }
     }
 
-    /// Notes that bytes came.
+    pub(super) fn is_http2(&self) -> bool {
+        self.is_http2
+    }
+
+    /// Notes that bytes came. Between two requests they are a head; in HTTP/2 they may be anything, so only idleness counts
+    /// there.
     pub(super) fn bytes(&self) {
-        if self.heads && self.open.load(Relaxed) == 0 && self.head.load(Relaxed) == 0 {
+        if !self.is_http2 && self.open.load(Relaxed) == 0 && self.head.load(Relaxed) == 0 {
             self.head.store(self.age() + 1, Relaxed);
         }
     }

@@ -16,6 +16,7 @@
 
 use super::{
     identity,
+    reason::Reason,
     tls::{Certificate, Error, RevocationList, certificates, read},
 };
 use crate::{clock::Timestamp, config::TlsClients};
@@ -36,79 +37,28 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certific
 /// Longest subject that is written to the log, in characters.
 const LOGGED_SUBJECT: usize = 256;
 
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $reason:ident = $code:literal,)*) => {
-        /// Why a client certificate is refused, or would be.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(super) enum Reason {
-            $($(#[$doc])* $reason,)*
-        }
-
-        impl Reason {
-            /// Stable name, for metrics and logs.
-            pub(super) const fn code(self) -> &'static str {
-                match self { $(Self::$reason => $code,)* }
-            }
-
-            /// The name under which the log is kept short where nobody is refused.
-            pub(super) const fn observed(self) -> &'static str {
-                match self { $(Self::$reason => concat!($code, "_observed"),)* }
-            }
-        }
-    };
-}
-
-reasons! {
-    /// None was shown.
-    NoCertificate = "no_certificate",
-    /// None of our authorities vouches for it; self-signed ones too.
-    UnknownAuthority = "unknown_authority",
-    /// Its time is over.
-    Expired = "expired",
-    /// Its time has not begun.
-    NotYetValid = "not_yet_valid",
-    /// Its authority has called it back.
-    Revoked = "revoked",
-    /// The list that would say whether it was revoked has ended.
-    CrlExpired = "crl_expired",
-    /// No list says whether it was revoked.
-    UnknownRevocationStatus = "unknown_revocation_status",
-    /// Made for servers, or for something else.
-    WrongUsage = "wrong_usage",
-    /// A signature, of the chain or of the handshake, is wrong or of a kind that is not accepted.
-    BadSignature = "bad_signature",
-    /// Vouched for, but under none of the accepted names.
-    NameNotListed = "name_not_listed",
-    /// Vouched for, but with none of the accepted keys.
-    FingerprintNotListed = "fingerprint_not_listed",
-    /// Cannot be read, or says something critical that cannot be understood.
-    Malformed = "malformed",
-}
-
-impl Reason {
-    /// What an error of rustls says about the client's certificate, if it is about that.
-    pub(super) fn of(error: &rustls::Error) -> Option<Self> {
-        use CertificateError as Bad;
-        Some(match error {
-            rustls::Error::NoCertificatesPresented => Self::NoCertificate,
-            rustls::Error::InvalidCertificate(error) => match error {
-                Bad::Expired | Bad::ExpiredContext { .. } => Self::Expired,
-                Bad::NotValidYet | Bad::NotValidYetContext { .. } => Self::NotYetValid,
-                Bad::Revoked => Self::Revoked,
-                Bad::ExpiredRevocationList | Bad::ExpiredRevocationListContext { .. } => Self::CrlExpired,
-                Bad::UnknownRevocationStatus => Self::UnknownRevocationStatus,
-                Bad::UnknownIssuer => Self::UnknownAuthority,
-                Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. } => Self::WrongUsage,
-                Bad::BadSignature
-                | Bad::UnsupportedSignatureAlgorithmContext { .. }
-                | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Self::BadSignature,
-                _ => Self::Malformed,
-            },
-            // A list that its authority did not sign, or may not have signed, says nothing.
-            rustls::Error::InvalidCertRevocationList(_) => Self::UnknownRevocationStatus,
-            _ => return None,
-        })
-    }
+/// What an error of rustls says about the client's certificate, if it is about that.
+pub(super) fn verdict_of(error: &rustls::Error) -> Option<Reason> {
+    use CertificateError as Bad;
+    Some(match error {
+        rustls::Error::NoCertificatesPresented => Reason::NoCertificate,
+        rustls::Error::InvalidCertificate(error) => match error {
+            Bad::Expired | Bad::ExpiredContext { .. } => Reason::Expired,
+            Bad::NotValidYet | Bad::NotValidYetContext { .. } => Reason::NotYetValid,
+            Bad::Revoked => Reason::Revoked,
+            Bad::ExpiredRevocationList | Bad::ExpiredRevocationListContext { .. } => Reason::CrlExpired,
+            Bad::UnknownRevocationStatus => Reason::UnknownRevocationStatus,
+            Bad::UnknownIssuer => Reason::UnknownAuthority,
+            Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. } => Reason::WrongUsage,
+            Bad::BadSignature
+            | Bad::UnsupportedSignatureAlgorithmContext { .. }
+            | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Reason::BadSignature,
+            _ => Reason::Malformed,
+        },
+        // A list that its authority did not sign, or may not have signed, says nothing.
+        rustls::Error::InvalidCertRevocationList(_) => Reason::UnknownRevocationStatus,
+        _ => return None,
+    })
 }
 
 /// What was found out during a handshake.
@@ -275,7 +225,7 @@ impl Clients {
         let passes = [Some(&self.chain), self.own.as_ref()];
         let mut refusals = passes.into_iter().flatten().map(|pass| pass.verify_client_cert(own, intermediates, now));
         if let Some(error) = refusals.find_map(Result::err) {
-            note(|note| note.reason = Some(Reason::of(&error).unwrap_or(Reason::Malformed)));
+            note(|note| note.reason = Some(verdict_of(&error).unwrap_or(Reason::Malformed)));
             return Err(error);
         }
         note(|note| note.is_vouched_for = true);
@@ -369,5 +319,19 @@ impl ClientCertVerifier for Clients {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chain.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sorts_what_is_wrong_with_a_certificate() {
+        assert_eq!(verdict_of(&rustls::Error::NoCertificatesPresented), Some(Reason::NoCertificate));
+        assert_eq!(verdict_of(&CertificateError::Expired.into()), Some(Reason::Expired));
+        assert_eq!(verdict_of(&CertificateError::BadSignature.into()), Some(Reason::BadSignature));
+        assert_eq!(verdict_of(&CertificateError::BadEncoding.into()), Some(Reason::Malformed));
+        assert_eq!(verdict_of(&rustls::Error::DecryptError), None);
     }
 }

@@ -3,27 +3,20 @@
 //! In: an accepted TCP socket. Out: requests for `handler`, each with the [`Caller`] they came from.
 //!
 //! ALPN alone decides between HTTP/1 and HTTP/2: detection by the first bytes would wait without limit for a caller that
-//! sends none. Deadlines are kept here (see `activity`), by one timer per socket that is moved only when it must ring
-//! earlier, or has rung.
+//! sends none. Deadlines are kept here (see `deadlines`).
 
 use super::{
-    Generation, Receiver,
+    Receiver,
     activity::{Activity, Overdue},
     caller::Caller,
-    clients::{self, Reason},
-    handler,
-    identity::{Certificate, Sender},
+    deadlines::{Deadlines, Due, FAREWELL},
+    handler, handshake, ledger,
     problem::{Refusal, RequestId},
-    proxy,
-    refusals::{count, count_answer, turn_away},
+    reason::Reason,
+    refusals::{count, count_answer, log_refusal, turn_away},
     shares::Share,
-    slot::{NOTICE, Phase, Slot},
+    slot::{Phase, Slot},
     socket::{Socket, linger},
-    tls::Failure,
-};
-use crate::{
-    clock,
-    metrics::{Outcome, Verdict},
 };
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -32,24 +25,20 @@ use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
 use std::{
-    convert::Infallible,
-    future::poll_fn,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
+    convert::Infallible, error::Error as _, future::poll_fn, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration,
 };
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
     sync::watch,
-    time::{Instant, Sleep, sleep_until, timeout, timeout_at},
+    time::{Instant, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::server::TlsStream;
 
 /// Hyper's own limit on the fields of a head. It is faster than another one, because it needs no room on the heap.
 const HEADERS: usize = 100;
@@ -61,8 +50,6 @@ const HTTP2_RESETS: usize = 32;
 /// Answers are short: what is not taken by a caller must not pile up.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 const HTTP2_PING: Duration = Duration::from_secs(20);
-/// For the farewell of a connection that is being closed: close-notify, GOAWAY, a 408.
-const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Serves a socket to its end.
 ///
@@ -106,14 +93,14 @@ async fn arrive(
     phase: watch::Receiver<Phase>,
 ) -> Option<Arrived> {
     let deadline = Instant::now() + receiver.limits.handshake_timeout;
-    let peer = caller_behind(receiver, &mut tcp, peer, deadline).await?;
+    let peer = handshake::caller_behind(receiver, &mut tcp, peer, deadline).await?;
     let Some(share) = receiver.shares.take(peer.ip()) else {
         let why = "its address has as many open as listener.max_connections_per_address allows";
-        turn_away(receiver, peer, "address_limit", why);
+        turn_away(receiver, peer, Reason::AddressLimit, why);
         return None;
     };
     let generation = receiver.tls.load_full();
-    let (stream, admitted) = handshake(receiver, &generation, tcp, peer, deadline).await?;
+    let (stream, admitted) = handshake::shake_hands(receiver, &generation, tcp, peer, deadline).await?;
     let caller = Caller {
         peer,
         is_proven: admitted.is_proven,
@@ -159,161 +146,16 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Service {
     }
 }
 
-/// The true address behind a socket: its own, or the one that a configured balancer names.
-async fn caller_behind(
-    receiver: &Receiver,
-    tcp: &mut TcpStream,
-    peer: SocketAddr,
-    deadline: Instant,
-) -> Option<SocketAddr> {
-    let Some(proxies) = &receiver.proxies else { return Some(peer) };
-    if !proxies.contains(peer.ip()) {
-        turn_away(receiver, peer, "proxy_untrusted", "it does not come from listener.proxy_networks");
-        return None;
-    }
-    match timeout_at(deadline, proxy::read(tcp)).await {
-        Ok(Ok(proxy::Source::Caller(caller))) => Some(SocketAddr::new(caller.ip().to_canonical(), caller.port())),
-        Ok(Ok(proxy::Source::Balancer)) => Some(peer),
-        // A balancer that looks whether the port is open.
-        Ok(Err(proxy::Error::Nothing)) => None,
-        Ok(Err(error)) => {
-            tracing::debug!(%peer, error = crate::error::chain(&error), "no PROXY header");
-            turn_away(receiver, peer, "proxy_invalid", "it does not begin with a PROXY header of version 1 or 2");
-            None
-        }
-        Err(_elapsed) => {
-            turn_away(
-                receiver,
-                peer,
-                "proxy_timeout",
-                "its PROXY header did not come within listener.handshake_timeout",
-            );
-            None
-        }
-    }
-}
-
-async fn handshake(
-    receiver: &Receiver,
-    generation: &Generation,
-    tcp: TcpStream,
-    peer: SocketAddr,
-    deadline: Instant,
-) -> Option<(TlsStream<TcpStream>, Admitted)> {
-    let acceptor = TlsAcceptor::from(Arc::clone(&generation.loaded.config));
-    let outcome = |outcome| {
-        receiver.metrics.handshakes.get_or_create(&Outcome { outcome }).inc();
-    };
-    let accepting = clients::noting(acceptor.accept(tcp).into_fallible());
-    let Ok((accepted, note)) = timeout_at(deadline, accepting).await else {
-        outcome("timeout");
-        count(&receiver.metrics, "handshake_timeout");
-        tracing::debug!(%peer, reason = "handshake_timeout", "handshake not finished in time");
-        return None;
-    };
-    let (failure, error, subject, tcp) = match accepted {
-        Ok(stream) => match admit(receiver, generation, &note, &stream, peer) {
-            Ok(admitted) => {
-                outcome("ok");
-                return Some((stream, admitted));
-            }
-            Err(reason) => (Failure::Client(reason), None, None, stream.into_inner().0),
-        },
-        Err((error, tcp)) => {
-            let failure = note.reason.map_or_else(|| Failure::of(&error), Failure::Client);
-            (failure, Some(error), note.subject, tcp)
-        }
-    };
-    outcome("failed");
-    let error = error.map(tracing::field::display);
-    match failure {
-        Failure::Client(reason) => {
-            judged(receiver, reason.code());
-            count(&receiver.metrics, "client_certificate");
-            // Whose certificate is refused is a matter for people: a sender may have changed its authority.
-            let reason = reason.code();
-            if receiver.refusals.is_first(reason) {
-                tracing::warn!(%peer, reason, subject, error, "handshake refused for the client's certificate");
-            } else {
-                tracing::debug!(%peer, reason, subject, error, "handshake refused for the client's certificate");
-            }
-        }
-        Failure::Other(reason) => {
-            count(&receiver.metrics, reason);
-            tracing::debug!(%peer, reason, error, "handshake failed");
-        }
-    }
-    linger(tcp).await;
-    None
-}
-
-/// A caller that got through its handshake.
-struct Admitted {
-    sender: Sender,
-    /// Whether a certificate that is accepted says who it is.
-    is_proven: bool,
-}
-
-/// Says who has finished a handshake. It may yet be refused: a resumed session is not verified again, and its certificate
-/// may have ended meanwhile.
-fn admit(
-    receiver: &Receiver,
-    generation: &Generation,
-    note: &clients::Note,
-    stream: &TlsStream<TcpStream>,
-    peer: SocketAddr,
-) -> Result<Admitted, Reason> {
-    let tls = stream.get_ref().1;
-    if generation.loaded.authorities.is_empty() {
-        return Ok(Admitted { sender: Sender::of(peer, tls, None, None), is_proven: false });
-    }
-    let own = tls.peer_certificates().and_then(<[_]>::first);
-    if generation.loaded.is_observing {
-        let reason = note.reason.or_else(|| own.is_none().then_some(Reason::NoCertificate));
-        judged(receiver, reason.map_or("ok", Reason::code));
-        if let Some(reason) = reason
-            && receiver.refusals.is_first(reason.observed())
-        {
-            tracing::warn!(
-                %peer,
-                reason = reason.code(),
-                subject = note.subject,
-                "a caller was let in that would be refused if client certificates were required"
-            );
-        }
-        let vouched_for = own.filter(|_| note.is_vouched_for).map(|der| Certificate::of(der));
-        let sender = Sender::of(peer, tls, vouched_for, reason.map(Reason::code));
-        return Ok(Admitted { sender, is_proven: reason.is_none() });
-    }
-    let certificate = Certificate::of(own.ok_or(Reason::NoCertificate)?);
-    let now = clock::now();
-    if certificate.ends < now {
-        return Err(Reason::Expired);
-    }
-    judged(receiver, "ok");
-    let (ends, earliest) = (certificate.ends.as_millis().div_euclid(1000), &receiver.metrics.client_certificate_expiry);
-    let known = earliest.get();
-    // One that has ended was probably renewed: those that are still in use say when it is urgent.
-    if ends < known || known < now.as_millis().div_euclid(1000) {
-        earliest.set(ends);
-    }
-    Ok(Admitted { sender: Sender::of(peer, tls, Some(certificate), None), is_proven: true })
-}
-
-fn judged(receiver: &Receiver, verdict: &'static str) {
-    receiver.metrics.client_certificates.get_or_create(&Verdict { verdict }).inc();
-}
-
 fn serve_http1(
     socket: TokioIo<Socket>,
     service: Service,
     mut phase: watch::Receiver<Phase>,
 ) -> impl Future<Output = ()> + Send {
-    let Service { receiver, caller, activity } = service.clone();
-    let max_head = receiver.limits.head as usize;
+    let limits = &service.receiver.limits;
+    let max_head = limits.head as usize;
     let mut builder = http1::Builder::new();
-    if receiver.limits.headers != HEADERS {
-        builder.max_headers(receiver.limits.headers);
+    if limits.headers != HEADERS {
+        builder.max_headers(limits.headers);
     }
     let mut connection = builder
         .timer(TokioTimer::new())
@@ -323,43 +165,14 @@ fn serve_http1(
         .header_read_timeout(None)
         .max_header_size(max_head)
         .max_buf_size(BUFFER.max(max_head.saturating_mul(2)))
-        .serve_connection(socket, service);
+        .serve_connection(socket, service.clone());
     async move {
-        let mut watcher = Watcher::new(&caller, &activity);
-        let mut retired = receiver.retired.subscribe();
-        let ended = loop {
-            match watcher.turn(&mut connection, &mut phase, &mut retired).await {
-                Turn::Ended(ended) => break ended,
-                Turn::Phase(Phase::Serving | Phase::Notice) => {}
-                Turn::Phase(Phase::Closing) => {
-                    // One that has had no request yet is probably about to send it: its first request is due soon anyway,
-                    // and the answer to it ends the connection.
-                    if activity.has_served() {
-                        Pin::new(&mut connection).graceful_shutdown();
-                    }
-                }
-                Turn::Retired => {
-                    Pin::new(&mut connection).graceful_shutdown();
-                    watcher.say_farewell();
-                }
-                Turn::Phase(Phase::Cut) | Turn::FarewellOver => return,
-                Turn::Overdue(Overdue::Head) => {
-                    refuse_overdue(&receiver, &caller, Overdue::Head);
-                    // A caller that does not take its farewell in time is left.
-                    drop(timeout(FAREWELL, Box::pin(say_too_slow(socket_of(connection)))).await);
-                    return;
-                }
-                Turn::Overdue(why) => {
-                    refuse_overdue(&receiver, &caller, why);
-                    Pin::new(&mut connection).graceful_shutdown();
-                    watcher.say_farewell();
-                }
-            }
-        };
-        if let Err(error) = &ended {
-            note_end(&receiver, &caller, error);
+        match run(&mut connection, &service, &mut phase).await {
+            End::Over => Box::pin(linger(socket_of(connection).into_tcp())).await,
+            // A caller that does not take its farewell in time is left.
+            End::SlowHead => drop(timeout(FAREWELL, Box::pin(say_too_slow(socket_of(connection)))).await),
+            End::Cut => {}
         }
-        Box::pin(linger(socket_of(connection).into_tcp())).await;
     }
 }
 
@@ -373,11 +186,11 @@ fn serve_http2(
     service: Service,
     mut phase: watch::Receiver<Phase>,
 ) -> impl Future<Output = ()> + Send {
-    let Service { receiver, caller, activity } = service.clone();
+    let limits = &service.receiver.limits;
     let mut connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(receiver.limits.http2_streams)
-        .max_header_list_size(receiver.limits.head)
+        .max_concurrent_streams(limits.http2_streams)
+        .max_header_list_size(limits.head)
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
         .max_pending_accept_reset_streams(HTTP2_RESETS)
@@ -385,154 +198,84 @@ fn serve_http2(
         .max_send_buf_size(HTTP2_SEND_BUFFER)
         .keep_alive_interval(HTTP2_PING)
         .keep_alive_timeout(HTTP2_PING)
-        .serve_connection(socket, service);
+        .serve_connection(socket, service.clone());
     async move {
-        let mut watcher = Watcher::new(&caller, &activity);
-        let mut retired = receiver.retired.subscribe();
-        loop {
-            match watcher.turn(&mut connection, &mut phase, &mut retired).await {
-                Turn::Ended(ended) => {
-                    if let Err(error) = &ended {
-                        note_end(&receiver, &caller, error);
+        run(&mut connection, &service, &mut phase).await;
+    }
+}
+
+/// How a connection ended.
+enum End {
+    /// By hyper, which has said everything.
+    Over,
+    /// The head of a request did not end in time, and hyper has no answer for it.
+    SlowHead,
+    /// By us, without another word.
+    Cut,
+}
+
+/// Drives a connection to its end beside its deadlines, and tells the caller when the end has come.
+///
+/// # Cancel safety
+/// When dropped, nothing is lost but the connection's deadlines.
+async fn run<C>(connection: &mut C, service: &Service, phase: &mut watch::Receiver<Phase>) -> End
+where
+    C: GracefulConnection<Error = hyper::Error> + Unpin,
+{
+    let Service { receiver, caller, activity } = service;
+    let mut deadlines = Deadlines::new(Arc::clone(activity));
+    let mut retired = receiver.retired.subscribe();
+    loop {
+        // All branches are cancel safe: the connection and its deadlines are outside, and a watched value stays.
+        tokio::select! {
+            biased;
+            ended = &mut *connection => {
+                if let Err(error) = &ended {
+                    note_end(receiver, caller, error);
+                }
+                return End::Over;
+            }
+            due = poll_fn(|cx| deadlines.poll(cx)) => {
+                match due {
+                    Due::FarewellOver => return End::Cut,
+                    Due::Overdue(why) => {
+                        refuse_overdue(receiver, caller, why);
+                        if why == Overdue::Head {
+                            return End::SlowHead;
+                        }
                     }
-                    return;
+                    Due::Retired => {}
                 }
-                Turn::Phase(Phase::Serving) => {}
-                // GOAWAY announces the end and still takes what is on its way, but a preface that is on its way would be lost.
-                Turn::Phase(Phase::Notice) if !activity.has_served() => {}
-                Turn::Phase(Phase::Notice | Phase::Closing) => Pin::new(&mut connection).graceful_shutdown(),
-                Turn::Retired => {
-                    Pin::new(&mut connection).graceful_shutdown();
-                    watcher.say_farewell();
+                deadlines.say_farewell();
+            }
+            changed = phase.changed() => {
+                // An error says that the listener was dropped without a drain.
+                let phase = changed.map_or(Phase::Cut, |()| *phase.borrow_and_update());
+                if phase == Phase::Cut {
+                    return End::Cut;
                 }
-                Turn::Phase(Phase::Cut) | Turn::FarewellOver => return,
-                Turn::Overdue(why) => {
-                    refuse_overdue(&receiver, &caller, why);
-                    Pin::new(&mut connection).graceful_shutdown();
-                    watcher.say_farewell();
+                if !is_told_of(phase, activity) {
+                    continue;
                 }
             }
+            Ok(_) = retired.wait_for(|retired| *retired >= caller.generation), if !deadlines.is_retiring() => {
+                deadlines.retire();
+                continue;
+            }
         }
+        Pin::new(&mut *connection).graceful_shutdown();
     }
 }
 
-/// What a connection's task has to act on next.
-enum Turn {
-    Ended(hyper::Result<()>),
-    Phase(Phase),
-    Overdue(Overdue),
-    /// The TLS settings it was accepted with were replaced.
-    Retired,
-    FarewellOver,
-}
-
-/// Drives a connection beside its deadlines.
-struct Watcher<'a> {
-    activity: &'a Activity,
-    alarm: Pin<Box<Sleep>>,
-    farewell: Option<Instant>,
-    generation: u64,
-    retirement: Retirement,
-}
-
-/// How far the end of a connection with old TLS settings has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Retirement {
-    /// The settings are in use.
-    None,
-    /// They were replaced: the connection is told at this time, and after its first request.
-    Due(Instant),
-    /// The connection was told.
-    Told,
-}
-
-impl<'a> Watcher<'a> {
-    fn new(caller: &Caller, activity: &'a Activity) -> Self {
-        let first = activity.deadline().map_or_else(Instant::now, |(at, _)| at);
-        Self {
-            activity,
-            alarm: Box::pin(sleep_until(first)),
-            farewell: None,
-            generation: caller.generation,
-            retirement: Retirement::None,
-        }
-    }
-
-    /// From now on only the farewell has a deadline.
-    fn say_farewell(&mut self) {
-        self.farewell = Some(Instant::now() + FAREWELL);
-    }
-
-    /// Drives the connection until something has to be done.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost when dropped; the connection stays with the caller.
-    async fn turn<C>(
-        &mut self,
-        connection: &mut C,
-        phase: &mut watch::Receiver<Phase>,
-        retired: &mut watch::Receiver<u64>,
-    ) -> Turn
-    where
-        C: Future<Output = hyper::Result<()>> + Unpin,
-    {
-        loop {
-            let (generation, retirement) = (self.generation, self.retirement);
-            tokio::select! {
-                biased;
-                turn = poll_fn(|cx| self.poll(connection, cx)) => return turn,
-                changed = phase.changed() => return match changed {
-                    Ok(()) => Turn::Phase(*phase.borrow_and_update()),
-                    // The listener was dropped without a drain.
-                    Err(_closed) => Turn::Phase(Phase::Cut),
-                },
-                Ok(_) = retired.wait_for(|retired| *retired >= generation), if retirement == Retirement::None => {
-                    // Until then answers announce it: a caller that writes into a closing socket sees a reset.
-                    self.retirement = Retirement::Due(Instant::now() + NOTICE);
-                }
-            }
-        }
-    }
-
-    fn poll<C>(&mut self, connection: &mut C, cx: &mut Context<'_>) -> Poll<Turn>
-    where
-        C: Future<Output = hyper::Result<()>> + Unpin,
-    {
-        if let Poll::Ready(ended) = Pin::new(connection).poll(cx) {
-            return Poll::Ready(Turn::Ended(ended));
-        }
-        loop {
-            let due = match (self.activity.deadline(), &mut self.farewell) {
-                (Some((at, why)), None) => Some((at, Turn::Overdue(why))),
-                (Some(_), Some(at)) => Some((*at, Turn::FarewellOver)),
-                // A request came in before the farewell reached the caller: it is answered first.
-                (None, farewell) => {
-                    *farewell = farewell.map(|_| Instant::now() + FAREWELL);
-                    None
-                }
-            };
-            let due = match due {
-                Some((at, turn)) if at <= Instant::now() => return Poll::Ready(turn),
-                due => due.map(|(at, _)| at),
-            };
-            let retired = match self.retirement {
-                Retirement::Due(at) if self.activity.has_served() => Some(at),
-                _ => None,
-            };
-            if retired.is_some_and(|at| at <= Instant::now()) {
-                self.retirement = Retirement::Told;
-                return Poll::Ready(Turn::Retired);
-            }
-            match due.into_iter().chain(retired).min() {
-                Some(at) if at < self.alarm.deadline() || self.alarm.is_elapsed() => self.alarm.as_mut().reset(at),
-                // A request is open; the alarm looks again later, and the connection is polled when the request ends.
-                None if self.alarm.is_elapsed() => self.alarm.as_mut().reset(Instant::now() + FAREWELL),
-                _ => {}
-            }
-            if self.alarm.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-        }
+/// Whether a phase of the drain tells a connection of its end.
+///
+/// One that has had no request yet is probably about to send it. With HTTP/1 its first request is due soon anyway, and the
+/// answer to it ends the connection; GOAWAY still takes what is on its way, but a preface that is on its way would be lost.
+fn is_told_of(phase: Phase, activity: &Activity) -> bool {
+    match phase {
+        Phase::Serving | Phase::Cut => false,
+        Phase::Notice => activity.is_http2() && activity.has_served(),
+        Phase::Closing => activity.is_http2() || activity.has_served(),
     }
 }
 
@@ -555,34 +298,57 @@ async fn say_too_slow(mut socket: Socket) {
 }
 
 fn refuse_overdue(receiver: &Receiver, caller: &Caller, why: Overdue) {
-    let reason = match why {
+    let (reason, status) = match why {
         // The usual end of a kept connection.
         Overdue::Idle => return,
-        Overdue::Silent => "silent",
-        Overdue::Head => Refusal::HeadTimeout.code(),
+        Overdue::Silent => (Reason::Silent, None),
+        Overdue::Head => (Reason::HeadTimeout, Some(Refusal::HeadTimeout.status())),
     };
-    count(&receiver.metrics, reason);
-    if why == Overdue::Head {
-        count_answer(receiver, Refusal::HeadTimeout.status());
-        handler::keep(receiver, caller, reason, Refusal::HeadTimeout.status(), None, None);
-    }
-    tracing::debug!(peer = %caller.peer, reason, "connection ended: no complete request in time");
+    refuse_connection(receiver, caller, reason, status);
+    log_refusal!(receiver, reason, peer = %caller.peer, "connection ended: no complete request in time");
 }
 
-/// Counts connections that hyper ended. Its answers to heads that it cannot read (400, 414, 431) are its own.
+/// Notes why hyper ended a connection. Its answers to heads that it cannot read (400, 431) are its own, without a body.
 fn note_end(receiver: &Receiver, caller: &Caller, error: &hyper::Error) {
-    let error_text = crate::error::chain(error);
+    // What another's GOAWAY says is not repeated: it may be anything.
+    let is_quoting = http2_error(error).is_some_and(h2::Error::is_remote);
+    let text = if is_quoting { error.to_string() } else { crate::error::chain(error) };
     let (reason, status) = if error.is_parse_too_large() {
-        ("head_too_large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+        // A path alone can be too large as well, but never for hyper's 414: that begins where no head fits any more.
+        (Reason::HeadTooLarge, Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
+    } else if error.is_parse_version_h2() {
+        // HTTP/2 where HTTP/1 was agreed on.
+        (Reason::HeadMalformed, None)
     } else if error.is_parse() {
-        ("head_malformed", StatusCode::BAD_REQUEST)
+        (Reason::HeadMalformed, Some(StatusCode::BAD_REQUEST))
+    } else if let Some(reason) = http2_offence(error) {
+        (reason, None)
     } else {
         // Callers leave without ceremony all the time; that is no refusal.
-        tracing::debug!(peer = %caller.peer, error = error_text, "connection broke");
-        return;
+        return tracing::debug!(peer = %caller.peer, error = text, "connection broke");
     };
+    refuse_connection(receiver, caller, reason, status);
+    log_refusal!(receiver, reason, peer = %caller.peer, error = text, "connection ended: it cannot be understood");
+}
+
+fn http2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source()?.downcast_ref()
+}
+
+/// What a caller did to HTTP/2, where that made h2 end the connection.
+fn http2_offence(error: &hyper::Error) -> Option<Reason> {
+    let reason = http2_error(error).filter(|error| error.is_library())?.reason()?;
+    Some(if reason == h2::Reason::ENHANCE_YOUR_CALM { Reason::Http2Abuse } else { Reason::Http2Malformed })
+}
+
+/// Counts and keeps a connection that is ended for what its caller did; `status`, if it was answered.
+fn refuse_connection(receiver: &Receiver, caller: &Caller, reason: Reason, status: Option<StatusCode>) {
     count(&receiver.metrics, reason);
-    count_answer(receiver, status);
-    handler::keep(receiver, caller, reason, status, None, None);
-    tracing::debug!(peer = %caller.peer, reason, error = error_text, "connection ended: its head cannot be read");
+    if let Some(status) = status {
+        count_answer(receiver, status);
+    }
+    // Of one that never said anything there is nothing to keep.
+    if reason != Reason::Silent {
+        ledger::keep(receiver, caller, reason, status, None, None);
+    }
 }

@@ -23,19 +23,19 @@ use super::{
     caller::Caller,
     ledger,
     problem::{Refusal, RequestId},
-    refusals::{count, count_answer},
+    refusals::{Fault, count, count_answer, log_refusal},
 };
 use crate::{
     clock, config,
     event::Event,
-    inbox::{self, Accepted, NewEntry, Refused},
+    inbox::{self, Accepted, NewEntry},
     metrics::Outcome,
     secret::Secret,
 };
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{
-    HeaderMap, Method, Request, Response, StatusCode, Version,
+    HeaderMap, Method, Request, Response, Version,
     header::{self, HeaderValue},
     request::Parts,
 };
@@ -314,7 +314,7 @@ async fn commit(
         Ok(accepted) => accepted,
         Err(error) => {
             let refusal = refusal_of(&error);
-            if receiver.refusals.is_first("inbox") {
+            if receiver.refusals.is_first_fault(Fault::Inbox) {
                 tracing::error!(error = crate::error::chain(&error), request.id = %id, "the inbox did not take an event");
             }
             return Err(refusal);
@@ -403,32 +403,8 @@ fn refusal_of(error: &inbox::Error) -> Refusal {
     }
 }
 
-/// Keeps a refusal for `inbox refused`, as far as there is room. `start` is the body of a caller that is known.
-pub(super) fn keep(
-    receiver: &Receiver,
-    caller: &Caller,
-    reason: &'static str,
-    status: StatusCode,
-    size: Option<u64>,
-    start: Option<&Bytes>,
-) {
-    let is_kept = receiver.ledger.has_room_for(reason)
-        && receiver.ledger.keep(Refused {
-            at: clock::now(),
-            sender: caller.sender.clone(),
-            reason,
-            status: status.as_u16(),
-            size,
-            // Copied: a slice would hold the whole body in memory.
-            start: start.map(|body| Bytes::copy_from_slice(body.get(..ledger::START).unwrap_or(body))),
-        });
-    if !is_kept {
-        receiver.metrics.refused_unkept.inc();
-    }
-}
-
 fn note_refusal(receiver: &Receiver, caller: &Caller, id: RequestId, refusal: &Refusal, seen: &Seen) {
-    let (reason, status) = (refusal.code(), refusal.status());
+    let (reason, status) = (refusal.reason(), refusal.status());
     count(&receiver.metrics, reason);
     count_answer(receiver, status);
     if !refusal.is_of_the_store() {
@@ -438,23 +414,17 @@ fn note_refusal(receiver: &Receiver, caller: &Caller, id: RequestId, refusal: &R
         let is_listed = sender.networks.is_selective() && sender.networks.contains(caller.peer.ip());
         let is_known = caller.is_proven || knew_the_path || is_listed;
         let start = is_known.then_some(&seen.body).filter(|body| !body.is_empty());
-        keep(receiver, caller, reason, status, seen.size, start);
+        ledger::keep(receiver, caller, reason, Some(status), seen.size, start);
     }
-    if !receiver.refusals.is_first(reason) {
-        return;
-    }
+    let peer = caller.peer;
     if *refusal == Refusal::Internal {
         // What the panic said is not repeated here: it may quote what was sent.
-        tracing::error!(reason, peer = %caller.peer, request.id = %id, "answering a request panicked");
+        if receiver.refusals.is_first(reason) {
+            tracing::error!(%peer, request.id = %id, "answering a request panicked");
+        }
     } else {
-        tracing::warn!(
-            reason,
-            status = status.as_u16(),
-            detail = %refusal.detail(),
-            peer = %caller.peer,
-            request.id = %id,
-            "request refused"
-        );
+        let detail = refusal.detail();
+        log_refusal!(receiver, reason, status = status.as_u16(), %detail, %peer, request.id = %id, "request refused");
     }
 }
 

@@ -9,8 +9,10 @@
 //!
 //! [`Inbox::refuse`]: crate::inbox::Inbox::refuse
 
-use super::Receiver;
-use crate::inbox::Refused;
+use super::{Receiver, caller::Caller, reason::Reason, refusals::Fault};
+use crate::{clock, inbox::Refused};
+use bytes::Bytes;
+use http::StatusCode;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -23,7 +25,7 @@ use tokio::{
 };
 
 /// First bytes of a body that are kept, of callers that are known.
-pub(super) const START: usize = 512;
+const START: usize = 512;
 
 /// Kept in one second for one reason.
 const PER_SECOND: u32 = 10;
@@ -43,8 +45,8 @@ pub(super) struct Ledger {
     queue: Mutex<Option<mpsc::Sender<Refused>>>,
     /// The other end, until the task takes it.
     queued: Mutex<Option<mpsc::Receiver<Refused>>>,
-    /// By reason: since when, and how many. Reasons come from a closed set.
-    rates: Mutex<HashMap<&'static str, (Instant, u32)>>,
+    /// By reason: since when, and how many.
+    rates: Mutex<HashMap<Reason, (Instant, u32)>>,
 }
 
 impl Default for Ledger {
@@ -56,7 +58,7 @@ impl Default for Ledger {
 
 impl Ledger {
     /// Whether another refusal for this reason is kept in this second.
-    pub(super) fn has_room_for(&self, reason: &'static str) -> bool {
+    fn has_room_for(&self, reason: Reason) -> bool {
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, count) = rates.entry(reason).or_insert_with(|| (Instant::now(), 0));
         if since.elapsed() >= Duration::from_secs(1) {
@@ -67,7 +69,7 @@ impl Ledger {
     }
 
     /// Hands a refusal on; false when the queue is full or closed.
-    pub(super) fn keep(&self, refused: Refused) -> bool {
+    fn queue(&self, refused: Refused) -> bool {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.as_ref().is_some_and(|sender| sender.try_send(refused).is_ok())
     }
@@ -79,6 +81,31 @@ impl Ledger {
 
     fn take_queue(&self) -> Option<mpsc::Receiver<Refused>> {
         self.queued.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Keeps a refusal for `inbox refused`, as far as there is room. `status`, if it was answered; `start`: the body of a caller
+/// that is known.
+pub(super) fn keep(
+    receiver: &Receiver,
+    caller: &Caller,
+    reason: Reason,
+    status: Option<StatusCode>,
+    size: Option<u64>,
+    start: Option<&Bytes>,
+) {
+    let is_kept = receiver.ledger.has_room_for(reason)
+        && receiver.ledger.queue(Refused {
+            at: clock::now(),
+            sender: caller.sender.clone(),
+            reason: reason.label(),
+            status: status.map_or(0, |status| status.as_u16()),
+            size,
+            // Copied: a slice would hold the whole body in memory.
+            start: start.map(|body| Bytes::copy_from_slice(body.get(..START).unwrap_or(body))),
+        });
+    if !is_kept {
+        receiver.metrics.refused_unkept.inc();
     }
 }
 
@@ -99,7 +126,7 @@ async fn write(receiver: Arc<Receiver>, mut queue: mpsc::Receiver<Refused>) {
         };
         if let Some(error) = problem {
             receiver.metrics.refused_unkept.inc_by(count);
-            if receiver.refusals.is_first("refused_unkept") {
+            if receiver.refusals.is_first_fault(Fault::Unkept) {
                 tracing::warn!(error, "what was refused could not be kept for `inbox refused`");
             }
         }
@@ -116,7 +143,7 @@ mod tests {
     #[test]
     fn a_flood_for_one_reason_leaves_room_for_others() {
         let ledger = Ledger::default();
-        assert_eq!((0..1000).filter(|_| ledger.has_room_for("not_found")).count(), 10);
-        assert!(ledger.has_room_for("not_json"));
+        assert_eq!((0..1000).filter(|_| ledger.has_room_for(Reason::NotFound)).count(), 10);
+        assert!(ledger.has_room_for(Reason::NotJson));
     }
 }

@@ -10,7 +10,8 @@
 
 use super::{
     Receiver, connection, descriptors, ledger,
-    refusals::{self, count, turn_away},
+    reason::Reason,
+    refusals::{self, Fault, count, turn_away},
     slot::{NOTICE, Phase, Slot},
 };
 use crate::config;
@@ -24,7 +25,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Semaphore, watch},
     task::yield_now,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
 };
 
 /// Sockets that the kernel holds for us while the loop is busy.
@@ -128,7 +129,7 @@ impl Bound {
     /// Accepts until `shutdown` resolves.
     async fn accept_until(&self, receiver: &Arc<Receiver>, slots: &Slots, shutdown: impl Future<Output = ()>) {
         let mut shutdown = std::pin::pin!(shutdown);
-        let mut summary = interval(refusals::EVERY);
+        let mut summary = interval_at(Instant::now() + refusals::EVERY, refusals::EVERY);
         summary.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pause = PAUSE.0;
         loop {
@@ -150,8 +151,8 @@ impl Bound {
                 // The caller was gone before we came to it; the next one waits already.
                 Err(error) if is_of_the_peer(&error) => {}
                 Err(error) => {
-                    count(&receiver.metrics, "accept_failed");
-                    if receiver.refusals.is_first("accept_failed") {
+                    count(&receiver.metrics, Reason::AcceptFailed);
+                    if receiver.refusals.is_first_fault(Fault::Accept) {
                         tracing::error!(
                             error = %error,
                             "cannot accept connections for now; if it says that too many files are open, raise the \
@@ -208,11 +209,11 @@ impl Slots {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let Ok(permit) = Arc::clone(&self.semaphore).try_acquire_owned() else {
             let why = "as many are open as listener.max_connections, or the limit of open files, allows";
-            return turn_away(receiver, peer, "connection_limit", why);
+            return turn_away(receiver, peer, Reason::ConnectionLimit, why);
         };
         let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
             let why = "as many handshakes are under way as listener.max_handshakes allows";
-            return turn_away(receiver, peer, "handshake_limit", why);
+            return turn_away(receiver, peer, Reason::HandshakeLimit, why);
         };
         let slot = Slot { metrics: Arc::clone(&receiver.metrics), handshake: Some(handshake), _permit: permit };
         slot.metrics.connections.inc();

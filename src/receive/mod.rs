@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! listener   accepts sockets, holds their number, drains
-//! connection one socket: PROXY header, handshake, HTTP/1 or HTTP/2, deadlines
+//! handshake  one socket: PROXY header, TLS, client certificate
+//! connection the same socket from there: HTTP/1 or HTTP/2, deadlines
 //! handler    one request: checks, body, parse, commit, answer
 //! ```
 //!
@@ -29,13 +30,16 @@ mod budget;
 mod caller;
 mod clients;
 mod connection;
+mod deadlines;
 mod descriptors;
 mod handler;
+mod handshake;
 mod identity;
 mod ledger;
 mod listener;
 mod problem;
 mod proxy;
+mod reason;
 mod refusals;
 mod shares;
 mod slot;

@@ -3,6 +3,7 @@
 //! The `code` is stable: people and programs may rely on it, and it is the label of the metric `refused`. The detail says
 //! what to do. Neither ever quotes what was sent.
 
+use super::reason::Reason;
 use crate::event::Malformed;
 use bytes::Bytes;
 use http::StatusCode;
@@ -72,30 +73,30 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// Stable name.
-    pub(super) const fn code(&self) -> &'static str {
+    /// Its label is the stable `code`.
+    pub(super) const fn reason(&self) -> Reason {
         match self {
-            Self::Network => "network",
-            Self::NotFound => "not_found",
-            Self::Method => "method_not_allowed",
-            Self::TransferEncoding => "transfer_encoding",
-            Self::MediaType => "media_type",
-            Self::ContentEncoding => "content_encoding",
-            Self::BodyTooLarge { .. } => "body_too_large",
-            Self::BodyTimeout => "body_timeout",
-            Self::BodyCut => "body_cut",
-            Self::HeadTimeout => "head_timeout",
-            Self::Malformed(Malformed::Syntax { .. }) => "not_json",
-            Self::Malformed(Malformed::NotAnObject { .. }) => "not_an_object",
-            Self::Malformed(Malformed::Field { .. }) => "invalid_field",
-            Self::Overloaded => "overloaded",
-            Self::BodyMemory => "body_memory",
-            Self::StoreFull => "store_full",
-            Self::Backlog => "backlog",
-            Self::StoreUnavailable => "store_unavailable",
-            Self::StoreSlow => "store_slow",
-            Self::Draining => "draining",
-            Self::Internal => "internal",
+            Self::Network => Reason::Network,
+            Self::NotFound => Reason::NotFound,
+            Self::Method => Reason::Method,
+            Self::TransferEncoding => Reason::TransferEncoding,
+            Self::MediaType => Reason::MediaType,
+            Self::ContentEncoding => Reason::ContentEncoding,
+            Self::BodyTooLarge { .. } => Reason::BodyTooLarge,
+            Self::BodyTimeout => Reason::BodyTimeout,
+            Self::BodyCut => Reason::BodyCut,
+            Self::HeadTimeout => Reason::HeadTimeout,
+            Self::Malformed(Malformed::Syntax { .. }) => Reason::NotJson,
+            Self::Malformed(Malformed::NotAnObject { .. }) => Reason::NotAnObject,
+            Self::Malformed(Malformed::Field { .. }) => Reason::InvalidField,
+            Self::Overloaded => Reason::Overloaded,
+            Self::BodyMemory => Reason::BodyMemory,
+            Self::StoreFull => Reason::StoreFull,
+            Self::Backlog => Reason::Backlog,
+            Self::StoreUnavailable => Reason::StoreUnavailable,
+            Self::StoreSlow => Reason::StoreSlow,
+            Self::Draining => Reason::Draining,
+            Self::Internal => Reason::Internal,
         }
     }
 
@@ -210,7 +211,7 @@ impl Refusal {
 
     /// The answer's body.
     pub(super) fn render(&self, request: RequestId) -> Bytes {
-        let code = self.code();
+        let code = self.reason().label();
         let problem = Problem {
             r#type: format_args!("urn:linxo-webhook:problem:{code}"),
             title: self.title(),
@@ -289,7 +290,7 @@ mod tests {
 
     #[test]
     fn codes_are_distinct() {
-        let codes: std::collections::HashSet<_> = all().iter().map(Refusal::code).collect();
+        let codes: std::collections::HashSet<_> = all().iter().map(Refusal::reason).collect();
         assert_eq!(codes.len(), all().len());
     }
 }

@@ -1,13 +1,14 @@
 //! Counts what is refused, and says it without letting a flood of refusals fill the log.
 //!
-//! The first refusal for a reason is logged at once, with its facts; those that follow are counted, and once a minute one
-//! line a reason gives their number.
+//! The first refusal for a reason is logged at once, with its facts; those that follow are counted (and logged at `debug`),
+//! and once a minute one line a reason gives their number. Faults of ours that may come as often are held back likewise.
 
-use super::Receiver;
-use crate::metrics::{Metrics, Reason, Status};
+use super::{Receiver, reason::Reason};
+use crate::metrics::{self, Metrics, Status};
 use http::StatusCode;
 use std::{
     collections::HashMap,
+    hash::Hash,
     net::SocketAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -16,49 +17,108 @@ use std::{
 /// How often [`Refusals::summary`] is due.
 pub(super) const EVERY: Duration = Duration::from_mins(1);
 
-/// Refusals since the last summary that were not logged, by reason. Reasons come from a closed set.
+/// What happens as often as callers like, but refuses nobody by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Fault {
+    /// Accepting failed.
+    Accept,
+    /// The inbox did not take an event.
+    Inbox,
+    /// What was refused could not be kept.
+    Unkept,
+    /// A caller was let in whose certificate would be refused for this.
+    Observed(Reason),
+}
+
+/// Which lines were logged in this minute, and how many were not.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Mutex<HashMap<&'static str, u64>>);
+pub(super) struct Refusals {
+    reasons: Limiter<Reason>,
+    faults: Limiter<Fault>,
+}
 
 impl Refusals {
-    /// Notes one, and says whether to log it.
-    pub(super) fn is_first(&self, reason: &'static str) -> bool {
+    /// Notes a refusal, and says whether to log it.
+    pub(super) fn is_first(&self, reason: Reason) -> bool {
+        self.reasons.is_first(reason)
+    }
+
+    /// Notes a fault, and says whether to log it.
+    pub(super) fn is_first_fault(&self, fault: Fault) -> bool {
+        self.faults.is_first(fault)
+    }
+
+    /// Logs how many were silenced.
+    pub(super) fn summary(&self) {
+        for (reason, count) in self.reasons.silenced() {
+            let reason = reason.label();
+            tracing::warn!(reason, count, "more was refused for the same reason in the last minute");
+        }
+        for (fault, count) in self.faults.silenced() {
+            match fault {
+                Fault::Accept => tracing::error!(count, "accepting connections failed again in the last minute"),
+                Fault::Inbox => tracing::error!(count, "the inbox did not take more events in the last minute"),
+                Fault::Unkept => tracing::warn!(count, "more of what was refused could not be kept in the last minute"),
+                Fault::Observed(reason) => {
+                    let reason = reason.label();
+                    tracing::warn!(reason, count, "more callers were let in that would be refused, in the last minute");
+                }
+            }
+        }
+    }
+}
+
+/// Lets the first of each kind through and counts the others.
+#[derive(Debug)]
+struct Limiter<K>(Mutex<HashMap<K, u64>>);
+
+impl<K> Default for Limiter<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Copy + Eq + Hash> Limiter<K> {
+    fn is_first(&self, kind: K) -> bool {
         let mut silenced = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = silenced.get_mut(reason) {
+        if let Some(count) = silenced.get_mut(&kind) {
             *count += 1;
             return false;
         }
-        silenced.insert(reason, 0);
+        silenced.insert(kind, 0);
         true
     }
 
-    /// Logs how many were silenced, by reason. A reason that was silent throughout is forgotten: its next is a first again.
-    pub(super) fn summary(&self) {
-        for (reason, count) in self.silenced() {
-            tracing::warn!(reason, count, "more was refused for the same reason in the last minute");
-        }
-    }
-
-    fn silenced(&self) -> Vec<(&'static str, u64)> {
+    /// How many were silenced since the last call. A kind that was silent throughout is forgotten: its next is a first again.
+    fn silenced(&self) -> Vec<(K, u64)> {
         let mut silenced = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found: Vec<_> =
-            silenced.iter().filter(|(_, count)| **count > 0).map(|(reason, count)| (*reason, *count)).collect();
+        let found = silenced.iter().filter(|(_, count)| **count > 0).map(|(kind, count)| (*kind, *count)).collect();
         silenced.retain(|_, count| std::mem::take(count) > 0);
         found
     }
 }
 
+/// Logs a refusal: as a warning if it is the first for its reason.
+macro_rules! log_refusal {
+    ($receiver:expr, $reason:expr, $($line:tt)*) => {
+        if $receiver.refusals.is_first($reason) {
+            tracing::warn!(reason = $reason.label(), $($line)*);
+        } else {
+            tracing::debug!(reason = $reason.label(), $($line)*);
+        }
+    };
+}
+pub(super) use log_refusal;
+
 /// Counts and logs a socket that is closed without a word, because there is nobody yet who could read one.
-pub(super) fn turn_away(receiver: &Receiver, peer: SocketAddr, reason: &'static str, why: &'static str) {
+pub(super) fn turn_away(receiver: &Receiver, peer: SocketAddr, reason: Reason, why: &'static str) {
     count(&receiver.metrics, reason);
-    if receiver.refusals.is_first(reason) {
-        tracing::warn!(%peer, reason, why, "connection refused");
-    }
+    log_refusal!(receiver, reason, %peer, why, "connection refused");
 }
 
 /// Counts a refusal.
-pub(super) fn count(metrics: &Metrics, reason: &'static str) {
-    metrics.refused.get_or_create(&Reason { reason }).inc();
+pub(super) fn count(metrics: &Metrics, reason: Reason) {
+    metrics.refused.get_or_create(&metrics::Reason { reason: reason.label() }).inc();
 }
 
 /// Counts an answer other than 200.
@@ -72,16 +132,16 @@ mod tests {
 
     #[test]
     fn a_flood_is_two_lines() {
-        let refusals = Refusals::default();
-        assert!(refusals.is_first("not_found"));
-        assert!((0..999).all(|_| !refusals.is_first("not_found")));
-        assert!(refusals.is_first("method"));
-        assert_eq!(refusals.silenced(), [("not_found", 999)]);
-        // Still within the flood: only counted. `method` had a silent minute.
-        assert!(!refusals.is_first("not_found"));
-        assert!(refusals.is_first("method"));
-        assert_eq!(refusals.silenced(), [("not_found", 1)]);
-        assert_eq!(refusals.silenced(), []);
-        assert!(refusals.is_first("not_found"));
+        let limiter = Limiter::default();
+        assert!(limiter.is_first(Reason::NotFound));
+        assert!((0..999).all(|_| !limiter.is_first(Reason::NotFound)));
+        assert!(limiter.is_first(Reason::Method));
+        assert_eq!(limiter.silenced(), [(Reason::NotFound, 999)]);
+        // Still within the flood: only counted. `Method` had a silent minute.
+        assert!(!limiter.is_first(Reason::NotFound));
+        assert!(limiter.is_first(Reason::Method));
+        assert_eq!(limiter.silenced(), [(Reason::NotFound, 1)]);
+        assert_eq!(limiter.silenced(), []);
+        assert!(limiter.is_first(Reason::NotFound));
     }
 }

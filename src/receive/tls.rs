@@ -11,7 +11,7 @@
 //! ([`Loaded::renewed`]): a resumed session is not verified again.
 
 use super::{
-    clients::{self, LoadedClients, Reason},
+    clients::{self, LoadedClients},
     identity,
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     pki,
 };
 use rustls::{
-    AlertDescription, InconsistentKeys, ServerConfig,
+    InconsistentKeys, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
     server::{NoServerSessionStorage, WebPkiClientVerifier},
@@ -429,43 +429,10 @@ pub(super) fn read(path: &Path, key: &'static str) -> Result<zeroize::Zeroizing<
     Ok(zeroize::Zeroizing::new(text))
 }
 
-/// Why a handshake failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// The caller showed no certificate, or one that is refused.
-    Client(Reason),
-    /// Something else, by a code from a closed set.
-    Other(&'static str),
-}
-
-impl Failure {
-    /// Sorts an error of the handshake.
-    pub(super) fn of(error: &io::Error) -> Self {
-        use rustls::Error as Tls;
-        let error = error.get_ref().and_then(|inner| inner.downcast_ref::<Tls>());
-        if let Some(reason) = error.and_then(Reason::of) {
-            return Self::Client(reason);
-        }
-        Self::Other(match error {
-            Some(Tls::PeerIncompatible(_) | Tls::NoApplicationProtocol) => "tls_incompatible",
-            Some(Tls::AlertReceived(
-                AlertDescription::UnknownCA
-                | AlertDescription::BadCertificate
-                | AlertDescription::CertificateUnknown
-                | AlertDescription::CertificateExpired,
-            )) => "server_certificate_refused",
-            Some(Tls::AlertReceived(_)) => "tls_alert",
-            Some(_) => "tls_invalid",
-            None => "tls_broken",
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::TlsClients;
-    use rustls::CertificateError;
     use std::os::unix::fs::PermissionsExt as _;
 
     fn settings(folder: &Path) -> config::Tls {
@@ -576,18 +543,6 @@ mod tests {
         assert_eq!(certificate.validity(start.after(day)), Validity::Good);
         assert_eq!(certificate.validity(start.after(day * 83)), Validity::EndsSoon { days: 7 });
         assert_eq!(certificate.validity(start.after(day * 91)), Validity::Expired);
-    }
-
-    #[test]
-    fn sorts_failures() {
-        let of = |error: rustls::Error| Failure::of(&io::Error::new(io::ErrorKind::InvalidData, error));
-        assert_eq!(of(rustls::Error::NoCertificatesPresented), Failure::Client(Reason::NoCertificate));
-        assert_eq!(of(CertificateError::Expired.into()), Failure::Client(Reason::Expired));
-        assert_eq!(of(CertificateError::BadSignature.into()), Failure::Client(Reason::BadSignature));
-        assert_eq!(of(CertificateError::BadEncoding.into()), Failure::Client(Reason::Malformed));
-        let refused = rustls::Error::AlertReceived(AlertDescription::UnknownCA);
-        assert_eq!(of(refused), Failure::Other("server_certificate_refused"));
-        assert_eq!(Failure::of(&io::ErrorKind::UnexpectedEof.into()), Failure::Other("tls_broken"));
     }
 
     #[test]

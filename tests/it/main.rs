@@ -16,6 +16,7 @@ mod completion;
 mod confirm;
 mod crash;
 mod disk;
+mod hostile;
 mod inbox;
 mod inbox_model;
 mod json;

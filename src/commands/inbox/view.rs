@@ -50,7 +50,7 @@ pub(super) fn refused(requests: &[RefusedView], start: bool) -> String {
         let mut row = vec![
             request.number.to_string(),
             request.refused.clone(),
-            request.status.to_string(),
+            if request.status == 0 { dash() } else { request.status.to_string() },
             printable(&request.reason),
             request.bytes.map_or_else(dash, |bytes| bytes.to_string()),
             request.sender.as_ref().map_or_else(dash, sender),

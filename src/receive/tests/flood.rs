@@ -28,6 +28,7 @@ pub(super) mod kind {
     pub(super) const RST_STREAM: u8 = 3;
     pub(in super::super) const SETTINGS: u8 = 4;
     pub(in super::super) const PING: u8 = 6;
+    pub(in super::super) const GOAWAY: u8 = 7;
     pub(super) const WINDOW_UPDATE: u8 = 8;
     pub(super) const CONTINUATION: u8 = 9;
 }
@@ -52,6 +53,8 @@ fn request(stream: u32, flags: u8) -> Vec<u8> {
 /// An attack: what opens it, and what it repeats, by number from 0.
 struct Attack {
     name: &'static str,
+    /// What it is refused for when its answers are read.
+    reason: &'static str,
     open: Vec<u8>,
     repeat: fn(u32) -> Vec<u8>,
 }
@@ -62,17 +65,20 @@ fn attacks() -> Vec<Attack> {
     vec![
         Attack {
             name: "rapid reset",
+            reason: "http2_abuse",
             open: open(&[]),
             repeat: |n| [request(2 * n + 1, 0), frame(kind::RST_STREAM, 0, 2 * n + 1, &[0, 0, 0, 8])].concat(),
         },
         Attack {
             name: "reset by our own errors",
+            reason: "http2_malformed",
             open: open(&[]),
             // A window update of 0 makes the server reset the stream.
             repeat: |n| [request(2 * n + 1, 0), frame(kind::WINDOW_UPDATE, 0, 2 * n + 1, &[0; 4])].concat(),
         },
         Attack {
             name: "continuation without end",
+            reason: "http2_malformed",
             open: open(&unended_head()),
             repeat: |_| {
                 frame(kind::CONTINUATION, 0, 1, &[&[0x00, 1, b'x', 127, 0xa1, 0x7d][..], &[b'a'; 16_000]].concat())
@@ -80,40 +86,67 @@ fn attacks() -> Vec<Attack> {
         },
         Attack {
             name: "small continuations",
+            reason: "http2_abuse",
             open: open(&unended_head()),
             repeat: |_| frame(kind::CONTINUATION, 0, 1, &[0x00, 1, b'x', 1, b'y']),
         },
         Attack {
             name: "empty continuations",
+            reason: "http2_abuse",
             open: open(&unended_head()),
             repeat: |_| frame(kind::CONTINUATION, 0, 1, &[]),
         },
         Attack {
             name: "settings",
+            reason: "silent",
             open: open(&[]),
             repeat: |n| frame(kind::SETTINGS, 0, 0, &[&[0, 4][..], &(n % 65_535).to_be_bytes()].concat()),
         },
-        Attack { name: "pings", open: open(&[]), repeat: |n| frame(kind::PING, 0, 0, &u64::from(n).to_be_bytes()) },
+        Attack {
+            name: "pings",
+            reason: "silent",
+            open: open(&[]),
+            repeat: |n| frame(kind::PING, 0, 0, &u64::from(n).to_be_bytes()),
+        },
         Attack {
             name: "priorities",
+            reason: "silent",
             open: open(&[]),
             repeat: |n| frame(kind::PRIORITY, 0, 2 * n + 1, &[0, 0, 0, 0, 9]),
         },
-        Attack { name: "window updates", open: open(&[]), repeat: |_| frame(kind::WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]) },
-        Attack { name: "frames of unknown types", open: open(&[]), repeat: |_| frame(99, 0, 0, &[7; 100]) },
+        Attack {
+            name: "window updates",
+            reason: "silent",
+            open: open(&[]),
+            repeat: |_| frame(kind::WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]),
+        },
+        Attack {
+            name: "frames of unknown types",
+            reason: "silent",
+            open: open(&[]),
+            repeat: |_| frame(99, 0, 0, &[7; 100]),
+        },
         Attack {
             name: "empty data in an open request",
+            reason: "http2_abuse",
             open: open(&request(1, 0)),
             repeat: |_| frame(kind::DATA, 0, 1, &[]),
         },
-        Attack { name: "more streams than allowed", open: open(&[]), repeat: |n| request(2 * n + 1, 0) },
+        Attack {
+            name: "more streams than allowed",
+            reason: "http2_abuse",
+            open: open(&[]),
+            repeat: |n| request(2 * n + 1, 0),
+        },
         Attack {
             name: "requests whose answers nobody reads",
+            reason: "http2_abuse",
             open: open(&[]),
             repeat: |n| request(2 * n + 1, END_STREAM),
         },
         Attack {
             name: "a bomb of indexed fields",
+            reason: "http2_abuse",
             open: open(&[]),
             repeat: |n| {
                 // One large field in the table, then a thousand references to it.
@@ -204,6 +237,13 @@ async fn http2_floods_are_ended_while_an_honest_caller_is_served() {
         };
         let (served, ()) = tokio::join!(honest(&site, &stop), all_ended);
         assert!(served > 0);
+        if reads {
+            for reason in ["http2_abuse", "http2_malformed", "silent"] {
+                let expected = attacks().iter().filter(|attack| attack.reason == reason).count() as u64;
+                let metric = format!(r#"linxo_webhook_refused_total{{reason="{reason}"}}"#);
+                assert_eq!(site.metric(&metric), expected, "{reason}");
+            }
+        }
     }
     let all_gone = async {
         while site.metric("linxo_webhook_connections") > 0 {
@@ -212,6 +252,12 @@ async fn http2_floods_are_ended_while_an_honest_caller_is_served() {
     };
     timeout(LIMIT, all_gone).await.expect("no connection of the attackers is left");
     assert_eq!(site.metric(r#"linxo_webhook_refused_total{reason="internal"}"#), 0);
+    let kept = async {
+        while site.inbox.refused.lock().unwrap().iter().all(|kept| (kept.reason, kept.status) != ("http2_abuse", 0)) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LIMIT, kept).await.expect("one of them is kept for inspection");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -264,6 +310,7 @@ async fn a_caller_that_never_reads_its_answers_is_ended() {
     let site = Arc::new(Site::start(patient_for(Duration::from_millis(700))).await);
     let attack = Attack {
         name: "pipelined requests",
+        reason: "",
         open: Vec::new(),
         repeat: |_| b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100),
     };

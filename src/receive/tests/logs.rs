@@ -5,10 +5,15 @@ use super::{
     support::{Clients, EVENT, LIMIT, Site, Wanted, post, post_to},
 };
 use crate::{config::LogFormat, log::double::Memory, pki::Authority};
+use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    time::timeout,
+    net::TcpStream,
+    task::JoinSet,
+    time::{sleep, timeout},
 };
+
+const SHORT: Duration = Duration::from_millis(500);
 
 /// The log of this thread, as the service writes it; tests run on one thread each.
 struct Lines(
@@ -25,6 +30,11 @@ impl Lines {
 
     fn all(&self) -> Vec<serde_json::Value> {
         self.0.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// What an operator sees: no `debug`.
+    fn seen(&self, message: &str) -> Vec<serde_json::Value> {
+        self.with_message(message).into_iter().filter(|line| line["level"] != "DEBUG").collect()
     }
 
     fn with_message(&self, message: &str) -> Vec<serde_json::Value> {
@@ -55,7 +65,7 @@ async fn one_line_an_event_and_nothing_personal_anywhere() {
         assert_eq!(fields[field], value, "{field}");
     }
     assert_eq!(fields["request.id"].as_str().unwrap().len(), 16);
-    assert_eq!(lines.with_message("request refused").len(), 2, "one line a reason");
+    assert_eq!(lines.seen("request refused").len(), 2, "one line a reason");
     for line in lines.all() {
         assert!(!line.to_string().contains("canary"), "{line}");
     }
@@ -107,6 +117,10 @@ async fn what_http2_is_sent_stands_in_no_line_at_any_level() {
             frame(kind::HEADERS, END_STREAM | END_HEADERS, 3, &[head("/webhooks/linxo/canary-secret"), field].concat()),
         ];
         stream.write_all(&frames.concat()).await.unwrap();
+        if path == "canary-secret" {
+            let goaway = [&[0, 0, 0, 0, 0, 0, 0, 1][..], b"canary-goaway"].concat();
+            stream.write_all(&frame(kind::GOAWAY, 0, 0, &goaway)).await.unwrap();
+        }
         stream.shutdown().await.unwrap();
         // What was sent is worked on before its end is seen; how the connection ends does not matter.
         timeout(LIMIT, stream.read_to_end(&mut Vec::new())).await.unwrap().ok();
@@ -116,4 +130,55 @@ async fn what_http2_is_sent_stands_in_no_line_at_any_level() {
         assert!(!line.to_string().to_lowercase().contains("canary"), "{line}");
         assert!(line["target"].as_str().unwrap().starts_with("linxo_webhook"), "{line}");
     }
+}
+
+/// Whoever looks at `info` sees what breaks, and a flood of it is two lines.
+#[tokio::test]
+async fn broken_handshakes_and_heads_are_one_line_a_reason_and_a_summary() {
+    const EACH: usize = 30;
+    let lines = Lines::capture();
+    let mut wanted = Wanted::default();
+    let listener = &mut wanted.listener;
+    (listener.handshake_timeout, listener.header_timeout) = (SHORT, SHORT);
+    (listener.max_connections, listener.max_connections_per_address, listener.max_handshakes) = (500, 500, 500);
+    let mut site = Site::start(wanted).await;
+    let mut callers = JoinSet::new();
+    for _ in 0..EACH {
+        for opening in [&b""[..], b"GET / HTTP/1.1\r\n\r\n"] {
+            let mut tcp = TcpStream::connect(site.address).await.unwrap();
+            callers.spawn(async move {
+                tcp.write_all(opening).await.unwrap();
+                drop(tcp.read_to_end(&mut Vec::new()).await);
+            });
+        }
+        let large = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(70_000));
+        for head in ["", "GET / HTTP/1.1\r\n", "GET / HTTP/1.2\r\n\r\n", large.as_str()] {
+            let (mut client, head) = (site.connect().await, head.to_owned());
+            callers.spawn(async move {
+                client.send(&head).await;
+                drop(client.answer().await);
+            });
+        }
+    }
+    callers.join_all().await;
+    let all_gone = async {
+        while site.metric("linxo_webhook_connections") > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LIMIT, all_gone).await.unwrap();
+    site.stop();
+    site.stopped().await;
+    let of = |found: Vec<serde_json::Value>| {
+        let mut reasons: Vec<_> = found.iter().map(|line| line["reason"].as_str().unwrap().to_owned()).collect();
+        reasons.sort();
+        reasons
+    };
+    assert_eq!(of(lines.seen("handshake failed")), ["tls_invalid"]);
+    assert_eq!(of(lines.seen("handshake not finished in time")), ["handshake_timeout"]);
+    assert_eq!(of(lines.seen("connection ended: no complete request in time")), ["head_timeout", "silent"]);
+    assert_eq!(of(lines.seen("connection ended: it cannot be understood")), ["head_malformed", "head_too_large"]);
+    let more = lines.seen("more was refused for the same reason in the last minute");
+    assert!(more.iter().all(|line| line["count"] == EACH - 1), "{more:?}");
+    assert_eq!(of(more).len(), 6, "the summary comes once: not at the start, and at the end");
 }

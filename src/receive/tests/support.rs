@@ -220,13 +220,13 @@ impl Site {
     }
 }
 
-/// TLS on a socket that is open already.
+/// TLS on a socket that is open already; no protocol is offered where `alpn` is empty.
 pub(super) async fn shake_hands(
     tcp: TcpStream,
     mut config: ClientConfig,
     alpn: &[u8],
 ) -> std::io::Result<TlsStream<TcpStream>> {
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = Some(alpn.to_vec()).filter(|alpn| !alpn.is_empty()).into_iter().collect();
     TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), tcp).await
 }
 

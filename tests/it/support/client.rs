@@ -52,12 +52,19 @@ impl Door {
         client.answer().await.expect("an answer")
     }
 
-    /// Sends what stands behind the preface of an HTTP/2 connection, byte by byte as it is; returns what came back.
-    pub(crate) async fn exchange_http2(&self, frames: &[u8]) -> Vec<u8> {
+    /// An HTTP/2 connection, its preface and settings sent.
+    pub(crate) async fn connect_http2(&self) -> Client {
         let mut tls = (*self.tls).clone();
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let mut client = Self { address: self.address, tls: Arc::new(tls) }.connect().await;
-        client.send([b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", frames].concat()).await.unwrap();
+        client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        client
+    }
+
+    /// Sends what stands behind the preface of an HTTP/2 connection, byte by byte as it is; returns what came back.
+    pub(crate) async fn exchange_http2(&self, frames: &[u8]) -> Vec<u8> {
+        let mut client = self.connect_http2().await;
+        client.send(frames).await.unwrap();
         client.0.shutdown().await.unwrap();
         let mut answers = Vec::new();
         // How the connection ends does not matter.
@@ -106,6 +113,11 @@ impl Client {
     /// The next answer; an error when the connection ends without one.
     pub(crate) async fn answer(&mut self) -> io::Result<Answer> {
         timeout(LIMIT, Answer::read(&mut self.0)).await.expect("an answer in time")
+    }
+
+    /// The stream below, for whoever reads and writes at the same time.
+    pub(crate) fn into_stream(self) -> TlsStream<TcpStream> {
+        self.0.into_inner()
     }
 
     /// Says goodbye without reading what was answered.

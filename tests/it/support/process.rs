@@ -50,10 +50,29 @@ impl Process {
         self.output.lock().unwrap().clone()
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// KiB of memory that it holds now.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Hundredths of a second that it has computed so far.
+    pub(crate) fn ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        // The name may hold blanks; it ends with the last bracket. User and system time are fields 14 and 15.
+        let fields: Vec<&str> = stat[stat.rfind(')').unwrap()..].split(' ').collect();
+        fields[12..14].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        let id = self.child.id().expect("it runs");
-        kill_process(Pid::from_raw(id.try_into().unwrap()).unwrap(), signal).unwrap();
+        kill_process(Pid::from_raw(self.id().try_into().unwrap()).unwrap(), signal).unwrap();
     }
 
     /// Ends it as a power cut would, as far as a process can.

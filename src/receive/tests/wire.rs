@@ -1,0 +1,215 @@
+//! Odd things on the wire: TLS that nobody speaks, and requests that try to be taken for something else.
+
+use super::support::{Client, EVENT, LIMIT, Site, Wanted, post, post_to, shake_hands};
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::ServerName;
+use std::{fmt::Write as _, sync::Arc};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+fn refused(site: &Site, reason: &str) -> u64 {
+    site.metric(&format!(r#"linxo_webhook_refused_total{{reason="{reason}"}}"#))
+}
+
+#[tokio::test]
+async fn without_a_protocol_it_is_http1_and_with_a_foreign_one_it_is_nothing() {
+    let site = Site::start(Wanted::default()).await;
+    let tcp = TcpStream::connect(site.address).await.unwrap();
+    let mut client = Client(shake_hands(tcp, site.client_builder().with_no_client_auth(), b"").await.unwrap());
+    client.send(&post(EVENT)).await;
+    assert_eq!(client.answer().await.unwrap().status, 200);
+    for foreign in [&b"h3"[..], b"spdy/3", b"HTTP/1.1", b"h2c", &[b'x'; 255]] {
+        let error = site.tls(site.client_builder().with_no_client_auth(), foreign).await.unwrap_err();
+        assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");
+    }
+    assert_eq!(refused(&site, "tls_incompatible"), 5);
+}
+
+#[tokio::test]
+async fn a_hello_larger_than_any_is_refused_before_it_is_whole() {
+    let site = Site::start(Wanted::default()).await;
+    let mut tcp = TcpStream::connect(site.address).await.unwrap();
+    // A handshake message that announces 16 MiB less one, in records of 16 KiB.
+    let mut sent = 0;
+    let record = [&[22, 3, 1, 0x40, 0][..], &[0; 0x4000]].concat();
+    let mut first = record.clone();
+    first[5..9].copy_from_slice(&[1, 0xff, 0xff, 0xff]);
+    let ended = async {
+        while tcp.write_all(if sent == 0 { &first } else { &record }).await.is_ok() {
+            sent += record.len();
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LIMIT, ended).await.expect("it is ended");
+    assert_eq!(refused(&site, "tls_invalid"), 1);
+    // What the buffers of the system take may have been sent all the same.
+    assert!(sent < 8 * 1024 * 1024, "{sent}");
+}
+
+/// Allowed, odd, and seen where somebody wants to slip past a filter.
+#[tokio::test]
+async fn a_hello_in_records_of_one_byte_is_read() {
+    let site = Site::start(Wanted::default()).await;
+    let mut tcp = TcpStream::connect(site.address).await.unwrap();
+    let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
+    tokio::spawn(async move {
+        let mut head = [0; 5];
+        theirs.read_exact(&mut head).await.unwrap();
+        let mut hello = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
+        theirs.read_exact(&mut hello).await.unwrap();
+        for byte in hello {
+            tcp.write_all(&[22, 3, 1, 0, 1, byte]).await.unwrap();
+        }
+        drop(tokio::io::copy_bidirectional(&mut theirs, &mut tcp).await);
+    });
+    let config = Arc::new(site.client_builder().with_no_client_auth());
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = timeout(LIMIT, TlsConnector::from(config).connect(name, ours)).await.unwrap().unwrap();
+    stream.write_all(post(EVENT).as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    timeout(LIMIT, stream.read_exact(&mut status)).await.unwrap().unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+}
+
+#[tokio::test]
+async fn a_path_that_is_only_similar_is_another_path() {
+    let site = Site::start(Wanted::default()).await;
+    for path in [
+        "/webhooks/%6cinxo",
+        "/webhooks%2flinxo",
+        "/webhooks/linxo%00",
+        "/webhooks/linxo%20",
+        "/webhooks/linxo%2f",
+        "/webhooks/linxo/",
+        "/webhooks/linxo//",
+        "/webhooks/linxo/.",
+        "/webhooks/linxo;x=1",
+        "/webhooks/linxo.json",
+        "/webhooks//linxo",
+        "//webhooks/linxo",
+        "/webhooks/./linxo",
+        "/webhooks/x/../linxo",
+        "/../webhooks/linxo",
+        "/webhooks/%2e%2e/webhooks/linxo",
+        "/Webhooks/Linxo",
+        "/WEBHOOKS/LINXO",
+        "/webhooks\\linxo",
+        "/",
+        "*",
+        "https://localhost/",
+        "https://localhost",
+    ] {
+        let answer = site.exchange(&post_to(path, "", EVENT)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"), "{path}");
+    }
+    for path in ["/webhooks/linxo\0", "/webhooks/linxo\t", "/webhooks/linxo x", "webhooks/linxo"] {
+        let answer = site.exchange(&post_to(path, "", EVENT)).await;
+        assert_eq!((answer.status, answer.body.as_str()), (400, ""), "{path:?}");
+    }
+    assert_eq!(site.inbox.stored(), 0);
+}
+
+#[tokio::test]
+async fn a_path_too_long_is_a_head_too_large() {
+    let site = Site::start(Wanted::default()).await;
+    assert_eq!(site.exchange(&post_to(&format!("/{}", "x".repeat(60_000)), "", EVENT)).await.status, 404);
+    // Hyper has an answer 414 for paths of 65,535 bytes and more, but no such head is within our limit.
+    for length in [65_400, 65_534, 65_535, 65_536, 100_000] {
+        let answer = site.exchange(&format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(length))).await;
+        assert_eq!(answer.status, if length == 65_400 { 404 } else { 431 });
+    }
+    assert_eq!(refused(&site, "head_too_large"), 4);
+    assert_eq!(site.metric(r#"linxo_webhook_requests_total{status="431"}"#), 4);
+    assert_eq!(site.metric(r#"linxo_webhook_requests_total{status="414"}"#), 0);
+}
+
+#[tokio::test]
+async fn no_encoding_hides_in_another() {
+    let site = Site::start(Wanted::default()).await;
+    for fields in [
+        "content-encoding: gzip\r\n",
+        "content-encoding: gzip, gzip\r\n",
+        "content-encoding: identity, gzip\r\n",
+        "content-encoding: gzip, identity\r\n",
+        "content-encoding: identity\r\ncontent-encoding: br\r\n",
+        "content-encoding: x-gzip\r\n",
+        "content-encoding: zstd\r\n",
+        "content-encoding: deflate;q=1\r\n",
+        "content-encoding: aes128gcm\r\n",
+    ] {
+        let answer = site.exchange(&post_to("/webhooks/linxo", fields, EVENT)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (415, "content_encoding"), "{fields}");
+        assert_eq!(answer.header("accept-encoding"), Some("identity"));
+    }
+    let body = post_to("/webhooks/linxo", "content-encoding: IDENTITY\r\ncontent-encoding:\r\n", EVENT);
+    assert_eq!(site.exchange(&body).await.status, 200);
+}
+
+#[tokio::test]
+async fn methods_that_reflect_or_tunnel_are_refused() {
+    let site = Site::start(Wanted::default()).await;
+    for (line, status, code) in [
+        ("TRACE /webhooks/linxo", 405, "method_not_allowed"),
+        ("OPTIONS /webhooks/linxo", 405, "method_not_allowed"),
+        ("TRACK /webhooks/linxo", 405, "method_not_allowed"),
+        ("post /webhooks/linxo", 405, "method_not_allowed"),
+        ("OPTIONS *", 404, "not_found"),
+        ("CONNECT localhost:443", 404, "not_found"),
+        ("CONNECT /webhooks/linxo", 405, "method_not_allowed"),
+    ] {
+        let request = format!("{line} HTTP/1.1\r\nhost: x\r\nx-secret: canary\r\n\r\n");
+        let answer = site.exchange(&request).await;
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{line}");
+        assert!(!answer.body.contains("canary") && !answer.head.contains("canary"), "{line}");
+    }
+
+    let stream = site.tls(site.client_builder().with_no_client_auth(), b"h2").await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    for (method, uri, status) in [
+        ("TRACE", "https://localhost/webhooks/linxo", 405),
+        ("CONNECT", "localhost:443", 404),
+        ("OPTIONS", "https://localhost/webhooks/linxo", 405),
+    ] {
+        let request = http::Request::builder().method(method).uri(uri).body(Empty::<Bytes>::new()).unwrap();
+        assert_eq!(sender.send_request(request).await.unwrap().status(), status, "{method}");
+    }
+    assert_eq!(site.inbox.stored(), 0);
+}
+
+#[tokio::test]
+async fn what_callers_invent_makes_no_series() {
+    const EACH: usize = 500;
+    let site = Site::start(Wanted::default()).await;
+    let mut client = site.connect().await;
+    let mut known = None;
+    for round in 0..21 {
+        // Pipelined, and answered in order.
+        let mut requests = String::new();
+        for number in 0..EACH {
+            let name = format!("{round}x{number}");
+            let (method, path) = match number % 2 {
+                0 => (format!("M{name}"), "/webhooks/linxo".to_owned()),
+                _ => ("POST".to_owned(), format!("/{name}")),
+            };
+            write!(
+                requests,
+                "{method} {path} HTTP/1.1\r\nhost: h{name}\r\nuser-agent: {name}\r\nx-{name}: {name}\r\n\r\n"
+            )
+            .unwrap();
+        }
+        client.send(&requests).await;
+        for _ in 0..EACH {
+            assert!([404, 405].contains(&client.answer().await.unwrap().status));
+        }
+        let series = site.metrics.encode().lines().count();
+        assert_eq!(*known.get_or_insert(series), series);
+    }
+}

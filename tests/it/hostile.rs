@@ -1,0 +1,260 @@
+//! Hostile callers of the true program: what they cost in memory, and that honest ones are served beside them. That each is
+//! ended, and how it is counted, is held beside the code in `src/receive/tests`.
+
+use crate::{
+    json,
+    support::{Door, LIMIT, Process, Site, event_json, eventually},
+};
+use std::{
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    process::Command,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+/// KiB.
+const MIB: u64 = 1024;
+
+/// Follows the memory of a process until it is stopped.
+struct Memory {
+    before: u64,
+    most: u64,
+}
+
+impl Memory {
+    fn of(process: &Process) -> Self {
+        let before = process.memory();
+        Self { before, most: before }
+    }
+
+    fn look(&mut self, process: &Process) {
+        self.most = self.most.max(process.memory());
+    }
+
+    /// How much more it was at most, in KiB.
+    fn growth(&self) -> u64 {
+        self.most - self.before
+    }
+}
+
+/// Uses every part once, so that what is made on first use does not count as growth.
+async fn warm_up(door: &Door) {
+    let mut callers = JoinSet::new();
+    for number in 0..64 {
+        let door = door.clone();
+        callers.spawn(async move {
+            let event = event_json(&format!("warm-{number}"), &number.to_string(), 1, false);
+            door.accept(event).await;
+            door.exchange_http2(&[]).await;
+        });
+    }
+    callers.join_all().await;
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&[a, b, c, kind, flags], &stream.to_be_bytes()[..], payload].concat()
+}
+
+/// A POST to `/webhooks/linxo` in HPACK: `HEADERS` without their end, and of a stream that goes on.
+fn head(stream: u32, flags: u8) -> Vec<u8> {
+    let fields = [&[0x83, 0x87, 0x04, 15][..], b"/webhooks/linxo", &[0x01, 9], b"localhost"].concat();
+    frame(1, flags, stream, &fields)
+}
+
+/// What a flood repeats, by number from 0.
+type Repeat = fn(u32) -> Vec<u8>;
+
+const FLOODS: [(&str, Repeat); 4] = [
+    ("rapid reset", |n| [head(2 * n + 1, 4), frame(3, 0, 2 * n + 1, &[0, 0, 0, 8])].concat()),
+    ("continuations", |n| match n {
+        0 => head(1, 0),
+        _ => frame(9, 0, 1, &[&[0x00, 1, b'x', 127, 0xa1, 0x7d][..], &[b'a'; 16_000]].concat()),
+    }),
+    ("settings", |n| frame(4, 0, 0, &[&[0, 4][..], &(n % 65_535).to_be_bytes()].concat())),
+    ("pings", |n| frame(6, 0, 0, &u64::from(n).to_be_bytes())),
+];
+
+/// Sends as fast as it can until the program has had enough.
+async fn flood(door: Door, repeat: Repeat) {
+    let mut stream = door.connect_http2().await.into_stream();
+    let (mut reader, mut writer) = tokio::io::split(&mut stream);
+    let write = async {
+        for n in 0_u32.. {
+            writer.write_all(&repeat(n % 0x3fff_ffff)).await?;
+        }
+        std::io::Result::Ok(())
+    };
+    let mut nowhere = tokio::io::sink();
+    tokio::select! {
+        // Either side may see the end first.
+        _ = write => {}
+        _ = tokio::io::copy(&mut reader, &mut nowhere) => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_leave_memory_flat_and_honest_callers_served() {
+    const EACH: usize = 8;
+    let mut site = Site::new();
+    site.file_sink("file");
+    site.set("listener.header_timeout", "\"2s\"");
+    let process = site.spawn().await;
+    warm_up(&process.door).await;
+    let mut memory = Memory::of(&process);
+    let mut floods = JoinSet::new();
+    for (_, repeat) in FLOODS {
+        for _ in 0..EACH {
+            floods.spawn(flood(process.door.clone(), repeat));
+        }
+    }
+    let is_over = Arc::new(AtomicBool::new(false));
+    let over = Arc::clone(&is_over);
+    let all_ended = tokio::spawn(async move {
+        timeout(LIMIT, floods.join_all()).await.expect("every flood is ended");
+        over.store(true, Relaxed);
+    });
+    let mut took = Vec::new();
+    while !is_over.load(Relaxed) {
+        let begun = Instant::now();
+        process.door.accept(event_json(&format!("honest-{}", took.len()), "1", 1, false)).await;
+        took.push(begun.elapsed());
+        memory.look(&process);
+    }
+    all_ended.await.unwrap();
+    // The attackers share the processors with the program, and with other tests: half of the honest callers must be as quick
+    // as all of them are elsewhere.
+    took.sort();
+    assert!(took[took.len() / 2] < Duration::from_secs(1), "{took:?}");
+    assert!(memory.growth() <= 32 * MIB, "{} KiB more", memory.growth());
+    let metrics = process.admin("/metrics").await.body;
+    assert!(metrics.contains(r#"linxo_webhook_refused_total{reason="http2_abuse"}"#), "{metrics}");
+    let warnings = process.output().lines().filter(|line| line.contains("\"level\":\"WARN\"")).count();
+    assert!(warnings < 20, "{}", process.output());
+}
+
+/// The limit of a body is 8 MiB: so much one may hold, and no more, however many come.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_without_end_are_413_and_take_no_more_than_the_limit() {
+    const CHUNK: usize = 64 * 1024;
+    let mut site = Site::new();
+    site.file_sink("file");
+    let process = site.spawn().await;
+    warm_up(&process.door).await;
+    let mut memory = Memory::of(&process);
+    for _ in 0..3 {
+        let mut stream = process.door.connect().await.into_stream();
+        let head = "POST /webhooks/linxo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let chunk = [format!("{CHUNK:x}\r\n").as_bytes(), &vec![b' '; CHUNK], b"\r\n"].concat();
+        let mut sent = 0;
+        let (mut reader, mut writer) = tokio::io::split(&mut stream);
+        let write = async {
+            while sent < 100 * 1024 * 1024 && writer.write_all(&chunk).await.is_ok() {
+                sent += CHUNK;
+                memory.look(&process);
+            }
+        };
+        let mut answer = [0; 12];
+        let read = async {
+            tokio::io::AsyncReadExt::read_exact(&mut reader, &mut answer).await.unwrap();
+        };
+        tokio::join!(write, read);
+        assert_eq!(&answer, b"HTTP/1.1 413");
+        // Beside what was read, the buffers of the system hold some.
+        assert!(sent < 24 * 1024 * 1024, "it was ended: {sent}");
+    }
+    // The allocator keeps the room of one for the next.
+    assert!(memory.growth() <= (8 + 4) * MIB, "{} KiB more", memory.growth());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_json_costs_lasting_memory() {
+    const SIZE: usize = 2 * 1024 * 1024 - 256;
+    let mut site = Site::new();
+    site.file_sink("file");
+    site.set("listener.max_body", "\"2 MiB\"");
+    let process = site.spawn().await;
+    let mut client = process.door.connect().await;
+    let large = [&b"["[..], b"{\"a\":", b"9", b"\\u0041", b"[],", b"\"a\":1,", b"-", b"\xff", b"[[{},"]
+        .map(|piece| piece.repeat(SIZE / piece.len()));
+    let mut memory = Memory::of(&process);
+    for round in 0..3 {
+        for value in &large {
+            let text = [b"\"", &value[..], b"\""].concat();
+            for body in [value.clone(), json::event_with(value), json::event_with(&text)] {
+                let status = client.post(&body).await.unwrap().status;
+                assert!([200, 400].contains(&status), "{status}");
+                memory.look(&process);
+            }
+        }
+        for (name, value) in json::YES {
+            assert_eq!(client.post(json::event_with(value)).await.unwrap().status, 200, "{name}");
+        }
+        memory.look(&process);
+        if round == 0 {
+            // Some of it is stored: the first round fills the store's caches.
+            assert!(memory.growth() <= 48 * MIB, "{} KiB more", memory.growth());
+            memory = Memory::of(&process);
+        }
+    }
+    assert!(memory.growth() <= 8 * MIB, "{} KiB more", memory.growth());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_descriptors_it_waits_calmly_and_recovers() {
+    let mut site = Site::new();
+    site.file_sink("file");
+    site.set("listener.handshake_timeout", "\"60s\"");
+    let process = site.spawn().await;
+    warm_up(&process.door).await;
+    eventually("all callers are gone", async || {
+        process.admin("/metrics").await.body.contains("linxo_webhook_connections 0\n").then_some(())
+    })
+    .await;
+    let own = std::fs::read_dir(format!("/proc/{}/fd", process.id())).unwrap().count();
+    process.kill().await;
+
+    // So few that they run out before the limit of connections that is derived from them: half of them.
+    let limit = own + 8;
+    let plain = site.command(&["serve"]);
+    let process = site
+        .spawn_with(|command| {
+            let mut limited = Command::new("sh");
+            limited.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]);
+            limited.arg(plain.as_std().get_program()).args(plain.as_std().get_args());
+            limited.current_dir(plain.as_std().get_current_dir().unwrap()).kill_on_drop(true).stdin(Stdio::null());
+            *command = limited;
+        })
+        .await;
+    let mut held = Vec::new();
+    for _ in 0..limit {
+        held.push(TcpStream::connect(process.door.address).await.unwrap());
+    }
+    let failures = || process.output().matches("cannot accept connections").count();
+    eventually("no descriptor is left", async || (failures() > 0).then_some(())).await;
+    let before = process.ticks();
+    sleep(Duration::from_secs(2)).await;
+    let computed = process.ticks() - before;
+    assert!(computed < 50, "{computed} hundredths of a second in 200");
+    assert_eq!(failures(), 1, "said once");
+
+    drop(held);
+    eventually("it takes callers again", async || {
+        let mut client = timeout(Duration::from_secs(5), process.door.try_connect()).await.ok()?.ok()?;
+        let answer = client.post(event_json("after", "1", 1, false)).await.ok()?;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    let metrics = process.admin("/metrics").await.body;
+    assert!(metrics.contains(r#"linxo_webhook_refused_total{reason="accept_failed"}"#), "{metrics}");
+}
