@@ -6,9 +6,10 @@ CARGO ?= cargo
 TOOLS := $(CURDIR)/target/tools
 export PATH := $(TOOLS)/bin:$(PATH)
 CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.2
 IMAGE ?= linxo-webhook
 
-.PHONY: help demo test lint unit doc deny configs try-demo image-check trust-check bench image clean
+.PHONY: help demo test lint unit doc deny configs try-demo image-check trust-check fuzz bench image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,8 +44,14 @@ try-demo: target/debug/linxo-webhook ## The demo, with the build that the tests 
 image-check: target/debug/linxo-webhook ## The container's root folder, tried by hand without a container engine (as root)
 	deploy/image-check.sh target/debug/linxo-webhook
 
-trust-check: target/debug/linxo-webhook ## The listener before sslyze and slowhttptest (fetches both)
+trust-check: target/debug/linxo-webhook ## The listener before sslyze, slowhttptest and floods of HTTP/2 (fetches what it needs)
 	.ci/trust-check target/debug/linxo-webhook
+
+fuzz: $(if $(shell PATH="$(PATH)" command -v cargo-fuzz),,$(TOOLS)/bin/cargo-fuzz) ## Readers of foreign bytes under a fuzzer, 20 s each (SECONDS_EACH=600 for longer)
+	.ci/fuzz
+
+$(TOOLS)/bin/cargo-fuzz:
+	$(CARGO) install cargo-fuzz --locked --version $(CARGO_FUZZ_VERSION) --root $(TOOLS)
 
 bench: ## The figures of docs/benchmarks.md (five to ten minutes; BENCH="receipt --quick" for a part, briefly)
 	$(CARGO) bench --locked --bench service -- $(BENCH)

@@ -6,7 +6,10 @@
 //! Adding a command takes a variant of `Command` and its line in `run`. Not here: what a command does, which is
 //! in `commands`.
 
-use crate::commands::{self, Failure, Global};
+use crate::{
+    commands::{self, Failure, Global},
+    log,
+};
 use clap::{CommandFactory, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
@@ -65,6 +68,7 @@ impl Default for Command {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
+    log::note_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -12,9 +12,12 @@
 
 pub mod clock;
 pub mod error;
+pub mod outbound;
 pub mod readiness;
 pub mod retry_after;
 pub mod secret;
+pub mod stamp;
+pub mod text;
 
 pub mod pki;
 

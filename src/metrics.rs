@@ -56,7 +56,7 @@ pub struct SinkName {
 /// A server that is asked for accounts and tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ApiPeer {
-    /// `linxo`, `users`.
+    /// `linxo`, `auth`, `users`.
     pub peer: &'static str,
 }
 
@@ -104,7 +104,7 @@ pub struct Metrics {
     /// Calls to the vendor's API by outcome: `ok`, `unauthorized`, `refused`, `throttled`, `server_error`, `network`, `invalid`,
     /// `paused`.
     pub api_requests: Family<Outcome, Counter>,
-    /// Whether a server is left alone because it failed: 1 or 0.
+    /// Whether a server is left alone because it failed or asked for a rest: 1 or 0.
     pub api_breaker_open: Family<ApiPeer, Gauge>,
     /// Token requests by outcome, as above.
     pub token_requests: Family<Outcome, Counter>,
@@ -116,6 +116,10 @@ pub struct Metrics {
     pub delivery_seconds: Family<SinkName, Histogram, fn() -> Histogram>,
     /// Leases that expired or were lost.
     pub leases_lost: Counter,
+    /// Attempts that ended in a panic.
+    pub work_panics: Counter,
+    /// Requests to the admin listener without the right token.
+    pub admin_unauthorized: Counter,
     /// End of the server certificate's validity, seconds since the epoch.
     pub certificate_expiry: Gauge,
     /// Judgements on client certificates: `ok`, or why one is (or, where they are only observed, would be) refused.
@@ -167,6 +171,8 @@ impl Metrics {
             deliveries: Family::default(),
             delivery_seconds: Family::new_with_constructor(seconds),
             leases_lost: Counter::default(),
+            work_panics: Counter::default(),
+            admin_unauthorized: Counter::default(),
             certificate_expiry: Gauge::default(),
             client_certificates: Family::default(),
             client_certificate_expiry: Gauge::default(),
@@ -213,7 +219,7 @@ impl Metrics {
         r.register("api_requests", "Calls to the vendor's API by outcome", self.api_requests.clone());
         r.register(
             "api_breaker_open",
-            "Whether a server is left alone because it failed",
+            "Whether a server is left alone because it failed or asked for a rest",
             self.api_breaker_open.clone(),
         );
         r.register("token_requests", "Token requests by outcome", self.token_requests.clone());
@@ -225,6 +231,12 @@ impl Metrics {
         r.register("deliveries", "Delivery attempts by sink and outcome", self.deliveries.clone());
         r.register_with_unit("delivery", "Duration of delivery attempts", Unit::Seconds, self.delivery_seconds.clone());
         r.register("leases_lost", "Leases that expired before they were settled", self.leases_lost.clone());
+        r.register("work_panics", "Attempts that ended in a panic: a defect", self.work_panics.clone());
+        r.register(
+            "admin_unauthorized",
+            "Requests to the admin listener without the right token",
+            self.admin_unauthorized.clone(),
+        );
         r.register(
             "tls_certificate_expiry_timestamp_seconds",
             "End of the server certificate's validity",

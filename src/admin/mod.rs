@@ -10,7 +10,8 @@
 //! | `/metrics` | OpenMetrics text; needs the bearer token where one is configured |
 //!
 //! Promises: no answer waits for the store longer than [`STATS_TIME`]; a scrape never fails because the store does, it
-//! then shows the last figures; a silent or endless client is closed. Not here: the public listener (`receive`).
+//! then shows the last figures; a silent or endless client is closed, and however many there are, who comes next is
+//! answered; a wrong token is answered late, counted, and logged once a minute. Not here: the public listener (`receive`).
 //!
 //! Probes stay open although a token is configured: an orchestrator's probe has none, and they tell nothing but a state.
 
@@ -27,7 +28,7 @@ use crate::{
 };
 use arc_swap::ArcSwapOption;
 use axum::{
-    Router, extract,
+    Extension, Router, extract,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -36,11 +37,22 @@ use http::{
     header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
-use std::{sync::Arc, time::Duration};
-use tokio::sync::Mutex;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::Mutex,
+    time::{self, Instant},
+};
 
 /// Longest wait for the store's figures during a scrape.
 pub const STATS_TIME: Duration = Duration::from_secs(2);
+
+/// A caller without the right token waits this long for its answer. With one request a socket and a bounded number of sockets
+/// that bounds guessing, and keeps nobody from the figures who has the token.
+const WRONG_TOKEN_TIME: Duration = Duration::from_millis(500);
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -59,6 +71,7 @@ pub struct State {
 struct Shown {
     state: State,
     access: Access,
+    wrong_tokens: Seldom,
     /// One scrape at a time, so that none sees the inbox's figures half replaced.
     scrape: Mutex<()>,
 }
@@ -91,7 +104,7 @@ fn router(state: State, access: Access) -> Router {
         .method_not_allowed_fallback(|| async {
             problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path is only read")
         })
-        .with_state(Arc::new(Shown { state, access, scrape: Mutex::new(()) }))
+        .with_state(Arc::new(Shown { state, access, wrong_tokens: Seldom::default(), scrape: Mutex::new(()) }))
 }
 
 async fn alive() -> Response {
@@ -116,8 +129,17 @@ async fn ready(extract::State(shown): extract::State<Arc<Shown>>) -> Response {
     }
 }
 
-async fn figures(extract::State(shown): extract::State<Arc<Shown>>, headers: HeaderMap) -> Response {
+async fn figures(
+    extract::State(shown): extract::State<Arc<Shown>>,
+    Extension(peer): Extension<SocketAddr>,
+    headers: HeaderMap,
+) -> Response {
     if !shown.access.allows(&headers) {
+        shown.state.metrics.admin_unauthorized.inc();
+        if shown.wrong_tokens.is_due() {
+            tracing::warn!(%peer, "somebody asked for the figures with a wrong admin token, or none; said once a minute");
+        }
+        time::sleep(WRONG_TOKEN_TIME).await;
         let mut refused =
             problem(StatusCode::UNAUTHORIZED, "unauthorized", "the admin token is needed as bearer token");
         refused.headers_mut().insert(WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));
@@ -131,6 +153,23 @@ async fn figures(extract::State(shown): extract::State<Arc<Shown>>, headers: Hea
         Err(_elapsed) => tracing::warn!("the inbox's figures in /metrics are old: reading them took too long"),
     }
     ([(CONTENT_TYPE, OPENMETRICS), (CACHE_CONTROL, "no-store")], metrics.encode()).into_response()
+}
+
+/// Lets one log line a minute through.
+#[derive(Debug, Default)]
+struct Seldom(std::sync::Mutex<Option<Instant>>);
+
+impl Seldom {
+    const EVERY: Duration = Duration::from_mins(1);
+
+    fn is_due(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| last.elapsed() >= Self::EVERY);
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
+    }
 }
 
 /// Puts the inbox's figures in place of those of the last scrape.

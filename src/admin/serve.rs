@@ -1,28 +1,29 @@
 //! The admin listener's sockets: how many, how long, and how they end.
 
-use super::{Access, State, router};
+use super::{Access, Seldom, State, router};
 use crate::config;
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::Future, io, net::SocketAddr, pin::pin, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
-    task::JoinSet,
+    sync::watch,
+    task::{AbortHandle, JoinSet},
     time,
 };
 
-/// Open sockets; more wait in the system's queue.
+/// Open sockets. One more ends the oldest of them, so that whoever holds sockets keeps nobody from being answered: an honest
+/// caller is done a moment after it came.
 const SOCKETS: usize = 64;
-/// For a request's head, from the moment the socket is ready for one; also how long an idle socket stays.
-const HEAD_TIME: Duration = Duration::from_secs(10);
-/// A socket is asked to end after this, so that slow readers cannot hold all of them for ever.
-const SOCKET_TIME: Duration = Duration::from_mins(5);
-/// From that request to its forced end.
+/// For a request's head.
+const HEAD_TIME: Duration = Duration::from_secs(5);
+/// For a socket from its first to its last byte, so that slow readers end too. A socket carries one request.
+const SOCKET_TIME: Duration = Duration::from_secs(30);
+/// For what is under way when the listener ends.
 const END_TIME: Duration = Duration::from_secs(2);
 /// Pause after `accept` failed, mostly for want of descriptors: trying at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -64,27 +65,34 @@ impl Bound {
     /// When dropped, open sockets are closed at once.
     pub async fn serve(self, state: State, shutdown: impl Future<Output = ()>) {
         let router = router(state, self.access);
-        let places = Arc::new(Semaphore::new(SOCKETS));
         let ending = watch::Sender::new(false);
         let mut sockets = JoinSet::new();
+        // Oldest first.
+        let mut open: VecDeque<AbortHandle> = VecDeque::new();
+        let failures = Seldom::default();
         let mut shutdown = pin!(shutdown);
         loop {
             let accepted = tokio::select! {
-                accepted = accept(&self.listener, &places) => accepted,
+                accepted = self.listener.accept() => accepted,
                 // Finished sockets are collected as they end.
                 Some(_ended) = sockets.join_next() => continue,
                 () = &mut shutdown => break,
             };
             match accepted {
-                Ok((socket, place)) => {
-                    let answer = answer(socket, router.clone(), ending.subscribe());
-                    sockets.spawn(async move {
-                        answer.await;
-                        drop(place);
-                    });
+                Ok((socket, peer)) => {
+                    open.retain(|socket| !socket.is_finished());
+                    if open.len() >= SOCKETS
+                        && let Some(oldest) = open.pop_front()
+                    {
+                        oldest.abort();
+                    }
+                    let router = router.clone().layer(Extension(peer));
+                    open.push_back(sockets.spawn(answer(socket, router, ending.subscribe())));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the admin listener could not take a connection");
+                    if failures.is_due() {
+                        tracing::warn!(%error, "the admin listener could not take a connection");
+                    }
                     time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -94,28 +102,18 @@ impl Bound {
     }
 }
 
-/// The next socket, once there is a place for it.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    let (socket, _peer) = listener.accept().await?;
-    Ok((socket, place))
-}
-
-/// Answers the requests of one socket until it ends, grows too old, or the listener ends.
+/// Answers the request of one socket, until it ends, grows too old, or the listener ends.
 async fn answer(socket: TcpStream, router: Router, mut ending: watch::Receiver<bool>) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
+        .keep_alive(false)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
     let mut connection = pin!(connection);
     // How a socket ends is the caller's affair: probes come and go.
     tokio::select! {
-        _ended = connection.as_mut() => return,
-        () = time::sleep(SOCKET_TIME) => {}
+        _ended = time::timeout(SOCKET_TIME, connection.as_mut()) => return,
         _ending = ending.wait_for(|ending| *ending) => {}
     }
     connection.as_mut().graceful_shutdown();

@@ -129,7 +129,54 @@ async fn figures_need_the_token_and_show_the_inbox() {
     ] {
         assert!(answer.contains(figure), "{figure} in {answer}");
     }
+    assert!(answer.contains("linxo_webhook_admin_unauthorized_total 4"), "{answer}");
     assert!(answer.ends_with("# EOF"));
+}
+
+#[tokio::test]
+async fn a_wrong_token_is_answered_late_and_a_right_one_at_once_beside_it() {
+    let running = start(Double::default(), Some("correct")).await;
+    tokio::time::pause();
+    let started = Instant::now();
+    let wrong = async {
+        running.ask("GET /metrics", "Authorization: Bearer wrong\r\n").await;
+        started.elapsed()
+    };
+    let right = async {
+        running.ask("GET /metrics", "Authorization: Bearer correct\r\n").await;
+        started.elapsed()
+    };
+    let (wrong, right) = tokio::join!(wrong, right);
+    assert!(right < WRONG_TOKEN_TIME && WRONG_TOKEN_TIME <= wrong, "{right:?} {wrong:?}");
+}
+
+#[test]
+fn a_line_that_is_seldom_due() {
+    let line = Seldom::default();
+    assert!(line.is_due());
+    assert!((0..1000).all(|_| !line.is_due()));
+}
+
+#[tokio::test]
+async fn whoever_holds_sockets_keeps_nobody_from_being_answered() {
+    let running = start(Double::default(), Some("token")).await;
+    let mut held = Vec::new();
+    for _ in 0..300 {
+        let mut socket = TcpStream::connect(running.address).await.unwrap();
+        // Some say nothing, some begin, some ask and stay.
+        let begun = [&b""[..], b"GET /livez HTTP/1.1\r\n", b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"];
+        socket.write_all(begun[held.len() % 3]).await.unwrap();
+        held.push(socket);
+    }
+    let limit = Duration::from_secs(2);
+    for _ in 0..20 {
+        let answer = tokio::time::timeout(limit, running.ask("GET /livez", "")).await.expect("at once");
+        assert!(answer.starts_with("HTTP/1.1 200"));
+    }
+    // An answer ends its socket, although its caller would have kept it.
+    let mut answer = String::new();
+    held[299].read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
 }
 
 #[tokio::test]
@@ -144,9 +191,8 @@ async fn a_scrape_outlives_a_store_that_hangs() {
 async fn ends_with_idle_sockets_open() {
     let running = start(Double::default(), None).await;
     let mut idle = TcpStream::connect(running.address).await.unwrap();
-    // One answer, so that the socket is known to be served.
-    idle.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    assert!(idle.read(&mut [0; 1024]).await.unwrap() > 0);
+    // Another one's answer, so that the idle one is known to be taken.
+    running.ask("GET /livez", "").await;
     running.stop.send(()).unwrap();
     running.ended.await.unwrap();
     let mut rest = Vec::new();

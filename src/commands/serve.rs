@@ -18,7 +18,7 @@ pub struct Args {}
 pub async fn run(_args: Args, global: &Global) -> Result<(), Failure> {
     let config = global.load()?;
     // Dropped last: what is logged while draining is still written.
-    let _log = log::start(&config.log);
+    let _log = log::start(&config.log).map_err(|error| Failure::ours(format_args!("cannot start the log: {error}")))?;
     let signals = |error| Failure::ours(format_args!("cannot listen for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;

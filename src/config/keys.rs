@@ -135,6 +135,16 @@ pub(super) static KEYS: &[Key] = &[
         .default("0.0.0.0:8443"),
     Key::new("listener.path", Kind::Text, "Path of the webhook").default("/webhooks/linxo"),
     Key::new("listener.max_body", Kind::Size, "Largest body of a request").default("8 MiB").between("1 KiB", "1 GiB"),
+    Key::new("listener.max_head", Kind::Size, "Largest head of a request, its fields included; a longer one is answered 431")
+        .default("64 KiB")
+        .between("8 KiB", "1 MiB"),
+    Key::new(
+        "listener.max_headers",
+        Kind::Integer,
+        "Fields in the head of an HTTP/1 request; over HTTP/2 each counts 32 bytes more against max_head",
+    )
+    .default("100")
+    .between("16", "1000"),
     Key::new("listener.max_connections", Kind::Integer, "Open connections in total")
         .default("4096")
         .between("1", "1000000"),
@@ -158,6 +168,9 @@ pub(super) static KEYS: &[Key] = &[
     )
     .default("256 MiB")
     .between("1 KiB", "1 TiB"),
+    Key::new("listener.http2_streams", Kind::Integer, "Requests at once on one HTTP/2 connection")
+        .default("128")
+        .between("1", "10000"),
     Key::new("listener.handshake_timeout", Kind::Duration, "From accept to the end of the TLS handshake")
         .default("5s")
         .between("100ms", "5m"),
@@ -240,7 +253,7 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("worker.concurrency", Kind::Integer, "Entries worked on at once for each sink; 0: receive only")
         .default("32")
         .between("0", "10000"),
-    Key::new("linxo.api", Kind::Url, "Base of the vendor's API, with its version").default("https://api.oxlin.io/v2.1"),
+    Key::new("linxo.api", Kind::Url, "Base of the vendor's API, with its version; an address of a private network only with linxo.authorities").default("https://api.oxlin.io/v2.1"),
     Key::new("linxo.auth", Kind::Url, "Base of the vendor's authorisation server").default("https://auth.oxlin.io"),
     Key::new("linxo.version", Kind::Word(&["v2.1", "v3"]), "Version of the API: shapes and parameter names")
         .default("v2.1"),
@@ -264,7 +277,7 @@ pub(super) static KEYS: &[Key] = &[
         "When a list of accounts is read a second time: in doubt, or always, for twice the requests",
     )
     .default("doubt"),
-    Key::new("linxo.max_requests", Kind::Integer, "Requests to the vendor under way at once, over all events")
+    Key::new("linxo.max_requests", Kind::Integer, "Requests to the API under way at once, over all events; token requests as many again")
         .default("16")
         .between("1", "1000"),
     Key::new("linxo.rate", Kind::Integer, "Requests to the vendor a second, over all events; 0: as many as it takes")
@@ -280,7 +293,10 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("linxo.list_timeout", Kind::Duration, "For reading one connection's whole list, above which it is parked")
         .default("1h")
         .between("1s", "7d"),
-    Key::new("linxo.authorities", Kind::Paths, "PEM files of extra root certificates, for a test double"),
+    Key::new("linxo.retry_for", Kind::Duration, "From the first failed attempt at a list to parking")
+        .default("3d")
+        .between("1s", "365d"),
+    Key::new("linxo.authorities", Kind::Paths, "PEM files of extra root certificates, for a test double; allows private addresses"),
     Key::new(
         "linxo.users.mode",
         Kind::Word(&["client", "password", "endpoint", "static"]),
@@ -329,8 +345,12 @@ pub(super) static KEYS: &[Key] = &[
         .default("127.0.0.1:9090"),
     Key::new("admin.token", Kind::Secret, "Bearer token; required where the address is not loopback"),
     Key::new("log.format", Kind::Word(&["json", "text"]), "Shape of a log line").default("json"),
-    Key::new("log.level", Kind::Word(&["error", "warn", "info", "debug", "trace"]), "Lowest level written")
-        .default("info"),
+    Key::new(
+        "log.level",
+        Kind::Word(&["error", "warn", "info", "debug", "trace"]),
+        "Lowest level written; libraries never get below warnings, because there they write down what was sent",
+    )
+    .default("info"),
 ];
 
 #[cfg(test)]

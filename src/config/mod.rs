@@ -73,6 +73,10 @@ pub struct Listener {
     pub path: String,
     /// Largest body, in bytes, counted on the stream.
     pub max_body: u64,
+    /// Largest head of a request, in bytes.
+    pub max_head: u32,
+    /// Fields in the head of an HTTP/1 request.
+    pub max_headers: usize,
     /// Open connections in total.
     pub max_connections: usize,
     /// Open connections from one address (IPv6: one /64).
@@ -83,6 +87,8 @@ pub struct Listener {
     pub max_requests: usize,
     /// Bytes of bodies held in memory at once; at least `max_body`.
     pub body_memory: u64,
+    /// Requests at once on one HTTP/2 connection.
+    pub http2_streams: u32,
     /// From accept to the end of the TLS handshake.
     pub handshake_timeout: Duration,
     /// From the first byte of a head (or the end of the handshake) to its end.
@@ -226,6 +232,8 @@ pub struct Linxo {
     pub timeout: Duration,
     /// For one attempt at a whole list.
     pub list_timeout: Duration,
+    /// From the first failed attempt to parking.
+    pub retry_for: Duration,
     /// PEM files of extra roots.
     pub authorities: Vec<PathBuf>,
     /// Where the token for an event's user comes from.

@@ -313,6 +313,25 @@ fn refuses_what_contradicts_itself() {
 }
 
 #[test]
+fn refuses_destinations_that_are_no_servers() {
+    let sink = |url: &str| format!("[[sink]]\nname = \"a\"\ntype = \"http\"\nurl = \"{url}\"");
+    refused(&sink("https://169.254.169.254/latest"), "sink.0.url", "is a link-local address");
+    refused(&sink("https://[::ffff:a9fe:a9fe]/"), "sink.0.url", "is a link-local address");
+    load_text(&sink("https://10.0.0.1/")).unwrap();
+    let of_user = "linxo.users]\nmode = \"endpoint\"\nurl = ";
+    refused(&format!("[{of_user}\"https://2852039166/{{user_id}}\""), "linxo.users.url", "is a link-local address");
+    load_text(&format!("[{of_user}\"https://10.0.0.1/{{user_id}}\"")).unwrap();
+    let linxo = |lines: &str| report(load_with(&format!("[linxo]\n{lines}"), &[]));
+    for key in ["api", "auth"] {
+        let text = linxo(&format!("{key} = \"https://169.254.169.254/\""));
+        assert!(text.contains(&format!("linxo.{key} = ")) && text.contains("is a link-local address"), "{text}");
+        let private = format!("{key} = \"https://10.0.0.1/v2.1\"");
+        assert!(linxo(&private).contains("is an address of a private network"));
+        assert!(!linxo(&format!("{private}\nauthorities = [\"LICENSE\"]")).contains("private network"));
+    }
+}
+
+#[test]
 fn users_come_from_a_table_a_derivation_or_an_endpoint() {
     let folder = folder();
     let table = put(&folder, "users.csv", &format!("user_id,username,password\n1,a,{CANARY}\n"));

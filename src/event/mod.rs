@@ -15,7 +15,7 @@ pub mod wire;
 
 pub use ids::{AccountId, ChannelDefinitionId, ConnectionId, EventId, UserId};
 pub use scan::{Compact, compact};
-pub use splice::{Splice, SpliceError, around_resource, splice};
+pub use splice::{Splice, SpliceError, splice};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -23,6 +23,13 @@ use std::fmt;
 
 /// Deepest nesting of arrays and objects that is accepted.
 pub const MAX_DEPTH: usize = 128;
+
+/// Whether a list of accounts, or a connection, is nested so deep that an event which takes it in would be too deep.
+#[must_use]
+pub fn is_deeper_in_an_event(text: &[u8]) -> bool {
+    // An event's accounts stand in two objects.
+    scan::too_deep(text, MAX_DEPTH - 2).is_some()
+}
 
 /// What the service needs to know of an event; the body stays beside it as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]

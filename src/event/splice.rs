@@ -62,19 +62,6 @@ pub fn splice(body: &[u8]) -> Result<Splice<'_>, SpliceError> {
     }
 }
 
-/// Cuts a stored event around its `resource`, for an event whose resource is replaced by what the API says.
-///
-/// # Errors
-/// [`SpliceError`] when the body has no `resource`.
-pub fn around_resource(body: &[u8]) -> Result<(&[u8], &[u8]), SpliceError> {
-    let top: Top<'_> = serde_json::from_slice(body).map_err(|error| SpliceError(Some(error)))?;
-    let start = offset_in(body, top.resource);
-    match (body.get(..start), body.get(start + top.resource.get().len()..)) {
-        (Some(before), Some(after)) => Ok((before, after)),
-        _ => Err(SpliceError(None)),
-    }
-}
-
 /// Where a borrowed value lies in the text it was borrowed from.
 fn offset_in(body: &[u8], value: &RawValue) -> usize {
     (value.get().as_ptr() as usize).saturating_sub(body.as_ptr() as usize)

@@ -298,12 +298,15 @@ pub struct Loan<'a> {
     pub interest: Option<Amount<'a>>,
 }
 
-/// The mode of a connection's channel, where the connection can be typed and has the channel.
+/// The user that a connection belongs to, where it says so.
 #[must_use]
-pub fn mode_of(connection: &[u8], channel: &str) -> Option<String> {
-    let connection: Connection<'_> = serde_json::from_slice(connection).ok()?;
-    let found = connection.channels?.into_iter().find(|found| found.channel_definition_id.0 == channel)?;
-    found.mode.map(|mode| mode.0.into_owned())
+pub fn user_of(connection: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Owned<'a> {
+        #[serde(borrow)]
+        user_id: Option<Id<'a>>,
+    }
+    serde_json::from_slice::<Owned<'_>>(connection).ok()?.user_id.map(|id| id.0.into_owned())
 }
 
 /// The JSON path of the member that could not be typed; parses a second time, so for failures only.

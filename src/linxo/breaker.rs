@@ -1,8 +1,10 @@
-//! Leaves a failing server alone: after [`FAILURES`] in a row nothing is asked for a while, then one call tries.
+//! Leaves a server alone that fails, or that asks for it: after [`FAILURES`] in a row nothing is asked for a while, then one
+//! call tries; after an answer with `Retry-After` nothing is asked before that time.
 //!
 //! In: how each call ended. Out: whether the next may be made. Only a server that fails counts (no answer, or 5xx); a
 //! refusal concerns one user and shows that the server lives. While one call tries, others wait for how it ends instead
-//! of failing, so that a server that is back gets its work at once.
+//! of failing, so that a server that is back gets its work at once. Each server has a breaker of its own: that tokens are
+//! given out says nothing about the API.
 
 use super::{Error, Peer};
 use crate::metrics::{ApiPeer, Metrics};
@@ -40,8 +42,15 @@ pub(super) struct Breaker {
     open: Gauge,
 }
 
+#[derive(Debug)]
+struct State {
+    circuit: Circuit,
+    /// What the server asked for.
+    not_before: Option<Instant>,
+}
+
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum Circuit {
     Closed { failures: u32 },
     Open { until: Instant, wait: Duration },
     Trying { wait: Duration },
@@ -58,17 +67,21 @@ impl Breaker {
     pub(super) fn new(peer: Peer, metrics: &Metrics) -> Self {
         let open = metrics.api_breaker_open.get_or_create(&ApiPeer { peer: peer.as_str() }).clone();
         open.set(0);
-        Self { peer, state: Mutex::new(State::Closed { failures: 0 }), settled: Notify::new(), open }
+        let state = State { circuit: Circuit::Closed { failures: 0 }, not_before: None };
+        Self { peer, state: Mutex::new(state), settled: Notify::new(), open }
     }
 
     /// How long nothing is asked yet.
     pub(super) fn pause(&self) -> Option<Duration> {
-        match *self.state() {
-            State::Open { until, .. } => {
-                Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
-            }
-            State::Closed { .. } | State::Trying { .. } => None,
-        }
+        self.look(&self.state()).map(|(after, _)| after)
+    }
+
+    /// Fails while nothing is asked.
+    ///
+    /// # Errors
+    /// [`Error::Paused`].
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.look(&self.state()).map_or(Ok(()), |rest| Err(self.paused(rest)))
     }
 
     /// Leave to make a call; waits while another call tries.
@@ -81,66 +94,106 @@ impl Breaker {
             let settled = self.settled.notified();
             {
                 let mut state = self.state();
-                match *state {
-                    State::Closed { .. } => return Ok(Admission { breaker: self, is_try: false }),
-                    State::Open { until, wait } => {
-                        let after = until.saturating_duration_since(Instant::now());
-                        if !after.is_zero() {
-                            return Err(Error::Paused { peer: self.peer, after });
-                        }
-                        *state = State::Trying { wait };
+                if let Some(rest) = self.look(&state) {
+                    return Err(self.paused(rest));
+                }
+                match state.circuit {
+                    Circuit::Closed { .. } => return Ok(Admission { breaker: self, is_try: false }),
+                    Circuit::Open { wait, .. } => {
+                        state.circuit = Circuit::Trying { wait };
                         return Ok(Admission { breaker: self, is_try: true });
                     }
-                    State::Trying { .. } => {}
+                    Circuit::Trying { .. } => {}
                 }
             }
             settled.await;
         }
     }
 
+    /// Takes in that the server asked for a rest.
+    pub(super) fn rest(&self, asked: Duration) {
+        if asked.is_zero() {
+            return;
+        }
+        let mut state = self.state();
+        let now = Instant::now();
+        if state.not_before.is_none_or(|before| before <= now) {
+            tracing::warn!(
+                peer = self.peer.as_str(),
+                pause_ms = millis(asked),
+                "{} asked for a rest (Retry-After) and is left alone for that long",
+                self.peer
+            );
+        }
+        state.not_before = state.not_before.max(Some(now + asked));
+        self.look(&state);
+    }
+
+    /// How long nothing is asked yet, and why; sets the figure.
+    fn look(&self, state: &State) -> Option<(Duration, &'static str)> {
+        let left = |until: Instant| until.saturating_duration_since(Instant::now());
+        let failed = match state.circuit {
+            Circuit::Open { until, .. } => left(until),
+            Circuit::Closed { .. } | Circuit::Trying { .. } => Duration::ZERO,
+        };
+        let asked = state.not_before.map_or(Duration::ZERO, left);
+        let is_closed = matches!(state.circuit, Circuit::Closed { .. });
+        self.open.set(i64::from(!is_closed || !asked.is_zero()));
+        let rest = if asked > failed { (asked, "asked for a rest") } else { (failed, "failed several times in a row") };
+        Some(rest).filter(|(left, _)| !left.is_zero())
+    }
+
+    fn paused(&self, (after, why): (Duration, &'static str)) -> Error {
+        Error::Paused { peer: self.peer, after, why }
+    }
+
     /// Takes in how a call ended.
     fn settle(&self, is_try: bool, health: Option<Health>) {
         let mut state = self.state();
-        let before = *state;
-        *state = match (before, health) {
-            (State::Closed { .. }, Some(Health::Up)) => State::Closed { failures: 0 },
-            (State::Closed { failures }, Some(Health::Down)) if failures + 1 < FAILURES => {
-                State::Closed { failures: failures + 1 }
+        let before = state.circuit;
+        state.circuit = match (before, health) {
+            (Circuit::Closed { .. }, Some(Health::Up)) => Circuit::Closed { failures: 0 },
+            (Circuit::Closed { failures }, Some(Health::Down)) if failures + 1 < FAILURES => {
+                Circuit::Closed { failures: failures + 1 }
             }
-            (State::Closed { .. }, Some(Health::Down)) => self.leave_alone(FIRST_WAIT),
-            (State::Trying { wait }, Some(Health::Down)) if is_try => self.leave_alone((wait * 2).min(LONGEST_WAIT)),
-            (State::Trying { .. }, Some(Health::Up | Health::Unclear)) if is_try => {
-                self.open.set(0);
+            (Circuit::Closed { .. }, Some(Health::Down)) => self.leave_alone(FIRST_WAIT),
+            (Circuit::Trying { wait }, Some(Health::Down)) if is_try => self.leave_alone((wait * 2).min(LONGEST_WAIT)),
+            (Circuit::Trying { .. }, Some(Health::Up | Health::Unclear)) if is_try => {
                 tracing::info!(peer = self.peer.as_str(), "{} answers again and is asked as before", self.peer);
-                State::Closed { failures: 0 }
+                Circuit::Closed { failures: 0 }
             }
             // The call was dropped: the next one tries.
-            (State::Trying { wait }, None) if is_try => State::Open { until: Instant::now(), wait },
+            (Circuit::Trying { wait }, None) if is_try => Circuit::Open { until: Instant::now(), wait },
             // What began before says nothing new.
             _ => before,
         };
+        self.look(&state);
         drop(state);
         if is_try {
             self.settled.notify_waiters();
         }
     }
 
-    fn leave_alone(&self, wait: Duration) -> State {
+    fn leave_alone(&self, wait: Duration) -> Circuit {
         let jittered = wait / 2 + (wait / 2).mul_f64(fastrand::f64());
-        self.open.set(1);
         tracing::warn!(
             peer = self.peer.as_str(),
-            pause_ms = u64::try_from(jittered.as_millis()).unwrap_or(u64::MAX),
+            pause_ms = millis(jittered),
             "{} failed several times in a row and is left alone for a while",
             self.peer
         );
-        State::Open { until: Instant::now() + jittered, wait }
+        Circuit::Open { until: Instant::now() + jittered, wait }
     }
 
     /// Every change is one assignment: a panic elsewhere leaves nothing half done.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whole milliseconds, for a log field.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Admission<'_> {
@@ -229,6 +282,38 @@ mod tests {
         fail(&breaker, FAILURES).await;
         advance(FIRST_WAIT).await;
         drop(breaker.admit().await.unwrap());
+        assert!(breaker.admit().await.unwrap().is_try);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_that_is_asked_for_holds_for_everybody_to_the_moment() {
+        let breaker = breaker();
+        let early = breaker.admit().await.unwrap();
+        breaker.rest(Duration::from_secs(30));
+        breaker.rest(Duration::from_secs(7));
+        early.report(Health::Up);
+        assert_eq!((breaker.pause(), breaker.open.get()), (Some(Duration::from_secs(30)), 1));
+        let Err(Error::Paused { why, .. }) = breaker.admit().await else { panic!("admitted") };
+        assert_eq!(why, "asked for a rest");
+        advance(Duration::from_millis(29_999)).await;
+        assert!(breaker.check().is_err());
+        advance(Duration::from_millis(1)).await;
+        assert_eq!((breaker.pause(), breaker.open.get()), (None, 0));
+        call(&breaker, Health::Up).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_try_waits_for_the_longer_of_both_rests() {
+        let breaker = breaker();
+        breaker.rest(Duration::from_secs(5));
+        breaker.rest(Duration::ZERO);
+        assert_eq!(breaker.pause(), Some(Duration::from_secs(5)));
+        advance(Duration::from_secs(5)).await;
+        fail(&breaker, FAILURES).await;
+        breaker.rest(Duration::from_secs(3));
+        advance(FIRST_WAIT).await;
+        assert_eq!((breaker.pause(), breaker.open.get()), (Some(Duration::from_secs(2)), 1));
+        advance(Duration::from_secs(2)).await;
         assert!(breaker.admit().await.unwrap().is_try);
     }
 }

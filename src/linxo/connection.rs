@@ -1,7 +1,7 @@
 //! `GET /connections/{id}`: one connection as the API knows it (`linxo-api.md` sections 3 and 4).
 
 use super::{Error, Peer};
-use crate::event::{ConnectionId, UserId, wire::Id};
+use crate::event::{self, ConnectionId, UserId, wire::Id};
 use bytes::Bytes;
 use serde::Deserialize;
 use std::fmt;
@@ -36,6 +36,9 @@ impl Connection {
     pub(super) fn parse(body: &[u8], asked: &ConnectionId) -> Result<Self, Error> {
         let invalid = |problem: &str| Error::Answer { peer: Peer::Linxo, problem: problem.to_owned() };
         let body = body.trim_ascii();
+        if event::is_deeper_in_an_event(body) {
+            return Err(invalid("is nested deeper than an event may be"));
+        }
         let found: Addressed<'_> =
             serde_json::from_slice(body).map_err(|_quotes_the_answer| invalid("is not a connection"))?;
         if found.id.0 != asked.as_str() {
@@ -61,5 +64,7 @@ mod tests {
         for body in ["", "[]", "<html>", "{}", r#"{"id":"8"}"#, r#"{"id":"7","accounts":[]}"#, r#"{"id":"7"} 1"#] {
             assert!(parse(body).is_err(), "{body}");
         }
+        let nested = |levels: usize| format!(r#"{{"id":"7","x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+        assert!(parse(&nested(125)).is_ok() && parse(&nested(126)).is_err());
     }
 }

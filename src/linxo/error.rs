@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Marks the sign of credentials with which no token was to be had.
+pub(super) const NO_TOKEN: &str = " no token";
+
 /// Why the API did not give what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -32,14 +35,19 @@ pub enum Error {
     },
     /// There is nothing to ask for a token with.
     #[error("no token: {0}")]
-    NoCredentials(&'static str),
-    /// The other side failed so often that it is left alone for a while.
-    #[error("{peer} failed several times in a row and is left alone for a while")]
+    NoCredentials(Missing),
+    /// What the event says cannot be put into a request.
+    #[error("nothing can be asked: {0}")]
+    Unaskable(&'static str),
+    /// The other side failed so often, or asked for it, that it is left alone for a while.
+    #[error("{peer} {why} and is left alone for a while")]
     Paused {
         /// Who.
         peer: Peer,
         /// For how long.
         after: Duration,
+        /// `failed several times in a row`, `asked for a rest`.
+        why: &'static str,
     },
     /// A redirect, which is never followed.
     #[error("{peer} answered {status}, a redirect, which is not followed")]
@@ -78,11 +86,27 @@ pub enum Error {
     },
 }
 
+/// What is lacking to ask for a user's token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// A user.
+    #[error("the event names no user, and [linxo.users] goes by the user")]
+    User,
+    /// The user's password.
+    #[error("the user is not in the table of linxo.users.table")]
+    Login,
+    /// The user, at the integrator's endpoint.
+    #[error("the endpoint of linxo.users.url does not know the user")]
+    Endpoint,
+}
+
 /// Whom the client asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// The vendor's API and authorisation server.
+    /// The vendor's API.
     Linxo,
+    /// The vendor's authorisation server.
+    Auth,
     /// The integrator's own endpoint for tokens.
     Users,
 }
@@ -93,6 +117,7 @@ impl Peer {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Linxo => "linxo",
+            Self::Auth => "auth",
             Self::Users => "users",
         }
     }
@@ -102,6 +127,7 @@ impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Linxo => "the Linxo API",
+            Self::Auth => "the token endpoint of linxo.auth",
             Self::Users => "the endpoint of linxo.users.url",
         })
     }
@@ -122,6 +148,8 @@ pub enum Disposition {
     },
     /// Trying again may help, but not often.
     Doubtful,
+    /// A success that cannot be used: mostly an outage in disguise, but it may last.
+    Unusable,
     /// It cannot help before credentials or rights change.
     Credentials,
     /// The connection may be gone.
@@ -151,17 +179,21 @@ impl Error {
     pub fn disposition(&self) -> Disposition {
         match self {
             Self::Status { status: 408 | 425 | 429 | 500.., after, .. } => Disposition::Transient { after: *after },
-            // What cannot be read today (a page of HTML, half an answer) is mostly an outage in disguise.
-            Self::Network { .. } | Self::Answer { .. } => Disposition::Transient { after: None },
+            Self::Network { .. } => Disposition::Transient { after: None },
+            // A page of HTML, half an answer.
+            Self::Answer { .. } => Disposition::Unusable,
             Self::Paused { after, .. } => Disposition::Paused { after: *after },
-            // The token was new; a vendor that has just lost its keys answers like this too, as do portals with redirects.
-            Self::Status { status: 401, .. } | Self::Redirect { .. } => Disposition::Doubtful,
+            // The token was new; a vendor that has just lost its keys answers like this too, as do portals with redirects
+            // and proxies that refuse a token in words of their own.
+            Self::Status { status: 401, .. } | Self::Redirect { .. } | Self::Credentials { code: None, .. } => {
+                Disposition::Doubtful
+            }
             Self::Status { status: 403, .. } | Self::Credentials { .. } | Self::NoCredentials(_) => {
                 Disposition::Credentials
             }
             // Without a code of the vendor's it may be any server that does not know the path.
             Self::Status { peer: Peer::Linxo, status: 404 | 410, code: Some(_), .. } => Disposition::Unknown,
-            Self::Status { .. } | Self::Build(_) | Self::TooLarge { .. } => Disposition::Permanent,
+            Self::Status { .. } | Self::Build(_) | Self::TooLarge { .. } | Self::Unaskable(_) => Disposition::Permanent,
         }
     }
 
@@ -169,6 +201,32 @@ impl Error {
     #[must_use]
     pub fn awaits_credentials(&self) -> bool {
         matches!(self, Self::Status { status: 401 | 403, .. } | Self::Credentials { .. } | Self::NoCredentials(_))
+    }
+
+    /// The sign of the credentials that did not do, to be kept with what waits for others; `credentials` is the one of
+    /// [`Client::credentials`](super::Client::credentials), taken before anything was asked. It also says whether a token
+    /// was lacking, for which [`Client::may_help`](super::Client::may_help) looks by itself.
+    #[must_use]
+    pub fn sign(&self, credentials: String) -> String {
+        match self {
+            Self::Credentials { .. } | Self::NoCredentials(_) => credentials + NO_TOKEN,
+            _ => credentials,
+        }
+    }
+
+    /// The word for it in metrics.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Status { status: 401, .. } => "unauthorized",
+            Self::Status { status: 429, .. } => "throttled",
+            Self::Status { status: 500.., .. } => "server_error",
+            Self::Paused { .. } => "paused",
+            Self::Status { .. } | Self::Credentials { .. } | Self::NoCredentials(_) | Self::Redirect { .. } => {
+                "refused"
+            }
+            Self::Network { .. } => "network",
+            Self::Answer { .. } | Self::TooLarge { .. } | Self::Build(_) | Self::Unaskable(_) => "invalid",
+        }
     }
 
     /// What a person can do about an error that trying again does not mend.
@@ -180,13 +238,21 @@ impl Error {
             {
                 "the user must accept the vendor's terms; replayed when another event of the user succeeds, or replay it"
             }
-            Self::Credentials { peer: Peer::Users, .. } | Self::Status { peer: Peer::Users, .. } => {
-                "check linxo.users.url, its bearer token or certificate, and what the endpoint says of this user, then replay"
+            Self::Credentials { peer: Peer::Users, .. } => {
+                "check linxo.users.url, its bearer token or certificate, and what the endpoint says of this user; asked again from time to time and replayed when it gives a token"
             }
+            Self::Status { peer: Peer::Users, .. } => "check linxo.users.url, then replay",
             Self::Credentials { .. } => {
                 "check linxo.client_id, linxo.client_secret, linxo.token_body, linxo.auth and the user's credentials; replayed when they change"
             }
-            Self::NoCredentials(_) => "give the user credentials in [linxo.users]; replayed when they are there",
+            Self::NoCredentials(Missing::User) => {
+                "the event is of no use to this mode of [linxo.users]; purge the entry"
+            }
+            Self::NoCredentials(Missing::Login) => "add the user to the table; replayed when that is done",
+            Self::NoCredentials(Missing::Endpoint) => {
+                "let the endpoint know the user; asked again from time to time and replayed when it gives a token"
+            }
+            Self::Unaskable(_) => "the event is forged, or the vendor's data is wrong; purge the entry",
             Self::Status { status: 401, .. } => {
                 "the token is not accepted: check linxo.users and the credentials; replayed when they change"
             }
@@ -194,6 +260,10 @@ impl Error {
                 "the token may not read this user's accounts: check linxo.scope and the user's consent; replayed when the credentials change"
             }
             Self::Status { status: 404 | 410, .. } => "check linxo.api, then replay",
+            Self::Status { status: 408 | 425 | 429 | 500.., .. } | Self::Network { .. } => {
+                "when it answers again, replay"
+            }
+            Self::Answer { .. } => "ask the vendor about these answers, then replay",
             Self::TooLarge { .. } => "lower linxo.page_limit, then replay",
             _ => "check the [linxo] section, then replay",
         }
@@ -202,18 +272,7 @@ impl Error {
 
 /// The word for a result in metrics.
 pub(super) fn outcome<T>(result: &Result<T, Error>) -> &'static str {
-    match result {
-        Ok(_) => "ok",
-        Err(Error::Status { status: 401, .. }) => "unauthorized",
-        Err(Error::Status { status: 429, .. }) => "throttled",
-        Err(Error::Status { status: 500.., .. }) => "server_error",
-        Err(Error::Paused { .. }) => "paused",
-        Err(Error::Status { .. } | Error::Credentials { .. } | Error::NoCredentials(_) | Error::Redirect { .. }) => {
-            "refused"
-        }
-        Err(Error::Network { .. }) => "network",
-        Err(Error::Answer { .. } | Error::TooLarge { .. } | Error::Build(_)) => "invalid",
-    }
+    result.as_ref().map_or_else(Error::word, |_| "ok")
 }
 
 fn in_brackets(code: Option<&str>) -> String {

@@ -1,27 +1,28 @@
 //! The credentials of users for the password grant: from a table that may change, or derived from the user's id.
 //!
-//! The table is looked at when a token is needed, at most once a second: its time, size and inode. What cannot be read
-//! is logged once, and the last good table is kept.
+//! The table is looked at when a token is needed, at most once a second. What cannot be read is logged once, tried again
+//! while its file changes or cannot be opened, and the last good table is kept.
 
 use super::{Error, token::keyed};
 use crate::{
+    clock,
     config::{
         Passwords,
-        users::{Login, Table, USER_ID},
+        users::{Login, Table, TableError, USER_ID},
     },
     event::UserId,
     secret::Secret,
+    stamp::Stamp,
 };
 use arc_swap::ArcSwap;
 use hmac::Mac;
 use std::{
     fmt::Write as _,
-    fs::Metadata,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::sync::Mutex;
 
 /// Between two looks at the table.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -38,16 +39,19 @@ pub(super) enum Logins {
 pub(super) struct Watched {
     path: PathBuf,
     table: ArcSwap<Table>,
-    seen: Mutex<(Instant, Stamp)>,
+    /// Held while the table is read, so that the newer reading is the one that stays.
+    seen: Mutex<Seen>,
 }
 
-/// Changes when a file is written or replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    seconds: i64,
-    nanoseconds: i64,
-    bytes: u64,
-    inode: u64,
+#[derive(Debug)]
+struct Seen {
+    /// When it was looked at.
+    at: Instant,
+    stamp: Option<Stamp>,
+    /// Whether it is to be read again though it looks the same.
+    again: bool,
+    /// What was wrong with it, as it was logged.
+    problem: Option<String>,
 }
 
 impl Logins {
@@ -58,12 +62,13 @@ impl Logins {
             }
             Passwords::Table(path) => {
                 // The stamp first: what changes in between is seen at the next look.
-                let stamp = stamp_of(path);
+                let stamp = Stamp::of(path);
                 let table = Table::read(path).map_err(|error| Error::Build(format!("{}: {error}", path.display())))?;
+                let seen = Seen { at: Instant::now(), again: is_young(stamp), stamp, problem: None };
                 Ok(Self::Table(Watched {
                     path: path.clone(),
                     table: ArcSwap::from_pointee(table),
-                    seen: Mutex::new((Instant::now(), stamp)),
+                    seen: Mutex::new(seen),
                 }))
             }
         }
@@ -88,56 +93,58 @@ impl Logins {
     }
 
     /// Reads the table again if its file changed; returns the users whose credentials are other ones now.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any point: what was seen is noted when it is in use, so that the next caller reads it instead.
     pub(super) async fn refresh(&self) -> Vec<String> {
         let Self::Table(watched) = self else { return Vec::new() };
-        let stamp = {
-            let mut seen = watched.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if seen.0.elapsed() < LOOK_EVERY {
-                return Vec::new();
-            }
-            let stamp = stamp_of(&watched.path);
-            let changed = seen.1 != stamp;
-            *seen = (Instant::now(), stamp);
-            if !changed {
-                return Vec::new();
-            }
-            stamp
-        };
+        // Whoever comes while it is read goes on with the last good one.
+        let Ok(mut seen) = watched.seen.try_lock() else { return Vec::new() };
+        if seen.at.elapsed() < LOOK_EVERY {
+            return Vec::new();
+        }
+        let stamp = Stamp::of(&watched.path);
+        let is_other = seen.stamp != stamp;
+        if !is_other && !seen.again {
+            seen.at = Instant::now();
+            return Vec::new();
+        }
         let path = watched.path.clone();
         let read = tokio::task::spawn_blocking(move || Table::read(&path)).await;
-        match read {
-            Ok(Ok(table)) => {
-                let table = Arc::new(table);
-                let before = watched.table.swap(Arc::clone(&table));
-                tracing::info!(users = table.len(), "the table of linxo.users.table was read again");
-                table.changed_since(&before)
-            }
-            Ok(Err(error)) => {
-                tracing::error!(
-                    path = %watched.path.display(),
-                    bytes = stamp.bytes,
-                    error = %error,
-                    "the table of linxo.users.table cannot be used; the last good one is kept"
-                );
-                Vec::new()
-            }
-            Err(error) => {
-                tracing::error!(error = %error, "reading the table of linxo.users.table ended abruptly");
-                Vec::new()
-            }
+        let (changed, problem, cannot_be_opened) = match read {
+            Ok(Ok(table)) => (watched.take(table), None, false),
+            Ok(Err(error)) => (Vec::new(), Some(error.to_string()), matches!(error, TableError::Unreadable(_))),
+            Err(error) => (Vec::new(), Some(format!("reading it ended abruptly: {error}")), true),
+        };
+        if let Some(problem) = problem.as_ref().filter(|problem| is_other || seen.problem.as_ref() != Some(*problem)) {
+            tracing::error!(
+                path = %watched.path.display(),
+                error = problem,
+                "the table of linxo.users.table cannot be used; the last good one is kept"
+            );
         }
+        *seen = Seen { at: Instant::now(), again: is_young(stamp) || cannot_be_opened, stamp, problem };
+        changed
     }
 }
 
-/// All zero for a file that is not there.
-fn stamp_of(path: &Path) -> Stamp {
-    let stamp = |about: Metadata| Stamp {
-        seconds: about.mtime(),
-        nanoseconds: about.mtime_nsec(),
-        bytes: about.size(),
-        inode: about.ino(),
-    };
-    std::fs::metadata(path).map_or(Stamp { seconds: 0, nanoseconds: 0, bytes: 0, inode: 0 }, stamp)
+impl Watched {
+    /// Takes another table into use; returns the users whose credentials are other ones now.
+    fn take(&self, table: Table) -> Vec<String> {
+        let table = Arc::new(table);
+        let before = self.table.swap(Arc::clone(&table));
+        let changed = table.changed_since(&before);
+        if !changed.is_empty() {
+            let (users, changed) = (table.len(), changed.len());
+            tracing::info!(users, changed, "the table of linxo.users.table was read again");
+        }
+        changed
+    }
+}
+
+/// Whether another change could look the same.
+fn is_young(stamp: Option<Stamp>) -> bool {
+    stamp.is_some_and(|stamp| stamp.is_young(clock::now()))
 }
 
 #[cfg(test)]
@@ -155,5 +162,59 @@ mod tests {
         assert_eq!(login.username, "The quick brown fox jumps over the lazy dog@example.com");
         // The well-known test vector of HMAC-SHA256.
         assert_eq!(login.password.expose(), "f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8");
+    }
+
+    fn table(folder: &tempfile::TempDir, lines: &str) -> PathBuf {
+        let path = folder.path().join("users.csv");
+        std::fs::write(&path, format!("user_id,username,password\n{lines}")).unwrap();
+        path
+    }
+
+    /// Looks until the table was taken in again, as after a second.
+    async fn changed(logins: &Logins) -> Vec<String> {
+        let Logins::Table(watched) = logins else { panic!("no table") };
+        watched.seen.lock().await.at -= LOOK_EVERY;
+        logins.refresh().await
+    }
+
+    #[test]
+    fn a_caller_that_gives_up_while_the_table_is_read_loses_nothing() {
+        use futures_util::FutureExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = table(&folder, "1,a,b\n");
+        let logins = Logins::new(&Passwords::Table(path)).unwrap();
+        table(&folder, "1,a,c\n2,d,e\n");
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            // Nothing is read before this ends.
+            let (go, wait) = std::sync::mpsc::channel::<()>();
+            tokio::task::spawn_blocking(move || wait.recv());
+            assert!(changed(&logins).now_or_never().is_none(), "it is being read");
+            go.send(()).unwrap();
+            let mut users = changed(&logins).await;
+            users.sort();
+            assert_eq!(users, ["1", "2"]);
+        });
+        assert_eq!(logins.login(&UserId::new("1")).unwrap().password.expose(), "c");
+    }
+
+    #[tokio::test]
+    async fn a_table_that_can_be_opened_again_is_read_though_it_looks_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = table(&folder, "1,a,b\n");
+        let logins = Logins::new(&Passwords::Table(path.clone())).unwrap();
+        // What cannot be opened, whatever the rights of who runs this.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(changed(&logins).await.is_empty());
+        let Logins::Table(watched) = &logins else { panic!("no table") };
+        {
+            let seen = watched.seen.lock().await;
+            assert!(seen.again && seen.problem.is_some(), "{seen:?}");
+        }
+        assert!(logins.login(&UserId::new("1")).is_some(), "the last good one is kept");
+        std::fs::remove_dir(&path).unwrap();
+        table(&folder, "2,a,b\n");
+        assert_eq!(changed(&logins).await.len(), 2);
     }
 }

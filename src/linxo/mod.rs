@@ -9,31 +9,64 @@
 
 mod accounts;
 mod breaker;
+mod code;
 mod connection;
 mod error;
+mod gate;
 mod logins;
+mod probes;
+mod slots;
 mod token;
 mod transport;
 
 pub use accounts::{Account, AccountsPage};
 pub use connection::Connection;
-pub use error::{Disposition, Error, Peer};
+pub use error::{Disposition, Error, Missing, Peer};
 
 use crate::{
     config::{self, ApiVersion, Reread},
     event::{ConnectionId, UserId},
     metrics::{Metrics, Outcome},
 };
+use bytes::Bytes;
 use error::outcome;
-use reqwest::{Url, header};
-use std::{sync::Arc, time::Duration};
-use token::Tokens;
-use transport::{Options, Transport};
+use reqwest::{
+    Request, Url,
+    header::{self, HeaderValue},
+};
+use std::{
+    fmt::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
+use token::{Token, Tokens};
+use transport::{Lane, Options, Transport, built};
+
+/// A server that takes no notice of the limit may send this many times as many items as were asked for,
+const MORE_THAN_ASKED: u32 = 10;
+/// and this many in any case.
+const LEAST_ITEMS: u32 = 1000;
+
+/// Readers of foreign bytes, for `fuzz/` alone.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use crate::event::ConnectionId;
+    use bytes::Bytes;
+
+    /// A page of accounts: every item is one of the connection's or a foreign one.
+    pub fn accounts(body: &[u8]) {
+        let body = Bytes::copy_from_slice(body);
+        if let Ok(page) = super::AccountsPage::parse(&body, &ConnectionId::new("7"), 1000) {
+            assert_eq!(page.received as usize, page.accounts.len() + page.foreign.len());
+        }
+    }
+}
 
 /// A client of one environment (production or sandbox) of the API.
 #[derive(Debug)]
 pub struct Client {
-    linxo: Arc<Transport>,
+    api: Transport,
+    base: Url,
     config: config::Linxo,
     tokens: Tokens,
     metrics: Arc<Metrics>,
@@ -45,11 +78,40 @@ impl Client {
     /// # Errors
     /// [`Error::Build`] when a file is unusable or the system has no CA certificates.
     pub fn new(config: config::Linxo, metrics: Arc<Metrics>) -> Result<Self, Error> {
-        let options =
-            Options { peer: Peer::Linxo, authorities: &config.authorities, identity: None, rate: config.rate };
-        let linxo = Arc::new(Transport::new(&config, &options, &metrics)?);
-        let tokens = Tokens::new(&config, Arc::clone(&linxo), Arc::clone(&metrics))?;
-        Ok(Self { linxo, config, tokens, metrics })
+        Self::build(config, metrics, None)
+    }
+
+    /// A client with other settings that takes the place of this one: what is under way counts for both, servers that are
+    /// left alone stay so, and tokens are used on where the credentials are the same.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn reconfigured(&self, config: config::Linxo) -> Result<Self, Error> {
+        Self::build(config, Arc::clone(&self.metrics), Some(self))
+    }
+
+    fn build(config: config::Linxo, metrics: Arc<Metrics>, before: Option<&Self>) -> Result<Self, Error> {
+        let base = Url::parse(&config.api).map_err(|error| Error::Build(format!("linxo.api: {error}")))?;
+        if base.cannot_be_a_base() {
+            return Err(Error::Build("linxo.api: paths cannot be appended to it".to_owned()));
+        }
+        let lane_of = |peer, same: Option<&Transport>| match same {
+            Some(before) => Arc::clone(&before.lane),
+            None => Lane::new(peer, &metrics),
+        };
+        // Both servers are the vendor's, who has set one rate.
+        let pace = before.map_or_else(Arc::default, |before| Arc::clone(&before.api.pace));
+        let transport = |lane| {
+            let pace = Arc::clone(&pace);
+            let options = Options { lane, pace, rate: config.rate, authorities: &config.authorities, identity: None };
+            Transport::new(&config, options)
+        };
+        let same_api = before.filter(|before| before.config.api == config.api).map(|before| &before.api);
+        let same_auth = before.filter(|before| before.config.auth == config.auth).map(|before| &before.tokens.auth);
+        let api = transport(lane_of(Peer::Linxo, same_api))?;
+        let auth = transport(lane_of(Peer::Auth, same_auth))?;
+        let tokens = Tokens::new(&config, auth, Arc::clone(&metrics), before.map(|before| &before.tokens))?;
+        Ok(Self { api, base, config, tokens, metrics })
     }
 
     /// How many pages of one listing are asked for side by side.
@@ -69,10 +131,17 @@ impl Client {
         }
     }
 
-    /// For how long the API is left alone yet, because it failed.
+    /// From the first failure to read a user's accounts to giving up.
+    #[must_use]
+    pub fn retry_for(&self) -> Duration {
+        self.config.retry_for
+    }
+
+    /// For how long nothing can be asked of the API, because it, or the server that gives the one token for all users, is
+    /// left alone.
     #[must_use]
     pub fn pause(&self) -> Option<Duration> {
-        self.linxo.pause()
+        self.api.pause().max(self.tokens.pause())
     }
 
     /// What stands for the credentials with which a user's accounts are asked for: another text for other credentials,
@@ -81,20 +150,32 @@ impl Client {
         self.tokens.credentials(user).await
     }
 
-    /// Asks for one page (from 1) of a connection's accounts. A token that is refused is renewed once.
+    /// Whether another try may end otherwise than the one after which this [sign](Error::sign) was kept. Where a token was
+    /// lacking, one is asked for from time to time, at an interval that grows up to ten minutes.
+    pub async fn may_help(&self, user: Option<&UserId>, sign: &str) -> bool {
+        self.tokens.may_help(user, sign).await
+    }
+
+    /// Asks for one page (from 1) of a connection's accounts; [`read_accounts`](Self::read_accounts) says what is on it. Apart,
+    /// so that the next page can be asked for before this one is read. A token that is refused is renewed once.
     ///
     /// # Errors
     /// See [`Error::disposition`].
-    pub async fn accounts(
-        &self,
-        user: Option<&UserId>,
-        connection: &ConnectionId,
-        page: u32,
-    ) -> Result<AccountsPage, Error> {
+    pub async fn accounts(&self, user: Option<&UserId>, connection: &ConnectionId, page: u32) -> Result<Answer, Error> {
         let (page, limit) = (page.to_string(), self.config.page_limit.to_string());
         let query =
             [(self.config.connection_parameter.as_str(), connection.as_str()), ("page", &page), ("limit", &limit)];
-        self.ask(user, &["accounts"], &query, |body| AccountsPage::parse(body, connection)).await
+        self.ask(user, "accounts", &query).await
+    }
+
+    /// Reads a page of a connection's accounts.
+    ///
+    /// # Errors
+    /// [`Error::Answer`]
+    pub fn read_accounts(&self, answer: &Answer, connection: &ConnectionId) -> Result<AccountsPage, Error> {
+        let most = self.config.page_limit.saturating_mul(MORE_THAN_ASKED).max(LEAST_ITEMS);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        self.counted(AccountsPage::parse(&answer.0, connection, most))
     }
 
     /// Asks for a connection. A token that is refused is renewed once.
@@ -102,7 +183,10 @@ impl Client {
     /// # Errors
     /// See [`Error::disposition`].
     pub async fn connection(&self, user: Option<&UserId>, connection: &ConnectionId) -> Result<Connection, Error> {
-        self.ask(user, &["connections", connection.as_str()], &[], |body| Connection::parse(body, connection)).await
+        let id = encoded(connection.as_str());
+        let id = id.ok_or(Error::Unaskable("the connection's id cannot stand in a URL"))?;
+        let answer = self.ask(user, &format!("connections/{id}"), &[]).await?;
+        self.counted(Connection::parse(&answer.0, connection))
     }
 
     /// Asks for a token, to see whether the credentials work.
@@ -113,59 +197,107 @@ impl Client {
         self.tokens.get(None).await.map(drop)
     }
 
-    /// Asks for something of a user, at a path below the API's base.
-    async fn ask<T>(
-        &self,
-        user: Option<&UserId>,
-        path: &[&str],
-        query: &[(&str, &str)],
-        parse: impl Fn(&[u8]) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let token = self.tokens.get(user).await?;
-        match self.ask_with(&token, user, path, query, &parse).await {
-            Err(Error::Status { status: 401, .. }) => {
-                self.tokens.discard(user, &token).await;
-                let token = self.tokens.get(user).await?;
-                self.ask_with(&token, user, path, query, &parse).await
+    /// Asks for something of a user, at a path below the API's base. A success is counted when it is read.
+    async fn ask(&self, user: Option<&UserId>, path: &str, query: &[(&str, &str)]) -> Result<Answer, Error> {
+        let acts_for = self.acts_for(user)?;
+        let mut is_renewed = false;
+        loop {
+            let granted = self.tokens.get(user).await?;
+            let turn = self.api.turn().await.inspect_err(|error| self.count(error.word()))?;
+            // The wait for it may have been longer than the token's life.
+            let granted = if granted.has_ended() { self.tokens.get(user).await? } else { granted };
+            let request = self.request(&granted.token, user, acts_for.clone(), path, query)?;
+            let answer = self.api.send(&turn, request, &[granted.token.expose()]).await;
+            drop(turn);
+            match answer {
+                // Wiping is for tokens, and there are none in these.
+                Ok(mut body) => return Ok(Answer(Bytes::from(std::mem::take(&mut *body)))),
+                Err(error) => {
+                    self.count(error.word());
+                    let is_refused = matches!(error, Error::Status { status: 401, .. });
+                    if !is_refused || is_renewed || !self.tokens.discard(user, &granted.token).await {
+                        return Err(error);
+                    }
+                    is_renewed = true;
+                }
             }
-            answer => answer,
         }
     }
 
-    async fn ask_with<T>(
+    /// The header that says for whom a client token acts (`linxo-api.md` section 2, "Getting a token", way 2).
+    fn acts_for(&self, user: Option<&UserId>) -> Result<Option<HeaderValue>, Error> {
+        let (ApiVersion::V2_1, config::Users::Client, Some(user)) = (self.config.version, &self.config.users, user)
+        else {
+            return Ok(None);
+        };
+        let user = user.as_str();
+        // Spaces around a value are cut off on the way, and what is left may be somebody else.
+        let is_fit = !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_graphic());
+        let value = HeaderValue::from_str(user).ok().filter(|_| is_fit);
+        value.map(Some).ok_or(Error::Unaskable("the user's id cannot stand in a header"))
+    }
+
+    fn request(
         &self,
-        token: &token::Token,
+        token: &Token,
         user: Option<&UserId>,
-        path: &[&str],
+        acts_for: Option<HeaderValue>,
+        path: &str,
         query: &[(&str, &str)],
-        parse: impl Fn(&[u8]) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    ) -> Result<Request, Error> {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
         let mut request = self
-            .linxo
+            .api
             .http
-            .get(self.url(path)?)
+            .get(url)
             .query(query)
             .header(header::ACCEPT, "application/json")
             .header(header::AUTHORIZATION, token.header());
         if let (ApiVersion::V3, Some(user)) = (self.config.version, user) {
             request = request.query(&[("user_id", user.as_str())]);
         }
-        if let (ApiVersion::V2_1, config::Users::Client, Some(user)) = (self.config.version, &self.config.users, user) {
-            // A client token that acts for a user: linxo-api.md section 2, "Getting a token", way 2.
-            request = request.header("x-linxo-user-id", user.as_str());
+        if let Some(user) = acts_for {
+            request = request.header("x-linxo-user-id", user);
         }
-        let result = self.linxo.call(request).await.and_then(|body| parse(&body));
-        self.metrics.api_requests.get_or_create(&Outcome { outcome: outcome(&result) }).inc();
+        built(request)
+    }
+
+    /// Counts how an answer that came was read.
+    fn counted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        self.count(outcome(&result));
         result
     }
 
-    /// A path below the API's base; each segment is encoded, because ids come from whoever sent an event.
-    fn url(&self, path: &[&str]) -> Result<Url, Error> {
-        let mut url = Url::parse(&self.config.api).map_err(|error| Error::Build(format!("linxo.api: {error}")))?;
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path);
+    fn count(&self, outcome: &'static str) {
+        self.metrics.api_requests.get_or_create(&Outcome { outcome }).inc();
+    }
+}
+
+/// An id as one segment of a URL's path; `None` for what can be none: `.` and `..` lead elsewhere, however they are encoded,
+/// and nothing at all is the folder itself.
+fn encoded(id: &str) -> Option<String> {
+    if matches!(id, "" | "." | "..") {
+        return None;
+    }
+    let mut encoded = String::with_capacity(id.len());
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing into a String does not fail.
+            write!(encoded, "%{byte:02X}").ok();
         }
-        Ok(url)
+    }
+    Some(encoded)
+}
+
+/// A successful answer that was not read yet.
+pub struct Answer(Bytes);
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({} bytes)", self.0.len())
     }
 }
 
@@ -180,4 +312,33 @@ pub struct Bounds {
     pub time: Duration,
     /// Whether two readings must agree even where nothing looks wrong.
     pub always_reread: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_stays_one_segment_of_a_url() {
+        assert_eq!(encoded("12-a_b.c~").unwrap(), "12-a_b.c~");
+        assert_eq!(encoded("../é?x=1#&/").unwrap(), "..%2F%C3%A9%3Fx%3D1%23%26%2F");
+        assert_eq!(encoded(".\n.").unwrap(), ".%0A.");
+        for elsewhere in ["", ".", ".."] {
+            assert_eq!(encoded(elsewhere), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_no_server_is_not_connected_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.toml");
+        let text =
+            "[linxo]\napi = \"https://metadata.test/v2.1\"\n[linxo.users]\nmode = \"static\"\ntoken = { env = \"T\" }";
+        std::fs::write(&file, text).unwrap();
+        let config = config::load(Some(&file), [("T".to_owned(), "t".to_owned())]).unwrap();
+        let client = Client::new(config.linxo.unwrap(), Arc::new(Metrics::new())).unwrap();
+        let error = client.accounts(None, &ConnectionId::new("7"), 1).await.unwrap_err();
+        let said = crate::error::chain(&error);
+        assert!(said.starts_with("the Linxo API could not be reached") && said.contains("link-local"), "{said}");
+    }
 }

@@ -1,15 +1,18 @@
 //! Access tokens: where they come from, how long they are used, and that only one request at a time asks for one.
 //!
-//! In: the user whom an event names. Out: a token that lives for a while yet. Each user has a slot; whoever needs its
-//! token while it is being asked for waits for the one answer. Slots are kept for [`MAX_SLOTS`] users, the least used
-//! leave first. A refusal is believed for a moment, so that a hundred waiting callers do not become a hundred tries with
-//! a wrong password. Tokens and passwords are wiped when dropped; the HTTP library's own copies are not in our hands.
+//! In: the user whom an event names. Out: a token that lives for a while yet. Whoever needs a token while it is being
+//! asked for waits for the one answer, and takes it even if it lasts for no time at all. A refusal is believed for a
+//! moment, so that a hundred waiting callers do not become a hundred tries with a wrong password. Tokens and passwords are
+//! wiped when dropped; the HTTP library's own copies are not in our hands.
 
 use super::{
-    Error, Peer,
-    error::outcome,
+    Error, Peer, encoded,
+    error::{Missing, NO_TOKEN, outcome},
+    gate::Pace,
     logins::Logins,
-    transport::{Options, Transport},
+    probes::Probes,
+    slots::{Kept, Key, Refusal, Slots},
+    transport::{Lane, Options, Transport, read_file},
 };
 use crate::{
     config::{self, Passwords, TokenBody, UserEndpoint, Users, users::USER_ID},
@@ -22,12 +25,8 @@ use reqwest::header::{self, HeaderValue};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use sha2::Sha256;
 use std::{
-    collections::HashMap,
     fmt::Write as _,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -37,31 +36,55 @@ const DEFAULT_LIFETIME: Duration = Duration::from_mins(5);
 const LONGEST_LIFETIME: Duration = Duration::from_hours(24);
 /// How long a refusal is believed without asking again.
 const REFUSAL_BELIEVED: Duration = Duration::from_secs(5);
-/// Users whose tokens are kept.
-const MAX_SLOTS: usize = 10_000;
 
 /// An access token, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Token(Secret);
 
 impl Token {
+    /// `None` for what cannot stand in a header.
+    fn new(text: Secret) -> Option<Self> {
+        let is_fit = !text.is_empty() && text.expose().bytes().all(|byte| byte.is_ascii_graphic());
+        is_fit.then_some(Self(text))
+    }
+
     /// `Authorization: Bearer ...`, marked so that nothing prints it.
     pub(super) fn header(&self) -> HeaderValue {
         let mut value = HeaderValue::from_str(&format!("Bearer {}", self.0.expose()))
-            .unwrap_or_else(|_control_characters| HeaderValue::from_static("Bearer"));
+            .unwrap_or_else(|_excluded_by_new| HeaderValue::from_static("Bearer"));
         value.set_sensitive(true);
         value
+    }
+
+    pub(super) fn expose(&self) -> &str {
+        self.0.expose()
+    }
+}
+
+/// A token that was given to a caller.
+#[derive(Debug)]
+pub(super) struct Granted {
+    pub(super) token: Token,
+    /// `None`: for as long as the caller likes.
+    until: Option<Instant>,
+}
+
+impl Granted {
+    /// Whether its time is over.
+    pub(super) fn has_ended(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
     }
 }
 
 /// Gives out tokens.
 #[derive(Debug)]
 pub(super) struct Tokens {
-    linxo: Arc<Transport>,
+    pub(super) auth: Transport,
     source: Source,
-    slots: Mutex<HashMap<Option<UserId>, Arc<Slot>>>,
-    /// Counts uses, to tell which slot was used longest ago.
-    uses: AtomicU64,
+    /// What the source was made of.
+    users: Users,
+    slots: Arc<Slots>,
+    probes: Probes,
     /// What credentials are recognised by, without the user's own; see [`Tokens::credentials`].
     seal: Hmac<Sha256>,
     metrics: Arc<Metrics>,
@@ -71,29 +94,8 @@ pub(super) struct Tokens {
 enum Source {
     Static(Token),
     Client(Grants),
-    Password(Grants, Logins),
+    Password(Grants, Arc<Logins>),
     Endpoint(Endpoint),
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    /// Held while a token is asked for.
-    current: tokio::sync::Mutex<Option<Kept>>,
-    used: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Kept {
-    result: Result<Token, Refusal>,
-    until: Instant,
-}
-
-/// What a refusal said.
-#[derive(Clone, Debug)]
-struct Refusal {
-    peer: Peer,
-    status: u16,
-    code: Option<String>,
 }
 
 /// Requests to the vendor's token endpoint (linxo-api.md section 2).
@@ -141,7 +143,13 @@ struct Answer {
 }
 
 impl Tokens {
-    pub(super) fn new(config: &config::Linxo, linxo: Arc<Transport>, metrics: Arc<Metrics>) -> Result<Self, Error> {
+    /// Tokens that are held by those `before` are used on where the credentials are the same.
+    pub(super) fn new(
+        config: &config::Linxo,
+        auth: Transport,
+        metrics: Arc<Metrics>,
+        before: Option<&Self>,
+    ) -> Result<Self, Error> {
         let grants = || Grants {
             url: format!("{}/token", config.auth),
             body: config.token_body,
@@ -150,55 +158,74 @@ impl Tokens {
             scope: config.scope.clone(),
             provider: config.provider.clone(),
         };
-        let source = match &config.users {
-            Users::Static(token) => Source::Static(Token(token.clone())),
-            Users::Client => Source::Client(grants()),
-            Users::Password(passwords) => Source::Password(grants(), Logins::new(passwords)?),
-            Users::Endpoint(endpoint) => {
+        let token = |text: &Secret| {
+            let problem = || Error::Build("a token of [linxo.users] cannot stand in a header".to_owned());
+            Token::new(text.clone()).ok_or_else(problem)
+        };
+        let seal = seal(config)?;
+        // Another table, endpoint or secret has nothing to do with what was before.
+        let before = before.filter(|before| before.users == config.users);
+        let source = match (&config.users, before.map(|before| &before.source)) {
+            (Users::Static(text), _) => Source::Static(token(text)?),
+            (Users::Client, _) => Source::Client(grants()),
+            (Users::Password(_), Some(Source::Password(_, logins))) => Source::Password(grants(), Arc::clone(logins)),
+            (Users::Password(passwords), _) => Source::Password(grants(), Arc::new(Logins::new(passwords)?)),
+            (Users::Endpoint(endpoint), before) => {
+                let lane = match before {
+                    Some(Source::Endpoint(before)) => Arc::clone(&before.transport.lane),
+                    _ => Lane::new(Peer::Users, &metrics),
+                };
                 let options = Options {
-                    peer: Peer::Users,
+                    lane,
+                    pace: Arc::<Pace>::default(),
+                    rate: None,
                     authorities: &endpoint.authorities,
                     identity: endpoint.identity.as_ref(),
-                    rate: None,
                 };
                 Source::Endpoint(Endpoint {
-                    transport: Transport::new(config, &options, &metrics)?,
+                    transport: Transport::new(config, options)?,
                     url: endpoint.url.clone(),
-                    bearer: endpoint.bearer.clone().map(Token),
+                    bearer: endpoint.bearer.as_ref().map(token).transpose()?,
                 })
             }
         };
-        Ok(Self { linxo, source, slots: Mutex::default(), uses: AtomicU64::new(0), seal: seal(config), metrics })
+        let slots = match before {
+            Some(before) if text_of(&before.seal) == text_of(&seal) => Arc::clone(&before.slots),
+            _ => Arc::default(),
+        };
+        let users = config.users.clone();
+        Ok(Self { auth, source, users, slots, probes: Probes::default(), seal, metrics })
     }
 
     /// A token for a user that lives for a while yet.
-    pub(super) async fn get(&self, user: Option<&UserId>) -> Result<Token, Error> {
+    pub(super) async fn get(&self, user: Option<&UserId>) -> Result<Granted, Error> {
+        let came = Instant::now();
         let key = match (&self.source, user) {
-            (Source::Static(token), _) => return Ok(token.clone()),
-            (Source::Client(_), _) => None,
-            (Source::Password(..) | Source::Endpoint(_), None) => {
-                return Err(Error::NoCredentials("the event names no user, and [linxo.users] goes by the user"));
-            }
-            (Source::Password(..) | Source::Endpoint(_), user) => user.cloned(),
+            (Source::Static(token), _) => return Ok(Granted { token: token.clone(), until: None }),
+            (Source::Password(..) | Source::Endpoint(_), None) => return Err(Error::NoCredentials(Missing::User)),
+            (_, user) => self.key(user),
         };
         self.refresh().await;
-        let slot = self.slot(key);
+        let slot = self.slots.slot(key);
         let mut current = slot.current.lock().await;
         if let Some(kept) = &*current
-            && Instant::now() < kept.until
+            && kept.serves(came)
         {
-            return kept.result.clone().map_err(Refusal::into);
+            let token = kept.result.clone()?;
+            // One that has ended already is used at once, or not at all.
+            return Ok(Granted { token, until: Some(kept.until).filter(|until| Instant::now() < *until) });
         }
         let result = self.ask(user).await;
         self.metrics.token_requests.get_or_create(&Outcome { outcome: outcome(&result) }).inc();
+        let came = Instant::now();
         match result {
             Ok((token, until)) => {
-                *current = Some(Kept { result: Ok(token.clone()), until });
-                Ok(token)
+                *current = Some(Kept { result: Ok(token.clone()), came, until });
+                Ok(Granted { token, until: Some(until).filter(|until| came < *until) })
             }
             Err(Error::Credentials { peer, status, code }) => {
                 let refusal = Refusal { peer, status, code };
-                *current = Some(Kept { result: Err(refusal.clone()), until: Instant::now() + REFUSAL_BELIEVED });
+                *current = Some(Kept { result: Err(refusal.clone()), came, until: came + REFUSAL_BELIEVED });
                 Err(refusal.into())
             }
             Err(error) => {
@@ -208,14 +235,24 @@ impl Tokens {
         }
     }
 
-    /// Forgets a token that was refused, unless it was renewed in the meantime.
-    pub(super) async fn discard(&self, user: Option<&UserId>, refused: &Token) {
-        let key = if matches!(self.source, Source::Client(_)) { None } else { user.cloned() };
-        let slot = self.slot(key);
+    /// Forgets a token that was refused, unless it was renewed in the meantime; false where there is no other to be had.
+    pub(super) async fn discard(&self, user: Option<&UserId>, refused: &Token) -> bool {
+        if matches!(self.source, Source::Static(_)) {
+            return false;
+        }
+        let slot = self.slots.slot(self.key(user));
         let mut current = slot.current.lock().await;
         if current.as_ref().is_some_and(|kept| kept.result.as_ref().is_ok_and(|token| token == refused)) {
             *current = None;
         }
+        true
+    }
+
+    /// For how long no token can be asked for, where one that is lacking serves all users.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        // Looked at in any case, for its figure.
+        let pause = self.auth.pause();
+        pause.filter(|_| matches!(self.source, Source::Client(_)) && !self.slots.holds(&None))
     }
 
     /// What stands for the credentials that a user's token is asked for with: another text for other credentials. It is
@@ -229,71 +266,62 @@ impl Tokens {
             add(&mut seal, login.username.as_bytes());
             add(&mut seal, login.password.expose().as_bytes());
         }
-        let mut text = String::with_capacity(16);
-        for byte in seal.finalize().into_bytes().iter().take(8) {
-            // Writing into a String does not fail.
-            write!(text, "{byte:02x}").ok();
+        text_of(&seal)
+    }
+
+    /// Whether another try may end otherwise than the one after which this sign was kept: the credentials are others, or
+    /// a token is to be had where none was.
+    pub(super) async fn may_help(&self, user: Option<&UserId>, sign: &str) -> bool {
+        let present = self.credentials(user).await;
+        match sign.strip_suffix(NO_TOKEN) {
+            Some(before) => before != present || self.can_be_had(user).await,
+            None => sign != present,
         }
-        text
+    }
+
+    /// Whether there is a token; asks for one, if it is time to.
+    async fn can_be_had(&self, user: Option<&UserId>) -> bool {
+        // Not with a user's password: a wrong one that is tried again and again locks the user out.
+        let is_to_be_asked = match &self.source {
+            Source::Client(_) => true,
+            Source::Endpoint(_) => user.is_some(),
+            Source::Password(..) | Source::Static(_) => false,
+        };
+        let key = self.key(user);
+        is_to_be_asked && (self.slots.holds(&key) || (self.probes.is_due(&key) && self.get(user).await.is_ok()))
+    }
+
+    fn key(&self, user: Option<&UserId>) -> Key {
+        if matches!(self.source, Source::Client(_)) { None } else { user.cloned() }
     }
 
     /// Looks whether the table of passwords changed; users with other credentials lose their tokens.
     async fn refresh(&self) {
         if let Source::Password(_, logins) = &self.source {
-            let changed = logins.refresh().await;
-            if !changed.is_empty() {
-                let mut slots = self.slots();
-                for user in changed {
-                    slots.remove(&Some(UserId::new(user)));
-                }
-            }
+            self.slots.forget(logins.refresh().await);
         }
     }
 
     async fn ask(&self, user: Option<&UserId>) -> Result<(Token, Instant), Error> {
         let asked = Instant::now();
         let (peer, body) = match (&self.source, user) {
-            (Source::Client(grants), _) => (Peer::Linxo, grants.send(&self.linxo, None).await?),
+            (Source::Client(grants), _) => (Peer::Auth, grants.send(&self.auth, None).await?),
             (Source::Password(grants, logins), Some(user)) => {
-                let login = logins
-                    .login(user)
-                    .ok_or(Error::NoCredentials("the user is not in the table of linxo.users.table"))?;
-                (Peer::Linxo, grants.send(&self.linxo, Some(&login)).await?)
+                let login = logins.login(user).ok_or(Error::NoCredentials(Missing::Login))?;
+                (Peer::Auth, grants.send(&self.auth, Some(&login)).await?)
             }
             (Source::Endpoint(endpoint), Some(user)) => (Peer::Users, endpoint.send(user).await?),
-            (Source::Static(_), _) | (_, None) => return Err(Error::NoCredentials("nothing to ask with")),
+            (Source::Static(_), _) | (_, None) => return Err(Error::NoCredentials(Missing::User)),
         };
         let answer: Answer = serde_json::from_slice(&body)
             .map_err(|_quotes_the_token| Error::answer(peer, "to a token request holds no access_token"))?;
+        let token = Token::new(answer.access_token).ok_or_else(|| {
+            Error::answer(peer, "to a token request holds an access_token that is empty or cannot stand in a header")
+        })?;
         let lifetime = answer.expires_in.map_or(DEFAULT_LIFETIME, Duration::from_secs).min(LONGEST_LIFETIME);
         // Renewed a little early, so that a token does not expire on its way.
         let margin = (lifetime / 10).min(Duration::from_mins(1));
-        Ok((Token(answer.access_token), asked + lifetime.saturating_sub(margin)))
-    }
-
-    fn slot(&self, key: Option<UserId>) -> Arc<Slot> {
-        let use_number = self.uses.fetch_add(1, Ordering::Relaxed);
-        let mut slots = self.slots();
-        if slots.len() >= MAX_SLOTS && !slots.contains_key(&key) {
-            let mut uses: Vec<u64> = slots.values().map(|slot| slot.used.load(Ordering::Relaxed)).collect();
-            // An eighth at once, so that the search is rare.
-            let (_, oldest_kept, _) = uses.select_nth_unstable(MAX_SLOTS / 8);
-            let oldest_kept = *oldest_kept;
-            slots.retain(|_, slot| slot.used.load(Ordering::Relaxed) >= oldest_kept || Arc::strong_count(slot) > 1);
-        }
-        let slot = slots.entry(key).or_default();
-        slot.used.store(use_number, Ordering::Relaxed);
-        Arc::clone(slot)
-    }
-
-    fn slots(&self) -> MutexGuard<'_, HashMap<Option<UserId>, Arc<Slot>>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        Self::Credentials { peer: refusal.peer, status: refusal.status, code: refusal.code }
+        Ok((token, asked + lifetime.saturating_sub(margin)))
     }
 }
 
@@ -324,21 +352,23 @@ impl Grants {
                 request.basic_auth(encoded(&self.client_id), Some(secret.as_str())).form(&grant)
             }
         };
-        transport.call(request).await.map_err(refused)
+        let mut secrets = vec![self.client_secret.expose()];
+        secrets.extend(login.iter().flat_map(|login| [login.username.as_str(), login.password.expose()]));
+        transport.call(request, &secrets).await.map_err(refused)
     }
 }
 
 impl Endpoint {
     async fn send(&self, user: &UserId) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
-        let url = self.url.replace(USER_ID, &percent_encoded(user.as_str())?);
+        let user = encoded(user.as_str()).ok_or(Error::Unaskable("the user's id cannot stand in a URL"))?;
+        let url = self.url.replace(USER_ID, &user);
         let mut request = self.transport.http.get(url).header(header::ACCEPT, "application/json");
         if let Some(bearer) = &self.bearer {
             request = request.header(header::AUTHORIZATION, bearer.header());
         }
-        self.transport.call(request).await.map_err(|error| match error {
-            Error::Status { status: 404, .. } => {
-                Error::NoCredentials("the endpoint of linxo.users.url does not know the user")
-            }
+        let secrets: Vec<&str> = self.bearer.iter().map(Token::expose).collect();
+        self.transport.call(request, &secrets).await.map_err(|error| match error {
+            Error::Status { status: 404, .. } => Error::NoCredentials(Missing::Endpoint),
             other => refused(other),
         })
     }
@@ -353,25 +383,8 @@ fn refused(error: Error) -> Error {
     }
 }
 
-/// A user's id for a URL. `.` and `..` would lead elsewhere, however they are encoded.
-fn percent_encoded(user: &str) -> Result<String, Error> {
-    if matches!(user, "." | "..") {
-        return Err(Error::NoCredentials("the user's id cannot stand in a URL"));
-    }
-    let mut encoded = String::with_capacity(user.len());
-    for byte in user.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing into a String does not fail.
-            write!(encoded, "%{byte:02X}").ok();
-        }
-    }
-    Ok(encoded)
-}
-
 /// Everything that a token depends on besides the user.
-fn seal(config: &config::Linxo) -> Hmac<Sha256> {
+fn seal(config: &config::Linxo) -> Result<Hmac<Sha256>, Error> {
     let empty = Secret::default();
     let key = match &config.users {
         Users::Static(token) => token,
@@ -386,13 +399,28 @@ fn seal(config: &config::Linxo) -> Hmac<Sha256> {
     add(&mut seal, config.provider.as_deref().unwrap_or_default().as_bytes());
     add(&mut seal, format!("{:?} {:?}", config.token_body, config.version).as_bytes());
     match &config.users {
-        Users::Endpoint(UserEndpoint { url, .. }) => add(&mut seal, url.as_bytes()),
+        Users::Endpoint(UserEndpoint { url, identity, .. }) => {
+            add(&mut seal, url.as_bytes());
+            for file in identity.iter().flat_map(|(certificate, key)| [certificate, key]) {
+                add(&mut seal, &read_file(file)?);
+            }
+        }
         Users::Password(Passwords::Derived { .. }) => add(&mut seal, b"derived"),
         Users::Password(Passwords::Table(_)) => add(&mut seal, b"table"),
         Users::Client => add(&mut seal, b"client"),
         Users::Static(_) => add(&mut seal, b"static"),
     }
-    seal
+    Ok(seal)
+}
+
+/// A short text for a hash.
+fn text_of(seal: &Hmac<Sha256>) -> String {
+    let mut text = String::with_capacity(16);
+    for byte in seal.clone().finalize().into_bytes().iter().take(8) {
+        // Writing into a String does not fail.
+        write!(text, "{byte:02x}").ok();
+    }
+    text
 }
 
 #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
@@ -410,7 +438,7 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error
     String::deserialize(deserializer).map(Secret::new)
 }
 
-/// Seconds as a number or, as in the vendor's own example, a string; nonsense and negatives count as absent.
+/// Seconds as a number or, as in the vendor's own example, a string; nonsense, zero and negatives count as absent.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     struct Visitor;
     impl<'de> de::Visitor<'de> for Visitor {
@@ -441,7 +469,7 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D:
             deserializer.deserialize_any(self)
         }
     }
-    deserializer.deserialize_any(Visitor)
+    Ok(deserializer.deserialize_any(Visitor)?.filter(|seconds| *seconds > 0))
 }
 
 #[cfg(test)]
@@ -454,6 +482,7 @@ mod tests {
             (r#"{"access_token":"a","expires_in":3600}"#, Some(3600)),
             (r#"{"access_token":"a","expires_in":"3600"}"#, Some(3600)),
             (r#"{"access_token":"a","expires_in":-1}"#, None),
+            (r#"{"access_token":"a","expires_in":0}"#, None),
             (r#"{"access_token":"a","expires_in":"soon"}"#, None),
             (r#"{"access_token":"a","expires_in":null}"#, None),
             (r#"{"access_token":"a"}"#, None),
@@ -463,12 +492,11 @@ mod tests {
     }
 
     #[test]
-    fn a_user_id_stays_one_segment_of_a_url() {
-        assert_eq!(percent_encoded("12-a_b.c~").unwrap(), "12-a_b.c~");
-        assert_eq!(percent_encoded("../é?x=1#&/").unwrap(), "..%2F%C3%A9%3Fx%3D1%23%26%2F");
-        for elsewhere in [".", ".."] {
-            assert!(matches!(percent_encoded(elsewhere), Err(Error::NoCredentials(_))));
+    fn what_cannot_stand_in_a_header_is_no_token() {
+        for text in ["", "a b", "a\n", "\u{7f}", "tök"] {
+            assert_eq!(Token::new(Secret::new(text.to_owned())), None, "{text:?}");
         }
+        assert_eq!(Token::new(Secret::new("a.b-c~/+=".to_owned())).unwrap().header(), "Bearer a.b-c~/+=");
     }
 
     #[test]

@@ -1,54 +1,74 @@
 //! One server, as it is asked: deadlines, bounds, limits of number and rate, and the breaker.
 //!
-//! In: a request. Out: the bytes of a successful answer within bounds, or an [`Error`]. Redirects are never followed and
-//! nothing is decompressed. The limits hold over all entries: whoever has to wait waits here, in the order of coming.
+//! In: a request. Out: the bytes of a successful answer within bounds, or an [`Error`]. Redirects are never followed,
+//! nothing is decompressed, and names that lead to addresses which are no server's are not connected to. The limits hold
+//! over all entries, and over clients with other settings that follow one another: what is remembered of a server is its
+//! [`Lane`], which is handed on.
 
 use super::{
     Error, Peer,
     breaker::{Breaker, Health},
+    code,
+    gate::{Gate, Inside, Pace},
 };
-use crate::{clock, config, error::chain, metrics::Metrics, retry_after};
-use reqwest::{Identity, RequestBuilder, Response, StatusCode, header, redirect};
+use crate::{clock, config, error::chain, metrics::Metrics, outbound, retry_after};
+use reqwest::{Identity, Request, RequestBuilder, Response, StatusCode, header, redirect};
 use std::{
     fs,
     num::NonZeroU32,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
-};
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, sleep_until},
 };
 use zeroize::Zeroizing;
 
 /// Bytes of one answer that are read at most.
-const MAX_ANSWER: usize = 16 * 1024 * 1024;
+const MAX_ANSWER: usize = 8 * 1024 * 1024;
 /// Bytes of an error answer that are looked at.
 const MAX_ERROR: usize = 8 * 1024;
 /// From the start of a connection attempt to the end of its TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What is remembered of a server, whoever asks it.
+#[derive(Debug)]
+pub(super) struct Lane {
+    peer: Peer,
+    gate: Gate,
+    breaker: Breaker,
+}
+
+impl Lane {
+    pub(super) fn new(peer: Peer, metrics: &Metrics) -> Arc<Self> {
+        Arc::new(Self { peer, gate: Gate::default(), breaker: Breaker::new(peer, metrics) })
+    }
+}
+
 /// A server and the way to it.
 #[derive(Debug)]
 pub(super) struct Transport {
     pub(super) http: reqwest::Client,
-    peer: Peer,
-    permits: Semaphore,
-    pace: Option<Pace>,
-    breaker: Breaker,
+    pub(super) lane: Arc<Lane>,
+    pub(super) pace: Arc<Pace>,
+    at_once: usize,
+    rate: Option<NonZeroU32>,
 }
 
 /// What differs from one server to the other.
 pub(super) struct Options<'a> {
-    pub(super) peer: Peer,
+    pub(super) lane: Arc<Lane>,
+    /// Shared by the servers that the rate counts together.
+    pub(super) pace: Arc<Pace>,
+    pub(super) rate: Option<NonZeroU32>,
     pub(super) authorities: &'a [PathBuf],
     pub(super) identity: Option<&'a (PathBuf, PathBuf)>,
-    pub(super) rate: Option<NonZeroU32>,
 }
 
+/// Leave to have one request under way.
+#[derive(Debug)]
+pub(super) struct Turn<'a>(#[expect(dead_code, reason = "held until the answer is there")] Inside<'a>);
+
 impl Transport {
-    pub(super) fn new(config: &config::Linxo, options: &Options<'_>, metrics: &Metrics) -> Result<Self, Error> {
+    pub(super) fn new(config: &config::Linxo, options: Options<'_>) -> Result<Self, Error> {
         let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT.min(config.timeout))
             // From connect to the last byte: no way of being slow gets past it.
@@ -56,6 +76,7 @@ impl Transport {
             // A redirect could carry a token to another origin; the API has no reason to send one.
             .redirect(redirect::Policy::none())
             .user_agent(concat!("linxo-webhook/", env!("CARGO_PKG_VERSION")))
+            .dns_resolver(outbound::Resolver)
             .no_proxy();
         let mut roots = Vec::new();
         for path in options.authorities {
@@ -76,32 +97,47 @@ impl Transport {
         }
         Ok(Self {
             http: builder.build().map_err(|error| Error::Build(chain(&error)))?,
-            peer: options.peer,
-            permits: Semaphore::new(config.max_requests.max(1)),
-            pace: options.rate.map(Pace::new),
-            breaker: Breaker::new(options.peer, metrics),
+            lane: options.lane,
+            pace: options.pace,
+            at_once: config.max_requests,
+            rate: options.rate,
         })
     }
 
     /// How long the server is left alone yet.
     pub(super) fn pause(&self) -> Option<Duration> {
-        self.breaker.pause()
+        self.lane.breaker.pause()
     }
 
-    /// Sends a request when its turn comes, and reads the answer.
-    pub(super) async fn call(&self, request: RequestBuilder) -> Result<Zeroizing<Vec<u8>>, Error> {
-        if let Some(after) = self.breaker.pause() {
-            return Err(Error::Paused { peer: self.peer, after });
-        }
-        // Never closed.
-        let _permit = self.permits.acquire().await;
-        if let Some(pace) = &self.pace {
-            pace.turn().await;
-        }
-        let admission = self.breaker.admit().await?;
-        let result = match request.send().await {
-            Ok(response) => self.read(response).await,
-            Err(error) => Err(Error::network(self.peer, error)),
+    /// Waits until a request may be sent.
+    ///
+    /// # Errors
+    /// [`Error::Paused`].
+    pub(super) async fn turn(&self) -> Result<Turn<'_>, Error> {
+        self.lane.breaker.check()?;
+        let inside = self.lane.gate.enter(self.at_once).await;
+        self.pace.turn(self.rate).await;
+        Ok(Turn(inside))
+    }
+
+    /// Sends a request when its turn comes, and reads the answer. No `secrets` of the request are in the error.
+    pub(super) async fn call(&self, request: RequestBuilder, secrets: &[&str]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let request = built(request)?;
+        let turn = self.turn().await?;
+        self.send(&turn, request, secrets).await
+    }
+
+    /// [`call`](Self::call), in a turn that has come.
+    pub(super) async fn send(
+        &self,
+        _turn: &Turn<'_>,
+        request: Request,
+        secrets: &[&str],
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let admission = self.lane.breaker.admit().await?;
+        let result = match self.http.execute(request).await {
+            Ok(response) => self.read(response, secrets).await,
+            Err(error) => Err(Error::network(self.lane.peer, error)),
         };
         admission.report(match &result {
             Err(Error::Network { .. } | Error::Status { status: 500.., .. }) => Health::Down,
@@ -112,14 +148,18 @@ impl Transport {
     }
 
     /// Reads a successful answer within bounds, or turns it into an error. Wiped when dropped: it may hold a token.
-    async fn read(&self, mut response: Response) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let (peer, status) = (self.peer, response.status());
+    async fn read(&self, mut response: Response, secrets: &[&str]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let (peer, status) = (self.lane.peer, response.status());
         if status.is_redirection() {
             return Err(Error::Redirect { peer, status: status.as_u16() });
         }
         if !status.is_success() {
-            let after = retry_after::from_headers(response.headers(), clock::now());
-            return Err(Error::Status { peer, status: status.as_u16(), code: error_code(response).await, after });
+            let asked = retry_after::from_headers(response.headers(), clock::now());
+            if let (429 | 503, Some(asked)) = (status.as_u16(), asked) {
+                self.lane.breaker.rest(asked);
+            }
+            let code = error_code(response, secrets).await;
+            return Err(Error::Status { peer, status: status.as_u16(), code, after: asked.map(a_little_later) });
         }
         if response.headers().contains_key(header::CONTENT_ENCODING) {
             return Err(Error::answer(peer, "is compressed, which was not asked for"));
@@ -138,20 +178,23 @@ impl Transport {
     }
 }
 
-fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+/// The request itself. One that cannot be written says nothing about the server.
+pub(super) fn built(request: RequestBuilder) -> Result<Request, Error> {
+    request.build().map_err(|_quotes_the_value| Error::Unaskable("it cannot be written as an HTTP request"))
+}
+
+pub(super) fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     fs::read(path).map(Zeroizing::new).map_err(|error| Error::Build(format!("{}: {error}", path.display())))
 }
 
-/// The vendor's error answer (linxo-api.md section 5).
-#[derive(serde::Deserialize)]
-struct ErrorAnswer {
-    error: Option<String>,
-    error_description: Option<String>,
+/// At another moment for each, so that those who were sent away together do not come back together.
+fn a_little_later(asked: Duration) -> Duration {
+    let most = asked.min(Duration::from_secs(50)) / 10;
+    asked + most.mul_f64(fastrand::f64())
 }
 
-/// The vendor's own code of an error answer, if it looks like one: letters, digits, underscores. Never free text, which
-/// might quote the request.
-async fn error_code(mut response: Response) -> Option<String> {
+/// The vendor's own code of an error answer, if it gave one.
+async fn error_code(mut response: Response, secrets: &[&str]) -> Option<String> {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
         if body.len() + chunk.len() > MAX_ERROR {
@@ -159,58 +202,5 @@ async fn error_code(mut response: Response) -> Option<String> {
         }
         body.extend_from_slice(&chunk);
     }
-    let answer: ErrorAnswer = serde_json::from_slice(&body).ok()?;
-    let is_code = |text: &String| {
-        (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    };
-    // "ACCEPT_TERMS_AND_CONDITIONS_REQUIRED" was seen in the description, behind a general "error".
-    answer.error_description.filter(is_code).or(answer.error.filter(is_code))
-}
-
-/// Spreads requests evenly: each gets a moment of its own, the next a fixed time after it.
-#[derive(Debug)]
-struct Pace {
-    interval: Duration,
-    next: Mutex<Option<Instant>>,
-}
-
-impl Pace {
-    fn new(rate: NonZeroU32) -> Self {
-        Self { interval: Duration::from_secs(1) / rate.get(), next: Mutex::default() }
-    }
-
-    /// Waits for this caller's moment. A caller that gives up leaves its moment unused.
-    async fn turn(&self) {
-        let at = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let at = next.map_or_else(Instant::now, |next| next.max(Instant::now()));
-            *next = Some(at + self.interval);
-            at
-        };
-        sleep_until(at).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn requests_are_spread_over_the_second() {
-        let pace = Pace::new(NonZeroU32::new(10).unwrap());
-        let start = Instant::now();
-        let mut turns = Vec::new();
-        for _ in 0..21 {
-            pace.turn().await;
-            turns.push(start.elapsed());
-        }
-        assert_eq!(turns[0], Duration::ZERO);
-        for pair in turns.windows(2) {
-            assert!(pair[1].saturating_sub(pair[0]) >= Duration::from_millis(100), "{pair:?}");
-        }
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        let rested = start.elapsed();
-        pace.turn().await;
-        assert_eq!(start.elapsed(), rested, "a rest earns no burst and costs no wait");
-    }
+    code::of_answer(&body, secrets)
 }

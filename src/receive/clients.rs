@@ -10,9 +10,9 @@
 //! The note travels in a task-local: rustls asks its one shared verifier and has no place for what it found. The
 //! alternative, a `ServerConfig` for each socket, costs every handshake.
 //!
-//! Revocation: only the caller's own certificate is looked up, because lists of intermediate authorities are rarely
-//! published. Where lists are configured, one that covers the certificate must exist, be signed by its authority and not
-//! have ended; anything else refuses.
+//! Revocation: where lists are configured, one that covers the caller's own certificate must exist, be signed by its
+//! authority and not have ended; anything else refuses. An intermediate authority is looked up too, but needs no list:
+//! few authorities publish one for those below them. Rustls has one policy for a whole chain, so this takes two passes.
 
 use super::{
     identity,
@@ -146,7 +146,10 @@ fn note(change: impl FnOnce(&mut Note)) {
 /// The verifier that rustls asks.
 #[derive(Debug)]
 pub(super) struct Clients {
+    /// Refuses what is revoked, at any depth.
     chain: Arc<dyn ClientCertVerifier>,
+    /// Refuses a caller's own certificate that no list covers; `None` without lists.
+    own: Option<Arc<dyn ClientCertVerifier>>,
     names: Vec<String>,
     fingerprints: Vec<String>,
     is_observing: bool,
@@ -166,7 +169,7 @@ pub(super) struct LoadedClients {
 pub(super) fn load(
     config: &TlsClients,
     is_observing: bool,
-    provider: Arc<CryptoProvider>,
+    provider: &Arc<CryptoProvider>,
 ) -> Result<LoadedClients, Error> {
     let mut roots = RootCertStore::empty();
     let (mut authorities, mut subjects) = (Vec::new(), Vec::new());
@@ -195,14 +198,21 @@ pub(super) fn load(
         }
     }
     let (ders, revocations): (Vec<_>, Vec<_>) = lists.into_iter().map(|list| (list.der, list.facts)).unzip();
-    let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-        .with_crls(ders)
-        .only_check_end_entity_revocation()
-        .enforce_revocation_expiration()
-        .build()
-        .map_err(Error::Verifier)?;
+    let roots = Arc::new(roots);
+    let verifier = || {
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
+            .with_crls(ders.iter().cloned())
+            .enforce_revocation_expiration()
+    };
+    let chain = verifier().allow_unknown_revocation_status().build().map_err(Error::Verifier)?;
+    let own = if ders.is_empty() {
+        None
+    } else {
+        Some(verifier().only_check_end_entity_revocation().build().map_err(Error::Verifier)?)
+    };
     let verifier = Arc::new(Clients {
         chain,
+        own,
         names: config.names.clone(),
         fingerprints: config.fingerprints.clone(),
         is_observing,
@@ -262,8 +272,9 @@ impl Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), rustls::Error> {
-        let refused = self.chain.verify_client_cert(own, intermediates, now).err();
-        if let Some(error) = refused {
+        let passes = [Some(&self.chain), self.own.as_ref()];
+        let mut refusals = passes.into_iter().flatten().map(|pass| pass.verify_client_cert(own, intermediates, now));
+        if let Some(error) = refusals.find_map(Result::err) {
             note(|note| note.reason = Some(Reason::of(&error).unwrap_or(Reason::Malformed)));
             return Err(error);
         }
@@ -285,7 +296,7 @@ impl Clients {
 
     fn unlisted(&self, certificate: &X509Certificate<'_>) -> Option<Reason> {
         if !self.names.is_empty() {
-            let is_listed = |name: &str| self.names.iter().any(|listed| *listed == name.to_lowercase());
+            let is_listed = |name: &str| self.names.iter().any(|listed| listed.eq_ignore_ascii_case(name));
             let mut subject = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
             if !subject.any(is_listed) && !identity::dns_names(certificate).into_iter().any(is_listed) {
                 return Some(Reason::NameNotListed);

@@ -51,11 +51,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// Largest head, in bytes; a longer one is answered 431. The number of fields is hyper's default, 100.
-const MAX_HEAD: u32 = 64 * 1024;
-/// Largest read buffer of an HTTP/1 connection: a head, and room for a body to come in big pieces.
-const MAX_BUFFER: usize = 128 * 1024;
-const HTTP2_STREAMS: u32 = 128;
+/// Hyper's own limit on the fields of a head. It is faster than another one, because it needs no room on the heap.
+const HEADERS: usize = 100;
+/// Read buffer of an HTTP/1 connection at least: a head, and room for a body to come in big pieces.
+const BUFFER: usize = 128 * 1024;
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 const HTTP2_RESETS: usize = 32;
@@ -311,14 +310,19 @@ fn serve_http1(
     mut phase: watch::Receiver<Phase>,
 ) -> impl Future<Output = ()> + Send {
     let Service { receiver, caller, activity } = service.clone();
-    let mut connection = http1::Builder::new()
+    let max_head = receiver.limits.head as usize;
+    let mut builder = http1::Builder::new();
+    if receiver.limits.headers != HEADERS {
+        builder.max_headers(receiver.limits.headers);
+    }
+    let mut connection = builder
         .timer(TokioTimer::new())
         // A caller that ends its side after the last byte of a request has sent an event all the same.
         .half_close(true)
         // Hyper's own limit would also end idle connections; `activity` tells the two apart.
         .header_read_timeout(None)
-        .max_header_size(MAX_HEAD as usize)
-        .max_buf_size(MAX_BUFFER)
+        .max_header_size(max_head)
+        .max_buf_size(BUFFER.max(max_head.saturating_mul(2)))
         .serve_connection(socket, service);
     async move {
         let mut watcher = Watcher::new(&caller, &activity);
@@ -372,8 +376,8 @@ fn serve_http2(
     let Service { receiver, caller, activity } = service.clone();
     let mut connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(HTTP2_STREAMS)
-        .max_header_list_size(MAX_HEAD)
+        .max_concurrent_streams(receiver.limits.http2_streams)
+        .max_header_list_size(receiver.limits.head)
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
         .max_pending_accept_reset_streams(HTTP2_RESETS)

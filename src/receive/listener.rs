@@ -14,7 +14,6 @@ use super::{
     slot::{NOTICE, Phase, Slot},
 };
 use crate::config;
-use futures_util::FutureExt as _;
 use std::{
     io,
     net::SocketAddr,
@@ -24,6 +23,7 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Semaphore, watch},
+    task::yield_now,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
@@ -85,10 +85,9 @@ impl Bound {
         receiver.draining.store(true, Ordering::Relaxed);
         let open = || max - slots.semaphore.available_permits();
         tracing::info!(connections = open(), "draining: no new connections, finishing open requests");
-        while let Some(Ok((tcp, peer))) = self.listener.accept().now_or_never() {
-            slots.take(&receiver, tcp, peer);
+        if let Err(error) = take_waiting(self.listener, &receiver, &slots).await {
+            tracing::warn!(%error, "callers that had only just connected could not be taken, and must connect again");
         }
-        drop(self.listener);
 
         let all_closed = async {
             // Every socket holds one permit; having all of them means that none is left. Over the range of one call
@@ -168,6 +167,31 @@ impl Bound {
             }
         }
     }
+}
+
+/// Accepts what the kernel has already taken for us, and closes the listener; callers still waiting then are reset.
+///
+/// Asks the socket itself: tokio's listener says "nothing there" whenever a task has had its turn, and as long as the
+/// runtime has not heard of the newest callers.
+async fn take_waiting(listener: TcpListener, receiver: &Arc<Receiver>, slots: &Slots) -> io::Result<()> {
+    let listener = listener.into_std()?;
+    // No more than the kernel holds for us: new callers without end must not put off ours.
+    for taken in 1..=BACKLOG {
+        match listener.accept() {
+            Ok((tcp, peer)) => {
+                tcp.set_nonblocking(true)?;
+                slots.take(receiver, TcpStream::from_std(tcp)?, peer);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if is_of_the_peer(&error) => {}
+            Err(error) => return Err(error),
+        }
+        // Those that were taken go on meanwhile.
+        if taken.is_multiple_of(64) {
+            yield_now().await;
+        }
+    }
+    Ok(())
 }
 
 /// Places for sockets.

@@ -101,6 +101,9 @@ struct Generation {
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     body: u64,
+    head: u32,
+    headers: usize,
+    http2_streams: u32,
     connections: usize,
     handshakes: usize,
     handshake_timeout: Duration,
@@ -143,6 +146,9 @@ impl Receiver {
             proxies: listener.proxies.clone(),
             limits: Limits {
                 body: listener.max_body,
+                head: listener.max_head,
+                headers: listener.max_headers,
+                http2_streams: listener.http2_streams,
                 connections: listener.max_connections,
                 handshakes: listener.max_handshakes,
                 handshake_timeout: listener.handshake_timeout,
@@ -206,6 +212,22 @@ fn note_expiries(metrics: &Metrics, tls: &tls::Loaded) {
     let seconds = |at: Timestamp| at.as_millis().div_euclid(1000);
     metrics.certificate_expiry.set(seconds(tls.certificate.not_after));
     metrics.revocations_expiry.set(tls.revocations_end().map_or(0, seconds));
+}
+
+/// Readers of foreign bytes, for `fuzz/` alone.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// A PROXY header; never longer than the bytes that it was read from.
+    pub fn proxy_header(bytes: &[u8]) {
+        if let Ok(Some((_, length))) = super::proxy::parse(bytes) {
+            assert!(length <= bytes.len(), "the header ends beyond its bytes");
+        }
+    }
+
+    /// A caller's certificate.
+    pub fn certificate(der: &[u8]) {
+        super::identity::Certificate::of(der);
+    }
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ pub(super) async fn read(tcp: &mut TcpStream) -> Result<Source, Error> {
 }
 
 /// Reads a header from the beginning of `bytes`: who it names, and its length. `None`: it goes on beyond them.
-fn parse(bytes: &[u8]) -> Result<Option<(Source, usize)>, Error> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Source, usize)>, Error> {
     let starts = |with: &[u8]| bytes.iter().zip(with).all(|(byte, wanted)| byte == wanted);
     if starts(WORD) {
         line(bytes)

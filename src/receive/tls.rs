@@ -357,7 +357,7 @@ pub fn load(config: &config::Tls) -> Result<Loaded, Error> {
     let (verifier, clients) = match config.clients.mode {
         ClientMode::Off => (WebPkiClientVerifier::no_client_auth(), None),
         ClientMode::Observe | ClientMode::Required => {
-            let loaded = clients::load(&config.clients, is_observing, provider)?;
+            let loaded = clients::load(&config.clients, is_observing, &provider)?;
             (Arc::clone(&loaded.verifier) as _, Some(loaded))
         }
     };

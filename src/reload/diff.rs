@@ -34,6 +34,7 @@ impl Snapshot {
 
 /// What differs from what is used, and can be taken into use.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each part, and any of them may change with any other")]
 pub(super) struct Changes {
     /// What is used once the rest is applied.
     pub(super) next: Snapshot,

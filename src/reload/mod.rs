@@ -90,8 +90,9 @@ impl Reload {
             };
             self.look_at_the_clock();
             let (mut watched, metrics) = (self.watched, Arc::clone(&self.metrics));
+            let client = self.completer.as_deref().and_then(Completer::client);
             let looked = task::spawn_blocking(move || {
-                let found = watched.look(is_asked, &metrics);
+                let found = watched.look(is_asked, client.as_deref(), &metrics);
                 (watched, found)
             });
             // The runtime is ending, or reading panicked: this ends, and the service with it.
@@ -212,7 +213,7 @@ impl Watched {
         Self { used, ends: Ends::of(loaded), watch: Watch::new(files), problem: None }
     }
 
-    fn look(&mut self, is_asked: bool, metrics: &Arc<Metrics>) -> Found {
+    fn look(&mut self, is_asked: bool, client: Option<&linxo::Client>, metrics: &Arc<Metrics>) -> Found {
         let must_read = match self.watch.look() {
             Look::Judged => is_asked || self.problem.is_some(),
             Look::Moving => is_asked,
@@ -224,7 +225,10 @@ impl Watched {
         // The halves of something that is being written are no news, whether they can be read or not.
         let (files, read) = match self.used.config.origin.load() {
             Err(problems) => (self.watch.files().to_vec(), Err(problems.to_string())),
-            Ok(config) => (config.files().map(Path::to_owned).collect(), self.read(Snapshot::new(config), metrics)),
+            Ok(config) => {
+                let files = config.files().map(Path::to_owned).collect();
+                (files, self.read(&Snapshot::new(config), client, metrics))
+            }
         };
         if !self.watch.judged(files) && !is_asked {
             return Found::Nothing;
@@ -247,12 +251,15 @@ impl Watched {
     }
 
     /// Compares, and builds what differs; nothing is replaced yet.
-    fn read(&self, new: Snapshot, metrics: &Arc<Metrics>) -> Result<Set, String> {
-        let changes = diff::diff(&self.used, &new)?;
+    fn read(&self, new: &Snapshot, client: Option<&linxo::Client>, metrics: &Arc<Metrics>) -> Result<Set, String> {
+        let changes = diff::diff(&self.used, new)?;
         let config = &changes.next.config;
         let tls = changes.tls.then(|| self.read_tls(&config.tls)).transpose()?;
         let linxo = config.linxo.as_ref().filter(|_| changes.linxo);
-        let linxo = linxo.map(|linxo| linxo::Client::new(linxo.clone(), Arc::clone(metrics)));
+        let linxo = linxo.map(|linxo| match client {
+            Some(used) => used.reconfigured(linxo.clone()),
+            None => linxo::Client::new(linxo.clone(), Arc::clone(metrics)),
+        });
         let linxo = linxo.transpose().map_err(|error| chain(&error))?;
         let mut sinks = Vec::new();
         for (index, sink) in config.sinks.iter().enumerate().filter(|(index, _)| changes.sinks.contains(index)) {

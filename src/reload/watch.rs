@@ -7,22 +7,13 @@
 //! A look is one `stat` a file; contents are compared only where that shows a change, or one so young that a second one
 //! could look the same.
 
-use crate::clock::{self, Timestamp};
+use crate::{clock, stamp::Stamp};
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    time::Duration,
 };
 use zeroize::Zeroizing;
-
-/// Coarsest time stamp of a file system: a change younger than this may be followed by one with the same stamp.
-const COARSEST: Duration = Duration::from_secs(2);
-
-/// What shows a change of a file without reading it: device, inode, size, and the seconds and nanoseconds of the last
-/// change of its content and of its entry.
-type Stamp = ([u64; 3], [i64; 4]);
 
 /// What a look found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,16 +82,10 @@ impl Watch {
 
 /// The stamps, and whether one of them is so young that another change could have the same.
 fn stamps(files: &[PathBuf]) -> (Vec<Option<Stamp>>, bool) {
-    let young = clock::now().before(COARSEST);
-    let mut is_young = false;
-    let stamps = files.iter().map(|file| {
-        // Follows links: what counts is the file at their end.
-        let about = fs::metadata(file).ok()?;
-        is_young |= Timestamp::from_millis(about.ctime().saturating_mul(1000)) >= young;
-        let times = [about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec()];
-        Some(([about.dev(), about.ino(), about.size()], times))
-    });
-    (stamps.collect(), is_young)
+    let now = clock::now();
+    let stamps: Vec<_> = files.iter().map(|file| Stamp::of(file)).collect();
+    let is_young = stamps.iter().flatten().any(|stamp| stamp.is_young(now));
+    (stamps, is_young)
 }
 
 /// SHA-256 over the contents of files.

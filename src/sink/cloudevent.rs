@@ -23,7 +23,7 @@ pub struct Attributes {
     pub cloud_type: String,
     /// Connection id.
     pub subject: String,
-    /// RFC 3339, from `creation_date`.
+    /// RFC 3339, from `creation_date`; when it was accepted, where the event is only a hint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
     /// Always `application/json`.

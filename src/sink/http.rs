@@ -14,7 +14,12 @@ use super::{
     cloudevent::header_value,
     signature::{Signer, Signing},
 };
-use crate::{clock, inbox, retry_after, secret::Secret};
+use crate::{
+    clock, inbox,
+    outbound::{self, Resolver},
+    retry_after,
+    secret::Secret,
+};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -72,6 +77,7 @@ impl Settings {
             .pool_idle_timeout(POOL_IDLE)
             .redirect(redirect::Policy::none())
             .referer(false)
+            .dns_resolver(Resolver)
             .no_proxy()
             .tcp_nodelay(true);
         builder = if url.scheme() == "https" {
@@ -256,6 +262,9 @@ fn cause(error: &reqwest::Error) -> String {
             rustls::Error::AlertReceived(alert) => format!("the endpoint ended the TLS handshake ({alert:?})"),
             _ => "the TLS handshake failed".to_owned(),
         };
+    }
+    if let Some(refused) = source::<outbound::Refused>(error) {
+        return refused.to_string();
     }
     match source::<io::Error>(error).map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => "connection refused".to_owned(),

@@ -1,25 +1,24 @@
 //! Hands one entry to one sink.
 
 use super::{
-    Handler, millis,
-    retry::{Failed, Policy},
+    Handler, Stop, millis,
+    retry::{Doubt, Failed, Policy},
 };
 use crate::{
     clock::{self, Timestamp},
-    event,
+    event::{self, Event},
     inbox::{self, Error, Inbox, Lease, Outcome, ReadingId},
     metrics::{Metrics, SinkName, SinkOutcome},
     sink::{Attributes, Completion, Content, Delivery, Failure, FailureKind, Sink},
 };
 use async_trait::async_trait;
-use bytes::Bytes;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-/// After this many refusals (4xx) an entry is parked.
-const REFUSALS: u32 = 5;
+/// A refusal (4xx) is believed after this many in a row.
+const REFUSALS: Doubt = Doubt { tries: 5, lasting: Duration::ZERO };
 /// Longest wait between two tries of a delivery.
 const LONGEST_WAIT: Duration = Duration::from_mins(15);
 
@@ -42,9 +41,9 @@ pub struct Route {
 #[async_trait]
 impl Handler for Route {
     async fn handle(&self, lease: &Lease) -> Result<Outcome, Error> {
-        let delivery = match self.delivery(lease).await? {
+        let delivery = match self.delivery(lease).await {
             Ok(delivery) => delivery,
-            Err(error) => return Ok(Outcome::Park { reason: error.to_string() }),
+            Err(stop) => return stop.outcome(),
         };
         let started = Instant::now();
         let result = self.sink.deliver(&delivery).await;
@@ -60,96 +59,130 @@ impl Handler for Route {
     }
 }
 
-/// What stands before and behind the accounts of a delivery.
-struct Around {
-    before: Bytes,
-    after: Bytes,
-    /// Mode of the channel that the event is about.
+/// A delivery before it is addressed.
+struct Parts {
+    content: Content,
+    completion: Completion,
+    accounts: u64,
+    user: Option<String>,
+    channel: Option<String>,
     mode: Option<String>,
+    /// When what the event tells of happened.
+    time: Option<Timestamp>,
+    mismatch: bool,
 }
 
 impl Route {
-    /// Puts the delivery together; the inner error parks the entry.
-    async fn delivery(&self, lease: &Lease) -> Result<Result<Delivery, event::SpliceError>, Error> {
+    /// Puts the delivery together.
+    async fn delivery(&self, lease: &Lease) -> Result<Delivery, Stop> {
         let entry = &lease.entry;
-        let mut mode = entry.mode.clone();
-        let (content, completion, accounts) = match entry.completion {
-            None => (Content::whole(lease.body.clone()), Completion::Event, entry.listed),
-            // The accounts stay as the event had them: none.
-            Some(inbox::Completion::Gone) => (Content::whole(lease.body.clone()), Completion::Gone, 0),
-            Some(inbox::Completion::Fetched { reading, accounts }) => {
-                let around = if entry.confirm {
-                    self.around_confirmed(lease, reading, accounts).await?
-                } else {
-                    event::splice(&lease.body).map(|splice| Around {
-                        before: [splice.before, splice.member, b"["].concat().into(),
-                        after: [b"]", splice.after].concat().into(),
-                        mode: entry.mode.clone(),
-                    })
-                };
-                let around = match around {
-                    Ok(around) => around,
-                    Err(error) => return Ok(Err(error)),
-                };
-                mode = around.mode;
-                let store = Arc::clone(&self.inbox);
-                let content = Content::completed(store, reading, around.before, around.after).await?;
-                (content, Completion::Api, accounts)
-            }
-        };
-        let attributes = Attributes {
-            specversion: "1.0",
-            id: entry.delivery_id.clone(),
-            source: self.source.clone(),
-            cloud_type: entry.cloud_type.clone(),
-            subject: entry.connection.clone(),
-            time: entry
-                .created
-                .and_then(|seconds| seconds.checked_mul(1000))
-                .and_then(|millis| Timestamp::from_millis(millis).to_rfc3339()),
-            datacontenttype: "application/json",
-            linxouser: entry.user.clone(),
-            linxochannel: entry.channel.clone(),
-            linxomode: mode,
-            linxocompletion: completion,
-            linxoaccounts: accounts,
-            linxomismatch: !entry.confirm && entry.account_count.is_some_and(|announced| announced != accounts),
-        };
-        Ok(Ok(Delivery { attributes, content }))
+        let parts = if entry.confirm { self.confirmed(lease).await? } else { self.believed(lease).await? };
+        Ok(Delivery {
+            attributes: Attributes {
+                specversion: "1.0",
+                id: entry.delivery_id.clone(),
+                source: self.source.clone(),
+                cloud_type: entry.cloud_type.clone(),
+                subject: entry.connection.clone(),
+                time: parts.time.and_then(Timestamp::to_rfc3339),
+                datacontenttype: "application/json",
+                linxouser: parts.user,
+                linxochannel: parts.channel,
+                linxomode: parts.mode,
+                linxocompletion: parts.completion,
+                linxoaccounts: parts.accounts,
+                linxomismatch: parts.mismatch,
+            },
+            content: parts.content,
+        })
     }
 
-    /// A hint's event with the resource that the API knows in the place of its own.
-    async fn around_confirmed(
-        &self,
-        lease: &Lease,
-        reading: ReadingId,
-        accounts: u64,
-    ) -> Result<Result<Around, event::SpliceError>, Error> {
-        let connection = self.inbox.connection(reading).await?.unwrap_or_default();
+    /// The event as it came, with its accounts.
+    async fn believed(&self, lease: &Lease) -> Result<Parts, Stop> {
+        let entry = &lease.entry;
+        let (content, completion, accounts, mismatch) = match entry.completion {
+            None => (
+                Content::whole(lease.body.clone()),
+                Completion::Event,
+                entry.listed,
+                entry.account_count.is_some_and(|announced| announced != entry.listed),
+            ),
+            // The accounts stay as the event had them: none.
+            Some(inbox::Completion::Gone) => (Content::whole(lease.body.clone()), Completion::Gone, 0, true),
+            Some(inbox::Completion::Fetched { reading, found }) => {
+                let splice = event::splice(&lease.body).map_err(|error| Stop::park(error.to_string()))?;
+                let before = [splice.before, splice.member, b"["].concat();
+                let after = [b"]", splice.after].concat();
+                (self.completed(reading, before, after).await?, Completion::Api, found.accounts, found.differs(entry))
+            }
+        };
+        Ok(Parts {
+            content,
+            completion,
+            accounts,
+            user: entry.user.clone(),
+            channel: entry.channel.clone(),
+            mode: entry.mode.clone(),
+            time: entry.created.and_then(|seconds| seconds.checked_mul(1000)).map(Timestamp::from_millis),
+            mismatch,
+        })
+    }
+
+    /// An event that is only a hint: its address, and what the API says of the connection. No other member of the body is
+    /// let through, under whatever name: a reader that ignores case would take `Resource` for `resource`.
+    async fn confirmed(&self, lease: &Lease) -> Result<Parts, Stop> {
+        let Some(inbox::Completion::Fetched { reading, found }) = lease.entry.completion else {
+            return Err(Stop::park(
+                "the event is only a hint, and the API has not confirmed it: replay it, or purge it",
+            ));
+        };
+        let Some(connection) = self.inbox.connection(reading).await? else {
+            return Err(Stop::park(
+                "the connection that the API confirmed is not kept any more: replay the completion",
+            ));
+        };
+        let Ok(hint) = Event::parse(&lease.body) else {
+            return Err(Stop::park("the stored event cannot be read any more"));
+        };
+        let [id, event_type, resource_type] = [hint.id.as_str(), &hint.event_type, &hint.resource_type].map(quoted);
+        let mut before =
+            format!("{{\"id\":{id},\"event_type\":{event_type},\"resource_type\":{resource_type},\"resource\":")
+                .into_bytes();
         // An object with an id (`linxo::Connection`), so that a member more always follows a comma.
-        let open = connection.strip_suffix(b"}").unwrap_or(&connection);
-        let count = format!(",\"account_count\":{accounts},\"accounts\":[");
-        Ok(event::around_resource(&lease.body).map(|(before, after)| Around {
-            before: [before, open, count.as_bytes()].concat().into(),
-            after: [b"]}", after].concat().into(),
-            mode: lease.entry.channel.as_deref().and_then(|channel| event::wire::mode_of(&connection, channel)),
-        }))
+        before.extend_from_slice(connection.strip_suffix(b"}").unwrap_or(&connection));
+        before.extend_from_slice(format!(",\"account_count\":{},\"accounts\":[", found.accounts).as_bytes());
+        Ok(Parts {
+            content: self.completed(reading, before, b"]}}".to_vec()).await?,
+            completion: Completion::Api,
+            accounts: found.accounts,
+            user: event::wire::user_of(&connection),
+            channel: None,
+            mode: None,
+            // When it happened is a claim as well.
+            time: Some(lease.entry.accepted),
+            mismatch: found.differs(&lease.entry),
+        })
+    }
+
+    /// The accounts of a reading between two texts.
+    async fn completed(&self, reading: ReadingId, before: Vec<u8>, after: Vec<u8>) -> Result<Content, Error> {
+        Content::completed(Arc::clone(&self.inbox), reading, before.into(), after.into()).await
     }
 
     fn after(&self, lease: &Lease, failure: Failure) -> (&'static str, Outcome) {
-        let park = |reason: String| ("parked", Outcome::Park { reason });
-        let after = match failure.kind {
-            FailureKind::Gone => return park(format!("{}: it will never take this entry", failure.reason)),
-            FailureKind::Refused if lease.attempts >= REFUSALS => {
-                return park(format!("{}; given up after {} attempts", failure.reason, lease.attempts));
+        let failed = Failed::of(lease, failure.reason, "mend the sink, then replay");
+        let failed = match failure.kind {
+            FailureKind::Gone => {
+                return (
+                    "parked",
+                    Outcome::Park { reason: format!("{}: it will never take this entry", failed.reason) },
+                );
             }
-            FailureKind::Refused => None,
-            FailureKind::Transient { after } => after,
+            FailureKind::Refused => Failed { doubt: Some(REFUSALS), ..failed },
+            FailureKind::Transient { after } => Failed { after, ..failed },
         };
-        let policy =
-            Policy { first: Duration::from_secs(1), longest: LONGEST_WAIT, give_up_after: Some(self.retry_for) };
-        let failed = Failed { attempts: lease.attempts, failing_since: lease.failing_since, after };
-        match policy.decide(failed, clock::now(), fastrand::u64(..), failure.reason) {
+        let policy = Policy { first: Duration::from_secs(1), longest: LONGEST_WAIT, give_up_after: self.retry_for };
+        match policy.decide(failed, clock::now(), fastrand::u64(..)) {
             outcome @ Outcome::Park { .. } => ("parked", outcome),
             outcome => ("retry", outcome),
         }
@@ -158,7 +191,7 @@ impl Route {
     fn log(&self, lease: &Lease, attributes: &Attributes, took: Duration, outcome: &Outcome) {
         let entry = &lease.entry;
         match outcome {
-            Outcome::Retry { due, reason } => tracing::warn!(
+            Outcome::Retry { due, reason, .. } => tracing::warn!(
                 event.id = entry.event_id,
                 entry = lease.seq.0,
                 connection.id = entry.connection,
@@ -192,4 +225,9 @@ impl Route {
             ),
         }
     }
+}
+
+/// A text as JSON.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }

@@ -22,7 +22,9 @@ use crate::{
     readiness::{Phase, Readiness},
 };
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use std::{
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -160,8 +162,13 @@ impl StageLoop {
 
     /// Works on one lease to its end, whatever that is.
     async fn work(&self, lease: Lease, stop: &Readiness) {
+        // A panic ends this attempt, and nothing else.
+        let handled = AssertUnwindSafe(self.handler.handle(&lease)).catch_unwind();
         let outcome = tokio::select! {
-            outcome = self.handler.handle(&lease) => outcome,
+            handled = handled => match handled {
+                Ok(outcome) => outcome,
+                Err(_panic) => return self.lose(&lease).await,
+            },
             error = self.hold(&lease) => Err(error),
             () = stop.reached(Phase::Draining) => Ok(Outcome::GiveBack),
         };
@@ -180,6 +187,22 @@ impl StageLoop {
                 error = %chain(&error),
                 "work on an entry could not be settled; it is done again"
             );
+        }
+    }
+
+    /// Lets go of a lease whose work panicked. It expires soon, and that counts: an entry that loses its lease again and
+    /// again is parked by the inbox.
+    async fn lose(&self, lease: &Lease) {
+        self.metrics.work_panics.inc();
+        tracing::error!(
+            stage = self.name,
+            entry = lease.seq.0,
+            event.id = lease.entry.event_id,
+            attempts = lease.attempts,
+            "work on an entry panicked: a defect, the line before this one says where; the entry is tried again a few times"
+        );
+        if let Err(error) = self.inbox.renew(lease, AFTER_FAILURE).await {
+            tracing::warn!(entry = lease.seq.0, error = %chain(&error), "the lease of that entry ends by itself");
         }
     }
 
@@ -214,6 +237,35 @@ impl StageLoop {
     }
 }
 
+/// Why work on a lease went no further.
+enum Stop {
+    /// The lease ends like this.
+    Ends(Outcome),
+    /// The inbox failed.
+    Inbox(Error),
+}
+
+impl Stop {
+    /// The lease is parked.
+    fn park(reason: impl Into<String>) -> Self {
+        Self::Ends(Outcome::Park { reason: reason.into() })
+    }
+
+    /// How the lease ends, if it was not the inbox that failed.
+    fn outcome(self) -> Result<Outcome, Error> {
+        match self {
+            Self::Ends(outcome) => Ok(outcome),
+            Self::Inbox(error) => Err(error),
+        }
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Inbox(error)
+    }
+}
+
 /// Work that needs room on the disk waits: what is left is for events.
 fn short_of_room() -> Outcome {
     let reason = "the inbox's disk has no room for accounts beside what inbox.min_free_disk keeps for events";
@@ -240,3 +292,6 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use crate::support::{Service, Site, documents, eventually};
 use linxo_webhook::{
     inbox::State,
-    simulator::{Connection, Settings, Simulator},
+    simulator::{self, Connection, Fault, Rule, Script, Settings, Simulator},
 };
 use serde_json::Value;
 use std::path::PathBuf;
@@ -17,10 +17,14 @@ struct Bank {
 
 impl Bank {
     async fn open(connections: Vec<Connection>) -> Self {
+        Self::with(Settings { connections, ..Settings::default() }).await
+    }
+
+    async fn with(settings: Settings) -> Self {
         let mut site = Site::new();
         let file = site.file_sink("file");
         site.set("sender.confirm", "\"api\"");
-        let simulator = site.simulator(Settings { connections, ..Settings::default() }).await;
+        let simulator = site.simulator(settings).await;
         let service = site.start().await;
         Self { file, simulator, service, _site: site }
     }
@@ -30,12 +34,18 @@ impl Bank {
     }
 }
 
-/// What somebody posts who knows the URL and a connection.
+/// What somebody posts who knows the URL and a connection: a resource of their own, twice more for readers that ignore case
+/// or take the last of two members, and whatever else a reader may look at.
 fn forged(connection: &str, user: &str) -> String {
+    let resource = format!(
+        r#"{{"id":"{connection}","user_id":"{user}","status":"FORGED","account_count":1,
+            "channels":[{{"channel_definition_id":"FORGED","mode":"FORGED"}}],
+            "accounts":[{{"id":"666","connection_id":"{connection}","balance":1000000}}]}}"#
+    );
     format!(
-        r#"{{"id":"e","event_type":"UPDATED","resource_type":"CONNECTIONS","channel_definition_id":"50001",
-            "resource":{{"id":"{connection}","user_id":"{user}","status":"FORGED","account_count":1,
-            "accounts":[{{"id":"666","connection_id":"{connection}","balance":1000000}}]}},"new_transactions":true}}"#
+        r#"{{"Resource":{resource},"id":"e \"1\"","event_type":"UPDATED","resource_type":"CONNECTIONS","resource":{resource},
+            "channel_definition_id":"FORGED","creation_date":4000000000,"new_transactions":true,
+            "connection_updated":{{"new_transactions":true}},"RESOURCE":{resource},"FORGED":["FORGED"]}}"#
     )
 }
 
@@ -57,8 +67,15 @@ async fn nothing_that_the_event_claims_of_the_connection_is_delivered() {
         (resource["id"].as_str(), resource["user_id"].as_str()),
         (Some(&*connection.id), Some(&*connection.user))
     );
-    assert!(resource["status"] != "FORGED" && resource["channels"].is_array(), "{}", resource["status"]);
-    assert_eq!(document["data"]["new_transactions"], true, "what is not of the connection is passed on");
+    assert!(resource["status"].is_string() && resource["channels"].is_array(), "{}", resource["status"]);
+    let members: Vec<&String> = document["data"].as_object().unwrap().keys().collect();
+    assert_eq!(members, ["event_type", "id", "resource", "resource_type"]);
+    assert_eq!(document["data"]["id"], "e \"1\"");
+    let attributes: Vec<&str> = document.as_object().unwrap().keys().map(String::as_str).collect();
+    assert!(!attributes.iter().any(|name| matches!(*name, "linxochannel" | "linxomode")), "{attributes:?}");
+    assert_eq!(document["linxouser"], connection.user.as_str());
+    assert!(!document["time"].as_str().unwrap().starts_with("2096"), "when it was accepted, by our clock");
+    assert!(!document.to_string().contains("FORGED") && !document.to_string().contains("666"), "{document}");
     assert_eq!((&document["linxocompletion"], &document["linxoaccounts"]), (&"api".into(), &102.into()));
     assert!(document.get("linxomismatch").is_none());
 }
@@ -77,4 +94,40 @@ async fn what_the_api_does_not_confirm_is_parked() {
     assert!(documents(&bank.file).is_empty());
     let paths: Vec<String> = bank.simulator.requests().into_iter().map(|request| request.path).collect();
     assert!(paths.iter().all(|path| !path.contains("/users/me")), "ids stay one segment: {paths:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_goes_while_it_is_confirmed_is_parked_and_never_delivered_as_it_was_forged() {
+    let connection = Connection::numbered(1, 3);
+    let unknown = Rule::always(simulator::Endpoint::Accounts, Fault::UnknownConnection);
+    let script = Script::of([unknown]);
+    let bank = Bank::with(Settings { connections: vec![connection.clone()], script, ..Settings::default() }).await;
+    bank.service.door.accept(forged(&connection.id, &connection.user)).await;
+    let entry = bank.service.settled().await.remove(0);
+    assert_eq!(entry.state, State::Parked, "{entry:#?}");
+    let reason = entry.stages[0].reason.as_deref().unwrap();
+    assert!(reason.contains("the event is forged, or the connection was deleted"), "{reason}");
+    assert!(documents(&bank.file).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_a_connection_is_only_the_api_says() {
+    let connection = Connection::numbered(1, 3);
+    let nobodys = Fault::Body { body: format!("{{\"id\":\"{}\"}}", connection.id) };
+    let script = Script::of([Rule::always(simulator::Endpoint::Connection, nobodys)]);
+    let bank = Bank::with(Settings { connections: vec![connection.clone()], script, ..Settings::default() }).await;
+    bank.service.door.accept(forged(&connection.id, &connection.user)).await;
+    let document = bank.delivered().await;
+    assert_eq!(document["data"]["resource"]["account_count"], 3);
+    assert!(document.get("linxouser").is_none(), "{document}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_of_event_that_the_api_cannot_confirm_is_parked() {
+    let connection = Connection::numbered(1, 3);
+    let bank = Bank::open(vec![connection.clone()]).await;
+    bank.service.door.accept(forged(&connection.id, &connection.user).replace("UPDATED", "DELETED")).await;
+    let entries = bank.service.settled().await;
+    assert_eq!(entries[0].state, State::Parked);
+    assert!(documents(&bank.file).is_empty());
 }

@@ -11,6 +11,7 @@
 
 mod answers;
 mod api;
+mod client;
 mod completion;
 mod confirm;
 mod crash;
@@ -20,8 +21,10 @@ mod inbox_model;
 mod json;
 mod laws;
 mod lists;
+mod log;
 mod readme;
 mod reload;
+mod retries;
 mod service;
 mod structure;
 mod support;

@@ -5,6 +5,7 @@
 use crate::{
     event,
     inbox::{EntryView, RefusedView, StageView, State},
+    text::is_plain,
 };
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -138,13 +139,10 @@ pub(super) fn json(entry: &EntryView, body: Option<&[u8]>, out: &mut Vec<u8>) ->
 pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        // Besides control characters, those that reorder or hide what stands around them.
-        let hides =
-            matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        if c.is_control() || hides {
-            shown.extend(c.escape_unicode());
-        } else {
+        if is_plain(c) {
             shown.push(c);
+        } else {
+            shown.extend(c.escape_unicode());
         }
     }
     shown

@@ -1,6 +1,6 @@
 //! The end of a receiver loses nothing that was begun.
 
-use super::support::{EVENT, Script, Site, Wanted, post};
+use super::support::{Client, EVENT, Script, Site, Wanted, post, shake_hands};
 use crate::receive::Drained;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -29,6 +29,28 @@ async fn half_sent_and_just_connected_requests_are_finished_and_told_to_close() 
         let answer = client.answer().await.unwrap();
         assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
         assert!(client.is_closed().await);
+    }
+    assert_eq!(site.stopped().await, Drained { cut: 0 });
+}
+
+/// More than a task of the runtime may do in one turn.
+#[tokio::test]
+async fn callers_that_wait_in_the_kernel_are_all_served() {
+    const CALLERS: usize = 300;
+    let mut wanted = Wanted::default();
+    let listener = &mut wanted.listener;
+    (listener.max_connections, listener.max_connections_per_address, listener.max_handshakes) = (400, 400, 400);
+    let mut site = Site::start(wanted).await;
+    // Nothing else runs in this thread until the next await: the receiver sees all of them and the signal at once.
+    let waiting: Vec<_> = (0..CALLERS).map(|_| std::net::TcpStream::connect(site.address).unwrap()).collect();
+    site.stop();
+    for tcp in waiting {
+        tcp.set_nonblocking(true).unwrap();
+        let tcp = TcpStream::from_std(tcp).unwrap();
+        let config = site.client_builder().with_no_client_auth();
+        let mut client = Client(shake_hands(tcp, config, b"http/1.1").await.expect("it was accepted"));
+        client.send(&post(EVENT)).await;
+        assert_eq!(client.answer().await.unwrap().status, 200);
     }
     assert_eq!(site.stopped().await, Drained { cut: 0 });
 }

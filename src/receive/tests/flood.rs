@@ -18,29 +18,29 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Types of frame (RFC 9113 section 6).
-mod kind {
+pub(super) mod kind {
     pub(super) const DATA: u8 = 0;
-    pub(super) const HEADERS: u8 = 1;
+    pub(in super::super) const HEADERS: u8 = 1;
     pub(super) const PRIORITY: u8 = 2;
     pub(super) const RST_STREAM: u8 = 3;
-    pub(super) const SETTINGS: u8 = 4;
-    pub(super) const PING: u8 = 6;
+    pub(in super::super) const SETTINGS: u8 = 4;
+    pub(in super::super) const PING: u8 = 6;
     pub(super) const WINDOW_UPDATE: u8 = 8;
     pub(super) const CONTINUATION: u8 = 9;
 }
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&[a, b, c, kind, flags], &stream.to_be_bytes()[..], payload].concat()
 }
 
 /// HPACK: POST, https, this path (RFC 7541 appendix A).
-fn head(path: &str) -> Vec<u8> {
+pub(super) fn head(path: &str) -> Vec<u8> {
     let length = u8::try_from(path.len()).unwrap();
     [&[0x83, 0x87, 0x04, length], path.as_bytes(), &[0x01, 9], b"localhost"].concat()
 }
@@ -141,7 +141,7 @@ fn patient_for(limit: Duration) -> Wanted {
     wanted
 }
 
-async fn connect(site: &Site, alpn: &[u8]) -> TlsStream<TcpStream> {
+pub(super) async fn connect(site: &Site, alpn: &[u8]) -> TlsStream<TcpStream> {
     site.tls(site.client_builder().with_no_client_auth(), alpn).await.unwrap()
 }
 

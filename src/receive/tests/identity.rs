@@ -130,6 +130,8 @@ async fn names_and_keys_narrow_down_whom_an_authority_vouches_for() {
     let ours = Authority::new("Ours").unwrap();
     let good = ours.issue(&leaf()).unwrap();
     let other = ours.client("Somebody else", &["other.example"]).unwrap();
+    // The sign for Kelvin, which is a small k to those who fold the case of every script.
+    let kelvin = ours.client("\u{212a}-sender", &["kelvin.example"]).unwrap();
     let chain = good.certificates().unwrap();
     let (_, parsed) = x509_parser::parse_x509_certificate(&chain[0]).unwrap();
     let fingerprint = hex(&Sha256::digest(parsed.public_key().raw));
@@ -150,6 +152,10 @@ async fn names_and_keys_narrow_down_whom_an_authority_vouches_for() {
             assert_eq!(verdicts(&site, refusal), before + 1, "{refusal}");
         }
     }
+    site.reload(&Clients { names: vec!["k-sender".to_owned()], ..Clients::of(&[&ours]) });
+    assert_eq!(post_with(&site, clients(&site, VERSIONS[0], Some(&kelvin))).await, None);
+    let ascii = ours.client("K-Sender", &["kelvin.example"]).unwrap();
+    assert_eq!(post_with(&site, clients(&site, VERSIONS[0], Some(&ascii))).await, Some(200));
     // Nothing that a certificate says counts without an authority.
     let impostor = Authority::new("Theirs").unwrap().issue(&leaf()).unwrap();
     assert_eq!(post_with(&site, clients(&site, VERSIONS[0], Some(&impostor))).await, None);
@@ -187,7 +193,7 @@ async fn revocations_hold_and_their_lack_refuses() {
                 (&good, "crl_expired"),
                 (&revoked, "crl_expired"),
                 (&uncovered, "unknown_revocation_status"),
-                (&below, "unknown_revocation_status"),
+                (&below, "crl_expired"),
             ],
         ),
         // The newest list of an authority is the one that counts, wherever it stands.
@@ -326,5 +332,75 @@ async fn any_server_name_or_none_is_answered() {
         let mut client = Client(stream);
         client.send(&post(EVENT)).await;
         assert_eq!(client.answer().await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_intermediate_takes_all_below_it_along() {
+    let ours = Authority::new("Ours").unwrap();
+    let middle = ours.intermediate("Middle").unwrap();
+    let below = middle.issue(&leaf()).unwrap();
+    let chain = middle.identity().certificates().unwrap();
+    let (_, parsed) = x509_parser::parse_x509_certificate(&chain[0]).unwrap();
+    let (soon, nothing) = (clock::now().after(DAY), [[0; 0]; 0]);
+    let own = middle.revocation_list(&nothing, soon).unwrap();
+    let clean = ours.revocation_list(&nothing, soon).unwrap();
+    let stale = ours.revocation_list(&nothing, clock::now().before(DAY)).unwrap();
+    let revoking = ours.revocation_list(&[parsed.raw_serial()], soon).unwrap();
+    let site = Site::start(Wanted { clients: Some(Clients::of(&[&ours])), ..Wanted::default() }).await;
+    for (lists, verdict) in [
+        (vec![&own, &clean], "ok"),
+        // An intermediate needs no list; a caller's own certificate does.
+        (vec![&own], "ok"),
+        (vec![&clean], "unknown_revocation_status"),
+        (vec![&own, &revoking], "revoked"),
+        (vec![&revoking], "revoked"),
+        (vec![&own, &stale], "crl_expired"),
+    ] {
+        site.reload(&Clients { revocations: lists.into_iter().cloned().collect(), ..Clients::of(&[&ours]) });
+        for version in VERSIONS {
+            let before = verdicts(&site, verdict);
+            let status = post_with(&site, clients(&site, version, Some(&below))).await;
+            assert_eq!(status, (verdict == "ok").then_some(200), "{verdict}");
+            assert_eq!(verdicts(&site, verdict), before + 1, "{verdict}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn chains_may_be_untidy_but_not_endless() {
+    let ours = Authority::new("Ours").unwrap();
+    let below = |depth: usize| {
+        let mut authority = ours.intermediate("Middle 1").unwrap();
+        for number in 2..=depth {
+            authority = authority.intermediate(&format!("Middle {number}")).unwrap();
+        }
+        authority.issue(&leaf()).unwrap()
+    };
+    let reordered = |identity: &Identity, order: &[usize], more: &str| {
+        let blocks: Vec<_> = identity.certificate_pem.split_inclusive("-----END CERTIFICATE-----").collect();
+        let picked: String = order.iter().map(|at| blocks[*at].trim_start().to_owned() + "\n").collect();
+        Identity { certificate_pem: picked + more, key_pem: identity.key_pem.clone(), serial: Vec::new() }
+    };
+    let two = below(2);
+    let stranger = Authority::new("Stranger").unwrap();
+    let site = Site::start(Wanted { clients: Some(Clients::of(&[&ours])), ..Wanted::default() }).await;
+    for (what, identity, verdict) in [
+        ("as it should be", reordered(&two, &[0, 1, 2], ""), "ok"),
+        ("intermediates in the wrong order", reordered(&two, &[0, 2, 1], ""), "ok"),
+        ("an intermediate twice", reordered(&two, &[0, 1, 1, 2], ""), "ok"),
+        ("with its root", reordered(&two, &[0, 1, 2], ours.certificate_pem()), "ok"),
+        ("with a stranger", reordered(&two, &[0, 1, 2], stranger.certificate_pem()), "ok"),
+        ("without the one in between", reordered(&two, &[0, 2], ""), "unknown_authority"),
+        ("an authority first", reordered(&two, &[1, 0, 2], ""), "malformed"),
+        ("as long as it may be", below(6), "ok"),
+        ("too long", below(8), "malformed"),
+    ] {
+        for version in VERSIONS {
+            let before = verdicts(&site, verdict);
+            let status = post_with(&site, clients(&site, version, Some(&identity))).await;
+            assert_eq!(status, (verdict == "ok").then_some(200), "{what}");
+            assert_eq!(verdicts(&site, verdict), before + 1, "{what}\n{}", site.metrics.encode());
+        }
     }
 }

@@ -1,55 +1,40 @@
 //! What is logged, and what never is.
 
-use super::support::{Clients, EVENT, Site, Wanted, post, post_to};
-use crate::pki::Authority;
-use std::{
-    io,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+use super::{
+    flood::{END_HEADERS, END_STREAM, PREFACE, connect, frame, head, kind},
+    support::{Clients, EVENT, LIMIT, Site, Wanted, post, post_to},
+};
+use crate::{config::LogFormat, log::double::Memory, pki::Authority};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
 };
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+/// The log of this thread, as the service writes it; tests run on one thread each.
+struct Lines(
+    Memory,
+    #[expect(dead_code, reason = "ends the log when it is dropped")] tracing::subscriber::DefaultGuard,
+);
 
 impl Lines {
+    fn capture() -> Self {
+        let memory = Memory::default();
+        let guard = tracing::dispatcher::set_default(&memory.dispatch(LogFormat::Json, tracing::Level::TRACE));
+        Self(memory, guard)
+    }
+
     fn all(&self) -> Vec<serde_json::Value> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.0.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     fn with_message(&self, message: &str) -> Vec<serde_json::Value> {
-        self.all().into_iter().filter(|line| line["fields"]["message"] == message).collect()
+        self.all().into_iter().filter(|line| line["message"] == message).collect()
     }
-}
-
-/// The subscriber is the thread's own; tests run on one thread each.
-fn captured() -> (Lines, tracing::subscriber::DefaultGuard) {
-    // With a single subscriber `tracing` asks only the one of the thread that comes to a log line first, and remembers a
-    // "nobody listens" of another test's thread for all. A second subscriber makes it ask everybody.
-    static EVERYWHERE: OnceLock<tracing::Dispatch> = OnceLock::new();
-    EVERYWHERE.get_or_init(|| tracing::Dispatch::new(tracing_subscriber::registry()));
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .json()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    (lines, tracing::subscriber::set_default(subscriber))
 }
 
 #[tokio::test]
 async fn one_line_an_event_and_nothing_personal_anywhere() {
-    let (lines, _guard) = captured();
+    let lines = Lines::capture();
     let site = Site::start(Wanted { secrets: vec!["canary-secret"], ..Wanted::default() }).await;
     let path = "/webhooks/linxo/canary-secret?token=canary-query";
     let event = EVENT.replace("\"accounts\":[]", "\"accounts\":[{\"iban\":\"canary-iban\"}]");
@@ -61,8 +46,8 @@ async fn one_line_an_event_and_nothing_personal_anywhere() {
 
     let accepted = lines.with_message("event accepted");
     assert_eq!(accepted.len(), 1);
-    let fields = &accepted[0]["fields"];
-    assert_eq!(accepted[0]["level"], "INFO");
+    let fields = &accepted[0];
+    assert_eq!(fields["level"], "INFO");
     for (field, value) in [("event.id", "e-1"), ("connection.id", "c-1"), ("user.id", "u-1"), ("outcome", "accepted")] {
         assert_eq!(fields[field], value, "{field}");
     }
@@ -78,7 +63,7 @@ async fn one_line_an_event_and_nothing_personal_anywhere() {
 
 #[tokio::test]
 async fn a_refused_certificate_is_named_only_where_an_authority_vouches_for_it() {
-    let (lines, _guard) = captured();
+    let lines = Lines::capture();
     let (ours, theirs) = (Authority::new("Ours").unwrap(), Authority::new("canary-authority").unwrap());
     let wanted = Clients { names: vec!["a.example".to_owned()], ..Clients::of(&[&ours]) };
     let site = Site::start(Wanted { clients: Some(wanted), ..Wanted::default() }).await;
@@ -93,8 +78,7 @@ async fn a_refused_certificate_is_named_only_where_an_authority_vouches_for_it()
         }
     }
     let refused = lines.with_message("handshake refused for the client's certificate");
-    let mut warned: Vec<_> =
-        refused.iter().filter(|line| line["level"] == "WARN").map(|line| &line["fields"]).collect();
+    let mut warned: Vec<_> = refused.iter().filter(|line| line["level"] == "WARN").collect();
     assert!(warned.len() < refused.len(), "a flood is not logged");
     warned.dedup_by_key(|fields| fields["reason"].clone());
     assert_eq!(warned[0]["reason"], "name_not_listed");
@@ -104,5 +88,32 @@ async fn a_refused_certificate_is_named_only_where_an_authority_vouches_for_it()
     assert!(warned[1].get("subject").is_none());
     for line in lines.all() {
         assert!(!line.to_string().contains("canary"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn what_http2_is_sent_stands_in_no_line_at_any_level() {
+    let lines = Lines::capture();
+    let site = Site::start(Wanted { secrets: vec!["canary-secret"], ..Wanted::default() }).await;
+    // A path that `h2` refuses, a field that hyper refuses, a ping that nobody asked for, and a stream that is reset.
+    for path in ["/webhooks/linxo/canary-secret\u{7f}", "/webhooks/linxo/canary-secret \u{1}", "canary-secret"] {
+        let mut stream = connect(&site, b"h2").await;
+        let field = [&[0x00, 12][..], b"canary-Field", &[1], b"x"].concat();
+        let frames = [
+            PREFACE.to_vec(),
+            frame(kind::SETTINGS, 0, 0, &[]),
+            frame(kind::PING, 1, 0, b"canary-8"),
+            frame(kind::HEADERS, END_STREAM | END_HEADERS, 1, &head(path)),
+            frame(kind::HEADERS, END_STREAM | END_HEADERS, 3, &[head("/webhooks/linxo/canary-secret"), field].concat()),
+        ];
+        stream.write_all(&frames.concat()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        // What was sent is worked on before its end is seen; how the connection ends does not matter.
+        timeout(LIMIT, stream.read_to_end(&mut Vec::new())).await.unwrap().ok();
+    }
+    assert_eq!(site.exchange(&post_to("/webhooks/linxo/canary-secret", "", EVENT)).await.status, 200);
+    for line in lines.all() {
+        assert!(!line.to_string().to_lowercase().contains("canary"), "{line}");
+        assert!(line["target"].as_str().unwrap().starts_with("linxo_webhook"), "{line}");
     }
 }

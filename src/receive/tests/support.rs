@@ -41,11 +41,14 @@ impl Default for Wanted {
                 address: ([127, 0, 0, 1], 0).into(),
                 path: "/webhooks/linxo".to_owned(),
                 max_body: 64 * 1024,
+                max_head: 64 * 1024,
+                max_headers: 100,
                 max_connections: 64,
                 max_connections_per_address: 64,
                 max_handshakes: 64,
                 max_requests: 64,
                 body_memory: 1024 * 1024,
+                http2_streams: 128,
                 handshake_timeout: LIMIT,
                 header_timeout: LIMIT,
                 body_timeout: LIMIT,
@@ -188,13 +191,12 @@ impl Site {
     pub(super) async fn tls_behind(
         &self,
         header: &[u8],
-        mut config: ClientConfig,
+        config: ClientConfig,
         alpn: &[u8],
     ) -> std::io::Result<TlsStream<TcpStream>> {
-        config.alpn_protocols = vec![alpn.to_vec()];
         let mut tcp = TcpStream::connect(self.address).await?;
         tcp.write_all(header).await?;
-        TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), tcp).await
+        shake_hands(tcp, config, alpn).await
     }
 
     /// An HTTP/1.1 connection.
@@ -216,6 +218,16 @@ impl Site {
         let value = text.lines().find_map(|found| found.strip_prefix(line));
         value.map_or(0, |value| value.trim().parse().unwrap())
     }
+}
+
+/// TLS on a socket that is open already.
+pub(super) async fn shake_hands(
+    tcp: TcpStream,
+    mut config: ClientConfig,
+    alpn: &[u8],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    config.alpn_protocols = vec![alpn.to_vec()];
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), tcp).await
 }
 
 /// A caller that writes what it likes.

@@ -145,6 +145,11 @@ async fn says_what_happened_in_words_without_the_url() {
     assert_eq!(refused.reason, "could not connect: connection refused");
     let unknown = sink("http://canary.invalid/", &[]).deliver(&fixture::whole("e1", b"{}")).await.unwrap_err();
     assert_eq!(unknown.reason, "could not connect: the host name could not be resolved");
+    let odd = sink("http://metadata.test/", &[]).deliver(&fixture::whole("e1", b"{}")).await.unwrap_err();
+    assert_eq!(
+        odd.reason,
+        "could not connect: the host name leads to an address that is never connected to: it is a link-local address, as the metadata services of clouds have"
+    );
 }
 
 /// A peer that reads one request's head and then does as it is told.

@@ -52,6 +52,19 @@ impl Door {
         client.answer().await.expect("an answer")
     }
 
+    /// Sends what stands behind the preface of an HTTP/2 connection, byte by byte as it is; returns what came back.
+    pub(crate) async fn exchange_http2(&self, frames: &[u8]) -> Vec<u8> {
+        let mut tls = (*self.tls).clone();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let mut client = Self { address: self.address, tls: Arc::new(tls) }.connect().await;
+        client.send([b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", frames].concat()).await.unwrap();
+        client.0.shutdown().await.unwrap();
+        let mut answers = Vec::new();
+        // How the connection ends does not matter.
+        timeout(LIMIT, client.0.read_to_end(&mut answers)).await.expect("an end in time").ok();
+        answers
+    }
+
     /// Posts a body to the default path on a connection of its own.
     pub(crate) async fn post(&self, body: impl AsRef<[u8]>) -> Answer {
         self.exchange(request(body)).await
