@@ -152,8 +152,20 @@ impl Site {
 
     /// A command of the true program, with this configuration.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.default_command(arguments);
+        command.arg("--config").arg(self.file());
+        command
+    }
+
+    /// The authority of the server's certificate.
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// A command of the true program in this folder, with whatever configuration it finds there.
+    pub(crate) fn default_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_linxo-webhook"));
-        command.args(arguments).arg("--config").arg(self.file()).current_dir(self.folder.path());
+        command.args(arguments).current_dir(self.folder.path());
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LINXO_")) {
             command.env_remove(name);
         }
