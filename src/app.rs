@@ -17,7 +17,7 @@ use crate::{
     metrics::{Metrics, StageState},
     readiness::{Phase, Readiness},
     receive::{self, Receiver, tls},
-    reload::{Reload, Watched},
+    reload::{Reload, Snapshot, Watched},
     sink::{self, Sink},
     work::{Completer, Handler, Route, StageLoop},
 };
@@ -103,9 +103,9 @@ pub async fn start(config: Config) -> Result<Running, Error> {
             "made a certificate for localhost, because there was none: no vendor trusts it, give the service a real one"
         );
     }
-    let mut watched = Watched::new(config.clone());
+    let used = Snapshot::new(config.clone());
     let loaded = tls::load(&config.tls)?;
-    watched.note(&loaded);
+    let watched = Watched::new(used, &loaded);
     loaded.log();
     tracing::info!(authentication = config.authentication(), "how callers are authenticated");
 

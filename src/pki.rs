@@ -24,6 +24,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use zeroize::Zeroizing;
 
 const DAY: Duration = Duration::from_hours(24);
 /// Life of a leaf, with the day before included: one year, as Mozilla's intermediate profile allows.
@@ -58,7 +59,7 @@ pub struct Identity {
     /// The certificate, then its intermediates; never the root.
     pub certificate_pem: String,
     /// PKCS #8.
-    pub key_pem: String,
+    pub key_pem: Zeroizing<String>,
     /// Serial number of the certificate, big-endian; empty when read from a file.
     pub serial: Vec<u8>,
 }
@@ -71,7 +72,8 @@ impl Identity {
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, Error> {
         let text =
             |path: &Path| fs::read_to_string(path).map_err(|source| Error::File { path: path.to_path_buf(), source });
-        let identity = Self { certificate_pem: text(certificate)?, key_pem: text(key)?, serial: Vec::new() };
+        let identity =
+            Self { certificate_pem: text(certificate)?, key_pem: Zeroizing::new(text(key)?), serial: Vec::new() };
         identity.certificates()?;
         identity.key()?;
         Ok(identity)
@@ -209,7 +211,7 @@ impl Leaf {
 /// A certificate authority that lives as long as this value.
 pub struct Authority {
     certificate_pem: String,
-    key_pem: String,
+    key_pem: Zeroizing<String>,
     /// Intermediates that a leaf must bring along: this one and those above it, without the root.
     chain_pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -224,7 +226,7 @@ impl Authority {
         let key = KeyPair::generate()?;
         let parameters = authority_parameters(name);
         let certificate_pem = parameters.self_signed(&key)?.pem();
-        let key_pem = key.serialize_pem();
+        let key_pem = Zeroizing::new(key.serialize_pem());
         Ok(Self { certificate_pem, key_pem, chain_pem: String::new(), issuer: Issuer::new(parameters, key) })
     }
 
@@ -237,7 +239,7 @@ impl Authority {
         let mut parameters = authority_parameters(name);
         parameters.use_authority_key_identifier_extension = true;
         let certificate_pem = parameters.signed_by(&key, &self.issuer)?.pem();
-        let key_pem = key.serialize_pem();
+        let key_pem = Zeroizing::new(key.serialize_pem());
         let chain_pem = format!("{certificate_pem}{}", self.chain_pem);
         Ok(Self { certificate_pem, key_pem, chain_pem, issuer: Issuer::new(parameters, key) })
     }
@@ -282,7 +284,7 @@ impl Authority {
         let certificate = parameters.signed_by(&key, &self.issuer)?;
         Ok(Identity {
             certificate_pem: format!("{}{}", certificate.pem(), self.chain_pem),
-            key_pem: key.serialize_pem(),
+            key_pem: Zeroizing::new(key.serialize_pem()),
             serial,
         })
     }
@@ -339,7 +341,7 @@ pub fn self_signed(leaf: &Leaf) -> Result<Identity, Error> {
     let key = generate(leaf.key)?;
     let serial = leaf.serial.clone().unwrap_or_else(random_serial);
     let certificate = leaf.parameters(&serial)?.self_signed(&key)?;
-    Ok(Identity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem(), serial })
+    Ok(Identity { certificate_pem: certificate.pem(), key_pem: Zeroizing::new(key.serialize_pem()), serial })
 }
 
 /// What to do when a file exists already.
@@ -571,10 +573,10 @@ mod tests {
         assert_eq!(Identity::read(&certificate, &key).unwrap().key_pem, identity.key_pem);
         let refused = write_identity(&certificate, &key, &self_signed_localhost().unwrap()).unwrap_err();
         assert!(matches!(refused, Error::File { source, .. } if source.kind() == io::ErrorKind::AlreadyExists));
-        assert_eq!(fs::read_to_string(&key).unwrap(), identity.key_pem);
+        assert_eq!(fs::read_to_string(&key).unwrap(), *identity.key_pem);
         let other = self_signed_localhost().unwrap();
         write_identity_over(&certificate, &key, &other, Existing::Replace).unwrap();
-        assert_eq!(fs::read_to_string(&key).unwrap(), other.key_pem);
+        assert_eq!(fs::read_to_string(&key).unwrap(), *other.key_pem);
         assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 2, "no scratch file stays");
     }
 

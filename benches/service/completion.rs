@@ -3,6 +3,7 @@
 use crate::{
     Outcome,
     child::Process,
+    footprint::mega,
     measure::Scale,
     scene::{Scene, Settings},
 };
@@ -23,13 +24,14 @@ const PAGE: u64 = 100;
 /// From the first post to the last settled delivery.
 pub(crate) async fn run(scale: &Scale) -> Outcome<String> {
     let mut table = "### Completion from the API, and delivery to a file\n\n\
-                     | case | took, s | what latency and limits allow, s | ratio |\n\
-                     | --- | ---: | ---: | ---: |\n"
+                     | case | took, s | what latency and limits allow, s | ratio | peak memory, MB |\n\
+                     | --- | ---: | ---: | ---: | ---: |\n"
         .to_owned();
-    let accounts = 10_000_u64;
-    // All pages side by side, as many as may be.
-    let least = accounts.div_ceil(PAGE * PAGES_AT_ONCE) * 50;
-    case(&mut table, "one event of 10,000 accounts, 50 ms a page", 1, accounts, 50, least).await?;
+    for (accounts, spoken) in [(10_000_u64, "10,000"), (100_000, "100,000")] {
+        // All pages side by side, as many as may be.
+        let least = accounts.div_ceil(PAGE * PAGES_AT_ONCE) * 50;
+        case(&mut table, &format!("one event of {spoken} accounts, 50 ms a page"), 1, accounts, 50, least).await?;
+    }
     let (events, accounts) = (1000 / scale.divisor, 150_u64);
     let least = (events * accounts.div_ceil(PAGE)).div_ceil(REQUESTS_AT_ONCE) * 20;
     let name = format!("{events} events of 150 accounts on as many connections, 20 ms a page");
@@ -57,6 +59,7 @@ async fn case(table: &mut String, name: &str, events: u64, accounts: u64, latenc
         return Err("not every event was delivered".into());
     }
     let least = f64::from(u32::try_from(least)?) / 1e3;
-    writeln!(table, "| {name} | {took:.2} | {least:.2} | {:.2} |", took / least)?;
+    let peak = mega(service.peak()?)?;
+    writeln!(table, "| {name} | {took:.2} | {least:.2} | {:.2} | {peak:.1} |", took / least)?;
     service.stop().await
 }

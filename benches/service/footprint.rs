@@ -142,6 +142,7 @@ async fn greet(connector: &TlsConnector, port: u16, body: &[u8]) -> Outcome<TlsS
     Ok(stream)
 }
 
-fn mega(kibibytes: u64) -> Outcome<f64> {
+/// Kibibytes as megabytes.
+pub(crate) fn mega(kibibytes: u64) -> Outcome<f64> {
     Ok(f64::from(u32::try_from(kibibytes)?) * 1024.0 / 1e6)
 }

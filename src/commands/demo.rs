@@ -28,6 +28,7 @@ use std::{
     time::Duration,
 };
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+use zeroize::Zeroizing;
 
 /// Longest wait for a delivery; reached only when something is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -175,7 +176,7 @@ impl<'a> Stage<'a> {
         let root = reqwest::Certificate::from_pem(self.authority.as_bytes()).map_err(failed)?;
         let mut builder = reqwest::Client::builder().tls_certs_only([root]).timeout(PATIENCE).no_proxy();
         if let Some(identity) = identity {
-            let pem = format!("{}{}", identity.certificate_pem, identity.key_pem);
+            let pem = Zeroizing::new(format!("{}{}", identity.certificate_pem, identity.key_pem.as_str()));
             builder = builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).map_err(failed)?);
         }
         builder.build().map_err(failed)

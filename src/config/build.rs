@@ -51,11 +51,14 @@ fn listener(section: &mut Section<'_, '_>) -> Read<Listener> {
     let address = section.address("address");
     let path = section.text("path", webhook_path);
     let max_body = section.size("max_body");
+    let max_head = section.size("max_head").map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+    let max_headers = section.integer("max_headers");
     let max_connections = section.integer("max_connections");
     let max_connections_per_address = section.integer("max_connections_per_address");
     let max_handshakes = section.integer("max_handshakes");
     let max_requests = section.integer("max_requests");
     let body_memory = section.size("body_memory");
+    let http2_streams = section.integer("http2_streams");
     let handshake_timeout = section.duration("handshake_timeout");
     let header_timeout = section.duration("header_timeout");
     let body_timeout = section.duration("body_timeout");
@@ -72,11 +75,14 @@ fn listener(section: &mut Section<'_, '_>) -> Read<Listener> {
         address: address?,
         path: path?,
         max_body: max_body?,
+        max_head: max_head?,
+        max_headers: max_headers?,
         max_connections: max_connections?,
         max_connections_per_address: max_connections_per_address?,
         max_handshakes: max_handshakes?,
         max_requests: max_requests?,
         body_memory: body_memory?,
+        http2_streams: http2_streams?,
         handshake_timeout: handshake_timeout?,
         header_timeout: header_timeout?,
         body_timeout: body_timeout?,
@@ -332,6 +338,7 @@ fn linxo(reader: &mut Reader<'_>) -> Read<Linxo> {
     let max_size = section.size("max_size");
     let timeout = section.duration("timeout");
     let list_timeout = section.duration("list_timeout");
+    let retry_for = section.duration("retry_for");
     let authorities = section.readable_files("authorities");
     let has_own_roots = section.is_given("authorities");
     for (name, url) in [("api", &api), ("auth", &auth)] {
@@ -375,6 +382,7 @@ fn linxo(reader: &mut Reader<'_>) -> Read<Linxo> {
         max_size: max_size?,
         timeout: timeout?,
         list_timeout: list_timeout?,
+        retry_for: retry_for?,
         authorities: authorities?,
         users: users?,
     })

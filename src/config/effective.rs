@@ -22,11 +22,14 @@ pub(super) fn write(config: &Config) -> String {
     page.text("address", listener.address);
     page.text("path", &listener.path);
     page.size("max_body", listener.max_body);
+    page.size("max_head", listener.max_head.into());
+    page.plain("max_headers", listener.max_headers);
     page.plain("max_connections", listener.max_connections);
     page.plain("max_connections_per_address", listener.max_connections_per_address);
     page.plain("max_handshakes", listener.max_handshakes);
     page.plain("max_requests", listener.max_requests);
     page.size("body_memory", listener.body_memory);
+    page.plain("http2_streams", listener.http2_streams);
     page.duration("handshake_timeout", listener.handshake_timeout);
     page.duration("header_timeout", listener.header_timeout);
     page.duration("body_timeout", listener.body_timeout);
@@ -153,6 +156,7 @@ impl Page {
         self.size("max_size", linxo.max_size);
         self.duration("timeout", linxo.timeout);
         self.duration("list_timeout", linxo.list_timeout);
+        self.duration("retry_for", linxo.retry_for);
         self.paths("authorities", &linxo.authorities);
 
         self.section("[linxo.users]");

@@ -135,6 +135,16 @@ pub(super) static KEYS: &[Key] = &[
         .default("0.0.0.0:8443"),
     Key::new("listener.path", Kind::Text, "Path of the webhook").default("/webhooks/linxo"),
     Key::new("listener.max_body", Kind::Size, "Largest body of a request").default("8 MiB").between("1 KiB", "1 GiB"),
+    Key::new("listener.max_head", Kind::Size, "Largest head of a request, its fields included; a longer one is answered 431")
+        .default("64 KiB")
+        .between("8 KiB", "1 MiB"),
+    Key::new(
+        "listener.max_headers",
+        Kind::Integer,
+        "Fields in the head of an HTTP/1 request; over HTTP/2 each counts 32 bytes more against max_head",
+    )
+    .default("100")
+    .between("16", "1000"),
     Key::new("listener.max_connections", Kind::Integer, "Open connections in total")
         .default("4096")
         .between("1", "1000000"),
@@ -158,6 +168,9 @@ pub(super) static KEYS: &[Key] = &[
     )
     .default("256 MiB")
     .between("1 KiB", "1 TiB"),
+    Key::new("listener.http2_streams", Kind::Integer, "Requests at once on one HTTP/2 connection")
+        .default("128")
+        .between("1", "10000"),
     Key::new("listener.handshake_timeout", Kind::Duration, "From accept to the end of the TLS handshake")
         .default("5s")
         .between("100ms", "5m"),
@@ -280,6 +293,9 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("linxo.list_timeout", Kind::Duration, "For reading one connection's whole list, above which it is parked")
         .default("1h")
         .between("1s", "7d"),
+    Key::new("linxo.retry_for", Kind::Duration, "From the first failed attempt at a list to parking")
+        .default("3d")
+        .between("1s", "365d"),
     Key::new("linxo.authorities", Kind::Paths, "PEM files of extra root certificates, for a test double; allows private addresses"),
     Key::new(
         "linxo.users.mode",

@@ -73,6 +73,10 @@ pub struct Listener {
     pub path: String,
     /// Largest body, in bytes, counted on the stream.
     pub max_body: u64,
+    /// Largest head of a request, in bytes.
+    pub max_head: u32,
+    /// Fields in the head of an HTTP/1 request.
+    pub max_headers: usize,
     /// Open connections in total.
     pub max_connections: usize,
     /// Open connections from one address (IPv6: one /64).
@@ -83,6 +87,8 @@ pub struct Listener {
     pub max_requests: usize,
     /// Bytes of bodies held in memory at once; at least `max_body`.
     pub body_memory: u64,
+    /// Requests at once on one HTTP/2 connection.
+    pub http2_streams: u32,
     /// From accept to the end of the TLS handshake.
     pub handshake_timeout: Duration,
     /// From the first byte of a head (or the end of the handshake) to its end.
@@ -136,8 +142,8 @@ pub struct TlsClients {
     pub fingerprints: Vec<String>,
 }
 
-/// What is asked of a caller's certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is asked of a caller's certificate, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClientMode {
     /// Not asked for.
     Off,
@@ -226,6 +232,8 @@ pub struct Linxo {
     pub timeout: Duration,
     /// For one attempt at a whole list.
     pub list_timeout: Duration,
+    /// From the first failed attempt to parking.
+    pub retry_for: Duration,
     /// PEM files of extra roots.
     pub authorities: Vec<PathBuf>,
     /// Where the token for an event's user comes from.
@@ -362,7 +370,43 @@ pub enum LogFormat {
     Text,
 }
 
+impl Tls {
+    /// The files that it is loaded from.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let clients = &self.clients;
+        let own = [&self.certificate, &self.key];
+        own.into_iter().chain(&clients.authorities).chain(&clients.revocations).map(PathBuf::as_path)
+    }
+}
+
+impl Linxo {
+    /// The files that a client of the API is built from, secrets apart. A table of users is none: it is watched where it is
+    /// used.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let endpoint = if let Users::Endpoint(endpoint) = &self.users { Some(endpoint) } else { None };
+        let identity = endpoint.and_then(|endpoint| endpoint.identity.as_ref());
+        let identity = identity.into_iter().flat_map(|(certificate, key)| [certificate, key]);
+        let authorities = endpoint.into_iter().flat_map(|endpoint| &endpoint.authorities);
+        self.authorities.iter().chain(identity).chain(authorities).map(PathBuf::as_path)
+    }
+}
+
+impl Sink {
+    /// The files that it is opened with, secrets and what it writes apart.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let authorities =
+            if let SinkKind::Http { authorities, .. } = &self.kind { authorities.as_slice() } else { &[] };
+        authorities.iter().map(PathBuf::as_path)
+    }
+}
+
 impl Config {
+    /// Every file whose change means that there is something to load again.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let linxo = self.linxo.iter().flat_map(Linxo::files);
+        self.origin.files().chain(self.tls.files()).chain(linxo).chain(self.sinks.iter().flat_map(Sink::files))
+    }
+
     /// How callers are authenticated, in one line for people.
     #[must_use]
     pub fn authentication(&self) -> String {
@@ -385,7 +429,7 @@ impl Config {
         };
         let path = (!self.sender.path_secrets.is_empty()).then(|| "path secret".to_owned());
         let networks = match self.sender.networks.len() {
-            0 => None,
+            _ if !self.sender.networks.is_selective() => None,
             1 => Some("network (1 range)".to_owned()),
             count => Some(format!("network ({count} ranges)")),
         };
@@ -394,19 +438,43 @@ impl Config {
         if ways.is_empty() { "nobody: anyone who knows the URL can post".to_owned() } else { ways.join(" and ") }
     }
 
+    /// What concerns several keys, is allowed, and should be known.
+    fn remarks(&self) -> impl Iterator<Item = String> {
+        let is_everybody = |networks: &Networks| !networks.is_empty() && !networks.is_selective();
+        let senders = is_everybody(&self.sender.networks).then(|| {
+            "sender.networks holds every address of IPv4 or of IPv6, so it keeps nobody out and counts as no way to know \
+             a caller: name the networks that the caller really comes from, or remove the key"
+                .to_owned()
+        });
+        let proxies = self.listener.proxies.as_ref().is_some_and(is_everybody).then(|| {
+            "listener.proxy_networks holds every address of IPv4 or of IPv6, so anybody can claim to call from anywhere: \
+             name the addresses of the load balancer"
+                .to_owned()
+        });
+        [senders, proxies, self.exposure()].into_iter().flatten()
+    }
+
     /// Why strangers can post events, if they can: nothing says who may call, and the address is reachable for others.
     fn exposure(&self) -> Option<String> {
         let is_open = self.tls.clients.mode != ClientMode::Required
             && self.sender.path_secrets.is_empty()
-            && self.sender.networks.is_empty()
+            && !self.sender.networks.is_selective()
             && !self.sender.confirm;
-        (is_open && !self.listener.address.ip().to_canonical().is_loopback()).then(|| {
-            format!(
-                "anyone who reaches {} can post events: require client certificates (tls.clients), set \
-                 sender.path_secret, sender.networks or sender.confirm, or listen on a loopback address",
-                self.listener.address
-            )
-        })
+        // A balancer in front brings others to a loopback address as well.
+        let is_balanced = self.listener.proxies.is_some();
+        if !is_open || (self.listener.address.ip().to_canonical().is_loopback() && !is_balanced) {
+            return None;
+        }
+        let (reached, instead) = if is_balanced {
+            ("the load balancer in front of ", "")
+        } else {
+            ("", ", or listen on a loopback address")
+        };
+        Some(format!(
+            "anyone who reaches {reached}{} can post events: require client certificates (tls.clients), set \
+             sender.path_secret, sender.networks or sender.confirm{instead}",
+            self.listener.address
+        ))
     }
 
     /// The configuration that takes effect, defaults included, laid out as the file is; secrets are `***`.

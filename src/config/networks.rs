@@ -2,6 +2,8 @@
 //!
 //! IPv4 inside IPv6 (`::ffff:192.0.2.7`) is the IPv4 address: a listener on `[::]` sees such peers, and a list that was
 //! written in IPv4 must hold for them.
+//!
+//! A list that holds all of IPv4 or all of IPv6 keeps nobody out: it is no way to know a caller.
 
 use ipnet::{IpNet, Ipv4Net};
 use std::{fmt, net::IpAddr};
@@ -18,6 +20,13 @@ impl Networks {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether the list tells some callers from others: it names networks, and not every address of IPv4 or of IPv6.
+    #[must_use]
+    pub fn is_selective(&self) -> bool {
+        // Joined first: two halves are the whole as well.
+        !self.is_empty() && IpNet::aggregate(&self.0).iter().all(|network| network.prefix_len() > 0)
     }
 
     /// How many networks there are.
@@ -100,6 +109,17 @@ mod tests {
             assert!(!networks.contains(outside.parse().unwrap()), "{outside}");
         }
         assert!(!Networks::default().contains(IpAddr::from([127, 0, 0, 1])));
+    }
+
+    #[test]
+    fn a_list_of_everything_selects_nobody() {
+        for open in [&["0.0.0.0/0", "::/0"][..], &["::/0"], &["0.0.0.0/1", "128.0.0.0/1"], &["::ffff:0.0.0.0/96"], &[]]
+        {
+            assert!(!networks(open).is_selective(), "{open:?}");
+        }
+        for selective in [&["0.0.0.0/1"][..], &["192.0.2.0/24", "2001:db8::/32"], &["::1"]] {
+            assert!(networks(selective).is_selective(), "{selective:?}");
+        }
     }
 
     #[test]

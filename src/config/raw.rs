@@ -6,9 +6,10 @@
 
 use super::{
     keys::{self, Kind},
+    origin::Environment,
     problems::Problem,
 };
-use config::{Environment, File, FileFormat, Map, Source, Value, ValueKind};
+use config::{Environment as Variables, File, FileFormat, Map, Source, Value, ValueKind};
 use std::{
     collections::{BTreeMap, HashMap},
     fs, io,
@@ -23,7 +24,7 @@ const PREFIX: &str = "LINXO_WEBHOOK";
 const SEPARATOR: &str = "__";
 
 /// Reads file and environment. What cannot be read or is not known becomes a problem; the rest is returned.
-pub(super) fn gather(file: Option<&Path>, environment: &HashMap<String, String>, problems: &mut Vec<Problem>) -> Value {
+pub(super) fn gather(file: Option<&Path>, environment: &Environment, problems: &mut Vec<Problem>) -> Value {
     let mut tree = Value::new(None, read_file(file, problems));
     let branch = variables(environment, problems);
     merge(&mut tree, Node::Branch(branch), "", "", problems);
@@ -96,12 +97,12 @@ impl Node {
     }
 }
 
-fn variables(environment: &HashMap<String, String>, problems: &mut Vec<Problem>) -> BTreeMap<String, Node> {
+fn variables(environment: &Environment, problems: &mut Vec<Problem>) -> BTreeMap<String, Node> {
     let start = format!("{PREFIX}{SEPARATOR}");
     let ours: Map<String, String> = environment
         .iter()
         .filter(|(name, _)| name.starts_with(&start))
-        .map(|(name, value)| (name.clone(), value.clone()))
+        .map(|(name, value)| (name.clone(), value.expose().to_owned()))
         .collect();
     // The crate gives keys back in lower case and with dots; the variable's own name is kept for messages.
     let names: HashMap<String, &String> =
@@ -110,7 +111,7 @@ fn variables(environment: &HashMap<String, String>, problems: &mut Vec<Problem>)
         problems
             .push(Problem::new("", "some variables differ only in upper and lower case").from(Some("the environment")));
     }
-    let source = Environment::with_prefix(PREFIX)
+    let source = Variables::with_prefix(PREFIX)
         .prefix_separator(SEPARATOR)
         .separator(SEPARATOR)
         .source(Some(ours.clone()))

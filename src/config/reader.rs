@@ -6,13 +6,13 @@
 use super::{
     keys::{self, Key, Kind},
     networks::{self, Networks},
+    origin::Environment,
     problems::{Problem, quoted},
     units,
 };
 use crate::secret::Secret;
 use config::{Value, ValueKind};
 use std::{
-    collections::HashMap,
     fs::{self, File},
     io::{self, Read as _},
     net::SocketAddr,
@@ -20,9 +20,10 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use zeroize::Zeroizing;
 
-/// Largest file that is taken for a secret.
-const LARGEST_SECRET: u64 = 64 * 1024;
+/// Largest file that is taken for a secret, in bytes.
+const LARGEST_SECRET: usize = 64 * 1024;
 
 /// A problem was recorded; there is no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,7 @@ impl From<&str> for Flaw {
 /// No `Debug`: the environment holds secrets.
 pub(super) struct Reader<'a> {
     tree: &'a Value,
-    environment: &'a HashMap<String, String>,
+    environment: &'a Environment,
     /// In the order in which they were found.
     pub(super) problems: Vec<Problem>,
     /// What is allowed, but should be known.
@@ -75,7 +76,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Starts with the problems of the tree itself.
-    pub(super) fn new(tree: &'a Value, environment: &'a HashMap<String, String>, problems: Vec<Problem>) -> Self {
+    pub(super) fn new(tree: &'a Value, environment: &'a Environment, problems: Vec<Problem>) -> Self {
         Self { tree, environment, problems, warnings: Vec::new(), secret_files: Vec::new() }
     }
 
@@ -134,46 +135,54 @@ impl<'a> Reader<'a> {
         else {
             return Err(self.report(problem("needs exactly one of `file` and `env`, as text".to_owned())));
         };
-        let text = match name.as_str() {
+        let secret = match name.as_str() {
             "file" => self.secret_file(path, Path::new(place)),
             "env" => match self.environment.get(place) {
                 None => Err(format!("names the variable {place}, which is not set")),
-                Some(text) if text.contains(char::REPLACEMENT_CHARACTER) => {
+                Some(secret) if secret.expose().contains(char::REPLACEMENT_CHARACTER) => {
                     Err(format!("names the variable {place}, which is not valid UTF-8"))
                 }
-                Some(text) if text.is_empty() => Err(format!("names the variable {place}, which is empty")),
-                Some(text) => Ok(text.clone()),
+                Some(secret) if secret.is_empty() => Err(format!("names the variable {place}, which is empty")),
+                Some(secret) => Ok(secret.clone()),
             },
             other => return Err(self.report(problem(format!("cannot come from `{other}`")))),
         };
-        text.map(Secret::new).map_err(|reason| self.report(Problem::new(path, reason).from(value.origin())))
+        secret.map_err(|reason| self.report(Problem::new(path, reason).from(value.origin())))
     }
 
     /// The text of a file without its last line end.
-    fn secret_file(&mut self, key: &str, path: &Path) -> Result<String, String> {
+    fn secret_file(&mut self, key: &str, path: &Path) -> Result<Secret, String> {
         self.secret_files.push(path.to_owned());
         let name = path.display();
         let unreadable = |error: io::Error| format!("names the file {name}, which cannot be read: {error}");
         let file = File::open(path).map_err(unreadable)?;
         self.warn_of_readers(key, path, &file);
-        let mut text = String::new();
-        let length = file.take(LARGEST_SECRET + 1).read_to_string(&mut text).map_err(unreadable)?;
-        if length as u64 > LARGEST_SECRET {
+        // Room for all that is read: growing would leave copies behind that nobody wipes.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST_SECRET + 1));
+        let length = file.take(LARGEST_SECRET as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if length > LARGEST_SECRET {
             return Err(format!("names the file {name}, which is too large for a secret"));
         }
-        text.truncate(text.trim_end_matches(['\r', '\n']).len());
-        if text.is_empty() { Err(format!("names the file {name}, which is empty")) } else { Ok(text) }
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_invalid| format!("names the file {name}, which is not valid UTF-8"))?;
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() {
+            return Err(format!("names the file {name}, which is empty"));
+        }
+        Ok(Secret::new(text.to_owned()))
     }
 
-    /// Warns where others than the owner may open a file that holds a secret.
+    /// Warns where anybody may open a file that holds a secret, or its group may change it. That its group may read it is
+    /// how secrets are handed to a service: Kubernetes mounts them as root's, with the group of the pod.
     fn warn_of_readers(&mut self, key: &str, path: &Path, file: &File) {
         if let Ok(about) = file.metadata()
-            && about.permissions().mode() & 0o077 != 0
+            && about.permissions().mode() & 0o027 != 0
         {
             let mode = about.permissions().mode() & 0o777;
             let name = path.display();
             self.warnings.push(format!(
-                "{key}: others than its owner can open {name} (mode {mode:04o}); `chmod 600 {name}` if that is not meant"
+                "{key}: anybody on this machine can open {name}, or its group can change it (mode {mode:04o}): \
+                 `chmod o=,g-w {name}`"
             ));
         }
     }

@@ -187,14 +187,31 @@ fn says_how_callers_are_authenticated() {
 #[test]
 fn says_where_anybody_could_post() {
     let exposure = |toml: &str| load_with(toml, &[("P", "0123456789abcdef")]).unwrap().exposure();
-    assert!(exposure("[listener]\naddress = \"[::]:8443\"").is_some());
+    let proxies = "address = \"127.0.0.1:8443\"\nproxy_protocol = \"required\"\nproxy_networks = [\"127.0.0.1\"]";
+    assert!(exposure("[listener]\naddress = \"[::]:8443\"").unwrap().ends_with(", or listen on a loopback address"));
+    let balanced = exposure(&format!("[listener]\n{proxies}")).unwrap();
+    assert!(balanced.contains("the load balancer in front of 127.0.0.1:8443"), "{balanced}");
     for toml in [
+        &format!("[listener]\n{proxies}\n[sender]\npath_secret = {{ env = \"P\" }}"),
         "[listener]\naddress = \"127.0.0.1:8443\"",
         "[sender]\npath_secret = { env = \"P\" }",
         "[sender]\nnetworks = [\"192.0.2.0/24\"]",
     ] {
         assert_eq!(exposure(toml), None, "{toml}");
     }
+}
+
+#[test]
+fn networks_that_hold_everybody_are_no_way_to_know_a_caller() {
+    let config = load_text("[sender]\nnetworks = [\"0.0.0.0/0\", \"::/0\"]").unwrap();
+    assert!(config.exposure().is_some());
+    assert_eq!(config.authentication(), "nobody: anyone who knows the URL can post");
+    let [networks, exposure] = config.warnings.as_slice() else { panic!("{:?}", config.warnings) };
+    assert!(networks.starts_with("sender.networks holds every address") && exposure.starts_with("anyone who reaches"));
+    let proxies = "[listener]\naddress = \"127.0.0.1:0\"\nproxy_protocol = \"required\"\nproxy_networks = [\"::/0\"]\n\
+                   [sender]\nnetworks = [\"192.0.2.7\"]";
+    let warnings = load_text(proxies).unwrap().warnings;
+    assert!(warnings.len() == 1 && warnings[0].starts_with("listener.proxy_networks holds every"), "{warnings:?}");
 }
 
 #[test]
@@ -296,6 +313,25 @@ fn refuses_what_contradicts_itself() {
 }
 
 #[test]
+fn refuses_destinations_that_are_no_servers() {
+    let sink = |url: &str| format!("[[sink]]\nname = \"a\"\ntype = \"http\"\nurl = \"{url}\"");
+    refused(&sink("https://169.254.169.254/latest"), "sink.0.url", "is a link-local address");
+    refused(&sink("https://[::ffff:a9fe:a9fe]/"), "sink.0.url", "is a link-local address");
+    load_text(&sink("https://10.0.0.1/")).unwrap();
+    let of_user = "linxo.users]\nmode = \"endpoint\"\nurl = ";
+    refused(&format!("[{of_user}\"https://2852039166/{{user_id}}\""), "linxo.users.url", "is a link-local address");
+    load_text(&format!("[{of_user}\"https://10.0.0.1/{{user_id}}\"")).unwrap();
+    let linxo = |lines: &str| report(load_with(&format!("[linxo]\n{lines}"), &[]));
+    for key in ["api", "auth"] {
+        let text = linxo(&format!("{key} = \"https://169.254.169.254/\""));
+        assert!(text.contains(&format!("linxo.{key} = ")) && text.contains("is a link-local address"), "{text}");
+        let private = format!("{key} = \"https://10.0.0.1/v2.1\"");
+        assert!(linxo(&private).contains("is an address of a private network"));
+        assert!(!linxo(&format!("{private}\nauthorities = [\"LICENSE\"]")).contains("private network"));
+    }
+}
+
+#[test]
 fn users_come_from_a_table_a_derivation_or_an_endpoint() {
     let folder = folder();
     let table = put(&folder, "users.csv", &format!("user_id,username,password\n1,a,{CANARY}\n"));
@@ -335,6 +371,9 @@ fn secrets_are_trimmed_checked_and_never_shown() {
     assert!(report(secret("slash", &format!("{CANARY}/"))).contains("is not fit for a URL"));
     assert!(report(secret("short", "canary")).contains("is shorter than 16 characters"));
     assert!(report(secret("long", &"x".repeat(70_000))).contains("too large for a secret"));
+    fs::write(folder.path().join("latin"), b"0123456789abcdef\xe9").unwrap();
+    let latin = format!("[sender]\npath_secret = {{ file = \"{}/latin\" }}", folder.path().display());
+    assert!(report(load_text(&latin)).contains("which is not valid UTF-8"));
     let text = report(load_text(&format!("[admin]\ntoken = {{ file = \"a\", env = \"{CANARY}\" }}")));
     assert!(text.contains("exactly one of `file` and `env`"), "{text}");
 }
@@ -345,10 +384,14 @@ fn warns_of_secrets_that_others_can_read() {
     let file = put(&folder, "token", "0123456789abcdef");
     let toml = format!("[admin]\ntoken = {{ file = \"{file}\" }}");
     let toml = format!("{toml}\n[listener]\naddress = \"127.0.0.1:0\"");
-    assert_eq!(load_text(&toml).unwrap().warnings, Vec::<String>::new());
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    let warnings = load_text(&toml).unwrap().warnings;
-    assert!(warnings.len() == 1 && warnings[0].contains("mode 0644"), "{warnings:?}");
+    // 0440 is how Kubernetes mounts a secret for a pod with fsGroup.
+    for (mode, is_fine) in [(0o600, true), (0o440, true), (0o640, true), (0o644, false), (0o604, false), (0o660, false)]
+    {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let warnings = load_text(&toml).unwrap().warnings;
+        let is_named = warnings.len() == 1 && warnings[0].contains(&format!("(mode {mode:04o}): `chmod o=,g-w "));
+        assert!(if is_fine { warnings.is_empty() } else { is_named }, "{mode:04o}: {warnings:?}");
+    }
 }
 
 #[test]

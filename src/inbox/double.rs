@@ -101,6 +101,9 @@ impl Inbox for Double {
     async fn reading(&self, _: &Lease, _: Duration) -> Result<Reading, Error> {
         Err(Error::Closed)
     }
+    async fn begin_reading(&self, _: &Lease) -> Result<Reading, Error> {
+        Err(Error::Closed)
+    }
     async fn keep_page(&self, _: &Lease, _: ReadingId, _: Page) -> Result<(), Error> {
         Err(Error::Closed)
     }

@@ -138,6 +138,8 @@ pub struct Lease {
     pub attempts: u32,
     /// When the first of an unbroken run of failures happened.
     pub failing_since: Option<Timestamp>,
+    /// The run of doubtful failures that the last try ended with.
+    pub doubts: Doubts,
     /// What the entry is about.
     pub entry: Arc<EntryFacts>,
     /// The event exactly as it came.
@@ -147,6 +149,15 @@ pub struct Lease {
 
 /// Dropped with the last copy of a lease, it tells the store that nobody here works on that any more.
 pub(crate) type Hold = Arc<dyn fmt::Debug + Send + Sync>;
+
+/// An unbroken run of failures that were an answer, and not the lack of one: it may be meant, or be another's mistake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Doubts {
+    /// How many.
+    pub tries: u32,
+    /// When the first of them happened.
+    pub since: Option<Timestamp>,
+}
 
 /// The facts of an entry that work needs, without its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,11 +197,41 @@ pub enum Completion {
     Fetched {
         /// The reading that holds the pages.
         reading: ReadingId,
-        /// Distinct accounts in it.
-        accounts: u64,
+        /// What is in it.
+        found: Found,
     },
     /// The API does not know the connection any more: there are none to fetch.
     Gone,
+}
+
+/// What a finished reading holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// Distinct accounts.
+    pub accounts: u64,
+    /// How sure that is.
+    pub certainty: Certainty,
+}
+
+impl Found {
+    /// Whether that is not what an event announced, or not sure. What a hint announced means nothing.
+    #[must_use]
+    pub fn differs(&self, entry: &EntryFacts) -> bool {
+        let is_other = !entry.confirm && entry.account_count.is_some_and(|announced| announced != self.accounts);
+        is_other || self.certainty == Certainty::Unsettled
+    }
+}
+
+/// Why a list of accounts was taken for whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Certainty {
+    /// It is as long as the event announced, and nothing looked wrong: sure for events that announced that number.
+    AsAnnounced,
+    /// It was read until two passes agreed.
+    Agreed,
+    /// It changed with every pass: all that was seen is in it, also what may be gone.
+    Unsettled,
 }
 
 /// Number of one reading of a connection's accounts.
@@ -206,8 +247,8 @@ pub enum Outcome {
     Completed {
         /// Where the accounts are.
         reading: ReadingId,
-        /// Distinct accounts in it.
-        accounts: u64,
+        /// What is in it.
+        found: Found,
     },
     /// The completion is done: there are no accounts, because the connection is gone.
     Gone,
@@ -217,6 +258,8 @@ pub enum Outcome {
         due: Timestamp,
         /// One sentence for people.
         reason: String,
+        /// Whether it adds to the run of [`Doubts`]; if not, that ends.
+        is_doubtful: bool,
     },
     /// Stop until a person acts.
     Park {
@@ -246,6 +289,8 @@ pub enum Outcome {
 pub struct Awaiting {
     /// The user, if the events name one.
     pub user: Option<String>,
+    /// The connection.
+    pub connection: String,
     /// Stands for the credentials that did not do: any text that is another one for others, and gives nothing away.
     pub credentials: String,
 }
@@ -274,8 +319,8 @@ pub struct Reading {
     pub id: ReadingId,
     /// When it began.
     pub started: Timestamp,
-    /// How many accounts it holds, once it is finished and can be used as it is.
-    pub accounts: Option<u64>,
+    /// What it holds, once it is finished.
+    pub found: Option<Found>,
     /// Pages kept so far, without their accounts' JSON, by number.
     pub pages: Vec<PageFacts>,
 }
@@ -538,12 +583,18 @@ pub trait Inbox: Send + Sync + fmt::Debug {
     /// [`Error::LeaseLost`]: another has it; its outcome counts, not this one.
     async fn settle(&self, lease: &Lease, outcome: Outcome) -> Result<(), Error>;
 
-    /// Finds a reading for this entry's connection that began after the entry was accepted (finished, or begun at most
-    /// `resume_within` ago), or begins one.
+    /// Finds the youngest reading for this entry's connection that began after the entry was accepted, if it is finished or
+    /// got its last page at most `resume_within` ago; else begins one.
     ///
     /// # Errors
     /// [`Error::LeaseLost`]: another reads that list now.
     async fn reading(&self, lease: &Lease, resume_within: Duration) -> Result<Reading, Error>;
+
+    /// Begins another reading, where the one that was found does not do.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`]: another reads that list now.
+    async fn begin_reading(&self, lease: &Lease) -> Result<Reading, Error>;
 
     /// Keeps a page of the reading that a lease was given; keeping it again replaces it.
     ///
@@ -602,7 +653,7 @@ pub trait Inbox: Send + Sync + fmt::Debug {
     async fn replay(&self, filter: &Filter, limit: usize) -> Result<Batch, Error>;
 
     /// What parked work waits for, each once; of one user, where one is named. To replay it, give [`replay`](Inbox::replay)
-    /// the user and the credentials.
+    /// the user, the connection and the credentials.
     async fn awaiting(&self, user: Option<&str>) -> Result<Vec<Awaiting>, Error>;
 
     /// Parks a batch of matching unfinished entries.

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use std::fmt;
 
 /// What the server sent for one page.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct AccountsPage {
     /// Items on the page, foreign ones included.
     pub received: u32,

@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-/// Codes of OAuth2 (RFC 6749, RFC 6750) and OpenID Connect, which are in lower case.
+/// Codes of OAuth2 (RFC 6749, RFC 6750) and of what is built on it, which are in lower case.
 const OAUTH: [&str; 14] = [
     "access_denied",
     "consent_required",

@@ -148,6 +148,8 @@ pub enum Disposition {
     },
     /// Trying again may help, but not often.
     Doubtful,
+    /// A success that cannot be used: mostly an outage in disguise, but it may last.
+    Unusable,
     /// It cannot help before credentials or rights change.
     Credentials,
     /// The connection may be gone.
@@ -177,8 +179,9 @@ impl Error {
     pub fn disposition(&self) -> Disposition {
         match self {
             Self::Status { status: 408 | 425 | 429 | 500.., after, .. } => Disposition::Transient { after: *after },
-            // What cannot be read today (a page of HTML, half an answer) is mostly an outage in disguise.
-            Self::Network { .. } | Self::Answer { .. } => Disposition::Transient { after: None },
+            Self::Network { .. } => Disposition::Transient { after: None },
+            // A page of HTML, half an answer.
+            Self::Answer { .. } => Disposition::Unusable,
             Self::Paused { after, .. } => Disposition::Paused { after: *after },
             // The token was new; a vendor that has just lost its keys answers like this too, as do portals with redirects
             // and proxies that refuse a token in words of their own.
@@ -257,6 +260,10 @@ impl Error {
                 "the token may not read this user's accounts: check linxo.scope and the user's consent; replayed when the credentials change"
             }
             Self::Status { status: 404 | 410, .. } => "check linxo.api, then replay",
+            Self::Status { status: 408 | 425 | 429 | 500.., .. } | Self::Network { .. } => {
+                "when it answers again, replay"
+            }
+            Self::Answer { .. } => "ask the vendor about these answers, then replay",
             Self::TooLarge { .. } => "lower linxo.page_limit, then replay",
             _ => "check the [linxo] section, then replay",
         }

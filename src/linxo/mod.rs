@@ -34,7 +34,11 @@ use reqwest::{
     Request, Url,
     header::{self, HeaderValue},
 };
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
 use token::{Token, Tokens};
 use transport::{Lane, Options, Transport, built};
 
@@ -47,10 +51,12 @@ const LEAST_ITEMS: u32 = 1000;
 #[cfg(fuzzing)]
 pub mod fuzzing {
     use crate::event::ConnectionId;
+    use bytes::Bytes;
 
     /// A page of accounts: every item is one of the connection's or a foreign one.
     pub fn accounts(body: &[u8]) {
-        if let Ok(page) = super::AccountsPage::parse(body, &ConnectionId::new("7")) {
+        let body = Bytes::copy_from_slice(body);
+        if let Ok(page) = super::AccountsPage::parse(&body, &ConnectionId::new("7"), 1000) {
             assert_eq!(page.received as usize, page.accounts.len() + page.foreign.len());
         }
     }
@@ -125,6 +131,12 @@ impl Client {
         }
     }
 
+    /// From the first failure to read a user's accounts to giving up.
+    #[must_use]
+    pub fn retry_for(&self) -> Duration {
+        self.config.retry_for
+    }
+
     /// For how long nothing can be asked of the API, because it, or the server that gives the one token for all users, is
     /// left alone.
     #[must_use]
@@ -144,22 +156,26 @@ impl Client {
         self.tokens.may_help(user, sign).await
     }
 
-    /// Asks for one page (from 1) of a connection's accounts. A token that is refused is renewed once.
+    /// Asks for one page (from 1) of a connection's accounts; [`read_accounts`](Self::read_accounts) says what is on it. Apart,
+    /// so that the next page can be asked for before this one is read. A token that is refused is renewed once.
     ///
     /// # Errors
     /// See [`Error::disposition`].
-    pub async fn accounts(
-        &self,
-        user: Option<&UserId>,
-        connection: &ConnectionId,
-        page: u32,
-    ) -> Result<AccountsPage, Error> {
+    pub async fn accounts(&self, user: Option<&UserId>, connection: &ConnectionId, page: u32) -> Result<Answer, Error> {
         let (page, limit) = (page.to_string(), self.config.page_limit.to_string());
         let query =
             [(self.config.connection_parameter.as_str(), connection.as_str()), ("page", &page), ("limit", &limit)];
+        self.ask(user, "accounts", &query).await
+    }
+
+    /// Reads a page of a connection's accounts.
+    ///
+    /// # Errors
+    /// [`Error::Answer`]
+    pub fn read_accounts(&self, answer: &Answer, connection: &ConnectionId) -> Result<AccountsPage, Error> {
         let most = self.config.page_limit.saturating_mul(MORE_THAN_ASKED).max(LEAST_ITEMS);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        self.ask(user, "accounts", &query, |body| AccountsPage::parse(&body, connection, most)).await
+        self.counted(AccountsPage::parse(&answer.0, connection, most))
     }
 
     /// Asks for a connection. A token that is refused is renewed once.
@@ -169,7 +185,8 @@ impl Client {
     pub async fn connection(&self, user: Option<&UserId>, connection: &ConnectionId) -> Result<Connection, Error> {
         let id = encoded(connection.as_str());
         let id = id.ok_or(Error::Unaskable("the connection's id cannot stand in a URL"))?;
-        self.ask(user, &format!("connections/{id}"), &[], |body| Connection::parse(&body, connection)).await
+        let answer = self.ask(user, &format!("connections/{id}"), &[]).await?;
+        self.counted(Connection::parse(&answer.0, connection))
     }
 
     /// Asks for a token, to see whether the credentials work.
@@ -180,14 +197,8 @@ impl Client {
         self.tokens.get(None).await.map(drop)
     }
 
-    /// Asks for something of a user, at a path below the API's base.
-    async fn ask<T>(
-        &self,
-        user: Option<&UserId>,
-        path: &str,
-        query: &[(&str, &str)],
-        parse: impl Fn(Bytes) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    /// Asks for something of a user, at a path below the API's base. A success is counted when it is read.
+    async fn ask(&self, user: Option<&UserId>, path: &str, query: &[(&str, &str)]) -> Result<Answer, Error> {
         let acts_for = self.acts_for(user)?;
         let mut is_renewed = false;
         loop {
@@ -198,16 +209,17 @@ impl Client {
             let request = self.request(&granted.token, user, acts_for.clone(), path, query)?;
             let answer = self.api.send(&turn, request, &[granted.token.expose()]).await;
             drop(turn);
-            // Wiping is for tokens, and there are none in these.
-            let result = answer.and_then(|mut body| parse(Bytes::from(std::mem::take(&mut *body))));
-            self.count(outcome(&result));
-            match result {
-                Err(Error::Status { status: 401, .. })
-                    if !is_renewed && self.tokens.discard(user, &granted.token).await =>
-                {
+            match answer {
+                // Wiping is for tokens, and there are none in these.
+                Ok(mut body) => return Ok(Answer(Bytes::from(std::mem::take(&mut *body)))),
+                Err(error) => {
+                    self.count(error.word());
+                    let is_refused = matches!(error, Error::Status { status: 401, .. });
+                    if !is_refused || is_renewed || !self.tokens.discard(user, &granted.token).await {
+                        return Err(error);
+                    }
                     is_renewed = true;
                 }
-                result => return result,
             }
         }
     }
@@ -251,6 +263,12 @@ impl Client {
         built(request)
     }
 
+    /// Counts how an answer that came was read.
+    fn counted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        self.count(outcome(&result));
+        result
+    }
+
     fn count(&self, outcome: &'static str) {
         self.metrics.api_requests.get_or_create(&Outcome { outcome }).inc();
     }
@@ -272,6 +290,15 @@ fn encoded(id: &str) -> Option<String> {
         }
     }
     Some(encoded)
+}
+
+/// A successful answer that was not read yet.
+pub struct Answer(Bytes);
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({} bytes)", self.0.len())
+    }
 }
 
 /// What bounds one listing.
@@ -299,5 +326,19 @@ mod tests {
         for elsewhere in ["", ".", ".."] {
             assert_eq!(encoded(elsewhere), None);
         }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_no_server_is_not_connected_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.toml");
+        let text =
+            "[linxo]\napi = \"https://metadata.test/v2.1\"\n[linxo.users]\nmode = \"static\"\ntoken = { env = \"T\" }";
+        std::fs::write(&file, text).unwrap();
+        let config = config::load(Some(&file), [("T".to_owned(), "t".to_owned())]).unwrap();
+        let client = Client::new(config.linxo.unwrap(), Arc::new(Metrics::new())).unwrap();
+        let error = client.accounts(None, &ConnectionId::new("7"), 1).await.unwrap_err();
+        let said = crate::error::chain(&error);
+        assert!(said.starts_with("the Linxo API could not be reached") && said.contains("link-local"), "{said}");
     }
 }

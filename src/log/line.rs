@@ -134,7 +134,7 @@ impl fmt::Write for Cut<'_> {
     fn write_str(&mut self, mut text: &str) -> fmt::Result {
         while let Some(room) = self.room {
             // Nearly all text is of these, which need no look one by one.
-            let (ordinary, rest) = text.split_at(text.bytes().take(room).take_while(is_ordinary).count());
+            let (ordinary, rest) = text.split_at(text.bytes().take(room).take_while(|byte| is_ordinary(*byte)).count());
             self.line.push_str(ordinary);
             let room = room - ordinary.len();
             let mut others = rest.chars();
@@ -156,6 +156,6 @@ impl fmt::Write for Cut<'_> {
 }
 
 /// Whether a byte is a character that stands for itself in every format.
-fn is_ordinary(byte: &u8) -> bool {
+fn is_ordinary(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }

@@ -17,7 +17,7 @@
 use super::{
     identity,
     reason::Reason,
-    tls::{Error, RevocationList, certificates, read},
+    tls::{Certificate, Error, RevocationList, certificates, read},
 };
 use crate::{clock::Timestamp, config::TlsClients};
 use rustls::{
@@ -109,7 +109,7 @@ pub(super) struct Clients {
 #[derive(Debug)]
 pub(super) struct LoadedClients {
     pub(super) verifier: Arc<Clients>,
-    pub(super) authorities: usize,
+    pub(super) authorities: Vec<Certificate>,
     pub(super) revocations: Vec<RevocationList>,
     /// What is allowed, but should be known.
     pub(super) warnings: Vec<String>,
@@ -122,23 +122,25 @@ pub(super) fn load(
     provider: &Arc<CryptoProvider>,
 ) -> Result<LoadedClients, Error> {
     let mut roots = RootCertStore::empty();
-    let mut authorities = Vec::new();
+    let (mut authorities, mut subjects) = (Vec::new(), Vec::new());
     for path in &config.authorities {
         for certificate in certificates(path, "tls.clients.authorities")? {
-            authorities.extend(subject_of(&certificate));
-            roots.add(certificate).map_err(|source| Error::Authority { path: path.clone(), source })?;
+            let unfit = |source| Error::Authority { path: path.clone(), source };
+            let facts = Certificate::of(&certificate);
+            authorities.push(facts.ok_or_else(|| unfit(CertificateError::BadEncoding.into()))?);
+            subjects.extend(subject_of(&certificate));
+            roots.add(certificate).map_err(unfit)?;
         }
     }
     if roots.is_empty() {
         return Err(Error::NoAuthorities);
     }
-    let count = roots.len();
     let lists = revocation_lists(config)?;
     let mut warnings = Vec::new();
     if !lists.is_empty() {
-        authorities.sort_unstable();
-        authorities.dedup();
-        for (name, _) in authorities.iter().filter(|(_, raw)| lists.iter().all(|list| list.issuer != *raw)) {
+        subjects.sort_unstable();
+        subjects.dedup();
+        for (name, _) in subjects.iter().filter(|(_, raw)| lists.iter().all(|list| list.issuer != *raw)) {
             warnings.push(format!(
                 "tls.clients.revocations has no list of the authority {name}: certificates that it signs itself are \
                  refused, because nothing says whether they were revoked"
@@ -165,7 +167,7 @@ pub(super) fn load(
         fingerprints: config.fingerprints.clone(),
         is_observing,
     });
-    Ok(LoadedClients { verifier, authorities: count, revocations, warnings })
+    Ok(LoadedClients { verifier, authorities, revocations, warnings })
 }
 
 /// The subject for people, and as it stands in the certificate.

@@ -40,11 +40,10 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-/// Largest head, in bytes; a longer one is answered 431. The number of fields is hyper's default, 100.
-const MAX_HEAD: u32 = 64 * 1024;
-/// Largest read buffer of an HTTP/1 connection: a head, and room for a body to come in big pieces.
-const MAX_BUFFER: usize = 128 * 1024;
-const HTTP2_STREAMS: u32 = 128;
+/// Hyper's own limit on the fields of a head. It is faster than another one, because it needs no room on the heap.
+const HEADERS: usize = 100;
+/// Read buffer of an HTTP/1 connection at least: a head, and room for a body to come in big pieces.
+const BUFFER: usize = 128 * 1024;
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 const HTTP2_RESETS: usize = 32;
@@ -152,14 +151,20 @@ fn serve_http1(
     service: Service,
     mut phase: watch::Receiver<Phase>,
 ) -> impl Future<Output = ()> + Send {
-    let mut connection = http1::Builder::new()
+    let limits = &service.receiver.limits;
+    let max_head = limits.head as usize;
+    let mut builder = http1::Builder::new();
+    if limits.headers != HEADERS {
+        builder.max_headers(limits.headers);
+    }
+    let mut connection = builder
         .timer(TokioTimer::new())
         // A caller that ends its side after the last byte of a request has sent an event all the same.
         .half_close(true)
         // Hyper's own limit would also end idle connections; `activity` tells the two apart.
         .header_read_timeout(None)
-        .max_header_size(MAX_HEAD as usize)
-        .max_buf_size(MAX_BUFFER)
+        .max_header_size(max_head)
+        .max_buf_size(BUFFER.max(max_head.saturating_mul(2)))
         .serve_connection(socket, service.clone());
     async move {
         match run(&mut connection, &service, &mut phase).await {
@@ -181,10 +186,11 @@ fn serve_http2(
     service: Service,
     mut phase: watch::Receiver<Phase>,
 ) -> impl Future<Output = ()> + Send {
+    let limits = &service.receiver.limits;
     let mut connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(HTTP2_STREAMS)
-        .max_header_list_size(MAX_HEAD)
+        .max_concurrent_streams(limits.http2_streams)
+        .max_header_list_size(limits.head)
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
         .max_pending_accept_reset_streams(HTTP2_RESETS)

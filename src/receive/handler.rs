@@ -427,7 +427,8 @@ fn note_refusal(receiver: &Receiver, caller: &Caller, id: RequestId, refusal: &R
         let sender = receiver.sender.load();
         let knew_the_path = !sender.path_secrets.is_empty()
             && !matches!(refusal, Refusal::Network | Refusal::NotFound | Refusal::Internal);
-        let is_known = caller.is_proven || knew_the_path || sender.networks.contains(caller.peer.ip());
+        let is_listed = sender.networks.is_selective() && sender.networks.contains(caller.peer.ip());
+        let is_known = caller.is_proven || knew_the_path || is_listed;
         let start = is_known.then_some(&seen.body).filter(|body| !body.is_empty());
         ledger::keep(receiver, caller, reason, Some(status), seen.size, start);
     }

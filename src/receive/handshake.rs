@@ -142,7 +142,7 @@ fn admit(
     peer: SocketAddr,
 ) -> Result<Admitted, Reason> {
     let tls = stream.get_ref().1;
-    if generation.loaded.authorities == 0 {
+    if generation.loaded.authorities.is_empty() {
         return Ok(Admitted { sender: Sender::of(peer, tls, None, None), is_proven: false });
     }
     let own = tls.peer_certificates().and_then(<[_]>::first);

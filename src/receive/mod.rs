@@ -105,6 +105,9 @@ struct Generation {
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     body: u64,
+    head: u32,
+    headers: usize,
+    http2_streams: u32,
     connections: usize,
     handshakes: usize,
     handshake_timeout: Duration,
@@ -147,6 +150,9 @@ impl Receiver {
             proxies: listener.proxies.clone(),
             limits: Limits {
                 body: listener.max_body,
+                head: listener.max_head,
+                headers: listener.max_headers,
+                http2_streams: listener.http2_streams,
                 connections: listener.max_connections,
                 handshakes: listener.max_handshakes,
                 handshake_timeout: listener.handshake_timeout,
@@ -178,6 +184,17 @@ impl Receiver {
         let old = self.tls.load().number;
         self.tls.store(Arc::new(Generation { number: old + 1, loaded }));
         self.retired.send_replace(old);
+    }
+
+    /// Goes on with the same TLS settings, but ends the connections and the sessions that began under them so far, so that
+    /// every caller is verified anew.
+    ///
+    /// # Errors
+    /// When the system gives no randomness; everything is as before then.
+    pub fn renew_tls(&self) -> Result<(), tls::Error> {
+        let renewed = self.tls.load().loaded.renewed()?;
+        self.replace_tls(renewed);
+        Ok(())
     }
 
     /// Judges requests by other path secrets and networks from now on.

@@ -7,7 +7,8 @@
 //! one service here, and a caller that minds the name refuses by itself.
 //!
 //! A reload builds everything anew and swaps it whole. Each [`Loaded`] has ticket keys of its own, so a session that began
-//! under an older one cannot be resumed past a change of authorities: a resumed session is not verified again.
+//! under an older one cannot be resumed past a change of authorities, or past the end of a revocation list
+//! ([`Loaded::renewed`]): a resumed session is not verified again.
 
 use super::{
     clients::{self, LoadedClients},
@@ -43,9 +44,9 @@ pub struct Loaded {
     pub config: Arc<ServerConfig>,
     /// The certificate that callers see.
     pub certificate: Certificate,
-    /// How many authorities of client certificates are accepted; 0: none is asked for.
-    pub authorities: usize,
-    /// Lists of revoked client certificates.
+    /// The authorities of client certificates that are accepted; empty: none is asked for.
+    pub authorities: Vec<Certificate>,
+    /// Lists of revoked client certificates, the newest first.
     pub revocations: Vec<RevocationList>,
     /// What is allowed, but should be known, one sentence each.
     pub warnings: Vec<String>,
@@ -64,7 +65,7 @@ pub struct RevocationList {
     pub ends: Timestamp,
 }
 
-/// Facts about the server's certificate, for the log, the metrics and `check`.
+/// Facts about a certificate of the configuration, for the log, the metrics and `check`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// Distinguished name; often empty in public certificates.
@@ -109,11 +110,11 @@ impl Certificate {
         }
     }
 
-    fn read(path: &Path, der: &CertificateDer<'_>) -> Result<Self, Error> {
-        let (_, certificate) =
-            X509Certificate::from_der(der).map_err(|_position| Error::Unreadable { path: path.to_owned() })?;
+    /// `None` where it cannot be read.
+    pub(super) fn of(der: &CertificateDer<'_>) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let millis = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1000));
-        Ok(Self {
+        Some(Self {
             subject: certificate.subject().to_string(),
             names: identity::names(&certificate),
             not_before: millis(certificate.validity().not_before.timestamp()),
@@ -128,37 +129,99 @@ impl Loaded {
         let Certificate { subject, names, not_after, .. } = &self.certificate;
         let not_after = not_after.to_rfc3339();
         let names = names.join(", ");
-        let (authorities, revocations) = (self.authorities, self.revocations.len());
-        if let Some(problem) = self.certificate.validity(clock::now()).problem() {
-            tracing::warn!(subject, names, not_after, authorities, revocations, "{problem}");
-        } else {
-            tracing::info!(subject, names, not_after, authorities, revocations, "certificate loaded");
-        }
+        let (authorities, revocations) = (self.authorities.len(), self.revocations.len());
+        tracing::info!(subject, names, not_after, authorities, revocations, "certificate loaded");
+        self.certificate.log_end(clock::now());
         for warning in &self.warnings {
             tracing::warn!("{warning}");
         }
-        for RevocationList { issuer, ends, .. } in ended(&self.revocations, clock::now()) {
-            tracing::error!(
-                issuer,
-                ended = ends.to_rfc3339(),
-                "a list of revocations has ended: every client certificate of its authority counts as not accepted until \
-                 there is a new one in tls.clients.revocations"
+        for authority in &self.authorities {
+            authority.log_end_of_authority(clock::now());
+        }
+        for list in ended(&self.revocations, clock::now()) {
+            list.log_end();
+        }
+    }
+
+    /// When the first revocation list that counts ends; `None` without any.
+    #[must_use]
+    pub fn revocations_end(&self) -> Option<Timestamp> {
+        in_use(&self.revocations).map(|list| list.ends).min()
+    }
+
+    /// The same settings with other ticket keys: what began under the present ones is not resumed. Reads no file, so that
+    /// nothing which is wrong with one can be in the way.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] when the system gives no randomness.
+    pub fn renewed(&self) -> Result<Self, Error> {
+        let mut settings = ServerConfig::clone(&self.config);
+        if settings.ticketer.enabled() {
+            settings.ticketer = aws_lc_rs::Ticketer::new().map_err(Error::Settings)?;
+        }
+        Ok(Self {
+            config: Arc::new(settings),
+            certificate: self.certificate.clone(),
+            authorities: self.authorities.clone(),
+            revocations: self.revocations.clone(),
+            warnings: self.warnings.clone(),
+            is_observing: self.is_observing,
+        })
+    }
+}
+
+impl Certificate {
+    /// Warns where the server's certificate ends soon, or has ended.
+    pub fn log_end(&self, now: Timestamp) {
+        if let Some(problem) = self.validity(now).problem() {
+            tracing::warn!(
+                subject = self.subject,
+                names = self.names.join(", "),
+                not_after = self.not_after.to_rfc3339(),
+                "{problem}"
             );
         }
     }
 
-    /// When the first revocation list ends; `None` without any.
-    #[must_use]
-    pub fn revocations_end(&self) -> Option<Timestamp> {
-        self.revocations.iter().map(|list| list.ends).min()
+    /// Warns where this authority of client certificates ends soon, or has ended.
+    pub fn log_end_of_authority(&self, now: Timestamp) {
+        let problem = match self.validity(now) {
+            Validity::Good | Validity::NotYet => return,
+            Validity::EndsSoon { days } => format!("ends in {days} days"),
+            Validity::Expired => "has expired".to_owned(),
+        };
+        tracing::warn!(
+            subject = self.subject,
+            not_after = self.not_after.to_rfc3339(),
+            "an authority of client certificates {problem}: ask for its successor, and put that beside it in \
+             tls.clients.authorities before callers change"
+        );
     }
 }
 
-/// Revocation lists that have ended and have no newer one of the same authority beside them.
+impl RevocationList {
+    /// Says, as an error, that this list has ended.
+    pub fn log_end(&self) {
+        tracing::error!(
+            issuer = self.issuer,
+            ended = self.ends.to_rfc3339(),
+            "a list of revocations has ended: every client certificate of its authority counts as not accepted until \
+             there is a new one in tls.clients.revocations"
+        );
+    }
+}
+
+/// The list that counts, of each authority: the newest, which stands first.
+fn in_use(lists: &[RevocationList]) -> impl Iterator<Item = &RevocationList> {
+    let is_first = |(index, list): &(usize, &RevocationList)| {
+        lists.iter().position(|other| other.issuer == list.issuer) == Some(*index)
+    };
+    lists.iter().enumerate().filter(is_first).map(|(_, list)| list)
+}
+
+/// Revocation lists that count, and have ended.
 pub fn ended(lists: &[RevocationList], now: Timestamp) -> impl Iterator<Item = &RevocationList> {
-    let is_replaced =
-        move |ended: &RevocationList| lists.iter().any(|list| list.ends > now && list.issuer == ended.issuer);
-    lists.iter().filter(move |list| list.ends <= now && !is_replaced(list))
+    in_use(lists).filter(move |list| list.ends <= now)
 }
 
 impl Validity {
@@ -336,7 +399,7 @@ fn certified_key(config: &config::Tls, provider: &CryptoProvider) -> Result<(Cer
     let first = chain
         .first()
         .ok_or_else(|| Error::NoCertificate { path: config.certificate.clone(), key: "tls.certificate" })?;
-    let certificate = Certificate::read(&config.certificate, first)?;
+    let certificate = Certificate::of(first).ok_or_else(|| Error::Unreadable { path: config.certificate.clone() })?;
     let text = read(&config.key, "tls.key")?;
     let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
         pem::Error::NoItemsFound => Error::NoKey { path: config.key.clone() },
@@ -404,7 +467,7 @@ mod tests {
         let loaded = load(&settings).unwrap();
         assert_eq!(loaded.certificate.names, ["localhost", "127.0.0.1", "::1"]);
         assert_eq!(loaded.certificate.validity(clock::now()), Validity::Good);
-        assert_eq!(loaded.authorities, 0);
+        assert!(loaded.authorities.is_empty());
     }
 
     #[test]
@@ -494,7 +557,8 @@ mod tests {
         fs::write(&settings.clients.authorities[0], authority.certificate_pem()).unwrap();
         let loaded = load(&settings).unwrap();
         assert!(!loaded.config.ticketer.enabled());
-        assert_eq!((loaded.config.send_tls13_tickets, loaded.authorities), (0, 1));
+        assert_eq!((loaded.config.send_tls13_tickets, loaded.authorities.len()), (0, 1));
+        assert!(!loaded.renewed().unwrap().config.ticketer.enabled());
     }
 
     #[test]
@@ -521,6 +585,11 @@ mod tests {
         let loaded = load(&settings).unwrap();
         assert_eq!(ended(&loaded.revocations, clock::now()).count(), 0, "the newer list takes its place");
         assert!(loaded.revocations[0].ends > loaded.revocations[1].ends);
+        assert_eq!(loaded.revocations_end(), Some(loaded.revocations[0].ends), "the older one is of no account");
+        put("lists", &format!("{stale}{fresh}{}", theirs.revocation_list(&nothing, clock::now().before(day)).unwrap()));
+        let loaded = load(&settings).unwrap();
+        let gone = ended(&loaded.revocations, clock::now()).map(|list| (list.issuer.as_str(), Some(list.ends)));
+        assert_eq!(gone.collect::<Vec<_>>(), [("CN=Theirs", loaded.revocations_end())]);
         put("lists", ours.certificate_pem());
         assert!(load(&settings).unwrap_err().to_string().contains("holds no revocation list"));
         put("lists", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");

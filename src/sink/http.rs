@@ -10,7 +10,7 @@
 //! connection usable. Reasons name the status or the phase that failed, never the URL, which may hold credentials.
 
 use super::{
-    Content, Delivery, Failure, FailureKind, Problem, Sink,
+    Content, Delivery, Failure, FailureKind, Problem, Replacement, Sink,
     cloudevent::header_value,
     signature::{Signer, Signing},
 };
@@ -40,19 +40,29 @@ const DRAINED: usize = 64 * 1024;
 /// For that.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
-/// The sink.
+/// The sink. Its settings are swapped as a whole; what is under way ends with the old ones.
 #[derive(Debug)]
-pub(super) struct Http {
+pub(super) struct Http(ArcSwap<Settings>);
+
+/// Where to, signed with what, and trusting whom.
+#[derive(Debug)]
+pub(super) struct Settings {
     client: Client,
     url: Url,
-    /// Swapped when the secrets change.
-    signer: ArcSwap<Signer>,
+    signer: Signer,
     timeout: Duration,
 }
 
 impl Http {
-    /// Builds the client; connects to nothing.
-    pub(super) fn open(
+    /// With these settings until they are replaced.
+    pub(super) fn new(settings: Settings) -> Self {
+        Self(ArcSwap::from_pointee(settings))
+    }
+}
+
+impl Settings {
+    /// Reads the authorities and builds the client; connects to nothing.
+    pub(super) fn new(
         url: &str,
         secrets: &[Secret],
         timeout: Duration,
@@ -77,7 +87,7 @@ impl Http {
             builder.tls_certs_only([])
         };
         let client = builder.build().map_err(Problem::Client)?;
-        Ok(Self { client, url, signer: ArcSwap::from_pointee(signer), timeout })
+        Ok(Self { client, url, signer, timeout })
     }
 
     /// What the endpoint's answer means.
@@ -118,24 +128,22 @@ impl Http {
 #[async_trait]
 impl Sink for Http {
     async fn deliver(&self, delivery: &Delivery) -> Result<(), Failure> {
-        let headers = self.headers(delivery).await?;
+        let settings = self.0.load_full();
+        let headers = settings.headers(delivery).await?;
         let body = body(&delivery.content).await.map_err(|error| unreadable(&error))?;
-        let request = self.client.post(self.url.clone()).headers(headers).body(body);
-        let response = request.send().await.map_err(|error| self.explain(&error))?;
-        let judged = Self::judge(&response);
+        let request = settings.client.post(settings.url.clone()).headers(headers).body(body);
+        let response = request.send().await.map_err(|error| settings.explain(&error))?;
+        let judged = Settings::judge(&response);
         drain(response).await;
         judged
     }
 
-    fn replace_secrets(&self, secrets: &[Secret]) -> Result<(), Failure> {
-        let signer =
-            Signer::new(secrets).map_err(|error| Failure { kind: FailureKind::Refused, reason: error.to_string() })?;
-        self.signer.store(Arc::new(signer));
-        Ok(())
+    fn replace(&self, replacement: Replacement) {
+        self.0.store(Arc::new(replacement.0));
     }
 }
 
-impl Http {
+impl Settings {
     async fn headers(&self, delivery: &Delivery) -> Result<HeaderMap, Failure> {
         let attributes = &delivery.attributes;
         let mut headers = HeaderMap::with_capacity(20);
@@ -147,10 +155,9 @@ impl Http {
         // The receiver checks the signature over what it finds in the header, so the encoded id is the one to sign.
         let id = header_value(&attributes.id);
         headers.insert(HeaderName::from_static("webhook-id"), text(id.to_string())?);
-        let signer = self.signer.load_full();
-        if !signer.is_empty() {
+        if !self.signer.is_empty() {
             let timestamp = clock::now().as_millis() / 1000;
-            let mut signing = signer.start(&id, timestamp);
+            let mut signing = self.signer.start(&id, timestamp);
             sign(&mut signing, &delivery.content).await.map_err(|error| unreadable(&error))?;
             headers.insert(HeaderName::from_static("webhook-timestamp"), timestamp.into());
             headers.insert(HeaderName::from_static("webhook-signature"), text(signing.finish())?);

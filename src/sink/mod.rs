@@ -18,7 +18,6 @@ pub use signature::sign;
 use crate::{
     config::{self, SinkKind},
     inbox::{self, Inbox, ReadingId},
-    secret::Secret,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -35,10 +34,28 @@ pub fn open(config: &config::Sink) -> Result<Arc<dyn Sink>, OpenError> {
             .map(|sink| Arc::new(sink) as _)
             .map_err(|source| Problem::File { path: path.clone(), source }),
         SinkKind::Http { url, secrets, timeout, authorities } => {
-            http::Http::open(url, secrets, *timeout, authorities).map(|sink| Arc::new(sink) as _)
+            let settings = http::Settings::new(url, secrets, *timeout, authorities);
+            settings.map(|settings| Arc::new(http::Http::new(settings)) as _)
         }
     };
     sink.map_err(|problem| OpenError { sink: config.name.clone(), problem })
+}
+
+/// Other settings for a sink that is open, checked and ready: using them cannot fail.
+#[derive(Debug)]
+pub struct Replacement(http::Settings);
+
+impl Replacement {
+    /// Reads what the settings name; `None` for kinds of sink that cannot change while they are open.
+    ///
+    /// # Errors
+    /// What has to be corrected before they can be used.
+    pub fn new(config: &config::Sink) -> Result<Option<Self>, OpenError> {
+        let SinkKind::Http { url, secrets, timeout, authorities } = &config.kind else { return Ok(None) };
+        let settings = http::Settings::new(url, secrets, *timeout, authorities);
+        let settings = settings.map_err(|problem| OpenError { sink: config.name.clone(), problem })?;
+        Ok(Some(Self(settings)))
+    }
 }
 
 /// A sink that cannot be opened.
@@ -200,11 +217,6 @@ pub trait Sink: Send + Sync {
         Ok(())
     }
 
-    /// Signs with other secrets from now on. Nothing to do for most.
-    ///
-    /// # Errors
-    /// When they cannot be used; the old ones stay in use then.
-    fn replace_secrets(&self, _secrets: &[Secret]) -> Result<(), Failure> {
-        Ok(())
-    }
+    /// Delivers with other settings from now on. Nothing to do for kinds that have no [`Replacement`].
+    fn replace(&self, _replacement: Replacement) {}
 }

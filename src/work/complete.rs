@@ -11,16 +11,16 @@
 //! it back too.
 
 use super::{
-    Handler,
+    Handler, Stop,
     listing::{Failure, Listing},
     millis,
-    retry::{Failed, Policy},
+    retry::{Doubt, Failed, Policy},
 };
 use crate::{
     clock,
     error::chain,
     event::{ConnectionId, Event, Shape, UserId},
-    inbox::{Awaiting, Error, Filter, Inbox, Lease, Outcome, ReadingId, State},
+    inbox::{Awaiting, Certainty, EntryFacts, Error, Filter, Found, Inbox, Lease, Outcome, Reading, ReadingId, State},
     linxo::{self, Client, Disposition, Peer},
     metrics::{self, Metrics},
     readiness::{Phase, Readiness},
@@ -28,15 +28,23 @@ use crate::{
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::time;
 
-/// A reading that was left open is gone on with for this long; pages older than that may no longer fit together.
-const RESUME_WITHIN: Duration = Duration::from_mins(10);
-/// After this many attempts, an answer that is probably final counts as final.
-const DOUBTS: u32 = 5;
+/// A reading that was left open is gone on with for this long after its last page: longer than any one wait between two
+/// tries, of which `Retry-After` can make an hour.
+const RESUME_WITHIN: Duration = Duration::from_hours(2);
+/// When a refusal that a proxy or a portal gives as well is believed.
+const REFUSED: Doubt = Doubt { tries: 5, lasting: Duration::from_hours(1) };
+/// When answers that cannot be used are taken for more than an outage in disguise.
+const UNUSABLE: Doubt = Doubt { tries: 5, lasting: Duration::from_hours(24) };
+/// Before the second try; doubles.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Between two tries, but for what the API asks for.
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
 /// Before the second look at a connection that the API does not know.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// Between two looks whether credentials changed; longer where a look takes long.
@@ -45,8 +53,6 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 const REPLAY_BATCH: usize = 500;
 /// The sign of having no `[linxo]` section.
 const NO_API: &str = "none";
-
-const POLICY: Policy = Policy { first: Duration::from_secs(1), longest: Duration::from_mins(5), give_up_after: None };
 
 /// Completes truncated events.
 pub struct Completer {
@@ -60,7 +66,10 @@ pub struct Completer {
 impl Handler for Completer {
     async fn handle(&self, lease: &Lease) -> Result<Outcome, Error> {
         let started = Instant::now();
-        let outcome = self.complete(lease).await?;
+        let outcome = self.complete(lease).await.or_else(Stop::outcome)?;
+        if differs(&lease.entry, &outcome) {
+            self.metrics.account_mismatch.inc();
+        }
         self.metrics.completion_seconds.observe(started.elapsed().as_secs_f64());
         self.log(lease, started.elapsed(), &outcome);
         Ok(outcome)
@@ -76,6 +85,12 @@ impl Completer {
     #[must_use]
     pub fn new(client: Option<Client>, inbox: Arc<dyn Inbox>, metrics: Arc<Metrics>) -> Self {
         Self { client: ArcSwapOption::from_pointee(client), inbox, metrics }
+    }
+
+    /// The client that is in use.
+    #[must_use]
+    pub fn client(&self) -> Option<Arc<Client>> {
+        self.client.load_full()
     }
 
     /// Goes on with another client, as with other credentials; what is under way ends with the old one.
@@ -101,176 +116,152 @@ impl Completer {
     async fn look_for_changes(&self) -> Result<(), Error> {
         let client = self.client.load_full();
         let Some(client) = client else { return Ok(()) };
+        let mut entries = 0;
         for awaiting in self.inbox.awaiting(None).await? {
             let user = awaiting.user.clone().map(UserId::new);
-            if client.credentials(user.as_ref()).await != awaiting.credentials {
-                self.put_back(awaiting, "parked events are tried again: the credentials for them changed").await?;
+            if client.may_help(user.as_ref(), &awaiting.credentials).await {
+                entries += self.put_back(awaiting).await?;
             }
         }
-        Ok(())
-    }
-
-    /// A user's accounts were read: what else of the user was refused may succeed now.
-    async fn recovered(&self, user: &str) -> Result<(), Error> {
-        for awaiting in self.inbox.awaiting(Some(user)).await? {
-            self.put_back(awaiting, "parked events are tried again: another one of the same user succeeded").await?;
+        if entries > 0 {
+            tracing::info!(
+                entries,
+                "parked events are tried again: the credentials for them changed, or give a token again"
+            );
         }
         Ok(())
     }
 
-    async fn put_back(&self, awaiting: Awaiting, why: &'static str) -> Result<(), Error> {
-        let mut filter = Filter {
-            state: Some(State::Parked),
-            user: awaiting.user,
-            credentials: Some(awaiting.credentials),
-            ..Filter::default()
-        };
+    /// A user's accounts were read: what else of the user was refused may succeed now. Of that connection everything is put
+    /// back in line, of each other one the first entry only: should that succeed, it brings the rest along.
+    async fn recovered(&self, user: &str, connection: &str) -> Result<(), Error> {
+        let mut entries = 0;
+        let mut tried = HashSet::new();
+        for awaiting in self.inbox.awaiting(Some(user)).await? {
+            if awaiting.connection == connection {
+                entries += self.put_back(awaiting).await?;
+            } else if tried.insert(awaiting.connection.clone()) {
+                entries += self.inbox.replay(&parked(awaiting), 1).await?.changed;
+            }
+        }
+        if entries > 0 {
+            tracing::info!(
+                entries,
+                user.id = user,
+                "parked events are tried again: another one of the same user succeeded"
+            );
+        }
+        Ok(())
+    }
+
+    /// Puts everything that waits for the same back in line; says how many entries that were.
+    async fn put_back(&self, awaiting: Awaiting) -> Result<u64, Error> {
+        let mut filter = parked(awaiting);
         let mut entries = 0;
         loop {
             let batch = self.inbox.replay(&filter, REPLAY_BATCH).await?;
             entries += batch.changed;
             filter.after = batch.last;
             if batch.last.is_none() {
-                break;
+                return Ok(entries);
             }
         }
-        if entries > 0 {
-            tracing::info!(entries, user.id = filter.user, "{why}");
-        }
-        Ok(())
     }
 
-    async fn complete(&self, lease: &Lease) -> Result<Outcome, Error> {
-        let event = Event::parse(&lease.body);
-        let expected = match event.as_ref().map(|event| &event.shape) {
-            // A hint: how many accounts it claims means nothing. That a connection is there confirms that it was updated,
-            // and no other kind of event: "deleted" would be the sender's word alone.
-            _ if lease.entry.confirm => {
-                if !event.is_ok_and(|event| event.is_documented()) {
-                    return Ok(Outcome::Park {
-                        reason: "the event is of a kind that this version cannot have confirmed by the API: purge it if it is forged; a newer version may know the kind, then replay it".to_owned(),
-                    });
-                }
-                None
-            }
-            Ok(&Shape::Truncated { expected }) => Some(expected),
-            // A newer version understands what an older one parked: nothing to fetch after all.
-            Ok(Shape::Whole) => return Ok(Outcome::Done),
-            Ok(Shape::Unclear) | Err(_) => {
-                return Ok(Outcome::Park {
-                    reason: "the event leaves its accounts out and cannot be understood: a newer version may know this form; then replay it".to_owned(),
-                });
-            }
-        };
-        let Some(client) = self.client.load_full() else {
-            return Ok(Outcome::ParkUntil {
-                reason: format!(
-                    "the event leaves out its {}accounts and there is no [linxo] section to fetch them with: add one and restart",
-                    expected.map(|expected| format!("{expected} ")).unwrap_or_default()
-                ),
-                credentials: NO_API.to_owned(),
-            });
-        };
+    /// From the event to its accounts, by way of a reading that does for it.
+    async fn complete(&self, lease: &Lease) -> Result<Outcome, Stop> {
+        let expected = announced(lease)?;
+        let client = self.client.load_full().ok_or_else(|| without_api(expected))?;
         let user = lease.entry.user.clone().map(UserId::new);
-        // Before anything is asked: were they looked up after a refusal, a change in between would never be noticed.
-        let credentials = client.credentials(user.as_ref()).await;
-        let reading = self.inbox.reading(lease, RESUME_WITHIN).await?;
-        let id = reading.id;
-        let connection = ConnectionId::new(lease.entry.connection.clone());
-        if lease.entry.confirm
-            && let Err(outcome) = self.confirm(lease, &client, id, &connection, &credentials).await?
-        {
-            return Ok(outcome);
-        }
-        if let Some(accounts) = reading.accounts {
-            return Ok(Outcome::Completed { reading: id, accounts });
-        }
-        let bounds = client.bounds();
-        let listing = Listing {
-            client: &client,
-            inbox: &*self.inbox,
+        let task = Task {
             lease,
-            reading: id,
-            connection: &connection,
-            user: user.as_ref(),
+            client: &client,
+            connection: ConnectionId::new(lease.entry.connection.clone()),
             expected,
+            credentials: client.credentials(user.as_ref()).await,
+            user,
+        };
+        let reading = self.reading(&task).await?;
+        let id = reading.id;
+        if lease.entry.confirm {
+            self.confirm(&task, id).await?;
+        }
+        let found = match reading.found {
+            Some(found) => found,
+            None => self.read(&task, reading).await?,
+        };
+        if let Some(user) = &lease.entry.user {
+            self.recovered(user, &lease.entry.connection).await?;
+        }
+        Ok(Outcome::Completed { reading: id, found })
+    }
+
+    /// A reading that is younger than the event: finished for another event and good for this one too, begun earlier, or new.
+    async fn reading(&self, task: &Task<'_>) -> Result<Reading, Stop> {
+        let reading = self.inbox.reading(task.lease, RESUME_WITHIN).await?;
+        match reading.found {
+            // What was as announced to one event may contradict another, and is too little where nobody is believed.
+            Some(Found { accounts, certainty: Certainty::AsAnnounced })
+                if task.expected != Some(accounts) || task.client.bounds().always_reread =>
+            {
+                Ok(self.inbox.begin_reading(task.lease).await?)
+            }
+            _ => Ok(reading),
+        }
+    }
+
+    /// Sees to it that a reading holds the connection as the API knows it.
+    async fn confirm(&self, task: &Task<'_>, reading: ReadingId) -> Result<(), Stop> {
+        if self.inbox.connection(reading).await?.is_some() {
+            return Ok(());
+        }
+        match task.client.connection(task.user.as_ref(), &task.connection).await {
+            Ok(found) if found.user.is_none() || found.user == task.user => {
+                Ok(self.inbox.keep_connection(task.lease, reading, found.json).await?)
+            }
+            Ok(_) => Err(Stop::park(
+                "the API knows the connection as another user's than the event claims: the event is forged, or the vendor's data is wrong",
+            )),
+            Err(error) if error.disposition() == Disposition::Unknown => Err(unconfirmed(&error)),
+            Err(error) => Err(task.failed(&error)),
+        }
+    }
+
+    /// Reads the list of accounts.
+    async fn read(&self, task: &Task<'_>, reading: Reading) -> Result<Found, Stop> {
+        let bounds = task.client.bounds();
+        let listing = Listing {
+            client: task.client,
+            inbox: &*self.inbox,
+            lease: task.lease,
+            reading: reading.id,
+            connection: &task.connection,
+            user: task.user.as_ref(),
+            expected: task.expected,
             bounds,
         };
-        let read = Box::pin(time::timeout(bounds.time, listing.read(reading))).await;
-        match read {
-            Ok(Ok(accounts)) => {
-                if expected.is_some_and(|expected| accounts != expected) {
-                    self.metrics.account_mismatch.inc();
-                }
-                if let Some(user) = &lease.entry.user {
-                    self.recovered(user).await?;
-                }
-                Ok(Outcome::Completed { reading: id, accounts })
-            }
-            Ok(Err(Failure::Inbox(error))) => Err(error),
-            Ok(Err(Failure::Bound(reason))) => Ok(Outcome::Park { reason }),
-            Ok(Err(Failure::Api(error))) if error.disposition() == Disposition::Unknown => {
-                time::sleep(SECOND_LOOK).await;
-                Ok(match client.accounts(user.as_ref(), &connection, 1).await {
-                    Err(error) if error.disposition() == Disposition::Unknown => {
-                        self.metrics.account_mismatch.inc();
-                        Outcome::Gone
-                    }
-                    Err(error) => after(lease, &error, credentials),
-                    Ok(_) => {
-                        let problem = "contradicts an earlier one: the connection was unknown a moment ago".to_owned();
-                        after(lease, &linxo::Error::Answer { peer: Peer::Linxo, problem }, credentials)
-                    }
-                })
-            }
-            Ok(Err(Failure::Api(error))) => Ok(after(lease, &error, credentials)),
-            Err(_elapsed) => Ok(Outcome::Park {
-                reason: format!(
-                    "the list of accounts took longer to read than linxo.list_timeout allows ({} s): raise it, then replay",
-                    bounds.time.as_secs()
-                ),
-            }),
-        }
-    }
-
-    /// Sees to it that a reading holds the connection as the API knows it; the inner error ends the lease instead.
-    async fn confirm(
-        &self,
-        lease: &Lease,
-        client: &Client,
-        reading: ReadingId,
-        connection: &ConnectionId,
-        credentials: &str,
-    ) -> Result<Result<(), Outcome>, Error> {
-        if self.inbox.connection(reading).await?.is_some() {
-            return Ok(Ok(()));
-        }
-        let user = lease.entry.user.clone().map(UserId::new);
-        match client.connection(user.as_ref(), connection).await {
-            Ok(found) if found.user.is_none() || found.user == user => {
-                self.inbox.keep_connection(lease, reading, found.json).await?;
-                Ok(Ok(()))
-            }
-            Ok(_) => Ok(Err(Outcome::Park {
-                reason: "the API knows the connection as another user's than the event claims: the event is forged, or the vendor's data is wrong".to_owned(),
-            })),
-            // Not delivered as gone: then anybody could make connections disappear by posting events.
-            Err(error) if error.disposition() == Disposition::Unknown => Ok(Err(Outcome::Park {
-                reason: format!("{error}: the event is forged, or the connection was deleted; purge the entry, or replay it"),
-            })),
-            Err(error) => Ok(Err(after(lease, &error, credentials.to_owned()))),
+        match Box::pin(time::timeout(bounds.time, listing.read(reading))).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(Failure::Inbox(error))) => Err(error.into()),
+            Ok(Err(Failure::Bound(reason))) => Err(Stop::park(reason)),
+            Ok(Err(Failure::Api(error))) if error.disposition() == Disposition::Unknown => Err(gone(task).await),
+            Ok(Err(Failure::Api(error))) => Err(task.failed(&error)),
+            Err(_elapsed) => Err(Stop::park(format!(
+                "the list of accounts took longer to read than linxo.list_timeout allows ({} s): raise it, then replay",
+                bounds.time.as_secs()
+            ))),
         }
     }
 
     fn log(&self, lease: &Lease, took: Duration, outcome: &Outcome) {
         let entry = &lease.entry;
         let word = match outcome {
-            Outcome::Completed { reading, accounts } => {
+            Outcome::Completed { reading, found } => {
                 tracing::info!(
                     event.id = entry.event_id,
                     entry = lease.seq.0,
                     connection.id = entry.connection,
-                    accounts,
+                    accounts = found.accounts,
                     announced = entry.account_count,
                     reading = reading.0,
                     attempts = lease.attempts,
@@ -279,7 +270,7 @@ impl Completer {
                 );
                 "completed"
             }
-            Outcome::Retry { due, reason } => {
+            Outcome::Retry { due, reason, .. } => {
                 tracing::warn!(
                     event.id = entry.event_id,
                     entry = lease.seq.0,
@@ -329,25 +320,122 @@ impl Completer {
     }
 }
 
-/// How an API error ends the lease.
-fn after(lease: &Lease, error: &linxo::Error, credentials: String) -> Outcome {
-    let final_reason = || format!("{error}: {}", error.remedy());
-    let wanted = match error.disposition() {
-        Disposition::Paused { after } => {
-            // A little later than that, each at another time, so that they do not come all at once.
-            let jitter = Duration::from_millis(fastrand::u64(..250));
-            return Outcome::Postpone { due: clock::now().after(after + jitter), reason: error.to_string() };
+/// One completion, as far as the API is concerned.
+struct Task<'a> {
+    lease: &'a Lease,
+    client: &'a Client,
+    connection: ConnectionId,
+    user: Option<UserId>,
+    /// The announced number of accounts; `None` for a hint, whose claims mean nothing.
+    expected: Option<u64>,
+    /// The sign of the credentials, from before anything was asked: were they looked up after a refusal, a change in
+    /// between would never be noticed.
+    credentials: String,
+}
+
+impl Task<'_> {
+    /// How an API error ends the lease.
+    fn failed(&self, error: &linxo::Error) -> Stop {
+        let park = |reason| {
+            if error.awaits_credentials() {
+                Outcome::ParkUntil { reason, credentials: error.sign(self.credentials.clone()) }
+            } else {
+                Outcome::Park { reason }
+            }
+        };
+        let failed = Failed::of(self.lease, chain(error), error.remedy());
+        let failed = match error.disposition() {
+            Disposition::Paused { after } => {
+                // A little later than that, each at another time, so that they do not come all at once.
+                let jitter = Duration::from_millis(fastrand::u64(..250));
+                let due = clock::now().after(after + jitter);
+                return Stop::Ends(Outcome::Postpone { due, reason: error.to_string() });
+            }
+            Disposition::Credentials | Disposition::Permanent | Disposition::Unknown => {
+                return Stop::Ends(park(format!("{}: {}", failed.reason, failed.remedy)));
+            }
+            Disposition::Doubtful => Failed { doubt: Some(REFUSED), ..failed },
+            Disposition::Unusable => Failed { doubt: Some(UNUSABLE), ..failed },
+            Disposition::Transient { after } => Failed { after, ..failed },
+        };
+        let policy = Policy { first: FIRST_WAIT, longest: LONGEST_WAIT, give_up_after: self.client.retry_for() };
+        Stop::Ends(match policy.decide(failed, clock::now(), fastrand::u64(..)) {
+            Outcome::Park { reason } => park(reason),
+            outcome => outcome,
+        })
+    }
+}
+
+/// What an event says of its number of accounts; `None` for a hint.
+fn announced(lease: &Lease) -> Result<Option<u64>, Stop> {
+    let event = Event::parse(&lease.body);
+    if lease.entry.confirm {
+        // That a connection is there confirms that it was updated, and no other kind of event: "deleted" would be the
+        // sender's word alone.
+        return match event {
+            Ok(event) if event.is_documented() => Ok(None),
+            _ => Err(Stop::park(
+                "the event is of a kind that this version cannot have confirmed by the API: purge it if it is forged; a newer version may know the kind, then replay it",
+            )),
+        };
+    }
+    match event.map(|event| event.shape) {
+        Ok(Shape::Truncated { expected }) => Ok(Some(expected)),
+        // A newer version understands what an older one parked: nothing to fetch after all.
+        Ok(Shape::Whole) => Err(Stop::Ends(Outcome::Done)),
+        Ok(Shape::Unclear) | Err(_) => Err(Stop::park(
+            "the event leaves its accounts out and cannot be understood: a newer version may know this form; then replay it",
+        )),
+    }
+}
+
+/// There is nothing to ask.
+fn without_api(expected: Option<u64>) -> Stop {
+    Stop::Ends(Outcome::ParkUntil {
+        reason: format!(
+            "the event leaves out its {}accounts and there is no [linxo] section to fetch them with: add one and restart",
+            expected.map(|expected| format!("{expected} ")).unwrap_or_default()
+        ),
+        credentials: NO_API.to_owned(),
+    })
+}
+
+/// The API does not know the connection whose accounts were asked for: how that ends, after a second look.
+async fn gone(task: &Task<'_>) -> Stop {
+    time::sleep(SECOND_LOOK).await;
+    match task.client.accounts(task.user.as_ref(), &task.connection, 1).await {
+        Err(error) if error.disposition() == Disposition::Unknown && task.lease.entry.confirm => unconfirmed(&error),
+        Err(error) if error.disposition() == Disposition::Unknown => Stop::Ends(Outcome::Gone),
+        Err(error) => task.failed(&error),
+        Ok(_) => {
+            let problem = "contradicts an earlier one: the connection was unknown a moment ago".to_owned();
+            task.failed(&linxo::Error::Answer { peer: Peer::Linxo, problem })
         }
-        Disposition::Credentials => return Outcome::ParkUntil { reason: final_reason(), credentials },
-        Disposition::Doubtful if lease.attempts < DOUBTS => None,
-        Disposition::Doubtful if error.awaits_credentials() => {
-            return Outcome::ParkUntil { reason: final_reason(), credentials };
-        }
-        Disposition::Doubtful | Disposition::Permanent | Disposition::Unknown => {
-            return Outcome::Park { reason: final_reason() };
-        }
-        Disposition::Transient { after } => after,
-    };
-    let failed = Failed { attempts: lease.attempts, failing_since: lease.failing_since, after: wanted };
-    POLICY.decide(failed, clock::now(), fastrand::u64(..), chain(error))
+    }
+}
+
+/// The API does not know a connection that an event only hinted at. Not delivered as gone: then anybody could make
+/// connections disappear by posting events.
+fn unconfirmed(error: &linxo::Error) -> Stop {
+    Stop::park(format!("{error}: the event is forged, or the connection was deleted; purge the entry, or replay it"))
+}
+
+/// Whether what is delivered differs from what the event announced, or may hold what is gone.
+fn differs(entry: &EntryFacts, outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Completed { found, .. } => found.differs(entry),
+        Outcome::Gone => true,
+        _ => false,
+    }
+}
+
+/// Everything that waits for the same.
+fn parked(awaiting: Awaiting) -> Filter {
+    Filter {
+        state: Some(State::Parked),
+        user: awaiting.user,
+        connection: Some(awaiting.connection),
+        credentials: Some(awaiting.credentials),
+        ..Filter::default()
+    }
 }

@@ -1,8 +1,8 @@
 //! Hands one entry to one sink.
 
 use super::{
-    Handler, millis,
-    retry::{Failed, Policy},
+    Handler, Stop, millis,
+    retry::{Doubt, Failed, Policy},
 };
 use crate::{
     clock::{self, Timestamp},
@@ -17,8 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// After this many refusals (4xx) an entry is parked.
-const REFUSALS: u32 = 5;
+/// A refusal (4xx) is believed after this many in a row.
+const REFUSALS: Doubt = Doubt { tries: 5, lasting: Duration::ZERO };
 /// Longest wait between two tries of a delivery.
 const LONGEST_WAIT: Duration = Duration::from_mins(15);
 
@@ -41,9 +41,9 @@ pub struct Route {
 #[async_trait]
 impl Handler for Route {
     async fn handle(&self, lease: &Lease) -> Result<Outcome, Error> {
-        let delivery = match self.delivery(lease).await? {
+        let delivery = match self.delivery(lease).await {
             Ok(delivery) => delivery,
-            Err(reason) => return Ok(Outcome::Park { reason }),
+            Err(stop) => return stop.outcome(),
         };
         let started = Instant::now();
         let result = self.sink.deliver(&delivery).await;
@@ -72,15 +72,12 @@ struct Parts {
     mismatch: bool,
 }
 
-/// Why an entry cannot be put together and is parked, for people.
-type Unfit = String;
-
 impl Route {
-    /// Puts the delivery together; the inner error parks the entry.
-    async fn delivery(&self, lease: &Lease) -> Result<Result<Delivery, Unfit>, Error> {
+    /// Puts the delivery together.
+    async fn delivery(&self, lease: &Lease) -> Result<Delivery, Stop> {
         let entry = &lease.entry;
         let parts = if entry.confirm { self.confirmed(lease).await? } else { self.believed(lease).await? };
-        Ok(parts.map(|parts| Delivery {
+        Ok(Delivery {
             attributes: Attributes {
                 specversion: "1.0",
                 id: entry.delivery_id.clone(),
@@ -97,27 +94,29 @@ impl Route {
                 linxomismatch: parts.mismatch,
             },
             content: parts.content,
-        }))
+        })
     }
 
     /// The event as it came, with its accounts.
-    async fn believed(&self, lease: &Lease) -> Result<Result<Parts, Unfit>, Error> {
+    async fn believed(&self, lease: &Lease) -> Result<Parts, Stop> {
         let entry = &lease.entry;
-        let (content, completion, accounts) = match entry.completion {
-            None => (Content::whole(lease.body.clone()), Completion::Event, entry.listed),
+        let (content, completion, accounts, mismatch) = match entry.completion {
+            None => (
+                Content::whole(lease.body.clone()),
+                Completion::Event,
+                entry.listed,
+                entry.account_count.is_some_and(|announced| announced != entry.listed),
+            ),
             // The accounts stay as the event had them: none.
-            Some(inbox::Completion::Gone) => (Content::whole(lease.body.clone()), Completion::Gone, 0),
-            Some(inbox::Completion::Fetched { reading, accounts }) => {
-                let splice = match event::splice(&lease.body) {
-                    Ok(splice) => splice,
-                    Err(error) => return Ok(Err(error.to_string())),
-                };
+            Some(inbox::Completion::Gone) => (Content::whole(lease.body.clone()), Completion::Gone, 0, true),
+            Some(inbox::Completion::Fetched { reading, found }) => {
+                let splice = event::splice(&lease.body).map_err(|error| Stop::park(error.to_string()))?;
                 let before = [splice.before, splice.member, b"["].concat();
                 let after = [b"]", splice.after].concat();
-                (self.completed(reading, before, after).await?, Completion::Api, accounts)
+                (self.completed(reading, before, after).await?, Completion::Api, found.accounts, found.differs(entry))
             }
         };
-        Ok(Ok(Parts {
+        Ok(Parts {
             content,
             completion,
             accounts,
@@ -125,22 +124,25 @@ impl Route {
             channel: entry.channel.clone(),
             mode: entry.mode.clone(),
             time: entry.created.and_then(|seconds| seconds.checked_mul(1000)).map(Timestamp::from_millis),
-            mismatch: entry.account_count.is_some_and(|announced| announced != accounts),
-        }))
+            mismatch,
+        })
     }
 
     /// An event that is only a hint: its address, and what the API says of the connection. No other member of the body is
     /// let through, under whatever name: a reader that ignores case would take `Resource` for `resource`.
-    async fn confirmed(&self, lease: &Lease) -> Result<Result<Parts, Unfit>, Error> {
-        let unfit = |reason: &str| Ok(Err(reason.to_owned()));
-        let Some(inbox::Completion::Fetched { reading, accounts }) = lease.entry.completion else {
-            return unfit("the event is only a hint, and the API has not confirmed it: replay it, or purge it");
+    async fn confirmed(&self, lease: &Lease) -> Result<Parts, Stop> {
+        let Some(inbox::Completion::Fetched { reading, found }) = lease.entry.completion else {
+            return Err(Stop::park(
+                "the event is only a hint, and the API has not confirmed it: replay it, or purge it",
+            ));
         };
         let Some(connection) = self.inbox.connection(reading).await? else {
-            return unfit("the connection that the API confirmed is not kept any more: replay the completion");
+            return Err(Stop::park(
+                "the connection that the API confirmed is not kept any more: replay the completion",
+            ));
         };
         let Ok(hint) = Event::parse(&lease.body) else {
-            return unfit("the stored event cannot be read any more");
+            return Err(Stop::park("the stored event cannot be read any more"));
         };
         let [id, event_type, resource_type] = [hint.id.as_str(), &hint.event_type, &hint.resource_type].map(quoted);
         let mut before =
@@ -148,18 +150,18 @@ impl Route {
                 .into_bytes();
         // An object with an id (`linxo::Connection`), so that a member more always follows a comma.
         before.extend_from_slice(connection.strip_suffix(b"}").unwrap_or(&connection));
-        before.extend_from_slice(format!(",\"account_count\":{accounts},\"accounts\":[").as_bytes());
-        Ok(Ok(Parts {
+        before.extend_from_slice(format!(",\"account_count\":{},\"accounts\":[", found.accounts).as_bytes());
+        Ok(Parts {
             content: self.completed(reading, before, b"]}}".to_vec()).await?,
             completion: Completion::Api,
-            accounts,
+            accounts: found.accounts,
             user: event::wire::user_of(&connection),
             channel: None,
             mode: None,
             // When it happened is a claim as well.
             time: Some(lease.entry.accepted),
-            mismatch: false,
-        }))
+            mismatch: found.differs(&lease.entry),
+        })
     }
 
     /// The accounts of a reading between two texts.
@@ -168,19 +170,19 @@ impl Route {
     }
 
     fn after(&self, lease: &Lease, failure: Failure) -> (&'static str, Outcome) {
-        let park = |reason: String| ("parked", Outcome::Park { reason });
-        let after = match failure.kind {
-            FailureKind::Gone => return park(format!("{}: it will never take this entry", failure.reason)),
-            FailureKind::Refused if lease.attempts >= REFUSALS => {
-                return park(format!("{}; given up after {} attempts", failure.reason, lease.attempts));
+        let failed = Failed::of(lease, failure.reason, "mend the sink, then replay");
+        let failed = match failure.kind {
+            FailureKind::Gone => {
+                return (
+                    "parked",
+                    Outcome::Park { reason: format!("{}: it will never take this entry", failed.reason) },
+                );
             }
-            FailureKind::Refused => None,
-            FailureKind::Transient { after } => after,
+            FailureKind::Refused => Failed { doubt: Some(REFUSALS), ..failed },
+            FailureKind::Transient { after } => Failed { after, ..failed },
         };
-        let policy =
-            Policy { first: Duration::from_secs(1), longest: LONGEST_WAIT, give_up_after: Some(self.retry_for) };
-        let failed = Failed { attempts: lease.attempts, failing_since: lease.failing_since, after };
-        match policy.decide(failed, clock::now(), fastrand::u64(..), failure.reason) {
+        let policy = Policy { first: Duration::from_secs(1), longest: LONGEST_WAIT, give_up_after: self.retry_for };
+        match policy.decide(failed, clock::now(), fastrand::u64(..)) {
             outcome @ Outcome::Park { .. } => ("parked", outcome),
             outcome => ("retry", outcome),
         }
@@ -189,7 +191,7 @@ impl Route {
     fn log(&self, lease: &Lease, attributes: &Attributes, took: Duration, outcome: &Outcome) {
         let entry = &lease.entry;
         match outcome {
-            Outcome::Retry { due, reason } => tracing::warn!(
+            Outcome::Retry { due, reason, .. } => tracing::warn!(
                 event.id = entry.event_id,
                 entry = lease.seq.0,
                 connection.id = entry.connection,

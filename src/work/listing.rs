@@ -4,10 +4,10 @@
 //! number. What is remembered of an account while reading is a 16-byte mark, so that 100,000 of them are a few megabytes.
 //!
 //! When is a list whole? The first page tells the server's real page size. Reading goes on until the announced number of
-//! accounts is held and the last page was shorter than the first, or a page is empty, or pages bring nothing new. When the
-//! number differs from the announced one, or an account was seen on two pages, the list may have changed while it was
-//! read: it is read again until two readings agree or [`READINGS`] are used up, and then delivered with what is known; the
-//! delivery says that the number differs.
+//! accounts is held and the last page was shorter than the first, or a page is empty or unknown to the API, or pages bring
+//! nothing new. When the number differs from the announced one, when none was announced that can be believed, or when an
+//! account was seen on two pages, the list may have changed while it was read: it is read again until two readings agree
+//! or [`READINGS`] are used up, and then delivered with what is known; the delivery says so.
 //!
 //! Accounts are numbered by their place in the list, not by a cursor, so that one that comes or goes moves all behind it
 //! over the borders of pages. While accounts only come, or only go, that never goes unseen: an account that is skipped on
@@ -21,8 +21,8 @@
 
 use crate::{
     event::{ConnectionId, UserId},
-    inbox::{self, Inbox, Lease, Page, Reading, ReadingId},
-    linxo::{self, Account, AccountsPage, Bounds, Client},
+    inbox::{self, Certainty, Found, Inbox, Lease, Page, Reading, ReadingId},
+    linxo::{self, Account, AccountsPage, Answer, Bounds, Client, Disposition},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, future::OptionFuture, stream};
@@ -31,6 +31,7 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::atomic::{AtomicBool, Ordering},
 };
+use tokio::task;
 
 /// Readings of one list at most, before it is delivered as it is known.
 const READINGS: u32 = 3;
@@ -43,7 +44,7 @@ const STALE_PAGES: usize = 2;
 /// Pages without a new account after which no further page is asked for, announced or not.
 const MOST_STALE_PAGES: u32 = 16;
 
-/// Pages that came and are not kept yet, after which no further answer is looked at.
+/// Pages that were read and are not kept yet, after which no further one is read.
 const MOST_TO_KEEP: usize = 16;
 
 /// Why a list could not be read.
@@ -81,24 +82,28 @@ pub(super) struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    /// Reads until the list is certain, two readings agree, or the last one is made; returns how many accounts are kept.
-    pub(super) async fn read(&self, reading: Reading) -> Result<u64, Failure> {
+    /// Reads until the list is certain, two readings agree, or the last one is made.
+    pub(super) async fn read(&self, reading: Reading) -> Result<Found, Failure> {
         let mut rounds = Rounds::resumed(reading);
         loop {
             self.check_bounds(&rounds)?;
             self.read_once(&mut rounds).await?;
             let last = &rounds.current;
-            let as_announced = self.expected.is_none_or(|expected| last.accounts == expected);
-            let certain = as_announced && !last.shifted && !self.bounds.always_reread;
-            if certain || rounds.agree() {
-                self.prune(&rounds).await?;
-                return Ok(last.accounts);
-            }
-            if last.number + 1 == READINGS {
-                // It never held still: everything that was seen is better than a guess at what is gone.
-                return Ok(rounds.known);
-            }
-            rounds.next();
+            let is_as_announced = self.expected == Some(last.accounts) && !last.shifted && !self.bounds.always_reread;
+            let certainty = match (rounds.agree(), is_as_announced) {
+                (true, _) => Certainty::Agreed,
+                (false, true) => Certainty::AsAnnounced,
+                // Everything that was seen is better than a guess at what is gone.
+                (false, false) if last.number + 1 == READINGS => {
+                    return Ok(Found { accounts: rounds.known, certainty: Certainty::Unsettled });
+                }
+                (false, false) => {
+                    rounds.next();
+                    continue;
+                }
+            };
+            self.prune(&rounds).await?;
+            return Ok(Found { accounts: last.accounts, certainty });
         }
     }
 
@@ -130,6 +135,9 @@ impl Listing<'_> {
 
     /// Fetches the pages of a range that are not held yet, several at once, and keeps each as it comes. After a failure, or
     /// when the end has shown, no further page is asked for, but those under way are kept.
+    ///
+    /// Requests come first: what came is read when there is nothing else to do, and kept beside that, so that neither holds
+    /// up the next request.
     async fn read_pages(&self, rounds: &mut Rounds, first: u32, last: u32) -> Result<(), Failure> {
         let stop = AtomicBool::new(rounds.current.over());
         let missing: Vec<u32> = (first..=last).filter(|page| !rounds.current.pages.contains_key(page)).collect();
@@ -145,8 +153,12 @@ impl Listing<'_> {
             })
             .buffer_unordered(self.client.page_concurrency());
         let mut first_failure: Option<Failure> = None;
-        // Kept beside the requests, because a commit that was waited for would hold up the next one; one after the other,
-        // because a page leaves out the accounts that an earlier one holds.
+        let mut fail = |failure: Failure| {
+            stop.store(true, Ordering::Relaxed);
+            first_failure.get_or_insert(failure);
+        };
+        let mut to_read: VecDeque<(u32, Option<Answer>)> = VecDeque::new();
+        // One after the other, because a page leaves out the accounts that an earlier one holds.
         let mut to_keep: VecDeque<Page> = VecDeque::new();
         let mut keeping: OptionFuture<_> = None.into();
         let mut is_keeping = false;
@@ -156,35 +168,56 @@ impl Listing<'_> {
                 is_keeping = true;
             }
             tokio::select! {
+                biased;
+                Some(answer) = answers.next(), if to_read.len() < self.client.page_concurrency() => match answer {
+                    Some((number, Ok(answer))) => to_read.push_back((number, Some(answer))),
+                    // Some servers do not know the page behind the last one.
+                    Some((number, Err(error))) if number > 1 && error.disposition() == Disposition::Unknown => {
+                        to_read.push_back((number, None));
+                    }
+                    Some((_, Err(error))) => fail(error.into()),
+                    None => {}
+                },
                 Some(kept) = &mut keeping, if is_keeping => {
                     kept?;
                     is_keeping = false;
                 }
-                Some(answer) = answers.next(), if to_keep.len() < MOST_TO_KEEP => match answer {
-                    Some((number, Ok(page))) => {
-                        to_keep.push_back(rounds.add(number, &page));
-                        let checked = self.check_bounds(rounds);
-                        if rounds.current.over() || checked.is_err() {
-                            stop.store(true, Ordering::Relaxed);
+                // The requests that were just begun are sent by other tasks: those first.
+                () = task::yield_now(), if !to_read.is_empty() && to_keep.len() < MOST_TO_KEEP => {
+                    let Some((number, answer)) = to_read.pop_front() else { continue };
+                    match answer.map_or_else(|| Ok(AccountsPage::default()), |answer| self.read_page(&answer)) {
+                        Ok(page) => {
+                            to_keep.push_back(rounds.add(number, &page));
+                            if let Err(failure) = self.check_bounds(rounds) {
+                                fail(failure);
+                            }
+                            if rounds.current.over() {
+                                stop.store(true, Ordering::Relaxed);
+                            }
                         }
-                        first_failure = first_failure.or(checked.err());
+                        Err(error) => fail(error.into()),
                     }
-                    Some((_, Err(error))) => {
-                        stop.store(true, Ordering::Relaxed);
-                        first_failure = first_failure.or(Some(error.into()));
-                    }
-                    None => {}
-                },
+                }
                 else => break,
             }
         }
         first_failure.map_or(Ok(()), Err)
     }
 
+    fn read_page(&self, answer: &Answer) -> Result<AccountsPage, linxo::Error> {
+        self.client.read_accounts(answer, self.connection)
+    }
+
     fn check_bounds(&self, rounds: &Rounds) -> Result<(), Failure> {
         if rounds.known > self.bounds.accounts {
             return Err(Failure::Bound(format!(
                 "the connection has more accounts than linxo.max_accounts allows ({}): raise it, then replay",
+                self.bounds.accounts
+            )));
+        }
+        if rounds.foreign > self.bounds.accounts {
+            return Err(Failure::Bound(format!(
+                "the API lists more accounts of other connections than linxo.max_accounts allows ({}): check linxo.connection_parameter, then replay",
                 self.bounds.accounts
             )));
         }
@@ -223,7 +256,9 @@ struct Rounds {
     marks: HashMap<Mark, u8>,
     /// The connection's accounts, of all rounds: as many are kept.
     known: u64,
-    /// Bytes of their JSON.
+    /// Accounts of other connections, of all rounds.
+    foreign: u64,
+    /// Bytes of what is kept: JSON and ids.
     bytes: u64,
     current: Round,
 }
@@ -231,8 +266,9 @@ struct Rounds {
 /// Stands for an account's id: 128 bits of its SHA-256, so that no id can be made to look like another.
 type Mark = [u8; 16];
 
-/// Set in `marks` for the connection's own accounts; the bits of the rounds are below.
+/// Set in `marks` for the connection's own accounts, and for others; the bits of the rounds are below.
 const OWN: u8 = 1 << 7;
+const FOREIGN: u8 = 1 << 6;
 
 /// One pass over the list.
 #[derive(Default)]
@@ -271,7 +307,7 @@ impl Rounds {
             for id in &page.foreign {
                 rounds.see(id, false);
             }
-            rounds.bytes += page.bytes;
+            rounds.bytes += page.bytes + length(&page.ids) + length(&page.foreign);
             rounds.current.add(page.number % ROUND, PageRead { received: page.received, fresh: page.fresh });
         }
         rounds
@@ -295,29 +331,29 @@ impl Rounds {
         for id in &page.foreign {
             fresh += u32::from(self.see(id.as_str(), false).fresh);
         }
-        let accounts = joined(&new);
-        self.bytes += accounts.len() as u64;
         self.current.add(number, PageRead { received: page.received, fresh });
-        Page {
+        let page = Page {
             number: self.current.number * ROUND + number,
             ids: page.accounts.iter().map(|account| account.id.as_str().to_owned()).collect(),
             foreign: page.foreign.iter().map(|id| id.as_str().to_owned()).collect(),
             fresh,
-            accounts,
+            accounts: joined(&new),
             received: page.received,
-        }
+        };
+        self.bytes += page.accounts.len() as u64 + length(&page.ids) + length(&page.foreign);
+        page
     }
 
     fn see(&mut self, id: &str, is_own: bool) -> Seen {
         let round = 1 << self.current.number;
         let bits = self.marks.entry(mark(id)).or_default();
         let fresh = *bits & round == 0;
-        let new = is_own && *bits & OWN == 0;
-        *bits |= round;
-        if new {
-            *bits |= OWN;
-            self.known += 1;
-        }
+        let kind = if is_own { OWN } else { FOREIGN };
+        let is_first = *bits & kind == 0;
+        let new = is_own && is_first;
+        *bits |= round | kind;
+        self.known += u64::from(new);
+        self.foreign += u64::from(is_first && !is_own);
         self.current.accounts += u64::from(is_own && fresh);
         Seen { fresh, new }
     }
@@ -371,6 +407,11 @@ fn mark(id: &str) -> Mark {
     let mut mark = Mark::default();
     mark.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
     mark
+}
+
+/// Bytes of ids.
+fn length(ids: &[String]) -> u64 {
+    ids.iter().map(|id| id.len() as u64).sum()
 }
 
 fn joined(accounts: &[&Account]) -> Bytes {
@@ -443,9 +484,12 @@ mod tests {
             }
             facts.sort_by_key(|page| page.number);
             let resumed =
-                Rounds::resumed(Reading { id: ReadingId(1), started: clock::now(), accounts: None, pages: facts });
+                Rounds::resumed(Reading { id: ReadingId(1), started: clock::now(), found: None, pages: facts });
             prop_assert_eq!(&resumed.marks, &straight.marks);
-            prop_assert_eq!((resumed.known, resumed.bytes), (straight.known, straight.bytes));
+            prop_assert_eq!(
+                (resumed.known, resumed.foreign, resumed.bytes),
+                (straight.known, straight.foreign, straight.bytes)
+            );
             let facts = |round: &Round| {
                 (round.number, round.accounts, round.shifted, round.empty, round.stale, round.ended(3, 9))
             };

@@ -237,6 +237,35 @@ impl StageLoop {
     }
 }
 
+/// Why work on a lease went no further.
+enum Stop {
+    /// The lease ends like this.
+    Ends(Outcome),
+    /// The inbox failed.
+    Inbox(Error),
+}
+
+impl Stop {
+    /// The lease is parked.
+    fn park(reason: impl Into<String>) -> Self {
+        Self::Ends(Outcome::Park { reason: reason.into() })
+    }
+
+    /// How the lease ends, if it was not the inbox that failed.
+    fn outcome(self) -> Result<Outcome, Error> {
+        match self {
+            Self::Ends(outcome) => Ok(outcome),
+            Self::Inbox(error) => Err(error),
+        }
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Inbox(error)
+    }
+}
+
 /// Work that needs room on the disk waits: what is left is for events.
 fn short_of_room() -> Outcome {
     let reason = "the inbox's disk has no room for accounts beside what inbox.min_free_disk keeps for events";

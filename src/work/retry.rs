@@ -1,6 +1,9 @@
 //! When to try again, and when to stop: pure decisions.
 
-use crate::{clock::Timestamp, inbox::Outcome};
+use crate::{
+    clock::Timestamp,
+    inbox::{Doubts, Lease, Outcome},
+};
 use std::time::Duration;
 
 /// How failures of one kind of work are answered.
@@ -10,38 +13,80 @@ pub struct Policy {
     pub first: Duration,
     /// Longest wait between two tries.
     pub longest: Duration,
-    /// From the first failure of an unbroken run to parking; `None`: for ever.
-    pub give_up_after: Option<Duration>,
+    /// From the first failure of an unbroken run to parking.
+    pub give_up_after: Duration,
 }
 
-/// What is known of a failed attempt.
-#[derive(Clone, Copy, Debug)]
+/// A failed attempt, and what is known of those before it.
+#[derive(Clone, Debug)]
 pub struct Failed {
     /// Attempts so far, this one included.
     pub attempts: u32,
     /// When the first failure of this run happened, if this is not it.
     pub failing_since: Option<Timestamp>,
+    /// The run of doubtful failures before this one.
+    pub doubts: Doubts,
+    /// What it takes until this failure is believed; `None` where it is the lack of an answer, and never is.
+    pub doubt: Option<Doubt>,
     /// The other side's own wish.
     pub after: Option<Duration>,
+    /// One sentence for people, without its full stop: what happened.
+    pub reason: String,
+    /// What a person can do, once it is parked.
+    pub remedy: &'static str,
+}
+
+/// When an answer that may be another's mistake (a proxy's, a deployment's) counts as meant.
+#[derive(Clone, Copy, Debug)]
+pub struct Doubt {
+    /// After so many failures in a row that were an answer,
+    pub tries: u32,
+    /// the first of them this long ago.
+    pub lasting: Duration,
+}
+
+impl Failed {
+    /// A failure of the attempt that a lease stands for.
+    #[must_use]
+    pub fn of(lease: &Lease, reason: String, remedy: &'static str) -> Self {
+        Self {
+            attempts: lease.attempts,
+            failing_since: lease.failing_since,
+            doubts: lease.doubts,
+            doubt: None,
+            after: None,
+            reason,
+            remedy,
+        }
+    }
+
+    /// For how long it has been answered like this, where that is long enough to be believed.
+    fn meant_for(&self, now: Timestamp) -> Option<Duration> {
+        let doubt = self.doubt?;
+        let lasted = self.doubts.since.map_or(Duration::ZERO, |since| now.since(since));
+        (self.doubts.tries.saturating_add(1) >= doubt.tries && lasted >= doubt.lasting).then_some(lasted)
+    }
 }
 
 impl Policy {
-    /// Decides on the next try: exponential backoff with full jitter, never before what the other side asked for.
+    /// Decides on the next try: exponential backoff with full jitter, on top of what the other side asked for, so that
+    /// those who were asked for the same do not come back all at once.
     ///
     /// `dice` is a random number; the same number gives the same decision.
     #[must_use]
-    pub fn decide(&self, failed: Failed, now: Timestamp, dice: u64, reason: String) -> Outcome {
+    pub fn decide(&self, failed: Failed, now: Timestamp, dice: u64) -> Outcome {
         let failing_for = failed.failing_since.map_or(Duration::ZERO, |since| now.since(since));
-        if self.give_up_after.is_some_and(|limit| failing_for >= limit) {
-            return Outcome::Park {
-                reason: format!("{reason}; given up after {} attempts in {}", failed.attempts, spoken(failing_for)),
-            };
+        let enough = failed.meant_for(now).or((failing_for >= self.give_up_after).then_some(failing_for));
+        let Failed { attempts, reason, remedy, .. } = failed;
+        if let Some(lasted) = enough {
+            let reason = format!("{reason}; given up after {attempts} attempts in {}: {remedy}", spoken(lasted));
+            return Outcome::Park { reason };
         }
-        let doublings = failed.attempts.saturating_sub(1).min(20);
+        let doublings = attempts.saturating_sub(1).min(20);
         let ceiling = self.first.saturating_mul(1 << doublings).min(self.longest);
         let millis = u64::try_from(ceiling.as_millis()).unwrap_or(u64::MAX).max(1);
-        let wait = Duration::from_millis(dice % millis + 1).max(failed.after.unwrap_or_default());
-        Outcome::Retry { due: now.after(wait), reason }
+        let wait = failed.after.unwrap_or_default() + Duration::from_millis(dice % millis + 1);
+        Outcome::Retry { due: now.after(wait), reason, is_doubtful: failed.doubt.is_some() }
     }
 }
 
@@ -64,44 +109,74 @@ mod tests {
     const POLICY: Policy = Policy {
         first: Duration::from_secs(1),
         longest: Duration::from_mins(15),
-        give_up_after: Some(Duration::from_hours(72)),
+        give_up_after: Duration::from_hours(72),
     };
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
+    fn failed(attempts: u32) -> Failed {
+        Failed {
+            attempts,
+            failing_since: None,
+            doubts: Doubts::default(),
+            doubt: None,
+            after: None,
+            reason: "the sink answered 500".to_owned(),
+            remedy: "look at it",
+        }
+    }
+
     fn wait(failed: Failed, dice: u64) -> Duration {
-        match POLICY.decide(failed, NOW, dice, "down".to_owned()) {
+        match POLICY.decide(failed, NOW, dice) {
             Outcome::Retry { due, .. } => due.since(NOW),
             other => panic!("{other:?}"),
         }
     }
 
+    fn ago(seconds: u64) -> Timestamp {
+        NOW.before(Duration::from_secs(seconds))
+    }
+
     proptest! {
         #[test]
-        fn waits_within_the_doubling_ceiling(attempts in 1_u32..100, dice in any::<u64>()) {
-            let waited = wait(Failed { attempts, failing_since: None, after: None }, dice);
-            let ceiling = Duration::from_secs(1_u64 << (attempts - 1).min(20)).min(POLICY.longest);
-            prop_assert!(waited > Duration::ZERO && waited <= ceiling);
-        }
-
-        #[test]
-        fn never_before_what_was_asked_for(attempts in 1_u32..100, dice in any::<u64>(), asked in 0_u64..3600) {
+        fn waits_within_the_doubling_ceiling_above_what_was_asked_for(
+            attempts in 1_u32..100, dice in any::<u64>(), asked in 0_u64..3600,
+        ) {
             let asked = Duration::from_secs(asked);
-            let waited = wait(Failed { attempts, failing_since: None, after: Some(asked) }, dice);
-            prop_assert!(waited >= asked);
+            let waited = wait(Failed { after: Some(asked), ..failed(attempts) }, dice);
+            let ceiling = Duration::from_secs(1_u64 << (attempts - 1).min(20)).min(POLICY.longest);
+            prop_assert!(waited > asked && waited <= asked + ceiling);
         }
     }
 
     #[test]
+    fn those_who_were_asked_for_the_same_wait_do_not_come_back_at_once() {
+        let asked = || Failed { after: Some(Duration::from_secs(30)), ..failed(1) };
+        let waits: std::collections::BTreeSet<_> = (0..100).map(|dice| wait(asked(), dice * 7)).collect();
+        assert_eq!(waits.len(), 100);
+    }
+
+    #[test]
     fn parks_when_it_failed_for_too_long() {
-        let failed = |days: u64| Failed {
-            attempts: 40,
-            failing_since: Some(NOW.before(Duration::from_secs(days * 86_400))),
-            after: None,
+        let failed = |days: u64| Failed { failing_since: Some(ago(days * 86_400)), ..failed(40) };
+        assert!(matches!(POLICY.decide(failed(2), NOW, 7), Outcome::Retry { .. }));
+        let Outcome::Park { reason } = POLICY.decide(failed(3), NOW, 7) else { panic!("not parked") };
+        assert_eq!(reason, "the sink answered 500; given up after 40 attempts in 3 days: look at it");
+    }
+
+    #[test]
+    fn an_answer_is_believed_after_some_in_a_row_over_some_time_and_other_failures_do_not_count() {
+        let doubt = Some(Doubt { tries: 5, lasting: Duration::from_hours(1) });
+        let answered = |tries: u32, since: Option<Timestamp>| {
+            let failed =
+                Failed { doubts: Doubts { tries, since }, doubt, failing_since: Some(ago(7200)), ..failed(40) };
+            POLICY.decide(failed, NOW, 7)
         };
-        assert!(matches!(POLICY.decide(failed(2), NOW, 7, String::new()), Outcome::Retry { .. }));
-        let Outcome::Park { reason } = POLICY.decide(failed(3), NOW, 7, "the sink answered 500".to_owned()) else {
-            panic!("not parked")
-        };
-        assert_eq!(reason, "the sink answered 500; given up after 40 attempts in 3 days");
+        assert!(matches!(answered(0, None), Outcome::Retry { is_doubtful: true, .. }), "the first after many failures");
+        assert!(matches!(answered(30, Some(ago(3599))), Outcome::Retry { .. }), "many, but all at once");
+        assert!(matches!(answered(3, Some(ago(3600))), Outcome::Retry { .. }), "for long, but few");
+        let Outcome::Park { reason } = answered(4, Some(ago(3600))) else { panic!("not parked") };
+        assert!(reason.ends_with("in 60 minutes: look at it"), "{reason}");
+        let silent = Failed { doubts: Doubts { tries: 9, since: Some(ago(3600)) }, ..failed(40) };
+        assert!(matches!(POLICY.decide(silent, NOW, 7), Outcome::Retry { is_doubtful: false, .. }));
     }
 }

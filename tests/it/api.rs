@@ -7,13 +7,15 @@ use crate::{
 use futures_util::future::join_all;
 use linxo_webhook::{
     pki::Authority,
-    simulator::{Endpoint, Fault, Rule, Script, Settings, Simulator, Target},
+    secret::Secret,
+    simulator::{Endpoint, Fault, Rule, Script, Settings, Simulator, Target, User},
 };
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 use tokio::time::sleep;
 
 const ACCOUNTS: usize = 102;
 const OPEN: &str = "linxo_webhook_api_breaker_open{peer=\"linxo\"}";
+const AUTH_OPEN: &str = "linxo_webhook_api_breaker_open{peer=\"auth\"}";
 
 /// What becomes of one truncated event.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +103,7 @@ fn cases() -> Vec<Case> {
         token("the token endpoint is slow", 1, Fault::StallHead { ms: 60_000 }),
         token("the token endpoint writes nonsense", 1, Fault::Html),
         token("the token endpoint redirects", 1, redirect(Target::Other)),
+        token("a proxy before the token endpoint refuses", 1, status(403, None, true)),
         always("integer ids", Fault::IntegerIds, Ends::Complete),
         always("an unknown filter", Fault::IgnoreFilter, Ends::Complete),
         always("everything on one page", Fault::IgnoreLimit { size: None }, Ends::Complete),
@@ -315,4 +318,113 @@ async fn random_faults_end_in_complete_deliveries() {
             assert_complete(&service.simulator, &delivery);
         }
     }
+}
+
+/// Users with a password each, and their table.
+fn users(ids: std::ops::Range<u32>) -> (Vec<User>, String) {
+    let mut table = "user_id,username,password\n".to_owned();
+    let users = ids.map(|id| {
+        writeln!(table, "u{id},u{id}@example.com,p").unwrap();
+        let password = Secret::new("p".to_owned());
+        User { id: format!("u{id}"), username: format!("u{id}@example.com"), password }
+    });
+    let users = users.collect();
+    (users, table)
+}
+
+async fn with_passwords(connections: std::ops::Range<u32>, script: Script) -> Service {
+    let (users, table) = users(connections.clone());
+    let connections = connections.map(|id| connection(&id.to_string(), 101)).collect();
+    let mut service = Service::set(Settings { connections, users, script, ..Settings::default() }, "").await;
+    let path = service.put("users.csv", &table);
+    service.configure(Some(&format!("[linxo.users]\nmode = \"password\"\ntable = \"{}\"", path.display())));
+    service.run().await;
+    service
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_are_given_out_do_not_make_a_failing_api_look_well() {
+    let down = Script::of([Rule::always(Endpoint::Accounts, status(503, None, true))]);
+    let service = with_passwords(100..160, down).await;
+    for id in 100..160 {
+        service.accept(&truncated(&id.to_string(), 101)).await;
+    }
+    until("the breaker", async || (service.figure(OPEN) == 1).then_some(())).await;
+    let asked = service.asked(Endpoint::Accounts);
+    sleep(Duration::from_secs(3)).await;
+    // Each try is one request, however many users without a token come by.
+    let tries = service.asked(Endpoint::Accounts) - asked;
+    assert!((1..=20).contains(&tries), "{asked} requests, then {tries}");
+    assert_eq!((service.figure(OPEN), service.figure(AUTH_OPEN)), (1, 0));
+    service.simulator.script(Script::default());
+    for delivery in service.delivered(60).await {
+        assert_complete(&service.simulator, &delivery);
+    }
+    assert_eq!(service.figure(OPEN), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_whose_token_is_held_are_served_while_the_token_endpoint_is_down() {
+    let service = with_passwords(100..140, Script::default()).await;
+    service.accept(&truncated("100", 101)).await;
+    service.delivered(1).await;
+    service.simulator.script(Script::of([Rule::always(Endpoint::Token, status(503, None, true))]));
+    for id in 101..140 {
+        service.accept(&truncated(&id.to_string(), 101)).await;
+    }
+    until("the breaker", async || (service.figure(AUTH_OPEN) == 1).then_some(())).await;
+    let asked = service.asked(Endpoint::Token);
+    for number in 0..5 {
+        service.accept(&event_json(&format!("again{number}"), "100", 101, true)).await;
+    }
+    service.delivered(6).await;
+    assert_eq!(service.figure(AUTH_OPEN), 1, "it was down all the time");
+    let tries = service.asked(Endpoint::Token) - asked;
+    assert!(tries <= 10, "{asked} requests, then {tries}");
+    service.simulator.script(Script::default());
+    service.delivered(45).await;
+    assert_eq!(service.figure(AUTH_OPEN), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rest_that_the_api_asks_for_is_kept_by_all_events() {
+    let connections: Vec<_> = (100..140).map(|id| connection(&id.to_string(), 101)).collect();
+    let script =
+        Script::of([Rule { call: Some(5), ..Rule::always(Endpoint::Accounts, status(429, Some("3"), false)) }]);
+    let service = Service::start(Settings { connections, script, ..Settings::default() }, "max_requests = 1").await;
+    for id in 100..140 {
+        service.accept(&truncated(&id.to_string(), 101)).await;
+    }
+    until("the rest", async || (service.figure(OPEN) == 1).then_some(())).await;
+    for delivery in service.delivered(40).await {
+        assert_complete(&service.simulator, &delivery);
+    }
+    let requests = service.simulator.requests();
+    let at: Vec<i64> =
+        requests.iter().filter(|request| request.endpoint == Endpoint::Accounts).map(|request| request.at_ms).collect();
+    // One request at a time: what comes after the fifth waited for it, and then for as long as it said.
+    let gaps: Vec<i64> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!((2_990..8_000).contains(&gaps[4]), "{gaps:?}");
+    assert_eq!(service.figure(OPEN), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_keeps_the_limits_and_the_token() {
+    let connections: Vec<_> = (100..130).map(|id| connection(&id.to_string(), 300)).collect();
+    let settings = Settings { connections, latency: Duration::from_millis(100), ..Settings::default() };
+    let mut service = Service::set(settings, "max_requests = 3").await;
+    service.run().await;
+    for id in 100..130 {
+        service.accept(&truncated(&id.to_string(), 300)).await;
+    }
+    until("the first requests", async || (service.asked(Endpoint::Accounts) > 3).then_some(())).await;
+    service.configure(Some("max_requests = 3\nlist_timeout = \"50m\""));
+    service.write();
+    let reloaded = "linxo_webhook_reloads_total{outcome=\"ok\"}";
+    until("the reload", async || (service.figure(reloaded) == 1).then_some(())).await;
+    assert!(service.deliveries().len() < 30, "some were under way");
+    for delivery in service.delivered(30).await {
+        assert_complete(&service.simulator, &delivery);
+    }
+    assert_eq!((service.simulator.counters().peak_in_flight, service.asked(Endpoint::Token)), (3, 1));
 }

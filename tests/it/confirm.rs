@@ -97,6 +97,20 @@ async fn what_the_api_does_not_confirm_is_parked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_goes_while_it_is_confirmed_is_parked_and_never_delivered_as_it_was_forged() {
+    let connection = Connection::numbered(1, 3);
+    let unknown = Rule::always(simulator::Endpoint::Accounts, Fault::UnknownConnection);
+    let script = Script::of([unknown]);
+    let bank = Bank::with(Settings { connections: vec![connection.clone()], script, ..Settings::default() }).await;
+    bank.service.door.accept(forged(&connection.id, &connection.user)).await;
+    let entry = bank.service.settled().await.remove(0);
+    assert_eq!(entry.state, State::Parked, "{entry:#?}");
+    let reason = entry.stages[0].reason.as_deref().unwrap();
+    assert!(reason.contains("the event is forged, or the connection was deleted"), "{reason}");
+    assert!(documents(&bank.file).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whose_a_connection_is_only_the_api_says() {
     let connection = Connection::numbered(1, 3);
     let nobodys = Fault::Body { body: format!("{{\"id\":\"{}\"}}", connection.id) };

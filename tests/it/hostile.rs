@@ -155,7 +155,7 @@ async fn bodies_without_end_are_413_and_take_no_more_than_the_limit() {
         let mut stream = process.door.connect().await.into_stream();
         let head = "POST /webhooks/linxo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
         stream.write_all(head.as_bytes()).await.unwrap();
-        let chunk = [format!("{CHUNK:x}\r\n").as_bytes(), &[b' '; CHUNK], b"\r\n"].concat();
+        let chunk = [format!("{CHUNK:x}\r\n").as_bytes(), &vec![b' '; CHUNK], b"\r\n"].concat();
         let mut sent = 0;
         let (mut reader, mut writer) = tokio::io::split(&mut stream);
         let write = async {

@@ -4,7 +4,8 @@ use crate::support::{event_json, inbox_config, new_entry};
 use linxo_webhook::{
     clock, config,
     inbox::{
-        Accepted, Access, Completion, Error, Filter, Inbox, Lease, Outcome, Page, Refused, Seq, Sqlite, Stage, State,
+        Accepted, Access, Certainty, Completion, Doubts, Error, Filter, Found, Inbox, Lease, Outcome, Page, Refused,
+        Seq, Sqlite, Stage, State,
     },
 };
 use std::{path::Path, time::Duration};
@@ -94,6 +95,10 @@ fn park(reason: &str) -> Outcome {
     Outcome::Park { reason: reason.to_owned() }
 }
 
+fn found(accounts: u64) -> Found {
+    Found { accounts, certainty: Certainty::Agreed }
+}
+
 fn page(number: u32) -> Page {
     let accounts = format!(r#"{{"id":"{number}"}}"#).into();
     Page { number, ids: vec![number.to_string()], accounts, received: 1, ..Page::default() }
@@ -175,10 +180,10 @@ async fn an_entry_is_delivered_only_after_its_completion_and_keeps_its_place() {
     let page =
         Page { number: 1, ids: vec!["x".into()], accounts: r#"{"id":"x"}"#.into(), received: 1, ..Page::default() };
     store.get().keep_page(&lease, reading.id, page).await.unwrap();
-    store.settle(&lease, Outcome::Completed { reading: reading.id, accounts: 1 }).await;
+    store.settle(&lease, Outcome::Completed { reading: reading.id, found: found(1) }).await;
     let first = store.claim(app).await;
     assert_eq!(first.iter().map(|lease| lease.seq).collect::<Vec<_>>(), [cut]);
-    assert_eq!(first[0].entry.completion, Some(Completion::Fetched { reading: reading.id, accounts: 1 }));
+    assert_eq!(first[0].entry.completion, Some(Completion::Fetched { reading: reading.id, found: found(1) }));
     assert_eq!(store.get().pages(reading.id).await.unwrap(), [(1, 10)]);
     store.settle(&first[0], Outcome::Done).await;
     assert_eq!(store.claim_seqs(app).await, [whole]);
@@ -330,12 +335,85 @@ async fn retries_wait_for_their_time_and_remember_since_when() {
     store.accept("e1", "a").await;
     let lease = store.claim(app).await.remove(0);
     let due = clock::now().after(Duration::from_secs(30));
-    store.settle(&lease, Outcome::Retry { due, reason: "503".to_owned() }).await;
+    store.settle(&lease, Outcome::Retry { due, reason: "503".to_owned(), is_doubtful: false }).await;
     let claimed = store.get().claim(app, 1, LEASE).await.unwrap();
     assert!(claimed.leases.is_empty());
     assert_eq!(claimed.next_due, Some(due));
     let view = store.get().list(&Filter::default(), 1).await.unwrap().remove(0);
     assert_eq!((view.state, view.stages[0].reason.as_deref()), (State::Waiting, Some("503")));
+}
+
+#[tokio::test]
+async fn only_doubts_in_a_row_make_a_run() {
+    let store = Store::new(&["app"]);
+    let app = store.stage("app");
+    store.accept("e1", "a").await;
+    let mut since = None;
+    for (is_doubtful, before) in [(false, 0), (true, 0), (true, 1), (false, 2), (true, 0), (true, 1)] {
+        let lease = store.claim(app).await.remove(0);
+        assert_eq!(lease.doubts.tries, before);
+        assert_eq!(lease.doubts.since.is_some(), before > 0);
+        since = lease.doubts.since;
+        let due = clock::now().before(LEASE);
+        store.settle(&lease, Outcome::Retry { due, reason: "404".to_owned(), is_doubtful }).await;
+    }
+    for outcome in [
+        Outcome::GiveBack,
+        Outcome::Postpone { due: clock::now().before(LEASE), reason: "left alone".to_owned() },
+        park("by hand"),
+    ] {
+        let lease = store.claim(app).await.remove(0);
+        assert_eq!(lease.doubts, Doubts { tries: 2, since }, "what was not tried neither adds nor ends");
+        store.settle(&lease, outcome).await;
+    }
+    store.get().replay(&filter(State::Parked), 1).await.unwrap();
+    assert_eq!(store.claim(app).await[0].doubts, Doubts::default());
+}
+
+#[tokio::test]
+async fn a_reading_is_gone_on_with_by_the_age_of_its_last_page() {
+    let mut store = Store::new(&["app"]);
+    store.accept_truncated("e1", "a").await;
+    let earlier = |hours: i64| {
+        let sql = "UPDATE event SET accepted = accepted - ?1; UPDATE reading SET started = started - ?1, changed = changed - ?1;";
+        let sql = sql.replace("?1", &(hours * 3_600_000).to_string());
+        rusqlite::Connection::open(store.path()).unwrap().execute_batch(&sql).unwrap();
+    };
+    let lease = store.claim(Stage::Completion).await.remove(0);
+    let reading = store.get().reading(&lease, LEASE).await.unwrap();
+    earlier(3);
+    store.get().keep_page(&lease, reading.id, page(1)).await.unwrap();
+    store.crash().await;
+    let lease = store.claim(Stage::Completion).await.remove(0);
+    let resumed = store.get().reading(&lease, LEASE).await.unwrap();
+    assert_eq!((resumed.id, resumed.pages.len()), (reading.id, 1), "begun long ago, and going on");
+    let earlier = "UPDATE reading SET changed = changed - 61000";
+    rusqlite::Connection::open(store.path()).unwrap().execute_batch(earlier).unwrap();
+    let fresh = store.get().reading(&lease, LEASE).await.unwrap();
+    assert!(fresh.id != reading.id && fresh.pages.is_empty(), "left for too long");
+    assert!(store.get().pages(reading.id).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn another_reading_takes_the_place_of_one_that_does_not_do() {
+    let store = Store::new(&["app"]);
+    let (first, second) = (store.accept_truncated("e1", "a").await, store.accept_truncated("e2", "a").await);
+    let lease = store.claim(Stage::Completion).await.remove(0);
+    let reading = store.get().reading(&lease, LEASE).await.unwrap();
+    store.get().keep_page(&lease, reading.id, page(1)).await.unwrap();
+    let as_announced = Found { accounts: 1, certainty: Certainty::AsAnnounced };
+    store.settle(&lease, Outcome::Completed { reading: reading.id, found: as_announced }).await;
+    let lease = store.claim(Stage::Completion).await.remove(0);
+    assert_eq!((lease.seq, store.get().reading(&lease, LEASE).await.unwrap().found), (second, Some(as_announced)));
+    let other = store.get().begin_reading(&lease).await.unwrap();
+    assert!(other.id != reading.id && other.found.is_none());
+    store.get().keep_page(&lease, other.id, page(1)).await.unwrap();
+    assert_eq!(store.get().reading(&lease, LEASE).await.unwrap().id, other.id, "gone on with after a crash");
+    store.settle(&lease, Outcome::Completed { reading: other.id, found: found(1) }).await;
+    let leases = store.claim(store.stage("app")).await;
+    let expected = Completion::Fetched { reading: reading.id, found: as_announced };
+    assert_eq!((leases[0].seq, leases[0].entry.completion), (first, Some(expected)));
+    assert_eq!(store.get().pages(reading.id).await.unwrap().len(), 1, "the first is still delivered from its own");
 }
 
 #[tokio::test]
@@ -357,15 +435,15 @@ async fn readings_are_resumed_shared_and_released() {
     store.crash().await;
     let lease = store.claim(Stage::Completion).await.remove(0);
     let resumed = store.get().reading(&lease, LEASE).await.unwrap();
-    assert_eq!((resumed.id, resumed.pages.len(), resumed.accounts), (reading.id, 1, None));
+    assert_eq!((resumed.id, resumed.pages.len(), resumed.found), (reading.id, 1, None));
     store.get().keep_page(&lease, reading.id, page(2)).await.unwrap();
-    store.settle(&lease, Outcome::Completed { reading: reading.id, accounts: 2 }).await;
+    store.settle(&lease, Outcome::Completed { reading: reading.id, found: found(2) }).await;
 
     let lease = store.claim(Stage::Completion).await.remove(0);
     assert_eq!(lease.seq, second);
     let shared = store.get().reading(&lease, LEASE).await.unwrap();
-    assert_eq!((shared.id, shared.accounts), (reading.id, Some(2)), "younger than both events");
-    store.settle(&lease, Outcome::Completed { reading: reading.id, accounts: 2 }).await;
+    assert_eq!((shared.id, shared.found), (reading.id, Some(found(2))), "younger than both events");
+    store.settle(&lease, Outcome::Completed { reading: reading.id, found: found(2) }).await;
     tokio::time::sleep(Duration::from_millis(2)).await;
 
     store.accept_truncated("e3", "a").await;

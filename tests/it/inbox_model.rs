@@ -4,7 +4,9 @@
 //! operation the inbox must agree; at the end everything that is unfinished must still come out, in order.
 
 use crate::support::{event_json, inbox_config, new_entry};
-use linxo_webhook::inbox::{Accepted, Access, Filter, Inbox, Lease, Outcome, Seq, Sqlite, Stage, State};
+use linxo_webhook::inbox::{
+    Accepted, Access, Certainty, Filter, Found, Inbox, Lease, Outcome, Seq, Sqlite, Stage, State,
+};
 use proptest::prelude::*;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -28,13 +30,13 @@ enum Op {
 #[derive(Clone, Copy, Debug)]
 enum How {
     Done,
-    Retry,
+    Retry { is_doubtful: bool },
     Park,
     GiveBack,
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let how = prop_oneof![4 => Just(How::Done), 1 => Just(How::Retry), 1 => Just(How::Park), 1 => Just(How::GiveBack)];
+    let how = prop_oneof![4 => Just(How::Done), 1 => any::<bool>().prop_map(|is_doubtful| How::Retry { is_doubtful }), 1 => Just(How::Park), 1 => Just(How::GiveBack)];
     prop_oneof![
         6 => (0_u8..3, any::<bool>(), prop::bool::weighted(0.1))
             .prop_map(|(connection, truncated, repeat)| Op::Accept { connection, truncated, repeat }),
@@ -58,6 +60,8 @@ struct Model {
     /// By entry: its connection, its JSON.
     entries: BTreeMap<Seq, (u8, String)>,
     work: BTreeMap<(Stage, Seq), Work>,
+    /// Doubtful failures in a row.
+    doubts: BTreeMap<(Stage, Seq), u32>,
 }
 
 impl Model {
@@ -165,6 +169,8 @@ impl World {
         for lease in &leases {
             assert!(self.model.may_lease(stage, lease.seq), "{:?} {:?}", stage, lease.seq);
             assert_eq!(lease.body, self.model.entries[&lease.seq].1.as_bytes());
+            let doubts = self.model.doubts.get(&(stage, lease.seq)).copied().unwrap_or(0);
+            assert_eq!((lease.doubts.tries, lease.doubts.since.is_some()), (doubts, doubts > 0));
         }
         for lease in &leases {
             self.model.work.insert((stage, lease.seq), Work::Leased);
@@ -178,17 +184,24 @@ impl World {
         let (outcome, work) = match how {
             How::Done if lease.stage == Stage::Completion => {
                 let reading = self.inbox.reading(lease, LEASE).await.unwrap();
-                (Outcome::Completed { reading: reading.id, accounts: 2 }, Work::Done)
+                let found = Found { accounts: 2, certainty: Certainty::Agreed };
+                (Outcome::Completed { reading: reading.id, found }, Work::Done)
             }
             How::Done => (Outcome::Done, Work::Done),
-            How::Retry => {
+            How::Retry { is_doubtful } => {
                 let due = linxo_webhook::clock::Timestamp::from_millis(0);
-                (Outcome::Retry { due, reason: "503".to_owned() }, Work::Open)
+                (Outcome::Retry { due, reason: "503".to_owned(), is_doubtful }, Work::Open)
             }
             How::Park => (Outcome::Park { reason: "410".to_owned() }, Work::Parked),
             How::GiveBack => (Outcome::GiveBack, Work::Open),
         };
         self.inbox.settle(lease, outcome).await.unwrap();
+        let doubts = self.model.doubts.entry((lease.stage, lease.seq)).or_default();
+        *doubts = match how {
+            How::Retry { is_doubtful: true } => *doubts + 1,
+            How::GiveBack => *doubts,
+            How::Done | How::Park | How::Retry { .. } => 0,
+        };
         self.model.work.insert((lease.stage, lease.seq), work);
         if lease.stage == Stage::Completion && work == Work::Parked {
             for stage in &self.stages[1..] {

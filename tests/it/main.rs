@@ -11,6 +11,7 @@
 
 mod answers;
 mod api;
+mod client;
 mod completion;
 mod confirm;
 mod crash;
@@ -24,6 +25,7 @@ mod lists;
 mod log;
 mod readme;
 mod reload;
+mod retries;
 mod service;
 mod structure;
 mod support;

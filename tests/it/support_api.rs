@@ -93,9 +93,15 @@ impl Service {
         self.run_with_secret("demo-secret").await;
     }
 
-    pub(crate) async fn run_with_secret(&mut self, secret: &str) {
+    /// Writes the configuration where a service that runs looks for it.
+    pub(crate) fn write(&self) -> PathBuf {
         let file = self.folder.path().join("config.toml");
         fs::write(&file, &self.config).unwrap();
+        file
+    }
+
+    pub(crate) async fn run_with_secret(&mut self, secret: &str) {
+        let file = self.write();
         let environment = [("SECRET".to_owned(), secret.to_owned()), ("BEARER".to_owned(), "let-me-in".to_owned())];
         let config = config::load(Some(&file), environment).unwrap_or_else(|problems| panic!("{problems}"));
         self.running = Some(start(config).await);

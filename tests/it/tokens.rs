@@ -102,6 +102,136 @@ async fn tokens_are_renewed_when_they_end_early_or_soon() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_tokens_are_asked_for_as_their_lifetime_takes() {
+    // Eleven pages, two at once, of 150 ms each: about a second.
+    for (value, most) in [
+        (Some(3600.into()), 1),
+        (Some("3600".into()), 1),
+        (Some("soon".into()), 1),
+        (Some((-5).into()), 1),
+        (Some(0.into()), 1),
+        (None, 1),
+        (Some(1.into()), 4),
+    ] {
+        let settings = Settings {
+            connections: vec![connection("7", 1050)],
+            page_cap: 100,
+            latency: Duration::from_millis(150),
+            script: Script::of([Rule::always(Endpoint::Token, Fault::ExpiresIn { value: value.clone() })]),
+            ..Settings::default()
+        };
+        let service = Service::start(settings, "page_concurrency = 2").await;
+        service.accept(&truncated("7", 1050)).await;
+        assert_complete(&service.simulator, &service.delivered(1).await[0]);
+        let asked = service.asked(Endpoint::Token);
+        assert!((1..=most).contains(&asked), "{value:?}: {asked}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_ends_in_the_middle_of_a_hundred_completions_is_renewed_once() {
+    let connections: Vec<_> = (100..200).map(|id| connection(&id.to_string(), 250)).collect();
+    let expires = Rule { call: Some(60), ..Rule::always(Endpoint::Accounts, Fault::ExpireTokens) };
+    let settings = Settings {
+        connections,
+        latency: Duration::from_millis(20),
+        script: Script::of([expires]),
+        ..Settings::default()
+    };
+    let service = Service::start(settings, "").await;
+    for id in 100..200 {
+        service.accept(&truncated(&id.to_string(), 250)).await;
+    }
+    for delivery in service.delivered(100).await {
+        assert_complete(&service.simulator, &delivery);
+    }
+    assert_eq!(service.asked(Endpoint::Token), 2);
+    assert_eq!(service.figure("linxo_webhook_completions_total{outcome=\"retry\"}"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_do_not_end_in_a_long_queue_for_the_api() {
+    let settings = Settings {
+        connections: vec![connection("7", 4000)],
+        token_lifetime: Duration::from_secs(2),
+        ..Settings::default()
+    };
+    // Forty pages at ten a second wait for up to four seconds.
+    let service = Service::start(settings, "rate = 10\nmax_requests = 64\npage_concurrency = 64").await;
+    service.accept(&truncated("7", 4000)).await;
+    assert_complete(&service.simulator, &service.delivered(1).await[0]);
+    let refused = service.simulator.requests().iter().filter(|request| request.status == Some(401)).count();
+    assert_eq!(refused, 0);
+    let asked = service.asked(Endpoint::Token);
+    assert!((2..=6).contains(&asked), "{asked}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_who_cannot_be_named_to_the_api_hold_up_nobody() {
+    let settings = Settings { connections: vec![connection("7", 101)], ..Settings::default() };
+    let service = Service::start(settings, "").await;
+    for number in 0..40 {
+        let event = event_json(&format!("odd{number}"), &format!("c{number}"), 101, true);
+        service.accept(&event.replace(&format!("\"uc{number}\""), "\"é\\n\"")).await;
+    }
+    let reasons = service.parked(40).await;
+    assert!(reasons.iter().all(|reason| reason.contains("cannot stand in a header")), "{reasons:?}");
+    service.accept(&truncated("7", 101)).await;
+    assert_complete(&service.simulator, &service.delivered(1).await[0]);
+    assert_eq!(service.figure("linxo_webhook_completions_total{outcome=\"paused\"}"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_let_in_again_gets_the_parked_events_of_all_users() {
+    let refused = Fault::Status { status: 401, retry_after: None, html: false };
+    let settings = Settings {
+        connections: vec![connection("7", 101), connection("8", 101)],
+        script: Script::of([Rule::always(Endpoint::Token, refused)]),
+        ..Settings::default()
+    };
+    let service = Service::start(settings, "").await;
+    service.accept(&truncated("7", 101)).await;
+    service.accept(&truncated("8", 101)).await;
+    let reasons = service.parked(2).await;
+    assert!(reasons[0].contains("no token: the token endpoint of linxo.auth answered 401"), "{reasons:?}");
+    service.simulator.script(Script::default());
+    // Nothing changes here, and nothing new comes in.
+    for delivery in service.delivered(2).await {
+        assert_complete(&service.simulator, &delivery);
+    }
+    assert!(service.parked_now().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_whom_the_endpoint_comes_to_know_gets_the_parked_events() {
+    let known = Arc::new(Mutex::new(BTreeSet::<String>::new()));
+    let answer = |State(known): State<Arc<Mutex<BTreeSet<String>>>>, Path(user): Path<String>| async move {
+        let is_known = known.lock().unwrap().contains(&user);
+        let answer = if is_known { StatusCode::OK } else { StatusCode::NOT_FOUND };
+        (answer, r#"{"access_token":"fixed","expires_in":3600}"#)
+    };
+    let router = Router::new().route("/token/{user}", get(answer)).with_state(Arc::clone(&known));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/token/{{user_id}}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let settings = Settings {
+        connections: vec![connection("7", 101), connection("8", 101)],
+        fixed_token: Some(Secret::new("fixed".to_owned())),
+        ..Settings::default()
+    };
+    let mut service = Service::set(settings, "").await;
+    service.configure(Some(&format!("[linxo.users]\nmode = \"endpoint\"\nurl = \"{url}\"")));
+    service.run().await;
+    service.accept(&truncated("7", 101)).await;
+    service.accept(&truncated("8", 101)).await;
+    let reasons = service.parked(2).await;
+    assert!(reasons.iter().all(|reason| reason.contains("asked again from time to time")), "{reasons:?}");
+    known.lock().unwrap().insert("u7".to_owned());
+    assert_eq!(service.delivered(1).await[0]["subject"], "7");
+    assert_eq!(service.parked_now().await.len(), 1, "the other one is not known yet");
+}
+
 fn user(id: &str, password: &str) -> User {
     User { id: id.to_owned(), username: format!("{id}@example.com"), password: Secret::new(password.to_owned()) }
 }
@@ -157,6 +287,47 @@ async fn another_event_of_a_user_that_succeeds_brings_the_refused_ones_along() {
         service.delivered(2).await.iter().map(|delivery| delivery["subject"].to_string()).collect();
     assert_eq!(subjects.len(), 2);
     assert!(service.parked_now().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_success_tries_one_refused_event_of_each_other_connection_and_no_more() {
+    const EACH: usize = 15;
+    let mut connections: Vec<_> = ["1", "2", "3", "9"].map(|id| connection(id, 101)).into();
+    for connection in &mut connections {
+        "u7".clone_into(&mut connection.user);
+    }
+    let refuse = |id: &&str| Rule {
+        connection: Some((*id).to_owned()),
+        ..Rule::always(Endpoint::Accounts, Fault::TermsRequired)
+    };
+    let script = Script::of(["1", "2", "3"].iter().map(refuse).collect::<Vec<_>>());
+    let service = Service::start(Settings { connections, script, ..Settings::default() }, "").await;
+    let post = async |id: &str, event: String| {
+        service.accept(&event_json(&event, id, 101, true).replace(&format!("\"u{id}\""), "\"u7\"")).await;
+    };
+    for number in 0..EACH {
+        for id in ["1", "2", "3"] {
+            post(id, format!("e{id}-{number}")).await;
+        }
+    }
+    service.parked(3 * EACH).await;
+
+    // Two pages of the one that succeeds, and one refused request for each of the others.
+    for success in 1..=2 {
+        service.simulator.forget_requests();
+        post("9", format!("e9-{success}")).await;
+        service.delivered(success).await;
+        service.parked(3 * EACH).await;
+        assert_eq!(service.asked(Endpoint::Accounts), 2 + 3);
+    }
+
+    // One that is let through brings those of its connection along, and one reading serves them all.
+    service.simulator.script(Script::default());
+    service.simulator.forget_requests();
+    post("9", "e9-3".to_owned()).await;
+    service.delivered(3 + 3 * EACH).await;
+    assert!(service.parked_now().await.is_empty());
+    assert_eq!(service.asked(Endpoint::Accounts), 2 + 3 * 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    inbox::{Claimed, Completion, EntryFacts, Lease, Outcome, ReadingId, Seq, Stage},
+    inbox::{Certainty, Claimed, Completion, Doubts, EntryFacts, Found, Lease, Outcome, ReadingId, Seq, Stage},
 };
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, params};
@@ -40,7 +40,7 @@ pub(super) fn claim(
     let found: Vec<Due> = tx
         .connection
         .prepare_cached(
-            "SELECT seq, state, losses, line, attempts, failing_since FROM stage
+            "SELECT seq, state, losses, line, attempts, failing_since, doubts, doubts_since FROM stage
              WHERE kind = ?1 AND state IN (1, 2) AND due <= ?2 ORDER BY due, seq LIMIT ?3",
         )?
         .query_map(params![kind, now.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
@@ -50,7 +50,8 @@ pub(super) fn claim(
                 losses: row.get(2)?,
                 line: row.get(3)?,
                 attempts: row.get(4)?,
-                failing_since: row.get(5)?,
+                failing_since: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_millis),
+                doubts: Doubts { tries: row.get(6)?, since: row.get::<_, Option<i64>>(7)?.map(Timestamp::from_millis) },
             })
         })?
         .collect::<rusqlite::Result<_>>()?;
@@ -96,7 +97,8 @@ struct Due {
     losses: u32,
     /// Before this lease.
     attempts: u32,
-    failing_since: Option<i64>,
+    failing_since: Option<Timestamp>,
+    doubts: Doubts,
 }
 
 /// Prolongs the leases that have expired although they are worked on here: the process was stopped for a while, or the
@@ -133,10 +135,10 @@ fn lease(
     let (entry, body) = tx
         .connection
         .prepare_cached(
-            "SELECT event.id, coalesce(delivery_id, event.id), cloud_type, connection, user, channel, mode, created, accepted,
-                    account_count, listed, body, completion.seq IS NOT NULL, completion.reading,
-                    (SELECT accounts FROM reading WHERE reading.id = completion.reading), confirm
-             FROM event LEFT JOIN completion USING (seq) WHERE seq = ?1",
+            "SELECT event.id, coalesce(delivery_id, event.id), cloud_type, event.connection, event.user, channel, mode,
+                    created, accepted, account_count, listed, body, completion.seq IS NOT NULL, completion.reading,
+                    reading.accounts, reading.certainty, confirm
+             FROM event LEFT JOIN completion USING (seq) LEFT JOIN reading ON reading.id = completion.reading WHERE seq = ?1",
         )?
         .query_row([due.seq], entry_facts)?;
     Ok(Lease {
@@ -145,7 +147,8 @@ fn lease(
         token,
         expires,
         attempts,
-        failing_since: due.failing_since.map(Timestamp::from_millis),
+        failing_since: due.failing_since,
+        doubts: due.doubts,
         entry: Arc::new(entry),
         body,
         _hold: hold,
@@ -160,7 +163,8 @@ fn entry_facts(row: &Row<'_>) -> rusqlite::Result<(EntryFacts, Bytes)> {
         (false, _) => None,
         (true, None) => Some(Completion::Gone),
         (true, Some(reading)) => {
-            Some(Completion::Fetched { reading: ReadingId(reading), accounts: count(14)?.unwrap_or(0) })
+            let found = reading::found(row, 14)?.unwrap_or(Found { accounts: 0, certainty: Certainty::Unsettled });
+            Some(Completion::Fetched { reading: ReadingId(reading), found })
         }
     };
     Ok((
@@ -176,7 +180,7 @@ fn entry_facts(row: &Row<'_>) -> rusqlite::Result<(EntryFacts, Bytes)> {
             accepted: Timestamp::from_millis(row.get(8)?),
             account_count: count(9)?,
             listed: count(10)?.unwrap_or(0),
-            confirm: row.get(15)?,
+            confirm: row.get(16)?,
             completion,
         },
         Bytes::from(row.get::<_, Vec<u8>>(11)?),
@@ -214,8 +218,8 @@ pub(super) fn settle(tx: &mut Tx<'_>, held: &Held, outcome: &Outcome) -> rusqlit
     let (seq, kind) = (held.seq, held.kind);
     match outcome {
         Outcome::Done => end(tx, seq, kind, 3, None)?,
-        Outcome::Completed { reading, accounts } => {
-            reading::finish(tx, *reading, *accounts)?;
+        Outcome::Completed { reading, found } => {
+            reading::finish(tx, *reading, *found)?;
             reading::completed(tx, seq, Some(reading.0))?;
             end(tx, seq, kind, 3, None)?;
         }
@@ -230,13 +234,14 @@ pub(super) fn settle(tx: &mut Tx<'_>, held: &Held, outcome: &Outcome) -> rusqlit
                 .prepare_cached("UPDATE stage SET credentials = ?3 WHERE seq = ?1 AND kind = ?2")?
                 .execute(params![seq, kind, credentials])?;
         }
-        Outcome::Retry { due, reason } => {
+        Outcome::Retry { due, reason, is_doubtful } => {
             tx.connection
                 .prepare_cached(
-                    "UPDATE stage SET reason = ?3, changed = ?4, failing_since = coalesce(failing_since, ?4)
+                    "UPDATE stage SET reason = ?3, changed = ?4, failing_since = coalesce(failing_since, ?4),
+                                      doubts = iif(?5, doubts + 1, 0), doubts_since = iif(?5, coalesce(doubts_since, ?4), NULL)
                      WHERE seq = ?1 AND kind = ?2",
                 )?
-                .execute(params![seq, kind, reason, tx.now.as_millis()])?;
+                .execute(params![seq, kind, reason, tx.now.as_millis(), is_doubtful])?;
             put_back(tx, seq, kind, *due, 0)?;
         }
         Outcome::Postpone { due, reason } => {
@@ -292,7 +297,8 @@ pub(super) fn end(tx: &mut Tx<'_>, seq: i64, kind: i64, state: i64, reason: Opti
         .query_row([seq, kind], |row| row.get(0))?;
     tx.connection
         .prepare_cached(
-            "UPDATE stage SET state = ?3, reason = ?4, token = NULL, losses = 0, failing_since = NULL, changed = ?5
+            "UPDATE stage SET state = ?3, reason = ?4, token = NULL, losses = 0, failing_since = NULL, doubts = 0,
+                              doubts_since = NULL, changed = ?5
              WHERE seq = ?1 AND kind = ?2",
         )?
         .execute(params![seq, kind, state, reason, tx.now.as_millis()])?;

@@ -219,6 +219,11 @@ impl Inbox for Sqlite {
         self.write_held(lease, move |tx, _| reading::find_or_begin(tx, &entry, resume_within)).await
     }
 
+    async fn begin_reading(&self, lease: &Lease) -> Result<Reading, Error> {
+        let entry = Arc::clone(&lease.entry);
+        self.write_held(lease, move |tx, _| reading::begin(tx, &entry)).await
+    }
+
     async fn keep_page(&self, lease: &Lease, reading: ReadingId, page: Page) -> Result<(), Error> {
         // Events come first: what is fetched can be fetched again.
         if self.free_space() < self.min_free_disk.saturating_add(self.min_free_disk / 4) {

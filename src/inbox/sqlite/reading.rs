@@ -4,38 +4,55 @@
 use super::writer::Tx;
 use crate::{
     clock::Timestamp,
-    inbox::{EntryFacts, Page, PageFacts, Reading, ReadingId},
+    inbox::{Certainty, EntryFacts, Found, Page, PageFacts, Reading, ReadingId},
 };
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, params, types::Type};
+use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 use std::time::Duration;
 
 /// Finds a reading younger than the entry, or begins one. Completions of one connection are leased one after the other,
 /// and only the one who holds the lease may write: an open reading that is found belongs to nobody else.
 pub(super) fn find_or_begin(tx: &mut Tx<'_>, entry: &EntryFacts, resume_within: Duration) -> rusqlite::Result<Reading> {
-    let youngest: Option<(i64, i64, Option<i64>)> = tx
+    let youngest: Option<(i64, i64, i64, Option<Found>)> = tx
         .connection
         .prepare_cached(
-            "SELECT id, started, accounts FROM reading
+            "SELECT id, started, changed, accounts, certainty FROM reading
              WHERE connection = ?1 AND user IS ?2 AND started >= ?3 ORDER BY started DESC, id DESC LIMIT 1",
         )?
         .query_row(params![entry.connection, entry.user, entry.accepted.as_millis()], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, found(row, 3)?))
         })
         .optional()?;
-    if let Some((id, started, accounts)) = youngest
-        && (accounts.is_some() || started >= tx.now.before(resume_within).as_millis())
+    if let Some((id, started, changed, found)) = youngest
+        && (found.is_some() || changed >= tx.now.before(resume_within).as_millis())
     {
-        let pages = if accounts.is_some() { Vec::new() } else { page_facts(tx.connection, id)? };
-        let accounts = accounts.and_then(|accounts| u64::try_from(accounts).ok());
-        return Ok(Reading { id: ReadingId(id), started: Timestamp::from_millis(started), accounts, pages });
+        let pages = if found.is_some() { Vec::new() } else { page_facts(tx.connection, id)? };
+        return Ok(Reading { id: ReadingId(id), started: Timestamp::from_millis(started), found, pages });
     }
+    begin(tx, entry)
+}
+
+pub(super) fn begin(tx: &mut Tx<'_>, entry: &EntryFacts) -> rusqlite::Result<Reading> {
     drop_unfinished(tx, &entry.connection, entry.user.as_deref())?;
     let id = tx
         .connection
-        .prepare_cached("INSERT INTO reading (connection, user, started) VALUES (?1, ?2, ?3) RETURNING id")?
+        .prepare_cached(
+            "INSERT INTO reading (connection, user, started, changed) VALUES (?1, ?2, ?3, ?3) RETURNING id",
+        )?
         .query_row(params![entry.connection, entry.user, tx.now.as_millis()], |row| row.get(0))?;
-    Ok(Reading { id: ReadingId(id), started: tx.now, accounts: None, pages: Vec::new() })
+    Ok(Reading { id: ReadingId(id), started: tx.now, found: None, pages: Vec::new() })
+}
+
+/// What a finished reading holds, from its columns `accounts` and `certainty`.
+pub(super) fn found(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Found>> {
+    let (accounts, certainty): (Option<i64>, Option<i64>) = (row.get(index)?, row.get(index + 1)?);
+    let certainty = match certainty {
+        Some(0) => Certainty::AsAnnounced,
+        Some(1) => Certainty::Agreed,
+        _ => Certainty::Unsettled,
+    };
+    let accounts = accounts.and_then(|accounts| u64::try_from(accounts).ok());
+    Ok(accounts.map(|accounts| Found { accounts, certainty }))
 }
 
 /// Removes what was read for an entry and not finished.
@@ -102,6 +119,9 @@ pub(super) fn keep_page(tx: &mut Tx<'_>, reading: ReadingId, page: &Page) -> rus
             json(&page.foreign)?,
             &page.accounts[..]
         ])?;
+    tx.connection
+        .prepare_cached("UPDATE reading SET changed = ?2 WHERE id = ?1")?
+        .execute([reading.0, tx.now.as_millis()])?;
     Ok(())
 }
 
@@ -117,10 +137,17 @@ pub(super) fn replace_accounts(
     Ok(())
 }
 
-pub(super) fn finish(tx: &mut Tx<'_>, reading: ReadingId, accounts: u64) -> rusqlite::Result<()> {
-    tx.connection
-        .prepare_cached("UPDATE reading SET accounts = ?2 WHERE id = ?1")?
-        .execute(params![reading.0, i64::try_from(accounts).unwrap_or(i64::MAX)])?;
+pub(super) fn finish(tx: &mut Tx<'_>, reading: ReadingId, found: Found) -> rusqlite::Result<()> {
+    let certainty = match found.certainty {
+        Certainty::AsAnnounced => 0,
+        Certainty::Agreed => 1,
+        Certainty::Unsettled => 2,
+    };
+    tx.connection.prepare_cached("UPDATE reading SET accounts = ?2, certainty = ?3 WHERE id = ?1")?.execute([
+        reading.0,
+        i64::try_from(found.accounts).unwrap_or(i64::MAX),
+        certainty,
+    ])?;
     Ok(())
 }
 

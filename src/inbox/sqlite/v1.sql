@@ -42,6 +42,8 @@ CREATE TABLE stage (
     losses        INTEGER NOT NULL DEFAULT 0, -- leases in a row that ended without a word
     token         INTEGER,
     failing_since INTEGER,
+    doubts        INTEGER NOT NULL DEFAULT 0, -- failures in a row that were an answer, and since when
+    doubts_since  INTEGER,
     changed       INTEGER NOT NULL,
     reason        TEXT,
     credentials   TEXT,                       -- state 4: stands for the credentials that did not do
@@ -62,7 +64,9 @@ CREATE TABLE reading (
     connection TEXT    NOT NULL,
     user       TEXT,
     started    INTEGER NOT NULL,
-    accounts   INTEGER,                       -- set when it is finished
+    changed    INTEGER NOT NULL,              -- when its last page came
+    accounts   INTEGER,                       -- set when it is finished, as is certainty
+    certainty  INTEGER,                       -- 0 as announced, 1 two passes agreed, 2 it changed with every pass
     resource   BLOB                           -- the connection's own JSON, where it was fetched
 ) STRICT;
 CREATE INDEX reading_connection ON reading (connection, started);

@@ -249,8 +249,8 @@ pub(super) fn replay(tx: &mut Tx<'_>, filter: &Filter, limit: usize, sinks: &[Si
 fn requeue(tx: &mut Tx<'_>, seq: i64, kind: i64, line: i64) -> rusqlite::Result<()> {
     tx.connection
         .prepare_cached(
-            "UPDATE stage SET state = 0, attempts = 0, losses = 0, failing_since = NULL, reason = NULL, credentials = NULL,
-                              changed = ?3
+            "UPDATE stage SET state = 0, attempts = 0, losses = 0, failing_since = NULL, doubts = 0,
+                              doubts_since = NULL, reason = NULL, credentials = NULL, changed = ?3
              WHERE seq = ?1 AND kind = ?2",
         )?
         .execute(params![seq, kind, tx.now.as_millis()])?;
@@ -272,11 +272,11 @@ fn first_again(tx: &mut Tx<'_>, seq: i64, kind: i64, line: i64) -> rusqlite::Res
 pub(super) fn awaiting(connection: &Connection, user: Option<&str>) -> rusqlite::Result<Vec<Awaiting>> {
     connection
         .prepare_cached(
-            "SELECT DISTINCT event.user, stage.credentials
+            "SELECT DISTINCT event.user, event.connection, stage.credentials
              FROM stage INDEXED BY stage_awaiting JOIN event USING (seq)
              WHERE stage.credentials IS NOT NULL AND (?1 IS NULL OR event.user = ?1)",
         )?
-        .query_map([user], |row| Ok(Awaiting { user: row.get(0)?, credentials: row.get(1)? }))?
+        .query_map([user], |row| Ok(Awaiting { user: row.get(0)?, connection: row.get(1)?, credentials: row.get(2)? }))?
         .collect()
 }
 

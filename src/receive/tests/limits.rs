@@ -1,9 +1,12 @@
 //! How much one caller, and all together, may take.
 
-use super::support::{Client, EVENT, LIMIT, Script, Site, Wanted, post};
+use super::{
+    flood::{PREFACE, connect},
+    support::{Client, EVENT, LIMIT, Script, Site, Wanted, post},
+};
 use std::time::Duration;
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt as _},
     net::TcpStream,
     time::{sleep, timeout},
 };
@@ -147,4 +150,36 @@ async fn bodies_share_one_budget_of_memory() {
     greedy.send(&format!("{}0\r\n\r\n", chunk(&" ".repeat(16 * 1024)))).await;
     assert_eq!(greedy.answer().await.unwrap().status, 200);
     assert_eq!(site.exchange(&post(&padded(60 * 1024))).await.status, 200);
+}
+
+#[tokio::test]
+async fn heads_are_as_large_and_have_as_many_fields_as_configured() {
+    let head = |fields: &str| post(EVENT).replacen("\r\n", &format!("\r\n{fields}"), 1);
+    let (long, many) = (format!("x: {}\r\n", "a".repeat(60 * 1024)), "x: a\r\n".repeat(150));
+    let few = "x: a\r\n".repeat(50);
+    for (max_head, max_headers, statuses) in
+        [(64 * 1024, 100, [200, 431, 200]), (64 * 1024, 200, [200, 200, 200]), (8 * 1024, 20, [431, 431, 431])]
+    {
+        let site =
+            Site::start(with(|listener| (listener.max_head, listener.max_headers) = (max_head, max_headers))).await;
+        for (fields, status) in [&long, &many, &few].into_iter().zip(statuses) {
+            assert_eq!(site.exchange(&head(fields)).await.status, status, "{max_head} {max_headers}");
+        }
+        assert_eq!(site.exchange(&post(EVENT)).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn http2_connections_are_told_what_is_configured() {
+    let site = Site::start(with(|listener| (listener.max_head, listener.http2_streams) = (16 * 1024, 7))).await;
+    let mut stream = connect(&site, b"h2").await;
+    stream.write_all(PREFACE).await.unwrap();
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    let mut settings = vec![0; usize::from(head[2])];
+    stream.read_exact(&mut settings).await.unwrap();
+    // SETTINGS_MAX_CONCURRENT_STREAMS and SETTINGS_MAX_HEADER_LIST_SIZE (RFC 9113 section 6.5.2).
+    for wanted in [[0, 3, 0, 0, 0, 7], [0, 6, 0, 0, 0x40, 0]] {
+        assert!(settings.chunks(6).any(|setting| setting == wanted), "{settings:?}");
+    }
 }

@@ -44,9 +44,13 @@ async fn endpoint(status: u16, headers: &[(&'static str, &str)]) -> (String, mps
     (url, requests)
 }
 
-fn sink(url: &str, secrets: &[&str]) -> Http {
+fn settings(url: &str, secrets: &[&str]) -> Result<Settings, Problem> {
     let secrets: Vec<_> = secrets.iter().map(|text| Secret::new((*text).to_owned())).collect();
-    Http::open(url, &secrets, Duration::from_secs(5), &[]).unwrap()
+    Settings::new(url, &secrets, Duration::from_secs(5), &[])
+}
+
+fn sink(url: &str, secrets: &[&str]) -> Http {
+    Http::new(settings(url, secrets).unwrap())
 }
 
 async fn failure(status: u16, headers: &[(&'static str, &str)]) -> Failure {
@@ -101,9 +105,8 @@ async fn leaves_the_signature_out_without_a_secret() {
 async fn replaced_secrets_sign_what_comes_next() {
     let (url, mut requests) = endpoint(200, &[]).await;
     let sink = sink(&url, &SECRETS[..1]);
-    let secret = |text: &str| Secret::new(text.to_owned());
-    sink.replace_secrets(&[secret(SECRETS[1])]).unwrap();
-    sink.replace_secrets(&[secret("whsec_c2hvcnQ=")]).unwrap_err();
+    sink.replace(Replacement(settings(&url, &SECRETS[1..]).unwrap()));
+    settings(&url, &["whsec_c2hvcnQ="]).unwrap_err();
     sink.deliver(&fixture::whole("e1", b"{}")).await.unwrap();
     let seen = requests.recv().await.unwrap();
     standardwebhooks::Webhook::new(SECRETS[1]).unwrap().verify(&seen.body, &seen.headers).unwrap();
@@ -142,6 +145,11 @@ async fn says_what_happened_in_words_without_the_url() {
     assert_eq!(refused.reason, "could not connect: connection refused");
     let unknown = sink("http://canary.invalid/", &[]).deliver(&fixture::whole("e1", b"{}")).await.unwrap_err();
     assert_eq!(unknown.reason, "could not connect: the host name could not be resolved");
+    let odd = sink("http://metadata.test/", &[]).deliver(&fixture::whole("e1", b"{}")).await.unwrap_err();
+    assert_eq!(
+        odd.reason,
+        "could not connect: the host name leads to an address that is never connected to: it is a link-local address, as the metadata services of clouds have"
+    );
 }
 
 /// A peer that reads one request's head and then does as it is told.
@@ -166,7 +174,7 @@ async fn raw(answer: Option<&'static [u8]>) -> SocketAddr {
 #[tokio::test]
 async fn takes_silence_cut_answers_and_junk_as_passing() {
     let url = format!("http://{}/", raw(None).await);
-    let silent = Http::open(&url, &[], Duration::from_millis(200), &[]).unwrap();
+    let silent = Http::new(Settings::new(&url, &[], Duration::from_millis(200), &[]).unwrap());
     let failure = silent.deliver(&fixture::whole("e1", b"{}")).await.unwrap_err();
     assert_eq!(failure, Failure::transient("timed out after 200ms".to_owned()));
     for (answer, reason) in [
@@ -229,10 +237,20 @@ async fn trusts_configured_authorities_and_nobody_else() {
         }
     });
     let open = |host: &str, authorities: &[PathBuf]| {
-        Http::open(&format!("https://{host}:{port}/"), &[], Duration::from_secs(5), authorities)
+        Settings::new(&format!("https://{host}:{port}/"), &[], Duration::from_secs(5), authorities).map(Http::new)
     };
     let delivery = fixture::whole("e1", b"{}");
     open("localhost", std::slice::from_ref(&pem)).unwrap().deliver(&delivery).await.unwrap();
+    // Read anew by a reload, although the file has the same name.
+    let right = fs::read(&pem).unwrap();
+    fs::write(&pem, rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem()).unwrap();
+    let sink = open("localhost", std::slice::from_ref(&pem)).unwrap();
+    sink.deliver(&delivery).await.unwrap_err();
+    fs::write(&pem, right).unwrap();
+    let url = format!("https://localhost:{port}/");
+    let settings = Settings::new(&url, &[], Duration::from_secs(5), std::slice::from_ref(&pem)).unwrap();
+    sink.replace(Replacement(settings));
+    sink.deliver(&delivery).await.unwrap();
     let other_name = open("127.0.0.1", std::slice::from_ref(&pem)).unwrap().deliver(&delivery).await.unwrap_err();
     assert_eq!(
         other_name.reason,

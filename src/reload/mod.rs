@@ -1,0 +1,285 @@
+//! Takes changed certificates, authorities, revocations and secrets into use while the service runs.
+//!
+//! In: SIGHUP, and a look twice a second at the files that the configuration names, itself included. Out: the receiver's TLS
+//! settings, path secrets and networks, the admin token, the settings of HTTP sinks and the client of the vendor's API,
+//! replaced as one whole set, or not at all: everything is read and checked as at the start, and what does not fit is said
+//! once (to SIGHUP each time), counted, and tried again at the next look, so that the halves of a new pair may come one
+//! after the other. The last good set stays in use meanwhile.
+//!
+//! ```text
+//! watch   files -> have they changed, and held still since?
+//! diff    what is used, what was read -> what differs and can be applied; pure
+//! ends    what ends by itself: certificates, authorities, revocation lists
+//! ```
+//!
+//! Promises:
+//! - A reload never lets in callers who are kept out: fewer path secrets than one, a weaker `tls.clients.mode` and their like
+//!   are refused, because a file that was emptied or cut by mistake looks just so (`diff`, `tests/it/reload`).
+//! - A file that is written in place is not used half-written: two looks in a row must find the same. SIGHUP does not wait.
+//! - A list of revocations that ends closes the sessions that began before, whatever else is wrong.
+//! - What was applied is what counts as used: everything that can fail comes before, and both come from one value.
+//!
+//! What else differs in the configuration is not applied; the log says that it needs a restart.
+//!
+//! Polling, because it is the same for a rename, a write in place, the symbolic links that Kubernetes swaps and network
+//! file systems; notifications of the kernel are different for each, and silent for some.
+
+mod diff;
+mod ends;
+mod watch;
+
+pub use diff::Snapshot;
+
+use crate::{
+    admin, clock,
+    config::Tls,
+    error::chain,
+    linxo,
+    metrics::{Metrics, Outcome},
+    readiness::{Phase, Readiness},
+    receive::{
+        Receiver,
+        tls::{self, Validity},
+    },
+    sink::{Replacement, Sink},
+    work::Completer,
+};
+use diff::Changes;
+use ends::Ends;
+use std::{path::Path, sync::Arc, time::Duration};
+use tokio::{sync::Notify, task, time};
+use watch::{Look, Watch};
+
+/// Between two looks. A change is used after two of them, which leaves half of the two seconds that are promised.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// The parts that take new settings.
+pub struct Reload {
+    watched: Watched,
+    receiver: Arc<Receiver>,
+    sinks: Vec<(String, Arc<dyn Sink>)>,
+    /// `None` where nothing is completed.
+    completer: Option<Arc<Completer>>,
+    /// `None` where there is no admin listener.
+    admin: Option<admin::Access>,
+    metrics: Arc<Metrics>,
+}
+
+impl Reload {
+    /// Puts the parts together. `sinks` are those of the configuration, in its order.
+    #[must_use]
+    pub fn new(
+        watched: Watched,
+        receiver: Arc<Receiver>,
+        sinks: Vec<(String, Arc<dyn Sink>)>,
+        completer: Option<Arc<Completer>>,
+        admin: Option<admin::Access>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        metrics.reloaded.set(clock::now().as_millis().div_euclid(1000));
+        Self { watched, receiver, sinks, completer, admin, metrics }
+    }
+
+    /// Looks, and applies what has changed, until the process drains. `asked` is SIGHUP.
+    pub async fn run(mut self, asked: Arc<Notify>, readiness: Readiness) {
+        loop {
+            let is_asked = tokio::select! {
+                () = readiness.reached(Phase::Draining) => return,
+                () = asked.notified() => true,
+                () = time::sleep(EVERY) => false,
+            };
+            self.look_at_the_clock();
+            let (mut watched, metrics) = (self.watched, Arc::clone(&self.metrics));
+            let client = self.completer.as_deref().and_then(Completer::client);
+            let looked = task::spawn_blocking(move || {
+                let found = watched.look(is_asked, client.as_deref(), &metrics);
+                (watched, found)
+            });
+            // The runtime is ending, or reading panicked: this ends, and the service with it.
+            let Ok((watched, found)) = looked.await else { return };
+            self.watched = watched;
+            let outcome = match found {
+                Found::Nothing => continue,
+                Found::Problem(problem) => {
+                    tracing::error!(
+                        problem,
+                        "the changed configuration cannot be used; the last good one stays in use"
+                    );
+                    "failed"
+                }
+                Found::Set(set) => {
+                    self.apply(*set);
+                    self.metrics.reloaded.set(clock::now().as_millis().div_euclid(1000));
+                    "ok"
+                }
+            };
+            self.metrics.reloads.get_or_create(&Outcome { outcome }).inc();
+        }
+    }
+
+    /// Warns of what ends, and ends the sessions that a list of revocations no longer covers.
+    fn look_at_the_clock(&mut self) {
+        let now = clock::now();
+        if self.watched.ends.is_list_over(now)
+            && let Err(error) = self.receiver.renew_tls()
+        {
+            let error = chain(&error);
+            tracing::error!(
+                error,
+                "a list of revocations has ended, but open sessions cannot be closed; it is tried again"
+            );
+            return;
+        }
+        self.watched.ends.look(now);
+    }
+
+    /// Uses a set. Nothing in here can fail, so that all of it counts as used afterwards.
+    fn apply(&mut self, set: Set) {
+        let Set { changes, tls, linxo, sinks } = set;
+        let config = &changes.next.config;
+        for warning in &changes.warnings {
+            tracing::warn!("{warning}");
+        }
+        if let (Some(client), Some(completer)) = (linxo, &self.completer) {
+            tracing::info!("another client of the Linxo API is in use");
+            completer.set_client(Some(client));
+        }
+        if changes.sender {
+            let (path_secrets, networks) = (config.sender.path_secrets.len(), config.sender.networks.len());
+            tracing::info!(path_secrets, networks, "other path secrets or networks are in use");
+            self.receiver.replace_sender(config.sender.clone());
+        }
+        if let (true, Some(access), Some(settings)) = (changes.admin, &self.admin, &config.admin) {
+            tracing::info!("another admin token is in use");
+            access.replace_token(settings.token.clone());
+        }
+        for (index, replacement) in sinks {
+            let Some((name, sink)) = self.sinks.get(index) else { continue };
+            tracing::info!(sink = name, "other settings of the sink are in use");
+            sink.replace(replacement);
+        }
+        if !changes.restart.is_empty() {
+            let sections = changes.restart.join(", ");
+            tracing::warn!(
+                sections,
+                "the configuration was changed in sections that need a restart; they are not applied"
+            );
+        }
+        if let Some((loaded, ends)) = tls {
+            loaded.log();
+            self.receiver.replace_tls(loaded);
+            self.watched.ends = ends;
+        } else {
+            tracing::info!("certificates, authorities and revocations are the same as before");
+        }
+        tracing::info!(authentication = config.authentication(), "how callers are authenticated");
+        self.watched.used = changes.next;
+    }
+}
+
+/// What a look found.
+enum Found {
+    /// Nothing new.
+    Nothing,
+    /// Something that cannot be used, and that was not said yet.
+    Problem(String),
+    /// A whole set, checked.
+    Set(Box<Set>),
+}
+
+/// What changes, with everything built that is needed for it.
+struct Set {
+    changes: Changes,
+    tls: Option<(tls::Loaded, Ends)>,
+    linxo: Option<linxo::Client>,
+    /// By place in the configuration.
+    sinks: Vec<(usize, Replacement)>,
+}
+
+/// What is in use, and the files that it comes from.
+pub struct Watched {
+    used: Snapshot,
+    ends: Ends,
+    watch: Watch,
+    /// What was wrong at the last look.
+    problem: Option<String>,
+}
+
+impl Watched {
+    /// With what is used first. Call it before what was loaded is logged.
+    #[must_use]
+    pub fn new(used: Snapshot, loaded: &tls::Loaded) -> Self {
+        let files = used.config.files().map(Path::to_owned).collect();
+        Self { used, ends: Ends::of(loaded), watch: Watch::new(files), problem: None }
+    }
+
+    fn look(&mut self, is_asked: bool, client: Option<&linxo::Client>, metrics: &Arc<Metrics>) -> Found {
+        let must_read = match self.watch.look() {
+            Look::Judged => is_asked || self.problem.is_some(),
+            Look::Moving => is_asked,
+            Look::Still => true,
+        };
+        if !must_read {
+            return Found::Nothing;
+        }
+        // The halves of something that is being written are no news, whether they can be read or not.
+        let (files, read) = match self.used.config.origin.load() {
+            Err(problems) => (self.watch.files().to_vec(), Err(problems.to_string())),
+            Ok(config) => {
+                let files = config.files().map(Path::to_owned).collect();
+                (files, self.read(&Snapshot::new(config), client, metrics))
+            }
+        };
+        if !self.watch.judged(files) && !is_asked {
+            return Found::Nothing;
+        }
+        match read {
+            Ok(set) => {
+                let was_broken = self.problem.take().is_some();
+                if is_asked || was_broken || !set.changes.is_empty() {
+                    Found::Set(Box::new(set))
+                } else {
+                    Found::Nothing
+                }
+            }
+            Err(problem) if !is_asked && self.problem.as_ref() == Some(&problem) => Found::Nothing,
+            Err(problem) => {
+                self.problem = Some(problem.clone());
+                Found::Problem(problem)
+            }
+        }
+    }
+
+    /// Compares, and builds what differs; nothing is replaced yet.
+    fn read(&self, new: &Snapshot, client: Option<&linxo::Client>, metrics: &Arc<Metrics>) -> Result<Set, String> {
+        let changes = diff::diff(&self.used, new)?;
+        let config = &changes.next.config;
+        let tls = changes.tls.then(|| self.read_tls(&config.tls)).transpose()?;
+        let linxo = config.linxo.as_ref().filter(|_| changes.linxo);
+        let linxo = linxo.map(|linxo| match client {
+            Some(used) => used.reconfigured(linxo.clone()),
+            None => linxo::Client::new(linxo.clone(), Arc::clone(metrics)),
+        });
+        let linxo = linxo.transpose().map_err(|error| chain(&error))?;
+        let mut sinks = Vec::new();
+        for (index, sink) in config.sinks.iter().enumerate().filter(|(index, _)| changes.sinks.contains(index)) {
+            let replacement = Replacement::new(sink).map_err(|error| chain(&error))?;
+            sinks.extend(replacement.map(|replacement| (index, replacement)));
+        }
+        Ok(Set { changes, tls, linxo, sinks })
+    }
+
+    fn read_tls(&self, config: &Tls) -> Result<(tls::Loaded, Ends), String> {
+        let loaded = tls::load(config).map_err(|error| chain(&error))?;
+        let now = clock::now();
+        let is_valid = |validity| matches!(validity, Validity::Good | Validity::EndsSoon { .. });
+        if is_valid(self.ends.certificate().validity(now)) && !is_valid(loaded.certificate.validity(now)) {
+            return Err(format!(
+                "the certificate in {} has ended or not begun, and the one in use is valid: put a valid one there",
+                config.certificate.display()
+            ));
+        }
+        let ends = Ends::of(&loaded);
+        Ok((loaded, ends))
+    }
+}
