@@ -49,7 +49,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// From the hand-over to the inbox to a 503. Callers wait for seconds, not for minutes.
 pub(super) const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -59,6 +59,8 @@ const FIRST_ROOM: usize = 4 * 1024;
 
 /// Read and thrown away of a body that nobody wants.
 const DISCARDED: u64 = 64 * 1024;
+/// From the answer to a refused HTTP/2 request to the reset of its stream.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Answers a request. A panic becomes a 500 and ends neither the connection nor the process.
 pub(super) async fn serve(
@@ -68,9 +70,10 @@ pub(super) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let id = RequestId::new();
-    let version = request.version();
+    let (head, mut body) = request.into_parts();
+    let version = head.version;
     let mut seen = Seen::default();
-    let outcome = AssertUnwindSafe(receive(&receiver, &caller, id, request, &mut seen)).catch_unwind().await;
+    let outcome = AssertUnwindSafe(receive(&receiver, &caller, id, &head, &mut body, &mut seen)).catch_unwind().await;
     let mut response = match outcome.unwrap_or(Err(Refusal::Internal)) {
         Ok(body) => {
             receiver.hot.ok.inc();
@@ -80,6 +83,7 @@ pub(super) async fn serve(
         }
         Err(refusal) => {
             note_refusal(&receiver, &caller, id, &refusal, &seen);
+            let_go(body, version);
             refuse(&refusal, id, version)
         }
     };
@@ -103,13 +107,13 @@ async fn receive(
     receiver: &Arc<Receiver>,
     caller: &Arc<Caller>,
     id: RequestId,
-    request: Request<Incoming>,
+    head: &Parts,
+    body: &mut Incoming,
     seen: &mut Seen,
 ) -> Result<Bytes, Refusal> {
-    seen.size = request.body().size_hint().exact();
-    let (head, body) = request.into_parts();
+    seen.size = body.size_hint().exact();
     let sender = receiver.sender.load_full();
-    if let Err(refusal) = check(receiver, &sender, caller.peer.ip(), &head) {
+    if let Err(refusal) = check(receiver, &sender, caller.peer.ip(), head) {
         // A caller that waits for "100 Continue" must not be asked for what nobody wants.
         if !refusal.closes() && !head.headers.contains_key(header::EXPECT) {
             discard(body, receiver.limits.body_timeout).await;
@@ -215,7 +219,7 @@ fn is_identity(content_encoding: &HeaderValue) -> bool {
 
 /// Reads what is left of a refused request, within bounds. Many callers look for an answer only after they have sent
 /// everything; one that is ended in between (HTTP/2: its stream reset) reports a broken connection, and not what we said.
-async fn discard(mut body: Incoming, within: Duration) {
+async fn discard(body: &mut Incoming, within: Duration) {
     if body.size_hint().lower() > DISCARDED {
         return;
     }
@@ -233,9 +237,21 @@ async fn discard(mut body: Incoming, within: Duration) {
     drop(timeout(within, all).await);
 }
 
+/// Gives up the rest of a refused request. With HTTP/2 that resets its stream, and a caller that is still sending may report
+/// the reset and not our answer, as curl does: it has a moment to see that first. It can send no more than its window
+/// meanwhile, because nothing is read any more.
+fn let_go(body: Incoming, version: Version) {
+    if version >= Version::HTTP_2 && !body.is_end_stream() {
+        tokio::spawn(async move {
+            sleep(GRACE).await;
+            drop(body);
+        });
+    }
+}
+
 /// Reads a body of at most `limits.body` bytes, and pays for its memory as it comes.
 async fn read(
-    mut body: Incoming,
+    body: &mut Incoming,
     limits: &Limits,
     place: &mut Place,
     collected: &mut Collected,

@@ -22,10 +22,10 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Types of frame (RFC 9113 section 6).
 pub(super) mod kind {
-    pub(super) const DATA: u8 = 0;
+    pub(in super::super) const DATA: u8 = 0;
     pub(in super::super) const HEADERS: u8 = 1;
     pub(super) const PRIORITY: u8 = 2;
-    pub(super) const RST_STREAM: u8 = 3;
+    pub(in super::super) const RST_STREAM: u8 = 3;
     pub(in super::super) const SETTINGS: u8 = 4;
     pub(in super::super) const PING: u8 = 6;
     pub(in super::super) const GOAWAY: u8 = 7;

@@ -1,15 +1,18 @@
 //! Odd things on the wire: TLS that nobody speaks, and requests that try to be taken for something else.
 
-use super::support::{Client, EVENT, LIMIT, Site, Wanted, post, post_to, shake_hands};
+use super::{
+    flood::{END_HEADERS, END_STREAM, PREFACE, connect, frame, head, kind},
+    support::{Client, EVENT, LIMIT, Site, Wanted, post, post_to, shake_hands},
+};
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::TlsConnector;
 
@@ -212,4 +215,42 @@ async fn what_callers_invent_makes_no_series() {
         let series = site.metrics.encode().lines().count();
         assert_eq!(*known.get_or_insert(series), series);
     }
+}
+
+/// A caller that is still sending when its stream is reset may report the reset, as curl does, and not the answer.
+#[tokio::test]
+async fn the_answer_to_an_unread_http2_body_comes_well_before_the_reset() {
+    let site = Site::start(Wanted::default()).await;
+    let mut stream = connect(&site, b"h2").await;
+    // `content-length: 3000000`, by its place in the static table (RFC 7541 appendix A).
+    let announced = [&head("/webhooks/linxo")[..], &[0x0f, 0x0d, 7], b"3000000"].concat();
+    let frames = [
+        PREFACE.to_vec(),
+        frame(kind::SETTINGS, 0, 0, &[]),
+        frame(kind::HEADERS, END_HEADERS, 1, &announced),
+        frame(kind::DATA, 0, 1, &[b' '; 1000]),
+    ];
+    stream.write_all(&frames.concat()).await.unwrap();
+    let (mut answered, mut said) = (None, Vec::new());
+    let reset = async {
+        loop {
+            let mut prefix = [0; 9];
+            stream.read_exact(&mut prefix).await.unwrap();
+            let [_, a, b, kind, flags, _, _, _, number] = prefix;
+            let mut payload = vec![0; usize::from(u16::from_be_bytes([a, b]))];
+            stream.read_exact(&mut payload).await.unwrap();
+            match (kind, number) {
+                (kind::DATA, 1) => {
+                    said.extend_from_slice(&payload);
+                    answered = Some(Instant::now()).filter(|_| flags & END_STREAM > 0);
+                }
+                (kind::RST_STREAM, 1) => return payload,
+                _ => {}
+            }
+        }
+    };
+    let code = timeout(LIMIT, reset).await.expect("the stream is reset in the end");
+    assert_eq!(code, [0; 4], "NO_ERROR, as RFC 9113 has it (8.1)");
+    assert!(String::from_utf8(said).unwrap().contains("body_too_large"));
+    assert!(answered.unwrap().elapsed() > Duration::from_millis(500));
 }
