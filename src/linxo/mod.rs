@@ -34,11 +34,7 @@ use reqwest::{
     Request, Url,
     header::{self, HeaderValue},
 };
-use std::{
-    fmt::{self, Write as _},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 use token::{Token, Tokens};
 use transport::{Lane, Options, Transport, built};
 
@@ -156,26 +152,22 @@ impl Client {
         self.tokens.may_help(user, sign).await
     }
 
-    /// Asks for one page (from 1) of a connection's accounts; [`read_accounts`](Self::read_accounts) says what is on it. Apart,
-    /// so that the next page can be asked for before this one is read. A token that is refused is renewed once.
+    /// Asks for one page (from 1) of a connection's accounts. A token that is refused is renewed once.
     ///
     /// # Errors
     /// See [`Error::disposition`].
-    pub async fn accounts(&self, user: Option<&UserId>, connection: &ConnectionId, page: u32) -> Result<Answer, Error> {
+    pub async fn accounts(
+        &self,
+        user: Option<&UserId>,
+        connection: &ConnectionId,
+        page: u32,
+    ) -> Result<AccountsPage, Error> {
         let (page, limit) = (page.to_string(), self.config.page_limit.to_string());
         let query =
             [(self.config.connection_parameter.as_str(), connection.as_str()), ("page", &page), ("limit", &limit)];
-        self.ask(user, "accounts", &query).await
-    }
-
-    /// Reads a page of a connection's accounts.
-    ///
-    /// # Errors
-    /// [`Error::Answer`]
-    pub fn read_accounts(&self, answer: &Answer, connection: &ConnectionId) -> Result<AccountsPage, Error> {
         let most = self.config.page_limit.saturating_mul(MORE_THAN_ASKED).max(LEAST_ITEMS);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        self.counted(AccountsPage::parse(&answer.0, connection, most))
+        self.ask(user, "accounts", &query, |body| AccountsPage::parse(&body, connection, most)).await
     }
 
     /// Asks for a connection. A token that is refused is renewed once.
@@ -185,8 +177,7 @@ impl Client {
     pub async fn connection(&self, user: Option<&UserId>, connection: &ConnectionId) -> Result<Connection, Error> {
         let id = encoded(connection.as_str());
         let id = id.ok_or(Error::Unaskable("the connection's id cannot stand in a URL"))?;
-        let answer = self.ask(user, &format!("connections/{id}"), &[]).await?;
-        self.counted(Connection::parse(&answer.0, connection))
+        self.ask(user, &format!("connections/{id}"), &[], |body| Connection::parse(&body, connection)).await
     }
 
     /// Asks for a token, to see whether the credentials work.
@@ -197,8 +188,14 @@ impl Client {
         self.tokens.get(None).await.map(drop)
     }
 
-    /// Asks for something of a user, at a path below the API's base. A success is counted when it is read.
-    async fn ask(&self, user: Option<&UserId>, path: &str, query: &[(&str, &str)]) -> Result<Answer, Error> {
+    /// Asks for something of a user, at a path below the API's base.
+    async fn ask<T>(
+        &self,
+        user: Option<&UserId>,
+        path: &str,
+        query: &[(&str, &str)],
+        parse: impl Fn(Bytes) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let acts_for = self.acts_for(user)?;
         let mut is_renewed = false;
         loop {
@@ -209,17 +206,16 @@ impl Client {
             let request = self.request(&granted.token, user, acts_for.clone(), path, query)?;
             let answer = self.api.send(&turn, request, &[granted.token.expose()]).await;
             drop(turn);
-            match answer {
-                // Wiping is for tokens, and there are none in these.
-                Ok(mut body) => return Ok(Answer(Bytes::from(std::mem::take(&mut *body)))),
-                Err(error) => {
-                    self.count(error.word());
-                    let is_refused = matches!(error, Error::Status { status: 401, .. });
-                    if !is_refused || is_renewed || !self.tokens.discard(user, &granted.token).await {
-                        return Err(error);
-                    }
+            // Wiping is for tokens, and there are none in these.
+            let result = answer.and_then(|mut body| parse(Bytes::from(std::mem::take(&mut *body))));
+            self.count(outcome(&result));
+            match result {
+                Err(Error::Status { status: 401, .. })
+                    if !is_renewed && self.tokens.discard(user, &granted.token).await =>
+                {
                     is_renewed = true;
                 }
+                result => return result,
             }
         }
     }
@@ -263,12 +259,6 @@ impl Client {
         built(request)
     }
 
-    /// Counts how an answer that came was read.
-    fn counted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        self.count(outcome(&result));
-        result
-    }
-
     fn count(&self, outcome: &'static str) {
         self.metrics.api_requests.get_or_create(&Outcome { outcome }).inc();
     }
@@ -290,15 +280,6 @@ fn encoded(id: &str) -> Option<String> {
         }
     }
     Some(encoded)
-}
-
-/// A successful answer that was not read yet.
-pub struct Answer(Bytes);
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Answer({} bytes)", self.0.len())
-    }
 }
 
 /// What bounds one listing.

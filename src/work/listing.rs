@@ -22,7 +22,7 @@
 use crate::{
     event::{ConnectionId, UserId},
     inbox::{self, Certainty, Found, Inbox, Lease, Page, Reading, ReadingId},
-    linxo::{self, Account, AccountsPage, Answer, Bounds, Client, Disposition},
+    linxo::{self, Account, AccountsPage, Bounds, Client, Disposition},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, future::OptionFuture, stream};
@@ -31,7 +31,6 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::atomic::{AtomicBool, Ordering},
 };
-use tokio::task;
 
 /// Readings of one list at most, before it is delivered as it is known.
 const READINGS: u32 = 3;
@@ -44,7 +43,7 @@ const STALE_PAGES: usize = 2;
 /// Pages without a new account after which no further page is asked for, announced or not.
 const MOST_STALE_PAGES: u32 = 16;
 
-/// Pages that were read and are not kept yet, after which no further one is read.
+/// Pages that came and are not kept yet, after which no further answer is looked at.
 const MOST_TO_KEEP: usize = 16;
 
 /// Why a list could not be read.
@@ -135,9 +134,6 @@ impl Listing<'_> {
 
     /// Fetches the pages of a range that are not held yet, several at once, and keeps each as it comes. After a failure, or
     /// when the end has shown, no further page is asked for, but those under way are kept.
-    ///
-    /// Requests come first: what came is read when there is nothing else to do, and kept beside that, so that neither holds
-    /// up the next request.
     async fn read_pages(&self, rounds: &mut Rounds, first: u32, last: u32) -> Result<(), Failure> {
         let stop = AtomicBool::new(rounds.current.over());
         let missing: Vec<u32> = (first..=last).filter(|page| !rounds.current.pages.contains_key(page)).collect();
@@ -157,8 +153,8 @@ impl Listing<'_> {
             stop.store(true, Ordering::Relaxed);
             first_failure.get_or_insert(failure);
         };
-        let mut to_read: VecDeque<(u32, Option<Answer>)> = VecDeque::new();
-        // One after the other, because a page leaves out the accounts that an earlier one holds.
+        // Kept beside the requests, because a commit that was waited for would hold up the next one; one after the other,
+        // because a page leaves out the accounts that an earlier one holds.
         let mut to_keep: VecDeque<Page> = VecDeque::new();
         let mut keeping: OptionFuture<_> = None.into();
         let mut is_keeping = false;
@@ -168,44 +164,35 @@ impl Listing<'_> {
                 is_keeping = true;
             }
             tokio::select! {
-                biased;
-                Some(answer) = answers.next(), if to_read.len() < self.client.page_concurrency() => match answer {
-                    Some((number, Ok(answer))) => to_read.push_back((number, Some(answer))),
-                    // Some servers do not know the page behind the last one.
-                    Some((number, Err(error))) if number > 1 && error.disposition() == Disposition::Unknown => {
-                        to_read.push_back((number, None));
-                    }
-                    Some((_, Err(error))) => fail(error.into()),
-                    None => {}
-                },
                 Some(kept) = &mut keeping, if is_keeping => {
                     kept?;
                     is_keeping = false;
                 }
-                // The requests that were just begun are sent by other tasks: those first.
-                () = task::yield_now(), if !to_read.is_empty() && to_keep.len() < MOST_TO_KEEP => {
-                    let Some((number, answer)) = to_read.pop_front() else { continue };
-                    match answer.map_or_else(|| Ok(AccountsPage::default()), |answer| self.read_page(&answer)) {
-                        Ok(page) => {
-                            to_keep.push_back(rounds.add(number, &page));
-                            if let Err(failure) = self.check_bounds(rounds) {
-                                fail(failure);
-                            }
-                            if rounds.current.over() {
-                                stop.store(true, Ordering::Relaxed);
-                            }
+                Some(answer) = answers.next(), if to_keep.len() < MOST_TO_KEEP => {
+                    let Some((number, answer)) = answer else { continue };
+                    let page = match answer {
+                        Ok(page) => page,
+                        // Some servers do not know the page behind the last one.
+                        Err(error) if number > 1 && error.disposition() == Disposition::Unknown => {
+                            AccountsPage::default()
                         }
-                        Err(error) => fail(error.into()),
+                        Err(error) => {
+                            fail(error.into());
+                            continue;
+                        }
+                    };
+                    to_keep.push_back(rounds.add(number, &page));
+                    if let Err(failure) = self.check_bounds(rounds) {
+                        fail(failure);
+                    }
+                    if rounds.current.over() {
+                        stop.store(true, Ordering::Relaxed);
                     }
                 }
                 else => break,
             }
         }
         first_failure.map_or(Ok(()), Err)
-    }
-
-    fn read_page(&self, answer: &Answer) -> Result<AccountsPage, linxo::Error> {
-        self.client.read_accounts(answer, self.connection)
     }
 
     fn check_bounds(&self, rounds: &Rounds) -> Result<(), Failure> {

@@ -45,9 +45,7 @@ fn settings(api: &str, lines: &str) -> config::Linxo {
 }
 
 async fn page(client: &Client) -> Result<AccountsPage, Error> {
-    let connection = ConnectionId::new("7");
-    let answer = client.accounts(Some(&UserId::new("u7")), &connection, 1).await?;
-    client.read_accounts(&answer, &connection)
+    client.accounts(Some(&UserId::new("u7")), &ConnectionId::new("7"), 1).await
 }
 
 /// An error with its sources, as it is logged.
