@@ -173,8 +173,8 @@ async fn bodies_without_end_are_413_and_take_no_more_than_the_limit() {
         // Beside what was read, the buffers of the system hold some.
         assert!(sent < 24 * 1024 * 1024, "it was ended: {sent}");
     }
-    // The allocator keeps the room of one for the next.
-    assert!(memory.growth() <= (8 + 4) * MIB, "{} KiB more", memory.growth());
+    // While a body grows its old room (4 MiB) stands beside the new one (8 MiB), and the allocator may keep both for the next.
+    assert!(memory.growth() <= 2 * (8 + 4) * MIB, "{} KiB more", memory.growth());
 }
 
 #[tokio::test(flavor = "multi_thread")]
