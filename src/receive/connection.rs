@@ -308,14 +308,16 @@ fn refuse_overdue(receiver: &Receiver, caller: &Caller, why: Overdue) {
     log_refusal!(receiver, reason, peer = %caller.peer, "connection ended: no complete request in time");
 }
 
-/// Notes why hyper ended a connection. Its answers to heads that it cannot read (400, 431) are its own, without a body.
+/// Notes why hyper ended a connection. Its answers to heads that it cannot read (400, 414, 431) are its own, without a body.
 fn note_end(receiver: &Receiver, caller: &Caller, error: &hyper::Error) {
     // What another's GOAWAY says is not repeated: it may be anything.
     let is_quoting = http2_error(error).is_some_and(h2::Error::is_remote);
     let text = if is_quoting { error.to_string() } else { crate::error::chain(error) };
     let (reason, status) = if error.is_parse_too_large() {
-        // A path alone can be too large as well, but never for hyper's 414: that begins where no head fits any more.
-        (Reason::HeadTooLarge, Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
+        // Hyper has a limit of its own on paths, and tells the two apart in its text only.
+        let is_path = text == "URI too long";
+        let status = if is_path { StatusCode::URI_TOO_LONG } else { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE };
+        (Reason::HeadTooLarge, Some(status))
     } else if error.is_parse_version_h2() {
         // HTTP/2 where HTTP/1 was agreed on.
         (Reason::HeadMalformed, None)
