@@ -5,7 +5,7 @@
 //!   somebody stopped reading our log. What waits is bounded in bytes (`queue`); further lines are dropped, and how many
 //!   is said as soon as there is room again.
 //! - No line is long, forged or misleading because of what somebody sent: values are cut and escaped in one place (`line`).
-//! - No line holds what a library knows of a request: they speak of trouble only ([`filter`]). The message of a panic is
+//! - No line holds what a library knows of a request: they speak of trouble only (`filter`). The message of a panic is
 //!   left out ([`note_panics`]), because it may quote what was being worked on.
 //!
 //! Standard output is not touched: data belongs there.
