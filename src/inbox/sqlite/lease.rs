@@ -36,33 +36,19 @@ pub(super) fn claim(
     shared: &Arc<Shared>,
 ) -> rusqlite::Result<Claimed> {
     let (now, kind) = (tx.now, kind(stage));
-    prolong_held(tx, kind, lease_for, shared)?;
-    let found: Vec<Due> = tx
-        .connection
-        .prepare_cached(
-            "SELECT seq, state, losses, line, attempts, failing_since, doubts, doubts_since FROM stage
-             WHERE kind = ?1 AND state IN (1, 2) AND due <= ?2 ORDER BY due, seq LIMIT ?3",
-        )?
-        .query_map(params![kind, now.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-            Ok(Due {
-                seq: row.get(0)?,
-                is_expired: row.get::<_, i64>(1)? == 2,
-                losses: row.get(2)?,
-                line: row.get(3)?,
-                attempts: row.get(4)?,
-                failing_since: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_millis),
-                doubts: Doubts { tries: row.get(6)?, since: row.get::<_, Option<i64>>(7)?.map(Timestamp::from_millis) },
-            })
-        })?
-        .collect::<rusqlite::Result<_>>()?;
+    let mut found = due(tx, kind, limit)?;
+    while prolong_held(tx, kind, &found, lease_for, shared)? {
+        found = due(tx, kind, limit)?;
+    }
     let mut leases = Vec::with_capacity(found.len());
     let mut bytes = 0;
     for due in found {
         if bytes >= CLAIM_BYTES {
             break;
         }
-        let due = Due { losses: due.losses + u32::from(due.is_expired), ..due };
-        if due.is_expired && !is_first(tx, due.seq, kind, due.line)? {
+        let is_expired = due.token.is_some();
+        let due = Due { losses: due.losses + u32::from(is_expired), ..due };
+        if is_expired && !is_first(tx, due.seq, kind, due.line)? {
             // An earlier entry was replayed while this one was leased: it waits behind that one now.
             put_back(tx, due.seq, kind, now, due.losses)?;
             continue;
@@ -91,8 +77,8 @@ pub(super) fn claim(
 struct Due {
     seq: i64,
     line: i64,
-    /// Leased before, to somebody who did not settle in time.
-    is_expired: bool,
+    /// Of a lease that was not settled in time.
+    token: Option<i64>,
     /// Leases in a row that ended without a word.
     losses: u32,
     /// Before this lease.
@@ -101,18 +87,46 @@ struct Due {
     doubts: Doubts,
 }
 
-/// Prolongs the leases that have expired although they are worked on here: the process was stopped for a while, or the
-/// clock was set. Their work goes on; to give them to others too would do it twice.
-fn prolong_held(tx: &mut Tx<'_>, kind: i64, lease_for: Duration, shared: &Shared) -> rusqlite::Result<()> {
-    let expired: Vec<(i64, i64)> = tx
-        .connection
-        .prepare_cached("SELECT seq, token FROM stage WHERE kind = ?1 AND state IN (1, 2) AND due <= ?2 AND state = 2")?
-        .query_map([kind, tx.now.as_millis()], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<rusqlite::Result<_>>()?;
-    for (seq, token) in expired.into_iter().filter(|(_, token)| shared.is_held(*token)) {
-        renew(tx, &Held { seq, kind, token }, lease_for)?;
+/// The first stages of a kind that are due.
+fn due(tx: &Tx<'_>, kind: i64, limit: usize) -> rusqlite::Result<Vec<Due>> {
+    tx.connection
+        .prepare_cached(
+            "SELECT seq, token, losses, line, attempts, failing_since, doubts, doubts_since FROM stage
+             WHERE kind = ?1 AND state IN (1, 2) AND due <= ?2 ORDER BY due, seq LIMIT ?3",
+        )?
+        .query_map(params![kind, tx.now.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+            Ok(Due {
+                seq: row.get(0)?,
+                token: row.get(1)?,
+                losses: row.get(2)?,
+                line: row.get(3)?,
+                attempts: row.get(4)?,
+                failing_since: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_millis),
+                doubts: Doubts { tries: row.get(6)?, since: row.get::<_, Option<i64>>(7)?.map(Timestamp::from_millis) },
+            })
+        })?
+        .collect()
+}
+
+/// Prolongs those of the leases found that have expired although they are worked on here: the process was stopped for a
+/// while, or the clock was set. Their work goes on; to give them to others too would do it twice. Returns whether there
+/// were any.
+fn prolong_held(
+    tx: &mut Tx<'_>,
+    kind: i64,
+    found: &[Due],
+    lease_for: Duration,
+    shared: &Shared,
+) -> rusqlite::Result<bool> {
+    let mut any = false;
+    for due in found {
+        if let Some(token) = due.token.filter(|token| shared.is_held(*token)) {
+            // For a moment at least, so that it is not found again.
+            renew(tx, &Held { seq: due.seq, kind, token }, lease_for.max(Duration::from_millis(1)))?;
+            any = true;
+        }
     }
-    Ok(())
+    Ok(any)
 }
 
 fn lease(
