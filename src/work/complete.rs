@@ -20,7 +20,7 @@ use crate::{
     clock,
     error::chain,
     event::{ConnectionId, Event, Shape, UserId},
-    inbox::{Awaiting, Certainty, EntryFacts, Error, Filter, Found, Inbox, Lease, Outcome, Reading, ReadingId, State},
+    inbox::{Certainty, EntryFacts, Error, Filter, Found, Inbox, Lease, Outcome, Reading, ReadingId, State},
     linxo::{self, Client, Disposition, Peer},
     metrics::{self, Metrics},
     readiness::{Phase, Readiness},
@@ -116,11 +116,15 @@ impl Completer {
     async fn look_for_changes(&self) -> Result<(), Error> {
         let client = self.client.load_full();
         let Some(client) = client else { return Ok(()) };
+        // The same credentials serve all connections of a user: they are judged once, and replayed together.
+        let mut awaited: Vec<_> =
+            self.inbox.awaiting(None).await?.into_iter().map(|of| (of.user, of.credentials)).collect();
+        awaited.sort_unstable();
+        awaited.dedup();
         let mut entries = 0;
-        for awaiting in self.inbox.awaiting(None).await? {
-            let user = awaiting.user.clone().map(UserId::new);
-            if client.may_help(user.as_ref(), &awaiting.credentials).await {
-                entries += self.put_back(awaiting).await?;
+        for (user, credentials) in awaited {
+            if client.may_help(user.clone().map(UserId::new).as_ref(), &credentials).await {
+                entries += self.put_back(parked(user, None, credentials)).await?;
             }
         }
         if entries > 0 {
@@ -138,10 +142,11 @@ impl Completer {
         let mut entries = 0;
         let mut tried = HashSet::new();
         for awaiting in self.inbox.awaiting(Some(user)).await? {
+            let filter = parked(awaiting.user, Some(awaiting.connection.clone()), awaiting.credentials);
             if awaiting.connection == connection {
-                entries += self.put_back(awaiting).await?;
-            } else if tried.insert(awaiting.connection.clone()) {
-                entries += self.inbox.replay(&parked(awaiting), 1).await?.changed;
+                entries += self.put_back(filter).await?;
+            } else if tried.insert(awaiting.connection) {
+                entries += self.inbox.replay(&filter, 1).await?.changed;
             }
         }
         if entries > 0 {
@@ -154,9 +159,8 @@ impl Completer {
         Ok(())
     }
 
-    /// Puts everything that waits for the same back in line; says how many entries that were.
-    async fn put_back(&self, awaiting: Awaiting) -> Result<u64, Error> {
-        let mut filter = parked(awaiting);
+    /// Puts everything that matches back in line; says how many entries that were.
+    async fn put_back(&self, mut filter: Filter) -> Result<u64, Error> {
         let mut entries = 0;
         loop {
             let batch = self.inbox.replay(&filter, REPLAY_BATCH).await?;
@@ -429,13 +433,7 @@ fn differs(entry: &EntryFacts, outcome: &Outcome) -> bool {
     }
 }
 
-/// Everything that waits for the same.
-fn parked(awaiting: Awaiting) -> Filter {
-    Filter {
-        state: Some(State::Parked),
-        user: awaiting.user,
-        connection: Some(awaiting.connection),
-        credentials: Some(awaiting.credentials),
-        ..Filter::default()
-    }
+/// Everything that waits for the same; of one connection, where one is named.
+fn parked(user: Option<String>, connection: Option<String>, credentials: String) -> Filter {
+    Filter { state: Some(State::Parked), user, connection, credentials: Some(credentials), ..Filter::default() }
 }
