@@ -15,9 +15,10 @@ RUN mkdir -p src benches/service && echo 'fn main() {}' | tee src/main.rs > benc
  && rm -r src
 
 COPY config config
+COPY crates crates
 COPY src src
 # Newer than the empty program, or cargo would keep that.
-RUN find src -name '*.rs' -exec touch {} + && cargo build --release --locked
+RUN find crates src -name '*.rs' -exec touch {} + && cargo build --release --locked
 
 COPY deploy/assemble-root.sh deploy/
 RUN deploy/assemble-root.sh target/release/linxo-webhook /image \

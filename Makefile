@@ -21,13 +21,13 @@ test: lint doc unit deny configs try-demo ## Everything that must hold before a 
 
 lint: ## Formatting and lints
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 doc: ## API documentation without a warning
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 
 unit: ## All tests
-	$(CARGO) test --locked
+	$(CARGO) test --locked --workspace
 
 deny: $(if $(shell PATH="$(PATH)" command -v cargo-deny),,$(TOOLS)/bin/cargo-deny) ## Licences, bans and sources of the dependencies
 	$(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources

@@ -9,9 +9,8 @@
 //! the rest back; the inbox is closed when nobody can write to it any more; the admin listener ends last.
 
 use crate::{
-    admin, clock,
+    admin,
     config::Config,
-    error::chain,
     inbox::{self, Access, Inbox, Stage},
     linxo,
     metrics::{Metrics, StageState},
@@ -21,6 +20,7 @@ use crate::{
     sink::{self, Sink},
     work::{Completer, Handler, Route, StageLoop},
 };
+use base::{clock, error::chain};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     sync::Notify,

@@ -10,14 +10,7 @@
 //!
 //! A module uses only what stands above it here, or beside it in its own folder; a test in `tests/` holds that.
 
-pub mod clock;
-pub mod error;
-pub mod outbound;
 pub mod readiness;
-pub mod retry_after;
-pub mod secret;
-pub mod stamp;
-pub mod text;
 
 pub mod pki;
 
@@ -25,7 +18,6 @@ pub mod config;
 pub mod log;
 pub mod metrics;
 
-pub mod event;
 pub mod inbox;
 pub mod receive;
 

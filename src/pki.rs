@@ -10,7 +10,7 @@
 //! Not here: reading the operator's certificates for the listener, and what to accept from a peer; that is `receive`.
 //! Nothing made here is fit for production: keys are exportable and no authority keeps a record of what it signed.
 
-use crate::clock::{self, Timestamp};
+use base::clock::{self, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, RsaKeySize,

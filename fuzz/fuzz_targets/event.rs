@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use linxo_webhook::event::Event;
+use event::Event;
 
 fuzz_target!(|body: &[u8]| {
     let Ok(event) = Event::parse(&Bytes::copy_from_slice(body)) else { return };

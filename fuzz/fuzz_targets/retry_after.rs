@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use linxo_webhook::{clock::Timestamp, retry_after};
+use base::{clock::Timestamp, retry_after};
 
 fuzz_target!(|input: (i64, &str)| {
     let (now, value) = input;

@@ -20,11 +20,9 @@ mod serve;
 pub use serve::{Bound, bind};
 
 use crate::{
-    clock,
     inbox::{Inbox, Stats},
     metrics::{Metrics, StageState},
     readiness::{Phase, Readiness},
-    secret::Secret,
 };
 use arc_swap::ArcSwapOption;
 use axum::{
@@ -32,6 +30,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use base::{clock, secret::Secret};
 use http::{
     HeaderMap, StatusCode,
     header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},

@@ -5,12 +5,12 @@
 
 use super::{Failure, Global, chain};
 use crate::{
-    clock,
     config::{self, Tls},
     linxo::{self, Disposition},
     metrics::Metrics,
     receive::tls,
 };
+use base::clock;
 use std::{io::Write, sync::Arc};
 
 /// Options of `check`.

@@ -8,9 +8,7 @@ use super::{Failure, chain};
 use crate::{
     app::{self, Running},
     config,
-    event::{self, EventId},
     pki::{self, Authority, Identity},
-    secret::Secret,
     simulator::{
         Settings, Simulator,
         events::{DOCUMENTED_TRUNCATED, DOCUMENTED_WHOLE},
@@ -18,6 +16,8 @@ use crate::{
     sink,
 };
 use axum::{Router, body::Bytes, extract::State, http::HeaderMap, routing::post};
+use base::secret::Secret;
+use event::{self, EventId};
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, HashSet},

@@ -15,7 +15,7 @@ pub mod serve;
 
 pub mod simulate;
 
-pub use crate::error::chain;
+pub use base::error::chain;
 
 use crate::config::{self, Config};
 use std::{fmt::Display, io, path::PathBuf};

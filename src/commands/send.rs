@@ -5,7 +5,6 @@
 
 use super::{Failure, Global, chain};
 use crate::{
-    clock,
     pki::Identity,
     simulator::{
         Connection,
@@ -13,6 +12,7 @@ use crate::{
         load::{self, Load, Summary, Target},
     },
 };
+use base::clock;
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use rustls::pki_types::{CertificateDer, pem::PemObject};

@@ -7,9 +7,9 @@ use super::{Failure, Global, chain};
 use crate::{
     config::{ApiVersion, TokenBody},
     pki::{self, Authority, Existing, Identity},
-    secret::Secret,
     simulator::{Connection, Script, Settings, Simulator, User},
 };
+use base::secret::Secret;
 use clap::ValueEnum;
 use std::{
     io::{self, Write},

@@ -8,7 +8,7 @@ use super::{
     TokenBody, Users,
     units::{show_duration, show_size},
 };
-use crate::secret::Secret;
+use base::secret::Secret;
 use std::{fmt::Display, num::NonZeroU32, path::Path, time::Duration};
 
 /// What stands for a secret.

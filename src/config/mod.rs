@@ -29,7 +29,7 @@ pub use origin::Origin;
 pub use problems::Problems;
 pub use schema::schema;
 
-use crate::secret::Secret;
+use base::secret::Secret;
 use std::{
     net::SocketAddr,
     num::NonZeroU32,

@@ -1,7 +1,7 @@
 //! Where a configuration came from, so that the same can be read again while the service runs.
 
 use super::{Config, Problems, build, raw, reader::Reader};
-use crate::secret::Secret;
+use base::secret::Secret;
 use std::{
     collections::HashMap,
     fmt,

@@ -10,7 +10,7 @@ use super::{
     problems::{Problem, quoted},
     units,
 };
-use crate::secret::Secret;
+use base::secret::Secret;
 use config::{Value, ValueKind};
 use std::{
     fs::{self, File},

@@ -3,10 +3,10 @@
 //! Plain `http://` is for this machine alone (a test double, a sidecar). A private network is no exception: names there
 //! resolve to whatever the network says, and the contents are account numbers and names. Addresses that are no server's,
 //! such as those of a cloud's metadata service, are refused however they are written; what a name resolves to is judged
-//! when a connection is made, see [`outbound`](crate::outbound).
+//! when a connection is made, see [`outbound`](base::outbound).
 
 use super::reader::Flaw;
-use crate::outbound;
+use base::outbound;
 use std::net::IpAddr;
 use url::{Host, Url};
 

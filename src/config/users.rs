@@ -10,7 +10,7 @@ use super::{
     reader::{Flaw, Read, Section},
     urls,
 };
-use crate::secret::Secret;
+use base::secret::Secret;
 use std::{collections::HashMap, fs, io, path::Path};
 use zeroize::{Zeroize, Zeroizing};
 

@@ -4,8 +4,8 @@ use super::{
     Accepted, Awaiting, Batch, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading,
     ReadingId, Refused, RefusedView, Seq, Stage, Stats,
 };
-use crate::clock::Timestamp;
 use async_trait::async_trait;
+use base::clock::Timestamp;
 use bytes::Bytes;
 use std::{sync::Mutex, time::Duration};
 use tokio::time::timeout;

@@ -21,9 +21,11 @@ mod sqlite;
 
 pub use sqlite::{Access, Sqlite};
 
-use crate::{clock::Timestamp, config, event::Event};
+use crate::config;
 use async_trait::async_trait;
+use base::clock::Timestamp;
 use bytes::Bytes;
+use event::Event;
 use serde::Serialize;
 use std::{fmt, sync::Arc, time::Duration};
 

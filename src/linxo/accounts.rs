@@ -4,8 +4,8 @@
 //! quotes nothing; how many items one page may have is the caller's to say, because each costs memory beside its bytes.
 
 use super::{Error, Peer};
-use crate::event::{self, AccountId, ConnectionId, wire::Id};
 use bytes::Bytes;
+use event::{self, AccountId, ConnectionId, wire::Id};
 use serde::{
     Deserialize, Deserializer as _,
     de::{IgnoredAny, SeqAccess, Visitor},

@@ -1,8 +1,8 @@
 //! `GET /connections/{id}`: one connection as the API knows it (`linxo-api.md` sections 3 and 4).
 
 use super::{Error, Peer};
-use crate::event::{self, ConnectionId, UserId, wire::Id};
 use bytes::Bytes;
+use event::{self, ConnectionId, UserId, wire::Id};
 use serde::Deserialize;
 use std::fmt;
 

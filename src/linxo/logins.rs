@@ -4,17 +4,13 @@
 //! while its file changes or cannot be opened, and the last good table is kept.
 
 use super::{Error, token::keyed};
-use crate::{
-    clock,
-    config::{
-        Passwords,
-        users::{Login, Table, TableError, USER_ID},
-    },
-    event::UserId,
-    secret::Secret,
-    stamp::Stamp,
+use crate::config::{
+    Passwords,
+    users::{Login, Table, TableError, USER_ID},
 };
 use arc_swap::ArcSwap;
+use base::{clock, secret::Secret, stamp::Stamp};
+use event::UserId;
 use hmac::Mac;
 use std::{
     fmt::Write as _,

@@ -25,11 +25,11 @@ pub use error::{Disposition, Error, Missing, Peer};
 
 use crate::{
     config::{self, ApiVersion, Reread},
-    event::{ConnectionId, UserId},
     metrics::{Metrics, Outcome},
 };
 use bytes::Bytes;
 use error::outcome;
+use event::{ConnectionId, UserId};
 use reqwest::{
     Request, Url,
     header::{self, HeaderValue},
@@ -46,8 +46,8 @@ const LEAST_ITEMS: u32 = 1000;
 /// Readers of foreign bytes, for `fuzz/` alone.
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    use crate::event::ConnectionId;
     use bytes::Bytes;
+    use event::ConnectionId;
 
     /// A page of accounts: every item is one of the connection's or a foreign one.
     pub fn accounts(body: &[u8]) {
@@ -319,7 +319,7 @@ mod tests {
         let config = config::load(Some(&file), [("T".to_owned(), "t".to_owned())]).unwrap();
         let client = Client::new(config.linxo.unwrap(), Arc::new(Metrics::new())).unwrap();
         let error = client.accounts(None, &ConnectionId::new("7"), 1).await.unwrap_err();
-        let said = crate::error::chain(&error);
+        let said = base::error::chain(&error);
         assert!(said.starts_with("the Linxo API could not be reached") && said.contains("link-local"), "{said}");
     }
 }

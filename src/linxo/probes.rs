@@ -77,7 +77,7 @@ impl Probes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::UserId;
+    use event::UserId;
     use tokio::time::advance;
 
     #[tokio::test(start_paused = true)]

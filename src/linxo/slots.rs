@@ -4,7 +4,7 @@
 //! first. Slots outlive a client whose credentials are the same as those of the one before it.
 
 use super::{Error, Peer, token::Token};
-use crate::event::UserId;
+use event::UserId;
 use std::{
     collections::HashMap,
     sync::{

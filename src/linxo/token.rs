@@ -16,10 +16,10 @@ use super::{
 };
 use crate::{
     config::{self, Passwords, TokenBody, UserEndpoint, Users, users::USER_ID},
-    event::UserId,
     metrics::{Metrics, Outcome},
-    secret::Secret,
 };
+use base::secret::Secret;
+use event::UserId;
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::header::{self, HeaderValue};
 use serde::{Deserialize, Deserializer, Serialize, de};

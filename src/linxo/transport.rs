@@ -11,7 +11,8 @@ use super::{
     code,
     gate::{Gate, Inside, Pace},
 };
-use crate::{clock, config, error::chain, metrics::Metrics, outbound, retry_after};
+use crate::{config, metrics::Metrics};
+use base::{clock, error::chain, outbound, retry_after};
 use reqwest::{Identity, Request, RequestBuilder, Response, StatusCode, header, redirect};
 use std::{
     fs,

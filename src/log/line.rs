@@ -4,7 +4,8 @@
 //! stays one line, valid in its format, and shows nothing that is not plainly visible ([`is_plain`]): a terminal or a log
 //! viewer cannot be made to show another line than there is.
 
-use crate::{clock::Timestamp, config::LogFormat, text::is_plain};
+use crate::config::LogFormat;
+use base::{clock::Timestamp, text::is_plain};
 use std::{
     error::Error,
     fmt::{self, Display, Write as _},

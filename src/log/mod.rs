@@ -13,10 +13,8 @@
 mod line;
 mod queue;
 
-use crate::{
-    clock,
-    config::{self, LogFormat},
-};
+use crate::config::{self, LogFormat};
+use base::clock;
 use queue::Queue;
 use std::{
     io::{self, Write as _},

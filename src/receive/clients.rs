@@ -19,7 +19,8 @@ use super::{
     reason::Reason,
     tls::{Certificate, Error, RevocationList, certificates, read},
 };
-use crate::{clock::Timestamp, config::TlsClients};
+use crate::config::TlsClients;
+use base::clock::Timestamp;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme,
     client::danger::HandshakeSignatureValid,

@@ -312,7 +312,7 @@ fn refuse_overdue(receiver: &Receiver, caller: &Caller, why: Overdue) {
 fn note_end(receiver: &Receiver, caller: &Caller, error: &hyper::Error) {
     // What another's GOAWAY says is not repeated: it may be anything.
     let is_quoting = http2_error(error).is_some_and(h2::Error::is_remote);
-    let text = if is_quoting { error.to_string() } else { crate::error::chain(error) };
+    let text = if is_quoting { error.to_string() } else { base::error::chain(error) };
     let (reason, status) = if error.is_parse_too_large() {
         // Hyper has a limit of its own on paths, and tells the two apart in its text only.
         let is_path = text == "URI too long";

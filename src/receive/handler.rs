@@ -26,13 +26,13 @@ use super::{
     refusals::{Fault, count, count_answer, log_refusal},
 };
 use crate::{
-    clock, config,
-    event::Event,
+    config,
     inbox::{self, Accepted, NewEntry},
     metrics::Outcome,
-    secret::Secret,
 };
+use base::{clock, secret::Secret};
 use bytes::Bytes;
+use event::Event;
 use futures_util::FutureExt as _;
 use http::{
     HeaderMap, Method, Request, Response, Version,
@@ -331,7 +331,7 @@ async fn commit(
         Err(error) => {
             let refusal = refusal_of(&error);
             if receiver.refusals.is_first_fault(Fault::Inbox) {
-                tracing::error!(error = crate::error::chain(&error), request.id = %id, "the inbox did not take an event");
+                tracing::error!(error = base::error::chain(&error), request.id = %id, "the inbox did not take an event");
             }
             return Err(refusal);
         }

@@ -11,10 +11,8 @@ use super::{
     refusals::{Fault, count, log_refusal, turn_away},
     socket::linger,
 };
-use crate::{
-    clock,
-    metrics::{Outcome, Verdict},
-};
+use crate::metrics::{Outcome, Verdict};
+use base::clock;
 use rustls::AlertDescription;
 use std::{io, net::SocketAddr, sync::Arc};
 use tokio::{
@@ -41,7 +39,7 @@ pub(super) async fn caller_behind(
         // A balancer that looks whether the port is open.
         Ok(Err(proxy::Error::Nothing)) => None,
         Ok(Err(error)) => {
-            tracing::debug!(%peer, error = crate::error::chain(&error), "no PROXY header");
+            tracing::debug!(%peer, error = base::error::chain(&error), "no PROXY header");
             turn_away(receiver, peer, Reason::ProxyInvalid, "it does not begin with a PROXY header of version 1 or 2");
             None
         }

@@ -4,7 +4,7 @@
 //! a certificate that an authority of ours vouches for is kept: what another one says is worth nothing. Certificates are
 //! odd; what cannot be read is left out, never a panic.
 
-use crate::clock::Timestamp;
+use base::clock::Timestamp;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -10,7 +10,8 @@
 //! [`Inbox::refuse`]: crate::inbox::Inbox::refuse
 
 use super::{Receiver, caller::Caller, reason::Reason, refusals::Fault};
-use crate::{clock, inbox::Refused};
+use crate::inbox::Refused;
+use base::clock;
 use bytes::Bytes;
 use http::StatusCode;
 use std::{
@@ -121,7 +122,7 @@ async fn write(receiver: Arc<Receiver>, mut queue: mpsc::Receiver<Refused>) {
         let count = batch.len() as u64;
         let problem = match timeout(PATIENCE, receiver.inbox.refuse(std::mem::take(&mut batch))).await {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(crate::error::chain(&error)),
+            Ok(Err(error)) => Some(base::error::chain(&error)),
             Err(_elapsed) => Some("the store took too long".to_owned()),
         };
         if let Some(error) = problem {

@@ -49,12 +49,12 @@ pub mod tls;
 pub use listener::{Bound, Drained, bind};
 
 use crate::{
-    clock::Timestamp,
     config::{self, Networks},
     inbox::Inbox,
     metrics::{Metrics, Outcome, Status},
 };
 use arc_swap::ArcSwap;
+use base::clock::Timestamp;
 use budget::Budget;
 use ledger::Ledger;
 use prometheus_client::metrics::counter::Counter;

@@ -4,8 +4,8 @@
 //! what to do. Neither ever quotes what was sent.
 
 use super::reason::Reason;
-use crate::event::Malformed;
 use bytes::Bytes;
+use event::Malformed;
 use http::StatusCode;
 use serde::Serialize;
 use std::{borrow::Cow, fmt};

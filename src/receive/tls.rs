@@ -15,10 +15,10 @@ use super::{
     identity,
 };
 use crate::{
-    clock::{self, Timestamp},
     config::{self, ClientMode, TlsVersion},
     pki,
 };
+use base::clock::{self, Timestamp};
 use rustls::{
     InconsistentKeys, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},

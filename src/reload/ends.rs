@@ -3,10 +3,8 @@
 //! In: the facts of what is in use, and the time. Out: a warning each time that a threshold has been passed, and whether a
 //! revocation list has ended since the last look. Loading says what is so then; here is only what comes after.
 
-use crate::{
-    clock::{self, Timestamp},
-    receive::tls::{self, Certificate, RevocationList},
-};
+use crate::receive::tls::{self, Certificate, RevocationList};
+use base::clock::{self, Timestamp};
 use std::time::Duration;
 
 const DAY: Duration = Duration::from_hours(24);

@@ -31,9 +31,8 @@ mod watch;
 pub use diff::Snapshot;
 
 use crate::{
-    admin, clock,
+    admin,
     config::Tls,
-    error::chain,
     linxo,
     metrics::{Metrics, Outcome},
     readiness::{Phase, Readiness},
@@ -44,6 +43,7 @@ use crate::{
     sink::{Replacement, Sink},
     work::Completer,
 };
+use base::{clock, error::chain};
 use diff::Changes;
 use ends::Ends;
 use std::{path::Path, sync::Arc, time::Duration};

@@ -7,7 +7,7 @@
 //! A look is one `stat` a file; contents are compared only where that shows a change, or one so young that a second one
 //! could look the same.
 
-use crate::{clock, stamp::Stamp};
+use base::{clock, stamp::Stamp};
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,

@@ -239,7 +239,7 @@ fn push(json: &mut String, part: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::wire;
+    use event::wire;
 
     #[test]
     fn every_account_is_typed_and_keeps_its_digits() {

@@ -4,7 +4,8 @@
 //! that a truncated one can be completed from it. Every one has an id of its own, unless the caller gives the same twice.
 
 use super::accounts::{Connection, account_json, connection_json};
-use crate::{clock, config::ApiVersion};
+use crate::config::ApiVersion;
+use base::clock;
 
 /// The documented event with two accounts in it (`linxo-api.md` section 6).
 pub const DOCUMENTED_WHOLE: &[u8] = include_bytes!("documented/two_accounts.json");
@@ -75,7 +76,7 @@ pub fn event(plan: &Plan) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::wire;
+    use event::wire;
 
     fn typed(bytes: &[u8]) -> wire::Event<'_> {
         serde_json::from_slice(bytes).unwrap()

@@ -34,9 +34,9 @@ pub use token::User;
 use crate::{
     config::{ApiVersion, TokenBody},
     pki::Identity,
-    secret::Secret,
 };
 use accounts::World;
+use base::secret::Secret;
 use faults::Player;
 use hyper::service::service_fn;
 use hyper_util::{

@@ -8,10 +8,8 @@ use super::{
     token::Holder,
     wire::pairs,
 };
-use crate::{
-    clock::{self, Timestamp},
-    config::ApiVersion,
-};
+use crate::config::ApiVersion;
+use base::clock::{self, Timestamp};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Limited};

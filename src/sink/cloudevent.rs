@@ -4,8 +4,9 @@
 //! memory at once. Extension names follow the specification: lower-case letters and digits only.
 
 use super::{Content, Delivery};
-use crate::{event::Compact, inbox};
+use crate::inbox;
 use bytes::Bytes;
+use event::Compact;
 use serde::Serialize;
 use std::{borrow::Cow, fmt::Write};
 

@@ -14,14 +14,15 @@ use super::{
     cloudevent::header_value,
     signature::{Signer, Signing},
 };
-use crate::{
-    clock, inbox,
+use crate::inbox;
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use base::{
+    clock,
     outbound::{self, Resolver},
     retry_after,
     secret::Secret,
 };
-use arc_swap::ArcSwap;
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{

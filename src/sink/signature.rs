@@ -4,7 +4,7 @@
 //! the body in any number of pieces. Out: the value of `webhook-signature`, one `v1,...` for each secret, so that a
 //! receiver may change its secret without losing a delivery.
 
-use crate::secret::Secret;
+use base::secret::Secret;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -130,7 +130,7 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_the_reference_library(id in "[!-~]{1,40}", body in "\\PC{0,200}", cut in 0_usize..200) {
-            let now = crate::clock::now().as_millis() / 1000;
+            let now = base::clock::now().as_millis() / 1000;
             let mut signing = signer(&[SECOND, FIRST]).unwrap().start(&id, now);
             let (first, second) = body.as_bytes().split_at(cut.min(body.len()));
             signing.update(first);

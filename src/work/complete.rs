@@ -17,9 +17,6 @@ use super::{
     retry::{Doubt, Failed, Policy},
 };
 use crate::{
-    clock,
-    error::chain,
-    event::{ConnectionId, Event, Shape, UserId},
     inbox::{Certainty, EntryFacts, Error, Filter, Found, Inbox, Lease, Outcome, Reading, ReadingId, State},
     linxo::{self, Client, Disposition, Peer},
     metrics::{self, Metrics},
@@ -27,6 +24,8 @@ use crate::{
 };
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
+use base::{clock, error::chain};
+use event::{ConnectionId, Event, Shape, UserId};
 use std::{
     collections::HashSet,
     sync::Arc,

@@ -5,13 +5,13 @@ use super::{
     retry::{Doubt, Failed, Policy},
 };
 use crate::{
-    clock::{self, Timestamp},
-    event::{self, Event},
     inbox::{self, Error, Inbox, Lease, Outcome, ReadingId},
     metrics::{Metrics, SinkName, SinkOutcome},
     sink::{Attributes, Completion, Content, Delivery, Failure, FailureKind, Sink},
 };
 use async_trait::async_trait;
+use base::clock::{self, Timestamp};
+use event::{self, Event};
 use std::{
     sync::Arc,
     time::{Duration, Instant},

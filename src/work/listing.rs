@@ -20,11 +20,11 @@
 //! Resuming is exact: all that a decision rests on is kept with each page, in the same commit as its accounts.
 
 use crate::{
-    event::{ConnectionId, UserId},
     inbox::{self, Certainty, Found, Inbox, Lease, Page, Reading, ReadingId},
     linxo::{self, Account, AccountsPage, Bounds, Client, Disposition},
 };
 use bytes::Bytes;
+use event::{ConnectionId, UserId};
 use futures_util::{StreamExt, future::OptionFuture, stream};
 use sha2::{Digest, Sha256};
 use std::{
@@ -415,7 +415,8 @@ fn joined(accounts: &[&Account]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock, inbox::PageFacts};
+    use crate::inbox::PageFacts;
+    use base::clock;
     use proptest::prelude::*;
 
     fn page(ids: &[u32], foreign: &[u32]) -> AccountsPage {

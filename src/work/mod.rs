@@ -15,13 +15,12 @@ pub use deliver::Route;
 pub use retry::Policy;
 
 use crate::{
-    clock,
-    error::chain,
     inbox::{Error, Inbox, Lease, Outcome, Stage},
     metrics::Metrics,
     readiness::{Phase, Readiness},
 };
 use async_trait::async_trait;
+use base::{clock, error::chain};
 use futures_util::FutureExt as _;
 use std::{
     panic::AssertUnwindSafe,

@@ -1,9 +1,7 @@
 //! When to try again, and when to stop: pure decisions.
 
-use crate::{
-    clock::Timestamp,
-    inbox::{Doubts, Lease, Outcome},
-};
+use crate::inbox::{Doubts, Lease, Outcome};
+use base::clock::Timestamp;
 use std::time::Duration;
 
 /// How failures of one kind of work are answered.

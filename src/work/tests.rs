@@ -3,9 +3,9 @@
 use super::*;
 use crate::{
     config,
-    event::Event,
     inbox::{self, Access, Filter, NewEntry, State},
 };
+use event::Event;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Nothing here takes this long; it only turns a hang into a failure.

@@ -4,10 +4,10 @@ use crate::{
     support::event_json,
     support_api::{Service, assert_complete, connection, ids, truncated, until},
 };
+use base::secret::Secret;
 use futures_util::future::join_all;
 use linxo_webhook::{
     pki::Authority,
-    secret::Secret,
     simulator::{Endpoint, Fault, Rule, Script, Settings, Simulator, Target, User},
 };
 use std::{fmt::Write as _, time::Duration};

@@ -1,8 +1,8 @@
 //! The client of the vendor's API against servers that write whatever they like.
 
+use event::{ConnectionId, UserId};
 use linxo_webhook::{
     config,
-    event::{ConnectionId, UserId},
     linxo::{AccountsPage, Client, Disposition, Error},
     metrics::Metrics,
     pki::{self, Authority},

@@ -1,10 +1,10 @@
 //! Completion, through the whole service and the vendor double over TLS.
 
 use crate::support::{Service, Site, documents, entries, eventually, secrets};
+use base::secret::Secret;
 use linxo_webhook::{
     config::ApiVersion,
     inbox::{Filter, State},
-    secret::Secret,
     simulator::{
         Connection, Endpoint, Fault, Rule, Script, Settings, Simulator, account_json,
         events::{Plan, event},

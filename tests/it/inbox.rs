@@ -1,8 +1,9 @@
 //! The contract of an inbox, and what is special about the file of the SQLite one.
 
 use crate::support::{event_json, inbox_config, new_entry};
+use base::clock;
 use linxo_webhook::{
-    clock, config,
+    config,
     inbox::{
         Accepted, Access, Certainty, Completion, Doubts, Error, Filter, Found, Inbox, Lease, Outcome, Page, Refused,
         Seq, Sqlite, Stage, State,

@@ -189,7 +189,7 @@ impl World {
             }
             How::Done => (Outcome::Done, Work::Done),
             How::Retry { is_doubtful } => {
-                let due = linxo_webhook::clock::Timestamp::from_millis(0);
+                let due = base::clock::Timestamp::from_millis(0);
                 (Outcome::Retry { due, reason: "503".to_owned(), is_doubtful }, Work::Open)
             }
             How::Park => (Outcome::Park { reason: "410".to_owned() }, Work::Parked),

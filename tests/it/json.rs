@@ -1,7 +1,7 @@
 //! What JSON is and what is not, after the classes of the `JSONTestSuite`: `y_` must be taken, `n_` must be refused, `i_` may
 //! be either. Each text stands where an unknown member of a valid event has its value, and as a whole body.
 
-use linxo_webhook::event::{Event, Malformed};
+use event::{Event, Malformed};
 
 pub(crate) fn event_with(value: &[u8]) -> Vec<u8> {
     [

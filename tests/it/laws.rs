@@ -1,10 +1,10 @@
 //! What must always be true, law by law: what README.md promises, with the same numbers.
 
 use crate::support::{Door, Endpoint, Site, delivered, documents, entries, event_json, eventually, secrets, settled};
+use base::secret::Secret;
+use event::compact;
 use linxo_webhook::{
-    event::compact,
     inbox::{Filter, State},
-    secret::Secret,
     simulator::{
         self, CANARY, Connection, Fault, Rule, Script, Settings, account_json,
         events::{DOCUMENTED_TRUNCATED, DOCUMENTED_WHOLE, Plan, event},

@@ -306,7 +306,7 @@ async fn an_admin_token_and_networks_are_replaced() {
 async fn a_revoked_caller_is_out_and_so_is_one_whose_list_has_ended() {
     let callers = Authority::new("Callers").unwrap();
     let (good, bad) = (callers.client("good", &["a.example"]).unwrap(), callers.client("bad", &["b.example"]).unwrap());
-    let soon = |seconds| linxo_webhook::clock::now().after(Duration::from_secs(seconds));
+    let soon = |seconds| base::clock::now().after(Duration::from_secs(seconds));
     let nobody: [&[u8]; 0] = [];
     let extra = "[tls.clients]\nmode = \"required\"\nauthorities = [\"FOLDER/ca\"]\nrevocations = [\"FOLDER/crl\"]\n";
     let first = callers.revocation_list(&nobody, soon(3600)).unwrap();
@@ -438,7 +438,7 @@ async fn what_is_being_written_is_not_used() {
 #[tokio::test(flavor = "multi_thread")]
 async fn authorities_revocations_and_path_secrets_change_under_callers() {
     let [old, new] = ["Old", "New"].map(|name| Authority::new(name).unwrap());
-    let later = linxo_webhook::clock::now().after(Duration::from_hours(1));
+    let later = base::clock::now().after(Duration::from_hours(1));
     let nobody: [&[u8]; 0] = [];
     let lists = |serials: &[&[u8]]| {
         old.revocation_list(serials, later).unwrap() + &new.revocation_list(&nobody, later).unwrap()

@@ -4,8 +4,8 @@ use crate::{
     support::{self, Site, event_json, eventually, inbox_config, new_entry},
     support_api::{Service, assert_complete, connection, truncated, until},
 };
+use base::clock::Timestamp;
 use linxo_webhook::{
-    clock::Timestamp,
     inbox::{Access, Filter, Inbox, Outcome, Sqlite, Stage, StageView, State},
     simulator::{self, Fault, Rule, Script, Settings, Target},
 };

@@ -10,10 +10,10 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::get,
 };
+use base::secret::Secret;
 use linxo_webhook::{
     config::{ApiVersion, TokenBody},
     pki::{self, Authority},
-    secret::Secret,
     simulator::{Endpoint, Fault, Rule, Script, Settings, Simulator, User},
 };
 use rustls::{RootCertStore, server::WebPkiClientVerifier};

@@ -2,11 +2,8 @@
 //!
 //! Ids and reasons come from outside and may hold anything; [`printable`] keeps them from moving the cursor of a terminal.
 
-use crate::{
-    event,
-    inbox::{EntryView, RefusedView, StageView, State},
-    text::is_plain,
-};
+use crate::inbox::{EntryView, RefusedView, StageView, State};
+use base::text::is_plain;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use serde_json::value::RawValue;

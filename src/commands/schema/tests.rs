@@ -1,10 +1,8 @@
 //! The schemas hold for the samples, by a validator of exactly the keywords that they use.
 
 use super::*;
-use crate::{
-    event::Event,
-    sink::{Attributes, Completion},
-};
+use crate::sink::{Attributes, Completion};
+use event::Event;
 use serde_json::json;
 use std::fs;
 

@@ -1,10 +1,8 @@
 //! Storing an event: one row that is never touched again, and one small row for each part of its work.
 
 use super::{SinkRow, lease::park_reason_waits, tally::COMPLETION, writer::Tx};
-use crate::{
-    event::{ChannelDefinitionId, Shape, UserId},
-    inbox::{Accepted, NewEntry, Seq},
-};
+use crate::inbox::{Accepted, NewEntry, Seq};
+use event::{ChannelDefinitionId, Shape, UserId};
 use rusqlite::params;
 use sha2::{Digest, Sha256};
 

@@ -9,10 +9,8 @@ use super::{
     tally::{COMPLETION, Shared, kind},
     writer::Tx,
 };
-use crate::{
-    clock::Timestamp,
-    inbox::{Certainty, Claimed, Completion, Doubts, EntryFacts, Found, Lease, Outcome, ReadingId, Seq, Stage},
-};
+use crate::inbox::{Certainty, Claimed, Completion, Doubts, EntryFacts, Found, Lease, Outcome, ReadingId, Seq, Stage};
+use base::clock::Timestamp;
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, params};
 use std::{sync::Arc, time::Duration};

@@ -23,8 +23,9 @@ use super::{
     Accepted, Awaiting, Batch, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading,
     ReadingId, Refused, RefusedView, SinkId, Stage, StageCounts, StageName, Stats,
 };
-use crate::{clock::Timestamp, config};
+use crate::config;
 use async_trait::async_trait;
+use base::clock::Timestamp;
 use bytes::Bytes;
 use lease::Held;
 use open::Opener;

@@ -2,10 +2,8 @@
 //! connection fetches them again.
 
 use super::writer::Tx;
-use crate::{
-    clock::Timestamp,
-    inbox::{Certainty, EntryFacts, Found, Page, PageFacts, Reading, ReadingId},
-};
+use crate::inbox::{Certainty, EntryFacts, Found, Page, PageFacts, Reading, ReadingId};
+use base::clock::Timestamp;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 use std::time::Duration;

@@ -1,10 +1,8 @@
 //! Refused requests: a short list of the newest, for people.
 
 use super::{view::rfc3339, writer::Tx};
-use crate::{
-    clock::Timestamp,
-    inbox::{Refused, RefusedView},
-};
+use crate::inbox::{Refused, RefusedView};
+use base::clock::Timestamp;
 use rusqlite::{Connection, params};
 
 /// Adds to the list and cuts it to its newest `most`.

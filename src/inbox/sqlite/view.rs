@@ -1,10 +1,8 @@
 //! What commands ask for: lists, replays, parking, deletion.
 
 use super::{SinkRow, accept, lease, reading, tally::COMPLETION, writer::Tx};
-use crate::{
-    clock::Timestamp,
-    inbox::{Awaiting, Batch, EntryView, Filter, Seq, StageView, State},
-};
+use crate::inbox::{Awaiting, Batch, EntryView, Filter, Seq, StageView, State};
+use base::clock::Timestamp;
 use rusqlite::{Connection, OptionalExtension, ToSql, params, params_from_iter};
 
 pub(super) const COUNT_LEASED: &str = "SELECT count(*) FROM stage WHERE kind = ?1 AND state IN (1, 2) AND state = 2";

@@ -10,10 +10,8 @@ use super::{
     open::{Opened, Opener},
     tally::{Shared, Touched},
 };
-use crate::{
-    clock::{self, Timestamp},
-    inbox::Error,
-};
+use crate::inbox::Error;
+use base::clock::{self, Timestamp};
 use rusqlite::{Connection, ErrorCode};
 use std::{
     sync::Arc,
@@ -254,7 +252,7 @@ impl Thread {
                 self.shared.set_suspect(false);
             }
             Err(error) => {
-                tracing::error!(error = %crate::error::chain(&error), "the inbox's store cannot be used yet");
+                tracing::error!(error = %base::error::chain(&error), "the inbox's store cannot be used yet");
                 self.reopen_at = Instant::now() + REOPEN_PAUSE;
             }
         }

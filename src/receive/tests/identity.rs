@@ -2,11 +2,11 @@
 
 use super::support::{Client, Clients, EVENT, LIMIT, Site, Wanted, post};
 use crate::{
-    clock,
     config::TlsVersion,
     pki::{self, Authority, Identity, KeyKind, Leaf, Usage},
     receive::identity::hex,
 };
+use base::clock;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};

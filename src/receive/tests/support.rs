@@ -6,8 +6,8 @@ use crate::{
     metrics::Metrics,
     pki::Authority,
     receive::{Drained, Receiver, bind, tls},
-    secret::Secret,
 };
+use base::secret::Secret;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{

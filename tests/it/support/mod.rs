@@ -21,10 +21,11 @@ pub(crate) use load::Promises;
 pub(crate) use process::Process;
 pub(crate) use site::{Service, Site, secrets, start};
 
+use base::clock;
 use bytes::Bytes;
+use event::Event;
 use linxo_webhook::{
-    clock, config,
-    event::Event,
+    config,
     inbox::{EntryView, Filter, Inbox, NewEntry, State},
 };
 use serde_json::Value;

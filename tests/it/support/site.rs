@@ -1,10 +1,10 @@
 //! A folder with everything that a service needs, and the service itself.
 
 use super::{Door, Process, eventually, settled};
+use base::error::chain;
 use linxo_webhook::{
     app,
     config::{self, Config},
-    error::chain,
     inbox::{self, Access, EntryView, Inbox},
     pki::{Authority, write_identity},
     simulator::{Settings, Simulator},

@@ -1,8 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
-const TWO: &[u8] = include_bytes!("../../tests/samples/event_documented_two_accounts.json");
-const MANY: &[u8] = include_bytes!("../../tests/samples/event_documented_102_accounts.json");
+const TWO: &[u8] = include_bytes!("../../../tests/samples/event_documented_two_accounts.json");
+const MANY: &[u8] = include_bytes!("../../../tests/samples/event_documented_102_accounts.json");
 
 fn with(change: &str, to: &str) -> Vec<u8> {
     let text = std::str::from_utf8(MANY).unwrap();
@@ -43,11 +43,11 @@ fn every_sample_is_an_event() {
 
 #[test]
 fn the_flag_in_the_example_wins_over_the_one_in_the_table() {
-    let both = include_bytes!("../../tests/samples/event_duplicate_flag_conflict.json");
+    let both = include_bytes!("../../../tests/samples/event_duplicate_flag_conflict.json");
     let event = Event::parse(both).unwrap();
     assert_eq!(event.new_transactions, Some(true));
     assert_eq!((event.event_type.as_str(), event.cloud_type().as_str()), ("UDPATED", "com.linxo.connections.updated"));
-    let minimal = Event::parse(include_bytes!("../../tests/samples/event_minimal.json")).unwrap();
+    let minimal = Event::parse(include_bytes!("../../../tests/samples/event_minimal.json")).unwrap();
     assert_eq!(minimal.new_transactions, Some(true));
 }
 

@@ -1,0 +1,19 @@
+//! What every part of the service needs and no part of the flow owns.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`clock`] | the time of day, as milliseconds |
+//! | [`error`] | an error and its sources in one line |
+//! | [`outbound`] | which addresses the service may call |
+//! | [`retry_after`] | the `Retry-After` header of RFC 9110 section 10.2.3 |
+//! | [`secret`] | texts that are never printed, and wiped |
+//! | [`stamp`] | whether a file has changed |
+//! | [`text`] | text from outside that may be shown to people |
+
+pub mod clock;
+pub mod error;
+pub mod outbound;
+pub mod retry_after;
+pub mod secret;
+pub mod stamp;
+pub mod text;
