@@ -127,13 +127,12 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         address: config.listener.address,
         source,
     })?;
-    let admin = match &config.admin {
+    let admin = match config.admin.address {
         None => None,
-        Some(admin) => Some(admin::bind(admin).await.map_err(|source| Error::Bind {
-            key: "admin.address",
-            address: admin.address,
-            source,
-        })?),
+        Some(address) => {
+            let bound = admin::bind(address, config.admin.token.clone()).await;
+            Some(bound.map_err(|source| Error::Bind { key: "admin.address", address, source })?)
+        }
     };
     let readiness = Readiness::new();
     let receiver =

@@ -14,7 +14,6 @@ pub mod readiness;
 
 pub mod pki;
 
-pub mod config;
 pub mod log;
 pub mod metrics;
 
@@ -26,6 +25,8 @@ pub mod sink;
 pub mod work;
 
 pub mod admin;
+
+pub mod config;
 pub mod reload;
 
 pub mod simulator;

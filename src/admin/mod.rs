@@ -16,6 +16,7 @@
 //! Probes stay open although a token is configured: an orchestrator's probe has none, and they tell nothing but a state.
 
 mod serve;
+pub mod settings;
 
 pub use serve::{Bound, bind};
 

@@ -1,8 +1,8 @@
 //! The admin listener's sockets: how many, how long, and how they end.
 
 use super::{Access, Seldom, State, router};
-use crate::config;
 use axum::{Extension, Router};
+use base::secret::Secret;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -36,14 +36,14 @@ pub struct Bound {
     access: Access,
 }
 
-/// Binds the configured address.
+/// Binds an address. Where there is a token, figures are for those who have it.
 ///
 /// # Errors
 /// The system's: the address is in use or not of this machine.
-pub async fn bind(config: &config::Admin) -> io::Result<Bound> {
-    let listener = TcpListener::bind(config.address).await?;
+pub async fn bind(address: SocketAddr, token: Option<Secret>) -> io::Result<Bound> {
+    let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    Ok(Bound { listener, address, access: Access::new(config.token.clone()) })
+    Ok(Bound { listener, address, access: Access::new(token) })
 }
 
 impl Bound {

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::{
-    config,
     inbox::double::Double,
     inbox::{StageCounts, StageName},
 };
@@ -23,7 +22,7 @@ struct Running {
 
 async fn start(double: Double, token: Option<&str>) -> Running {
     let token = token.map(|token| Secret::new(token.to_owned()));
-    let bound = bind(&config::Admin { address: "127.0.0.1:0".parse().unwrap(), token }).await.unwrap();
+    let bound = bind("127.0.0.1:0".parse().unwrap(), token).await.unwrap();
     let (address, double, readiness) = (bound.address(), Arc::new(double), Readiness::new());
     let inbox: Arc<dyn Inbox> = Arc::<Double>::clone(&double);
     let state = State { inbox, metrics: Arc::new(Metrics::new()), readiness: readiness.clone() };

@@ -1,6 +1,6 @@
 //! `schema`: prints a JSON Schema (2020-12), for editors, pipelines and those who read our deliveries.
 //!
-//! The schema of the configuration is made from its table of keys. Those of events and deliveries are documents under
+//! The schema of the configuration is made from the declarations of its sections. Those of events and deliveries are documents under
 //! `docs/schema/`: they say what readers may rely on, which is less than what we happen to accept. Tests hold them
 //! against the samples.
 

@@ -17,11 +17,12 @@
 
 #[cfg(test)]
 pub(crate) mod double;
+pub mod settings;
 mod sqlite;
 
 pub use sqlite::{Access, Sqlite};
 
-use crate::config;
+use self::settings as config;
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use bytes::Bytes;

@@ -3,10 +3,11 @@
 //! The table is looked at when a token is needed, at most once a second. What cannot be read is logged once, tried again
 //! while its file changes or cannot be opened, and the last good table is kept.
 
-use super::{Error, token::keyed};
-use crate::config::{
-    Passwords,
-    users::{Login, Table, TableError, USER_ID},
+use super::{
+    Error,
+    settings::Passwords,
+    table::{Login, Table, TableError, USER_ID},
+    token::keyed,
 };
 use arc_swap::ArcSwap;
 use base::{clock, secret::Secret, stamp::Stamp};

@@ -15,7 +15,9 @@ mod error;
 mod gate;
 mod logins;
 mod probes;
+pub mod settings;
 mod slots;
+mod table;
 mod token;
 mod transport;
 
@@ -23,10 +25,8 @@ pub use accounts::{Account, AccountsPage};
 pub use connection::Connection;
 pub use error::{Disposition, Error, Missing, Peer};
 
-use crate::{
-    config::{self, ApiVersion, Reread},
-    metrics::{Metrics, Outcome},
-};
+use self::settings::{self as config, ApiVersion, Reread};
+use crate::metrics::{Metrics, Outcome};
 use bytes::Bytes;
 use error::outcome;
 use event::{ConnectionId, UserId};
@@ -222,7 +222,7 @@ impl Client {
 
     /// The header that says for whom a client token acts (`linxo-api.md` section 2, "Getting a token", way 2).
     fn acts_for(&self, user: Option<&UserId>) -> Result<Option<HeaderValue>, Error> {
-        let (ApiVersion::V2_1, config::Users::Client, Some(user)) = (self.config.version, &self.config.users, user)
+        let (ApiVersion::V2_1, config::Users::Client(_), Some(user)) = (self.config.version, &self.config.users, user)
         else {
             return Ok(None);
         };
@@ -313,11 +313,11 @@ mod tests {
     async fn a_name_that_leads_to_no_server_is_not_connected_to() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.toml");
-        let text =
-            "[linxo]\napi = \"https://metadata.test/v2.1\"\n[linxo.users]\nmode = \"static\"\ntoken = { env = \"T\" }";
+        let text = "api = \"https://metadata.test/v2.1\"\n[users]\nmode = \"static\"\ntoken = { env = \"T\" }";
         std::fs::write(&file, text).unwrap();
-        let config = config::load(Some(&file), [("T".to_owned(), "t".to_owned())]).unwrap();
-        let client = Client::new(config.linxo.unwrap(), Arc::new(Metrics::new())).unwrap();
+        let source =
+            ::settings::Source::new(::settings::Program::default(), Some(&file), [("T".to_owned(), "t".to_owned())]);
+        let client = Client::new(source.load().unwrap().settings, Arc::new(Metrics::new())).unwrap();
         let error = client.accounts(None, &ConnectionId::new("7"), 1).await.unwrap_err();
         let said = base::error::chain(&error);
         assert!(said.starts_with("the Linxo API could not be reached") && said.contains("link-local"), "{said}");

@@ -1,21 +1,15 @@
-//! `[linxo.users]`, and the table of users' passwords that it may name.
+//! The table of users and their passwords that `linxo.users.table` names.
 //!
-//! The table is a CSV file (RFC 4180) that begins with the line `user_id,username,password`. It is read here at start, so
-//! that a mistake stops it, and again by `linxo` whenever it changes. What is wrong with it is said with the number of
-//! the line and never with its content.
+//! The table is a CSV file (RFC 4180) that begins with the line `user_id,username,password`. It is read when the
+//! configuration is loaded, so that a mistake in the table stops the start, and again whenever the file changes. A mistake is
+//! told with the number of its line, and never with what stands there.
 
-use super::{
-    Passwords, UserEndpoint, Users,
-    build::header_safe,
-    reader::{Flaw, Read, Section},
-    urls,
-};
 use base::secret::Secret;
 use std::{collections::HashMap, fs, io, path::Path};
 use zeroize::{Zeroize, Zeroizing};
 
 /// Stands for the event's user in a user name or URL.
-pub const USER_ID: &str = "{user_id}";
+pub(super) const USER_ID: &str = "{user_id}";
 /// Largest table, in bytes: about a million users.
 const LARGEST_TABLE: u64 = 128 * 1024 * 1024;
 /// The first line of a table.
@@ -23,24 +17,24 @@ const HEADER: [&str; 3] = ["user_id", "username", "password"];
 
 /// Users and their credentials.
 #[derive(Debug, Default)]
-pub struct Table(HashMap<String, Login>);
+pub(super) struct Table(HashMap<String, Login>);
 
 /// What the password grant needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Login {
+pub(super) struct Login {
     /// An email address, as a rule.
-    pub username: String,
+    pub(super) username: String,
     /// The password.
-    pub password: Secret,
+    pub(super) password: Secret,
 }
 
 /// Why a table cannot be used. Never quotes it.
 #[derive(Debug, thiserror::Error)]
-pub enum TableError {
+pub(super) enum TableError {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(#[source] io::Error),
-    /// More bytes than can be meant.
+    /// The file is larger than any table should be.
     #[error("is larger than {} MiB", LARGEST_TABLE >> 20)]
     TooLarge,
     /// A line is wrong.
@@ -58,7 +52,7 @@ impl Table {
     ///
     /// # Errors
     /// [`TableError`], with the line.
-    pub fn read(path: &Path) -> Result<Self, TableError> {
+    pub(super) fn read(path: &Path) -> Result<Self, TableError> {
         let length = fs::metadata(path).map_err(TableError::Unreadable)?.len();
         if length > LARGEST_TABLE {
             return Err(TableError::TooLarge);
@@ -74,13 +68,13 @@ impl Table {
 
     /// The credentials of a user.
     #[must_use]
-    pub fn login(&self, user: &str) -> Option<&Login> {
+    pub(super) fn login(&self, user: &str) -> Option<&Login> {
         self.0.get(user)
     }
 
-    /// Users whose credentials are other ones than in an earlier table, or there or not there unlike then.
+    /// Users who have other credentials here than in an earlier table, or who stand in only one of the two.
     #[must_use]
-    pub fn changed_since(&self, before: &Self) -> Vec<String> {
+    pub(super) fn changed_since(&self, before: &Self) -> Vec<String> {
         let differs = |(user, login): &(&String, &Login)| before.0.get(*user) != Some(*login);
         let gone = before.0.keys().filter(|user| !self.0.contains_key(*user));
         self.0.iter().filter(differs).map(|(user, _)| user).chain(gone).cloned().collect()
@@ -88,14 +82,8 @@ impl Table {
 
     /// How many users it has.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len()
-    }
-
-    /// Whether it has none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     fn parse(text: &str) -> Result<Self, TableError> {
@@ -198,106 +186,6 @@ impl Records<'_> {
     }
 }
 
-/// Reads the section.
-pub(super) fn read(section: &mut Section<'_, '_>) -> Read<Users> {
-    let mode =
-        section.word("mode", |word| ["client", "password", "endpoint", "static"].into_iter().find(|m| *m == word));
-    let mode = mode?;
-    section.refuse_misplaced("mode", mode);
-    match mode {
-        "password" => passwords(section).map(Users::Password),
-        "endpoint" => endpoint(section).map(Users::Endpoint),
-        "static" => {
-            let token = section.secret("token", header_safe);
-            section.required("token", token).map(Users::Static)
-        }
-        _ => Ok(Users::Client),
-    }
-}
-
-fn passwords(section: &mut Section<'_, '_>) -> Read<Passwords> {
-    let username = section.optional_text("username");
-    let secret = section.secret("password_secret", |_| Ok(()));
-    if section.is_given("table") {
-        if section.is_given("username") || section.is_given("password_secret") {
-            return Err(section.flawed(
-                "table",
-                Flaw::new(
-                    "is given besides username and password_secret",
-                    "remove the table, or remove the other two: passwords come from one place",
-                ),
-            ));
-        }
-        let path = section.path("table")?;
-        let path = section.must_be_private("table", &path)?;
-        return match Table::read(&path) {
-            Ok(_) => Ok(Passwords::Table(path)),
-            Err(error) => Err(section.flawed(
-                "table",
-                Flaw::new(
-                    format!("names a table that cannot be used: {error}"),
-                    "write user_id,username,password first, then a line for each user; quote fields that hold commas",
-                ),
-            )),
-        };
-    }
-    let (username, secret) = (username?, secret?);
-    let (Some(username), Some(secret)) = (username, secret) else {
-        let missing = if section.is_given("username") { "password_secret" } else { "username" };
-        if section.is_given("username") || section.is_given("password_secret") {
-            return Err(section.flawed(missing, Flaw::new("is required", "give username and password_secret together")));
-        }
-        return Err(section.flawed(
-            "table",
-            Flaw::new(
-                "is required where mode = \"password\"",
-                "write table = \"secrets/users.csv\", or username = \"{user_id}@example.com\" and password_secret",
-            ),
-        ));
-    };
-    if !username.contains(USER_ID) {
-        return Err(section.flawed(
-            "username",
-            Flaw::new("must contain {user_id}", "write a user name such as \"{user_id}@example.com\""),
-        ));
-    }
-    Ok(Passwords::Derived { username, secret })
-}
-
-fn endpoint(section: &mut Section<'_, '_>) -> Read<UserEndpoint> {
-    let url = section.text("url", |text| {
-        if !text.contains(USER_ID) {
-            return Err(Flaw::new(
-                "must contain {user_id}",
-                "write a URL such as \"https://app.internal/linxo-token/{user_id}\"",
-            ));
-        }
-        let example = urls::destination(&text.replace(USER_ID, "0"))?;
-        // In the host the user's id would choose whom a bearer token is sent to.
-        let other = urls::destination(&text.replace(USER_ID, "1"))?;
-        if example.origin() != other.origin() {
-            return Err(Flaw::new("has {user_id} in its host", "put it into the path or the query"));
-        }
-        Ok(text.to_owned())
-    });
-    let bearer = section.secret("bearer", header_safe);
-    let authorities = section.readable_files("authorities");
-    let identity = match (section.is_given("certificate"), section.is_given("key")) {
-        (false, false) => Ok(None),
-        (true, true) => {
-            let certificate =
-                section.path("certificate").and_then(|file| section.must_be_readable("certificate", &file));
-            let key = section.path("key").and_then(|file| section.must_be_private("key", &file));
-            certificate.and_then(|certificate| Ok(Some((certificate, key?))))
-        }
-        (given, _) => {
-            let missing = if given { "key" } else { "certificate" };
-            Err(section.flawed(missing, Flaw::new("is required", "give certificate and key together")))
-        }
-    };
-    Ok(UserEndpoint { url: url?, bearer: bearer?, identity: identity?, authorities: authorities? })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,7 +205,7 @@ mod tests {
         assert_eq!(table.login("2").unwrap().password.expose(), "x\"y\nz");
         assert_eq!(table.login("3").unwrap().password.expose(), "g");
         assert!(table.login("4").is_none());
-        assert!(parse("user_id,username,password\n").unwrap().is_empty());
+        assert_eq!(parse("user_id,username,password\n").unwrap().len(), 0);
     }
 
     #[test]

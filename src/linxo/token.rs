@@ -11,13 +11,12 @@ use super::{
     gate::Pace,
     logins::Logins,
     probes::Probes,
+    settings::{self as config, Passwords, TokenBody, Users},
     slots::{Kept, Key, Refusal, Slots},
+    table::{Login, USER_ID},
     transport::{Lane, Options, Transport, read_file},
 };
-use crate::{
-    config::{self, Passwords, TokenBody, UserEndpoint, Users, users::USER_ID},
-    metrics::{Metrics, Outcome},
-};
+use crate::metrics::{Metrics, Outcome};
 use base::secret::Secret;
 use event::UserId;
 use hmac::{Hmac, KeyInit, Mac};
@@ -166,8 +165,8 @@ impl Tokens {
         // Another table, endpoint or secret has nothing to do with what was before.
         let before = before.filter(|before| before.users == config.users);
         let source = match (&config.users, before.map(|before| &before.source)) {
-            (Users::Static(text), _) => Source::Static(token(text)?),
-            (Users::Client, _) => Source::Client(grants()),
+            (Users::Static(text), _) => Source::Static(token(&text.token)?),
+            (Users::Client(_), _) => Source::Client(grants()),
             (Users::Password(_), Some(Source::Password(_, logins))) => Source::Password(grants(), Arc::clone(logins)),
             (Users::Password(passwords), _) => Source::Password(grants(), Arc::new(Logins::new(passwords)?)),
             (Users::Endpoint(endpoint), before) => {
@@ -180,7 +179,7 @@ impl Tokens {
                     pace: Arc::<Pace>::default(),
                     rate: None,
                     authorities: &endpoint.authorities,
-                    identity: endpoint.identity.as_ref(),
+                    identity: endpoint.identity(),
                 };
                 Source::Endpoint(Endpoint {
                     transport: Transport::new(config, options)?,
@@ -326,11 +325,7 @@ impl Tokens {
 }
 
 impl Grants {
-    async fn send(
-        &self,
-        transport: &Transport,
-        login: Option<&config::users::Login>,
-    ) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
+    async fn send(&self, transport: &Transport, login: Option<&Login>) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
         let in_body = self.body != TokenBody::Basic;
         let grant = Grant {
             flow: if login.is_some() { "password" } else { "client_credentials" },
@@ -387,9 +382,9 @@ fn refused(error: Error) -> Error {
 fn seal(config: &config::Linxo) -> Result<Hmac<Sha256>, Error> {
     let empty = Secret::default();
     let key = match &config.users {
-        Users::Static(token) => token,
+        Users::Static(fixed) => &fixed.token,
         Users::Endpoint(endpoint) => endpoint.bearer.as_ref().unwrap_or(&empty),
-        Users::Client | Users::Password(_) => config.client_secret.as_ref().unwrap_or(&empty),
+        Users::Client(_) | Users::Password(_) => config.client_secret.as_ref().unwrap_or(&empty),
     };
     let mut seal = keyed(key);
     for part in [&config.api, &config.auth, &config.scope, &config.connection_parameter] {
@@ -399,15 +394,15 @@ fn seal(config: &config::Linxo) -> Result<Hmac<Sha256>, Error> {
     add(&mut seal, config.provider.as_deref().unwrap_or_default().as_bytes());
     add(&mut seal, format!("{:?} {:?}", config.token_body, config.version).as_bytes());
     match &config.users {
-        Users::Endpoint(UserEndpoint { url, identity, .. }) => {
-            add(&mut seal, url.as_bytes());
-            for file in identity.iter().flat_map(|(certificate, key)| [certificate, key]) {
+        Users::Endpoint(endpoint) => {
+            add(&mut seal, endpoint.url.as_bytes());
+            for file in endpoint.identity().into_iter().flat_map(|(certificate, key)| [certificate, key]) {
                 add(&mut seal, &read_file(file)?);
             }
         }
         Users::Password(Passwords::Derived { .. }) => add(&mut seal, b"derived"),
         Users::Password(Passwords::Table(_)) => add(&mut seal, b"table"),
-        Users::Client => add(&mut seal, b"client"),
+        Users::Client(_) => add(&mut seal, b"client"),
         Users::Static(_) => add(&mut seal, b"static"),
     }
     Ok(seal)

@@ -10,8 +10,9 @@ use super::{
     breaker::{Breaker, Health},
     code,
     gate::{Gate, Inside, Pace},
+    settings as config,
 };
-use crate::{config, metrics::Metrics};
+use crate::metrics::Metrics;
 use base::{clock, error::chain, outbound, retry_after};
 use reqwest::{Identity, Request, RequestBuilder, Response, StatusCode, header, redirect};
 use std::{
@@ -61,7 +62,7 @@ pub(super) struct Options<'a> {
     pub(super) pace: Arc<Pace>,
     pub(super) rate: Option<NonZeroU32>,
     pub(super) authorities: &'a [PathBuf],
-    pub(super) identity: Option<&'a (PathBuf, PathBuf)>,
+    pub(super) identity: Option<(&'a Path, &'a Path)>,
 }
 
 /// Leave to have one request under way.

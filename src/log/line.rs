@@ -4,7 +4,7 @@
 //! stays one line, valid in its format, and shows nothing that is not plainly visible ([`is_plain`]): a terminal or a log
 //! viewer cannot be made to show another line than there is.
 
-use crate::config::LogFormat;
+use super::settings::LogFormat;
 use base::{clock::Timestamp, text::is_plain};
 use std::{
     error::Error,

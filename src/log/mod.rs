@@ -12,8 +12,9 @@
 
 mod line;
 mod queue;
+pub mod settings;
 
-use crate::config::{self, LogFormat};
+use self::settings::{Log, LogFormat};
 use base::clock;
 use queue::Queue;
 use std::{
@@ -48,12 +49,14 @@ impl Drop for Guard {
 ///
 /// # Errors
 /// The system's, when it gives no thread.
-pub fn start(config: &config::Log) -> io::Result<Guard> {
+pub fn start(config: &Log) -> io::Result<Guard> {
     let queue = Arc::new(Queue::default());
     let (writer, lines) = (Arc::clone(&queue), Arc::clone(&queue));
     thread::Builder::new().name("log".to_owned()).spawn(move || writer.write_to(io::stderr()))?;
     // An error says that a subscriber is there already.
-    drop(tracing::dispatcher::set_global_default(dispatch(config, move |line| lines.push(line))));
+    drop(tracing::dispatcher::set_global_default(dispatch(config.format, config.level.into(), move |line| {
+        lines.push(line);
+    })));
     Ok(Guard(queue))
 }
 
@@ -77,10 +80,10 @@ fn note_panic(place: &str, thread: &str) {
     }
 }
 
-/// The lines of one configuration, given to `write`.
-fn dispatch(config: &config::Log, write: impl Fn(&str) + Send + Sync + 'static) -> Dispatch {
-    let lines = Lines { format: config.format, write };
-    tracing_subscriber::registry().with(lines.with_filter(filter(config.level))).into()
+/// Log lines of a format, from a level on, given to `write`.
+fn dispatch(format: LogFormat, level: Level, write: impl Fn(&str) + Send + Sync + 'static) -> Dispatch {
+    let lines = Lines { format, write };
+    tracing_subscriber::registry().with(lines.with_filter(filter(level))).into()
 }
 
 /// Our own lines from `level` on; of the libraries only warnings, and of `h2` only errors: below that they write down what
@@ -107,7 +110,7 @@ impl<S: Subscriber, W: Fn(&str) + 'static> Layer<S> for Lines<W> {
 /// A log in memory.
 #[cfg(test)]
 pub(crate) mod double {
-    use super::{Dispatch, LogFormat, config, dispatch};
+    use super::{Dispatch, LogFormat, dispatch};
     use std::sync::{Arc, Mutex, OnceLock};
     use tracing::Level;
 
@@ -122,7 +125,7 @@ pub(crate) mod double {
             static EVERYWHERE: OnceLock<Dispatch> = OnceLock::new();
             EVERYWHERE.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
             let lines = Arc::clone(&self.0);
-            dispatch(&config::Log { format, level }, move |line| lines.lock().unwrap().push_str(line))
+            dispatch(format, level, move |line| lines.lock().unwrap().push_str(line))
         }
 
         pub(crate) fn text(&self) -> String {

@@ -14,12 +14,12 @@
 //! authority and not have ended; anything else refuses. An intermediate authority is looked up too, but needs no list:
 //! few authorities publish one for those below them. Rustls has one policy for a whole chain, so this takes two passes.
 
+use super::settings::TlsClients;
 use super::{
     identity,
     reason::Reason,
     tls::{Certificate, Error, RevocationList, certificates, read},
 };
-use crate::config::TlsClients;
 use base::clock::Timestamp;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme,

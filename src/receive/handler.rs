@@ -16,6 +16,7 @@
 //! Checks are made in this order. Routing looks at the path alone; a query is ignored and never logged, because people put
 //! secrets there. The commit runs in a task of its own: when the caller hangs up, the event is stored all the same.
 
+use super::settings as config;
 use super::{
     Limits, Receiver,
     activity::OpenRequest,
@@ -26,7 +27,6 @@ use super::{
     refusals::{Fault, count, count_answer, log_refusal},
 };
 use crate::{
-    config,
     inbox::{self, Accepted, NewEntry},
     metrics::Outcome,
 };

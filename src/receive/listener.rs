@@ -8,13 +8,13 @@
 //! socket sees a reset; then idle connections are closed, open requests are finished, and what is left at
 //! `drain_timeout` is cut. The commit of a cut request goes on.
 
+use super::settings as config;
 use super::{
     Receiver, connection, descriptors, ledger,
     reason::Reason,
     refusals::{self, Fault, count, turn_away},
     slot::{NOTICE, Phase, Slot},
 };
-use crate::config;
 use std::{
     io,
     net::SocketAddr,

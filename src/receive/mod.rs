@@ -41,6 +41,7 @@ mod problem;
 mod proxy;
 mod reason;
 mod refusals;
+pub mod settings;
 mod shares;
 mod slot;
 mod socket;
@@ -48,11 +49,12 @@ pub mod tls;
 
 pub use listener::{Bound, Drained, bind};
 
+use self::settings as config;
 use crate::{
-    config::{self, Networks},
     inbox::Inbox,
     metrics::{Metrics, Outcome, Status},
 };
+use ::settings::Networks;
 use arc_swap::ArcSwap;
 use base::clock::Timestamp;
 use budget::Budget;
@@ -147,7 +149,7 @@ impl Receiver {
         Self {
             path: listener.path.clone(),
             sender: ArcSwap::from_pointee(sender.clone()),
-            proxies: listener.proxies.clone(),
+            proxies: listener.proxies().cloned(),
             limits: Limits {
                 body: listener.max_body,
                 head: listener.max_head,

@@ -10,14 +10,12 @@
 //! under an older one cannot be resumed past a change of authorities, or past the end of a revocation list
 //! ([`Loaded::renewed`]): a resumed session is not verified again.
 
+use super::settings::{self as config, ClientMode, TlsVersion};
 use super::{
     clients::{self, LoadedClients},
     identity,
 };
-use crate::{
-    config::{self, ClientMode, TlsVersion},
-    pki,
-};
+use crate::pki;
 use base::clock::{self, Timestamp};
 use rustls::{
     InconsistentKeys, ServerConfig,
@@ -432,7 +430,7 @@ pub(super) fn read(path: &Path, key: &'static str) -> Result<zeroize::Zeroizing<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::TlsClients;
+    use crate::receive::settings::TlsClients;
     use std::os::unix::fs::PermissionsExt as _;
 
     fn settings(folder: &Path) -> config::Tls {

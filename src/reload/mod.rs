@@ -149,9 +149,9 @@ impl Reload {
             tracing::info!(path_secrets, networks, "other path secrets or networks are in use");
             self.receiver.replace_sender(config.sender.clone());
         }
-        if let (true, Some(access), Some(settings)) = (changes.admin, &self.admin, &config.admin) {
+        if let (true, Some(access)) = (changes.admin, &self.admin) {
             tracing::info!("another admin token is in use");
-            access.replace_token(settings.token.clone());
+            access.replace_token(config.admin.token.clone());
         }
         for (index, replacement) in sinks {
             let Some((name, sink)) = self.sinks.get(index) else { continue };

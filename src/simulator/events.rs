@@ -4,7 +4,7 @@
 //! that a truncated one can be completed from it. Every one has an id of its own, unless the caller gives the same twice.
 
 use super::accounts::{Connection, account_json, connection_json};
-use crate::config::ApiVersion;
+use crate::linxo::settings::ApiVersion;
 use base::clock;
 
 /// The documented event with two accounts in it (`linxo-api.md` section 6).

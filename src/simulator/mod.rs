@@ -32,7 +32,7 @@ pub use faults::{Endpoint, Error as ScriptError, Fault, Random, Rule, Script, Ta
 pub use token::User;
 
 use crate::{
-    config::{ApiVersion, TokenBody},
+    linxo::settings::{ApiVersion, TokenBody},
     pki::Identity,
 };
 use accounts::World;

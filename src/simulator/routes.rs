@@ -8,7 +8,7 @@ use super::{
     token::Holder,
     wire::pairs,
 };
-use crate::config::ApiVersion;
+use crate::linxo::settings::ApiVersion;
 use base::clock::{self, Timestamp};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};

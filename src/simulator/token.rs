@@ -4,7 +4,7 @@
 //! call the [`Holder`] of the token that it shows. Nothing here logs: a double sees test secrets, but a habit is a habit.
 
 use super::{Settings, wire::pairs};
-use crate::config::TokenBody;
+use crate::linxo::settings::TokenBody;
 use base::secret::Secret;
 use base64::Engine as _;
 use http::{HeaderMap, StatusCode, header};

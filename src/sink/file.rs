@@ -12,6 +12,8 @@
 //! The file is created with mode 0600, since it holds personal data, and locked, since two writers would cut each other's
 //! lines. Not here: rotation, compression, retention.
 
+pub(super) mod settings;
+
 use super::{
     Delivery, Failure, Sink,
     writer::{Output, Writer},

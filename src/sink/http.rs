@@ -9,6 +9,8 @@
 //! host that nobody configured. The answer's body is thrown away unread, apart from a small rest that keeps the
 //! connection usable. Reasons name the status or the phase that failed, never the URL, which may hold credentials.
 
+pub(super) mod settings;
+
 use super::{
     Content, Delivery, Failure, FailureKind, Problem, Replacement, Sink,
     cloudevent::header_value,

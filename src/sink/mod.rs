@@ -8,6 +8,7 @@ mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod http;
+pub mod settings;
 mod signature;
 mod stdout;
 mod writer;
@@ -15,10 +16,8 @@ mod writer;
 pub use cloudevent::{Attributes, Completion};
 pub use signature::sign;
 
-use crate::{
-    config::{self, SinkKind},
-    inbox::{self, Inbox, ReadingId},
-};
+use self::settings::{self as config, SinkKind};
+use crate::inbox::{self, Inbox, ReadingId};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
@@ -29,12 +28,12 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 /// What has to be corrected before the sink can work.
 pub fn open(config: &config::Sink) -> Result<Arc<dyn Sink>, OpenError> {
     let sink: Result<Arc<dyn Sink>, Problem> = match &config.kind {
-        SinkKind::Stdout => stdout::Stdout::open().map(|sink| Arc::new(sink) as _).map_err(Problem::Stdout),
-        SinkKind::File { path } => file::Lines::open(path)
+        SinkKind::Stdout(_) => stdout::Stdout::open().map(|sink| Arc::new(sink) as _).map_err(Problem::Stdout),
+        SinkKind::File(config::File { path }) => file::Lines::open(path)
             .map(|sink| Arc::new(sink) as _)
             .map_err(|source| Problem::File { path: path.clone(), source }),
-        SinkKind::Http { url, secrets, timeout, authorities } => {
-            let settings = http::Settings::new(url, secrets, *timeout, authorities);
+        SinkKind::Http(http) => {
+            let settings = http::Settings::new(&http.url, &http.secrets, http.timeout, &http.authorities);
             settings.map(|settings| Arc::new(http::Http::new(settings)) as _)
         }
     };
@@ -51,8 +50,8 @@ impl Replacement {
     /// # Errors
     /// What has to be corrected before they can be used.
     pub fn new(config: &config::Sink) -> Result<Option<Self>, OpenError> {
-        let SinkKind::Http { url, secrets, timeout, authorities } = &config.kind else { return Ok(None) };
-        let settings = http::Settings::new(url, secrets, *timeout, authorities);
+        let SinkKind::Http(http) = &config.kind else { return Ok(None) };
+        let settings = http::Settings::new(&http.url, &http.secrets, http.timeout, &http.authorities);
         let settings = settings.map_err(|problem| OpenError { sink: config.name.clone(), problem })?;
         Ok(Some(Self(settings)))
     }

@@ -1,77 +1,46 @@
-//! `[[sink]]`: where completed events go. Without any, they go to standard output.
+//! What the sinks are told: `[[sink]]`. Each kind of sink declares its own keys in its own folder, and stands in the list
+//! here.
 
-use super::{
-    Sink, SinkKind, keys,
-    problems::Problem,
-    reader::{Flaw, Read, Reader, Reported, Section},
-    units, urls,
+pub use super::{file::settings::File, http::settings::Http, stdout::settings::Stdout};
+
+use settings::{Flaw, duration, flat, section, text, variants};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
 };
-use base64::{Engine, prelude::BASE64_STANDARD};
-use config::{Value, ValueKind};
-use std::{collections::HashMap, path::Path};
 
-/// Every sink, in the order of the file.
-pub(super) fn sinks(reader: &mut Reader<'_>) -> Read<Vec<Sink>> {
-    let Some(value) = reader.at("sink") else { return Ok(vec![stdout()]) };
-    // Anything else than a list was reported as such when the tree was gathered.
-    let ValueKind::Array(list) = &value.kind else { return Err(Reported) };
-    if list.is_empty() {
-        let problem = Problem::new("sink", "is an empty list")
-            .from(value.origin())
-            .hint("name a destination, or remove the key for standard output");
-        return Err(reader.report(problem));
+section! {
+    /// Where completed events go: one `[[sink]]` for each destination. Each gets every event, in order for each connection.
+    /// Without any `[[sink]]`, events go to standard output, as here.
+    pub struct Sink {
+        /// Unique name: letters a to z, digits, `-` and `_`. It is kept beside each entry: a sink that is renamed is a new one.
+        pub name: String = text(sink_name).example("\"app\""),
+        /// How long a delivery is tried again after its first failed attempt. Then it is parked.
+        pub retry_for: Duration = duration().default("3d").between("1s", "365d"),
+        /// What kind of destination, with its own settings.
+        pub kind: SinkKind = flat(),
     }
-    let mut sinks = Vec::new();
-    for index in 0..list.len() {
-        sinks.push(sink(&mut reader.entry("sink", "sink.*", index)));
-    }
-    let mut first = HashMap::new();
-    for (index, entry) in list.iter().enumerate() {
-        let ValueKind::Table(members) = &entry.kind else { continue };
-        let Some(Value { kind: ValueKind::String(name), .. }) = members.get("name") else { continue };
-        if let Some(other) = first.insert(name, index) {
-            let hint = "give each sink its own name: the inbox keeps track of deliveries by it";
-            let flaw = Flaw::new(format!("is also the name of sink.{other}"), hint);
-            sinks.push(Err(reader.entry("sink", "sink.*", index).flawed("name", flaw)));
-        }
-    }
-    sinks.into_iter().collect()
 }
 
-/// What takes the events when no sink is configured.
-fn stdout() -> Sink {
-    let retry_for = keys::find("sink.*.retry_for")
-        .and_then(|key| key.default)
-        .and_then(|text| units::duration(text).ok())
-        .unwrap_or_default();
-    Sink { name: "stdout".to_owned(), retry_for, kind: SinkKind::Stdout }
+variants! {
+    /// Kind of destination.
+    pub enum SinkKind by "type" {
+        /// One JSON document a line on standard output.
+        Stdout(Stdout) = "stdout",
+        /// One JSON document a line, appended to a file and synced before the entry is settled.
+        File(File) = "file",
+        /// A POST of each completed event.
+        Http(Http) = "http",
+    }
+    later = ["postgres", "nats", "amqp", "kafka", "redis"]
 }
 
-#[derive(Clone, Copy)]
-enum Type {
-    Stdout,
-    File,
-    Http,
-}
-
-fn sink(section: &mut Section<'_, '_>) -> Read<Sink> {
-    let name = section.text("name", sink_name);
-    let sink_type = section.word("type", |word| match word {
-        "stdout" => Some((Type::Stdout, "stdout")),
-        "file" => Some((Type::File, "file")),
-        "http" => Some((Type::Http, "http")),
-        _ => None,
-    });
-    let retry_for = section.duration("retry_for");
-    let kind = sink_type.and_then(|(sink_type, word)| {
-        section.refuse_misplaced("type", word);
-        match sink_type {
-            Type::Stdout => Ok(SinkKind::Stdout),
-            Type::File => file(section),
-            Type::Http => http(section),
-        }
-    });
-    Ok(Sink { name: name?, retry_for: retry_for?, kind: kind? })
+impl Sink {
+    /// The files that it is opened with, secrets and what it writes apart.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let authorities = if let SinkKind::Http(http) = &self.kind { http.authorities.as_slice() } else { &[] };
+        authorities.iter().map(PathBuf::as_path)
+    }
 }
 
 /// Names become metric labels and are typed on command lines.
@@ -81,36 +50,5 @@ fn sink_name(text: &str) -> Result<String, Flaw> {
         Ok(text.to_owned())
     } else {
         Err(Flaw::new("is not a name", "use 1 to 64 of: a to z, digits, `-` and `_`"))
-    }
-}
-
-fn file(section: &mut Section<'_, '_>) -> Read<SinkKind> {
-    let path = section.path("path")?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    section.must_be_folder("path", folder)?;
-    if path.is_dir() {
-        return Err(section.flawed("path", Flaw::from("is a folder, not a file")));
-    }
-    Ok(SinkKind::File { path })
-}
-
-fn http(section: &mut Section<'_, '_>) -> Read<SinkKind> {
-    let url = section.text("url", urls::destination);
-    let secrets = section.secrets("secret", signing_secret);
-    let timeout = section.duration("timeout");
-    let authorities = section.readable_files("authorities");
-    Ok(SinkKind::Http { url: url?.into(), secrets: secrets?, timeout: timeout?, authorities: authorities? })
-}
-
-/// Standard Webhooks: `whsec_` and the base64 of 24 to 64 bytes.
-fn signing_secret(text: &str) -> Result<(), Flaw> {
-    let bytes = text.strip_prefix("whsec_").and_then(|encoded| BASE64_STANDARD.decode(encoded).ok());
-    if bytes.is_some_and(|bytes| (24..=64).contains(&bytes.len())) {
-        Ok(())
-    } else {
-        Err(Flaw::new(
-            "is not a Standard Webhooks secret: `whsec_` and the base64 of 24 to 64 bytes",
-            "make one with `echo whsec_$(openssl rand -base64 32)`",
-        ))
     }
 }

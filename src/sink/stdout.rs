@@ -4,6 +4,8 @@
 //! cannot be known. A reader that went away is a passing failure: entries wait until the process is started again with
 //! a reader. Where an error cuts a line short, the next one starts on a line of its own, and the cut one comes again.
 
+pub(super) mod settings;
+
 use super::{
     Delivery, Failure, Sink,
     writer::{Output, Writer},

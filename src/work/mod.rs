@@ -9,6 +9,7 @@ mod complete;
 mod deliver;
 mod listing;
 mod retry;
+pub mod settings;
 
 pub use complete::Completer;
 pub use deliver::Route;

@@ -1,10 +1,7 @@
 //! The loop of a stage over a real inbox.
 
 use super::*;
-use crate::{
-    config,
-    inbox::{self, Access, Filter, NewEntry, State},
-};
+use crate::inbox::{self, Access, Filter, NewEntry, State, settings as config};
 use event::Event;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 

@@ -2,7 +2,7 @@
 
 use crate::support::{LIMIT, Site, event_json};
 use linxo_webhook::{
-    config::{Log, LogFormat},
+    config::{Level, Log, LogFormat},
     log,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -93,7 +93,7 @@ const PANIC: &str = "LINXO_TEST_PANICS_WITH_LOG";
 async fn a_panic_is_told_by_its_place_and_without_its_message() {
     if let Some(with_log) = env::var_os(PANIC) {
         log::note_panics();
-        let log = Log { format: LogFormat::Json, level: tracing::Level::INFO };
+        let log = Log { format: LogFormat::Json, level: Level::Info };
         let _log = (with_log == "yes").then(|| log::start(&log).unwrap());
         panic!("canary: what somebody sent");
     }

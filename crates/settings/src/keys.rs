@@ -1,19 +1,17 @@
-//! The one table of every key: its kind, default, limits and meaning.
+//! What was declared: every table of the file and every key in it, each with its facts.
 //!
-//! Known names, defaults, checks, the documentation test of `config/linxo-webhook.toml` and the JSON Schema all come from
-//! here, so that they cannot drift apart. A path is written with dots; `sink.*` stands for one `[[sink]]`.
-//! To add a key: one line here, one line in `build`, one field in the types, one line in the documented file; tests name
-//! what is missing.
+//! Known names, the schema, the reference and the hints of problems are made of this. It is filled by
+//! [`Section::declare`](crate::Section::declare). A path is written with dots; `sink.*` stands for one `[[sink]]`.
 
-/// What a value is, and so how it is read and checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+/// What a value is: its form in the file, and what people are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
     /// Text, not empty.
     Text,
     /// One of these words.
-    Word(&'static [&'static str]),
+    Words(Vec<Word>),
     /// A whole number.
-    Integer,
+    Number,
     /// `"5s"`
     Duration,
     /// `"8 MiB"`
@@ -22,7 +20,7 @@ pub(super) enum Kind {
     Address,
     /// `"127.0.0.1:9090"`, or `"off"`.
     AddressOrOff,
-    /// An absolute URL.
+    /// An absolute URL. What stands behind `?` or before `@` is never shown.
     Url,
     /// A path of a file.
     Path,
@@ -36,346 +34,281 @@ pub(super) enum Kind {
     Secret,
     /// One secret, or a list of them, the newest first.
     Secrets,
-    /// Reserved: known by name, refused when given something.
-    Later,
+}
+
+/// One word that a key may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// As it is written.
+    pub word: &'static str,
+    /// A sentence that says what it means.
+    pub doc: &'static str,
+}
+
+impl Shape {
+    /// Whether a value is a list of texts; in the environment, such lists are separated by commas.
+    pub(crate) const fn is_list(&self) -> bool {
+        matches!(self, Self::Paths | Self::Networks | Self::Texts)
+    }
+
+    /// What is expected, as a hint; `None` where only the key's own sentence can say it.
+    fn expectation(&self) -> Option<String> {
+        let text = match self {
+            Self::Text => return None,
+            Self::Words(words) => {
+                let words: Vec<_> = words.iter().map(|word| word.word).collect();
+                return Some(format!("one of: {}", words.join(", ")));
+            }
+            Self::Number => "write a whole number such as 100",
+            Self::Duration => "write a duration such as \"250ms\", \"5s\" or \"1h 30m\"",
+            Self::Size => "write a size such as \"512 KiB\" or \"8 MiB\"",
+            Self::Address => "write an address such as \"0.0.0.0:8443\" or \"[::]:8443\"",
+            Self::AddressOrOff => "write an address such as \"127.0.0.1:9090\", or \"off\"",
+            Self::Url => "write a URL such as \"https://app.internal/linxo\"",
+            Self::Path => "write the path of a file",
+            Self::Paths => "write a list such as [\"certs/ca.pem\"]; in the environment, separate with commas",
+            Self::Texts => "write a list such as [\"one\", \"two\"]; in the environment, separate with commas",
+            Self::Networks => {
+                "write a list such as [\"192.0.2.0/24\", \"2001:db8::/32\"]; in the environment, separate with commas"
+            }
+            Self::Secret | Self::Secrets => "write { file = \"...\" } or { env = \"...\" }",
+        };
+        Some(text.to_owned())
+    }
+}
+
+/// Everything about a key but its name and its sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// What its value is.
+    pub shape: Shape,
+    /// As it would be written in the environment; `None`: optional or required.
+    pub default: Option<&'static str>,
+    /// A value as it would be written in the file, for the reference, where there is no default.
+    pub example: Option<&'static str>,
+    /// Smallest and largest value, as text of the same shape.
+    pub limits: Option<(&'static str, &'static str)>,
+    /// Words that will mean something in a later version.
+    pub later: &'static [&'static str],
+    /// Whether the key must be given.
+    pub is_required: bool,
 }
 
 /// One key.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Key {
-    /// `listener.address`, `sink.*.name`
-    pub(super) path: &'static str,
-    /// What its value is.
-    pub(super) kind: Kind,
-    /// One sentence, with the unit where there is one.
-    pub(super) doc: &'static str,
-    /// As it would be written in the environment; `None`: optional or required, see `doc`.
-    pub(super) default: Option<&'static str>,
-    /// Smallest and largest value, as text of the same kind.
-    pub(super) limits: Option<(&'static str, &'static str)>,
-    /// Words that will mean something in a later version.
-    pub(super) later: &'static [&'static str],
-    /// Only where the key beside it has this value.
-    pub(super) only: Option<(&'static str, &'static str)>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The last part of its path.
+    pub name: &'static str,
+    /// Sentences for people, one paragraph a line.
+    pub doc: String,
+    /// The rest.
+    pub facts: Facts,
+    /// Only where the key of this name has this word.
+    pub only: Option<(&'static str, &'static str)>,
 }
 
 impl Key {
-    const fn new(path: &'static str, kind: Kind, doc: &'static str) -> Self {
-        Self { path, kind, doc, default: None, limits: None, later: &[], only: None }
+    /// What the key expects, as a hint.
+    pub(crate) fn expectation(&self) -> String {
+        self.facts.shape.expectation().unwrap_or_else(|| {
+            let end = self.doc.find(['.', '\n']).unwrap_or(self.doc.len());
+            self.doc.get(..end).unwrap_or_default().to_owned()
+        })
     }
 
-    const fn default(mut self, default: &'static str) -> Self {
-        self.default = Some(default);
-        self
-    }
-
-    const fn between(mut self, least: &'static str, most: &'static str) -> Self {
-        self.limits = Some((least, most));
-        self
-    }
-
-    const fn later(mut self, words: &'static [&'static str]) -> Self {
-        self.later = words;
-        self
-    }
-
-    const fn only(mut self, key: &'static str, value: &'static str) -> Self {
-        self.only = Some((key, value));
-        self
-    }
-
-    /// The section: `listener` for `listener.address`.
-    pub(super) fn section(&self) -> &'static str {
-        self.path.rsplit_once('.').map_or("", |(section, _)| section)
-    }
-
-    /// The last part of the path.
-    pub(super) fn name(&self) -> &'static str {
-        self.path.rsplit_once('.').map_or(self.path, |(_, name)| name)
-    }
-
-    /// Whether the key can be used in this version.
-    pub(super) fn is_available(&self) -> bool {
-        self.kind != Kind::Later
-    }
-}
-
-/// The key with this path.
-pub(super) fn find(path: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.path == path)
-}
-
-/// Whether there are keys below this path.
-pub(super) fn is_section(path: &str) -> bool {
-    KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
-}
-
-/// Names of the keys and sections directly below a section (`""`: the sections themselves), in the order of the table.
-pub(super) fn names_in(section: &str) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    for key in KEYS {
-        let below = if section.is_empty() {
-            Some(key.path)
-        } else {
-            key.path.strip_prefix(section).and_then(|rest| rest.strip_prefix('.'))
-        };
-        if let Some(name) = below.and_then(|rest| rest.split('.').next())
-            && name != "*"
-            && !names.contains(&name)
-        {
-            names.push(name);
+    /// Sentences for people, with the limits.
+    pub(crate) fn sentences(&self) -> String {
+        match self.facts.limits {
+            Some((least, most)) => format!("{} From {least} to {most}.", self.doc),
+            None => self.doc.clone(),
         }
     }
-    names
 }
 
-/// Every key, in the order of the documented file.
-pub(super) static KEYS: &[Key] = &[
-    Key::new("listener.address", Kind::Address, "Address of the public HTTPS listener; port 0 picks a free one")
-        .default("0.0.0.0:8443"),
-    Key::new("listener.path", Kind::Text, "Path of the webhook").default("/webhooks/linxo"),
-    Key::new("listener.max_body", Kind::Size, "Largest body of a request").default("8 MiB").between("1 KiB", "1 GiB"),
-    Key::new("listener.max_head", Kind::Size, "Largest head of a request, its fields included; a longer one is answered 431")
-        .default("64 KiB")
-        .between("8 KiB", "1 MiB"),
-    Key::new(
-        "listener.max_headers",
-        Kind::Integer,
-        "Fields in the head of an HTTP/1 request; over HTTP/2 each counts 32 bytes more against max_head",
-    )
-    .default("100")
-    .between("16", "1000"),
-    Key::new("listener.max_connections", Kind::Integer, "Open connections in total")
-        .default("4096")
-        .between("1", "1000000"),
-    Key::new(
-        "listener.max_connections_per_address",
-        Kind::Integer,
-        "Open connections from one address; an IPv6 /64 counts as one",
-    )
-    .default("1024")
-    .between("1", "1000000"),
-    Key::new("listener.max_handshakes", Kind::Integer, "TLS handshakes under way at once")
-        .default("2048")
-        .between("1", "1000000"),
-    Key::new("listener.max_requests", Kind::Integer, "Requests being answered at once; further ones are answered 503")
-        .default("4096")
-        .between("1", "1000000"),
-    Key::new(
-        "listener.body_memory",
-        Kind::Size,
-        "Memory for the bodies of all requests together; what goes beyond is answered 503",
-    )
-    .default("256 MiB")
-    .between("1 KiB", "1 TiB"),
-    Key::new("listener.http2_streams", Kind::Integer, "Requests at once on one HTTP/2 connection")
-        .default("128")
-        .between("1", "10000"),
-    Key::new("listener.handshake_timeout", Kind::Duration, "From accept to the end of the TLS handshake")
-        .default("5s")
-        .between("100ms", "5m"),
-    Key::new("listener.header_timeout", Kind::Duration, "For the head of a request")
-        .default("5s")
-        .between("100ms", "5m"),
-    Key::new("listener.body_timeout", Kind::Duration, "For the whole body of a request")
-        .default("15s")
-        .between("100ms", "1h"),
-    Key::new("listener.idle_timeout", Kind::Duration, "For a connection without a request")
-        .default("75s")
-        .between("100ms", "1h"),
-    Key::new("listener.drain_timeout", Kind::Duration, "From SIGTERM to the forced end of open requests")
-        .default("20s")
-        .between("100ms", "1h"),
-    Key::new(
-        "listener.proxy_protocol",
-        Kind::Word(&["off", "required"]),
-        "Whether each connection begins with the PROXY header, version 1 or 2, of a TCP load balancer in front",
-    )
-    .default("off"),
-    Key::new(
-        "listener.proxy_networks",
-        Kind::Networks,
-        "Addresses of the load balancer; needed where proxy_protocol = \"required\"",
-    ),
-    Key::new("tls.certificate", Kind::Path, "PEM file of the server certificate with its full chain")
-        .default("certs/server.pem"),
-    Key::new("tls.key", Kind::Path, "PEM file of the certificate's private key").default("certs/server.key"),
-    Key::new("tls.minimum_version", Kind::Word(&["1.2", "1.3"]), "Lowest TLS version").default("1.2"),
-    Key::new(
-        "tls.clients.mode",
-        Kind::Word(&["off", "observe", "required"]),
-        "Whether callers are asked for a client certificate, and whether one that is not accepted is refused",
-    )
-    .default("off"),
-    Key::new(
-        "tls.clients.authorities",
-        Kind::Paths,
-        "PEM files of the authorities that sign client certificates; several during a change",
-    ),
-    Key::new(
-        "tls.clients.revocations",
-        Kind::Paths,
-        "PEM files of revocation lists; with any, a certificate that no valid list covers is refused",
-    ),
-    Key::new(
-        "tls.clients.names",
-        Kind::Texts,
-        "Accepted names: a DNS name of the client certificate or its subject's common name; empty: any",
-    ),
-    Key::new(
-        "tls.clients.fingerprints",
-        Kind::Texts,
-        "Accepted public keys of client certificates, as hexadecimal SHA-256; empty: any",
-    ),
-    Key::new(
-        "sender.path_secret",
-        Kind::Secrets,
-        "Secret last segment of the webhook's URL, at least 16 characters; several during a change",
-    ),
-    Key::new("sender.networks", Kind::Networks, "Networks that callers may come from; none: any"),
-    Key::new(
-        "sender.confirm",
-        Kind::Word(&["off", "api"]),
-        "Whether what an event claims is fetched from the vendor's API before it is delivered",
-    )
-    .default("off"),
-    Key::new("inbox.url", Kind::Text, "Where entries are kept").default("sqlite:data/inbox.db"),
-    Key::new("inbox.retention", Kind::Duration, "How long done entries are kept").default("30d").between("1m", "3650d"),
-    Key::new("inbox.max_waiting", Kind::Integer, "Unfinished entries above which new events are answered 503")
-        .default("1000000")
-        .between("1", "1000000000"),
-    Key::new("inbox.min_free_disk", Kind::Size, "Free disk space below which new events are answered 503")
-        .default("256 MiB")
-        .between("0 B", "100 TiB"),
-    Key::new("inbox.refused", Kind::Integer, "Refused requests that are kept for inspection; 0: none")
-        .default("1000")
-        .between("0", "100000"),
-    Key::new("worker.concurrency", Kind::Integer, "Entries worked on at once for each sink; 0: receive only")
-        .default("32")
-        .between("0", "10000"),
-    Key::new("linxo.api", Kind::Url, "Base of the vendor's API, with its version; an address of a private network only with linxo.authorities").default("https://api.oxlin.io/v2.1"),
-    Key::new("linxo.auth", Kind::Url, "Base of the vendor's authorisation server").default("https://auth.oxlin.io"),
-    Key::new("linxo.version", Kind::Word(&["v2.1", "v3"]), "Version of the API: shapes and parameter names")
-        .default("v2.1"),
-    Key::new("linxo.client_id", Kind::Text, "OAuth2 client id; required unless users.mode = \"static\""),
-    Key::new("linxo.client_secret", Kind::Secret, "OAuth2 client secret; required unless users.mode = \"static\""),
-    Key::new("linxo.token_body", Kind::Word(&["json", "form", "basic"]), "How token requests carry the credentials")
-        .default("json"),
-    Key::new("linxo.scope", Kind::Text, "OAuth2 scope asked for").default("accounts_read"),
-    Key::new("linxo.provider", Kind::Text, "The `provider` member of token requests; without one none is sent"),
-    Key::new("linxo.connection_parameter", Kind::Text, "Query parameter that selects the connection in GET /accounts")
-        .default("connection_id"),
-    Key::new("linxo.page_limit", Kind::Integer, "Accounts asked for on one page; the server may give fewer")
-        .default("100")
-        .between("1", "10000"),
-    Key::new("linxo.page_concurrency", Kind::Integer, "Pages of one listing fetched side by side")
-        .default("8")
-        .between("1", "64"),
-    Key::new(
-        "linxo.reread",
-        Kind::Word(&["doubt", "always"]),
-        "When a list of accounts is read a second time: in doubt, or always, for twice the requests",
-    )
-    .default("doubt"),
-    Key::new("linxo.max_requests", Kind::Integer, "Requests to the API under way at once, over all events; token requests as many again")
-        .default("16")
-        .between("1", "1000"),
-    Key::new("linxo.rate", Kind::Integer, "Requests to the vendor a second, over all events; 0: as many as it takes")
-        .default("0")
-        .between("0", "100000"),
-    Key::new("linxo.max_accounts", Kind::Integer, "Accounts of one connection above which its events are parked")
-        .default("200000")
-        .between("1", "10000000"),
-    Key::new("linxo.max_size", Kind::Size, "Size of one connection's accounts above which its events are parked")
-        .default("1 GiB")
-        .between("1 KiB", "100 GiB"),
-    Key::new("linxo.timeout", Kind::Duration, "For one request to the vendor").default("10s").between("100ms", "10m"),
-    Key::new("linxo.list_timeout", Kind::Duration, "For reading one connection's whole list, above which it is parked")
-        .default("1h")
-        .between("1s", "7d"),
-    Key::new("linxo.retry_for", Kind::Duration, "From the first failed attempt at a list to parking")
-        .default("3d")
-        .between("1s", "365d"),
-    Key::new("linxo.authorities", Kind::Paths, "PEM files of extra root certificates, for a test double; allows private addresses"),
-    Key::new(
-        "linxo.users.mode",
-        Kind::Word(&["client", "password", "endpoint", "static"]),
-        "Where the token for an event's user comes from: the client's own credentials, the user's password, an endpoint of yours, or one fixed token",
-    )
-    .default("client"),
-    Key::new("linxo.users.table", Kind::Path, "CSV file of user_id,username,password; read again when it changes")
-        .only("mode", "password"),
-    Key::new("linxo.users.username", Kind::Text, "Instead of a table: a user name with {user_id} in it")
-        .only("mode", "password"),
-    Key::new(
-        "linxo.users.password_secret",
-        Kind::Secret,
-        "Instead of a table: the password is the HMAC-SHA256 of the user id under this key, in hexadecimal",
-    )
-    .only("mode", "password"),
-    Key::new("linxo.users.url", Kind::Url, "Where to ask for a user's token, with {user_id} in it")
-        .only("mode", "endpoint"),
-    Key::new("linxo.users.bearer", Kind::Secret, "Bearer token for your endpoint").only("mode", "endpoint"),
-    Key::new("linxo.users.certificate", Kind::Path, "PEM file of a client certificate for your endpoint")
-        .only("mode", "endpoint"),
-    Key::new("linxo.users.key", Kind::Path, "PEM file of that certificate's private key").only("mode", "endpoint"),
-    Key::new("linxo.users.authorities", Kind::Paths, "PEM files of extra root certificates for your endpoint")
-        .only("mode", "endpoint"),
-    Key::new("linxo.users.token", Kind::Secret, "The fixed token").only("mode", "static"),
-    Key::new("sink.*.name", Kind::Text, "Unique name: letters a to z, digits, `-` and `_`; kept beside each entry"),
-    Key::new("sink.*.type", Kind::Word(&["stdout", "file", "http"]), "Kind of destination")
-        .later(&["postgres", "nats", "amqp", "kafka", "redis"]),
-    Key::new("sink.*.retry_for", Kind::Duration, "From the first failed attempt to parking")
-        .default("3d")
-        .between("1s", "365d"),
-    Key::new("sink.*.path", Kind::Path, "File that lines are appended to; its folder must exist").only("type", "file"),
-    Key::new("sink.*.url", Kind::Url, "Where completed events are posted").only("type", "http"),
-    Key::new(
-        "sink.*.secret",
-        Kind::Secrets,
-        "Standard Webhooks signing secret, `whsec_...`; several during a change; without one nothing is signed",
-    )
-    .only("type", "http"),
-    Key::new("sink.*.timeout", Kind::Duration, "For one attempt")
-        .default("10s")
-        .between("100ms", "10m")
-        .only("type", "http"),
-    Key::new("sink.*.authorities", Kind::Paths, "PEM files of extra root certificates").only("type", "http"),
-    Key::new("admin.address", Kind::AddressOrOff, "Address of health, metrics and inbox pages, or \"off\"")
-        .default("127.0.0.1:9090"),
-    Key::new("admin.token", Kind::Secret, "Bearer token; required where the address is not loopback"),
-    Key::new("log.format", Kind::Word(&["json", "text"]), "Shape of a log line").default("json"),
-    Key::new(
-        "log.level",
-        Kind::Word(&["error", "warn", "info", "debug", "trace"]),
-        "Lowest level written; libraries never get below warnings, because there they write down what was sent",
-    )
-    .default("info"),
-];
+/// How often a table occurs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableKind {
+    /// Once, and where nothing of it is given, its defaults hold.
+    Once,
+    /// Once or not at all.
+    Optional,
+    /// A list.
+    List {
+        /// The key by whose value problems name an entry.
+        naming: &'static str,
+        /// Keys and values of the only entry where no list is given.
+        default: &'static [(&'static str, &'static str)],
+    },
+}
+
+/// One table of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// `tls.clients`, `sink.*`; empty for the file as a whole.
+    pub path: String,
+    /// Sentences for people.
+    pub doc: String,
+    /// How often it occurs.
+    pub kind: TableKind,
+    /// Its keys, in the order of the reference. A name occurs several times where each is for another word of a key.
+    pub keys: Vec<Key>,
+}
+
+/// Every table, in the order of the reference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tables(Vec<Table>);
+
+impl Tables {
+    /// No table but that of the file as a whole.
+    pub(crate) fn new(doc: &str) -> Self {
+        let root = Table { path: String::new(), doc: plain(doc), kind: TableKind::Once, keys: Vec::new() };
+        Self(vec![root])
+    }
+
+    /// Where a section declares its keys: the file as a whole.
+    pub(crate) fn branch(&mut self) -> Branch<'_> {
+        Branch { tables: self, path: String::new(), only: None }
+    }
+
+    /// Every table.
+    pub fn iter(&self) -> impl Iterator<Item = &Table> {
+        self.0.iter()
+    }
+
+    /// The table with this path.
+    pub(crate) fn table(&self, path: &str) -> Option<&Table> {
+        self.iter().find(|table| table.path == path)
+    }
+
+    /// The key with this path; the first, where it is declared for several words of another key.
+    pub(crate) fn find(&self, path: &str) -> Option<&Key> {
+        let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
+        self.table(section)?.keys.iter().find(|key| key.name == name)
+    }
+
+    /// Whether there are keys or tables below this path.
+    pub(crate) fn is_section(&self, path: &str) -> bool {
+        let is_below = |table: &Table| table.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+        self.iter().any(|table| table.path == path || is_below(table))
+    }
+
+    /// Names of the keys and tables directly below a table, in the order of the reference.
+    pub(crate) fn names_in(&self, section: &str) -> Vec<&str> {
+        let keys = self.table(section).into_iter().flat_map(|table| table.keys.iter().map(|key| key.name));
+        let below = self.iter().filter_map(|table| {
+            let rest = if section.is_empty() {
+                Some(table.path.as_str())
+            } else {
+                table.path.strip_prefix(section)?.strip_prefix('.')
+            };
+            rest?.split('.').next().filter(|name| !name.is_empty() && *name != "*")
+        });
+        let mut names = Vec::new();
+        for name in keys.chain(below) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
+/// A table that is being declared.
+#[derive(Debug)]
+pub struct Branch<'t> {
+    tables: &'t mut Tables,
+    path: String,
+    only: Option<(&'static str, &'static str)>,
+}
+
+impl Branch<'_> {
+    /// Adds a key.
+    pub fn key(&mut self, name: &'static str, doc: &str, facts: Facts) {
+        let key = Key { name, doc: plain(doc), facts, only: self.only };
+        let path = &self.path;
+        if let Some(table) = self.tables.0.iter_mut().find(|table| table.path == *path) {
+            table.keys.push(key);
+        }
+    }
+
+    /// Adds a table below this one.
+    pub fn table(&mut self, name: &str, doc: &str, kind: TableKind) -> Branch<'_> {
+        let mut path = join(&self.path, name);
+        if let TableKind::List { .. } = kind {
+            path.push_str(".*");
+        }
+        self.tables.0.push(Table { path: path.clone(), doc: plain(doc), kind, keys: Vec::new() });
+        Branch { tables: self.tables, path, only: None }
+    }
+
+    /// The same table, for keys that mean something only where the key of this name has this word.
+    pub fn only(&mut self, name: &'static str, word: &'static str) -> Branch<'_> {
+        Branch { tables: self.tables, path: self.path.clone(), only: Some((name, word)) }
+    }
+}
+
+/// `listener` and `path` give `listener.path`.
+pub(crate) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// A doc comment with its paragraphs as one line each.
+fn plain(doc: &str) -> String {
+    let mut paragraphs = vec![String::new()];
+    for line in doc.lines().map(str::trim) {
+        match paragraphs.last_mut() {
+            Some(last) if !line.is_empty() => {
+                if !last.is_empty() {
+                    last.push(' ');
+                }
+                last.push_str(line);
+            }
+            _ => paragraphs.push(String::new()),
+        }
+    }
+    paragraphs.retain(|paragraph| !paragraph.is_empty());
+    paragraphs.join("\n")
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
 
-    #[test]
-    fn no_path_is_given_twice() {
-        let mut seen = HashSet::new();
-        assert!(KEYS.iter().all(|key| seen.insert(key.path)));
+    fn facts() -> Facts {
+        Facts { shape: Shape::Text, default: None, example: None, limits: None, later: &[], is_required: false }
+    }
+
+    fn tables() -> Tables {
+        let mut tables = Tables::new("Everything.");
+        let mut root = tables.branch();
+        let mut tls = root.table("tls", " The lock.\n Its key.\n\n More.\n", TableKind::Once);
+        tls.key("key", "Where it lies. It is iron.", facts());
+        tls.table("clients", "Whose.", TableKind::Once).key("mode", "How.", facts());
+        let mut sink = root.table("sink", "Where to.", TableKind::List { naming: "name", default: &[] });
+        sink.key("name", "Its name.", facts());
+        sink.only("type", "file").key("path", "Where.", facts());
+        tables
     }
 
     #[test]
     fn knows_what_is_below_what() {
-        assert_eq!(names_in(""), ["listener", "tls", "sender", "inbox", "worker", "linxo", "sink", "admin", "log"]);
-        assert_eq!(names_in("tls"), ["certificate", "key", "minimum_version", "clients"]);
-        assert_eq!(names_in("admin"), ["address", "token"]);
-        assert!(is_section("sink.*") && is_section("linxo.users") && !is_section("admin.token"));
+        let tables = tables();
+        assert_eq!(tables.names_in(""), ["tls", "sink"]);
+        assert_eq!(tables.names_in("tls"), ["key", "clients"]);
+        assert_eq!(tables.names_in("sink.*"), ["name", "path"]);
+        assert!(tables.is_section("sink.*") && tables.is_section("sink") && tables.is_section("tls.clients"));
+        assert!(!tables.is_section("tls.key") && !tables.is_section("tl"));
+        assert_eq!(tables.find("sink.*.path").unwrap().only, Some(("type", "file")));
+        assert!(tables.find("tls.keys").is_none() && tables.find("nothing").is_none());
     }
 
     #[test]
-    fn every_sentence_can_stand_in_a_list() {
-        for key in KEYS {
-            assert!(!key.doc.ends_with('.') && key.doc.starts_with(char::is_uppercase), "{}", key.path);
-        }
+    fn paragraphs_are_lines() {
+        assert_eq!(tables().table("tls").unwrap().doc, "The lock. Its key.\nMore.");
+    }
+
+    #[test]
+    fn a_text_is_explained_by_its_first_sentence() {
+        assert_eq!(tables().find("tls.key").unwrap().expectation(), "Where it lies");
     }
 }

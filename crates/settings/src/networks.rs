@@ -43,7 +43,7 @@ impl Networks {
     }
 
     /// The networks, each as it would be written.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &IpNet> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &IpNet> {
         self.0.iter()
     }
 }
@@ -56,7 +56,7 @@ impl FromIterator<IpNet> for Networks {
 
 /// Why a text is no network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Flaw {
+pub(crate) enum Flaw {
     /// Neither an address nor a network.
     NotOne,
     /// Bits are set behind the prefix: it cannot be told which part was meant.
@@ -73,7 +73,7 @@ impl fmt::Display for Flaw {
 }
 
 /// Reads a network, or one address.
-pub(super) fn network(text: &str) -> Result<IpNet, Flaw> {
+pub(crate) fn network(text: &str) -> Result<IpNet, Flaw> {
     let written = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address.to_canonical()),
         Err(_) => canonical(text.parse().map_err(|_not_one| Flaw::NotOne)?),

@@ -1,13 +1,44 @@
 //! What is wrong with a configuration, in words for the person who must put it right.
 //!
-//! A problem names its key, where the value came from, the value (never that of a secret), the reason and a hint.
+//! A problem names its key, the value (never that of a secret), the place where the value was given, the reason and a hint.
 //! Values are quoted with control characters escaped and cut, so that a report can be printed and logged as it is.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-/// Every problem of a configuration, unknown keys first, then in the order of the documented file.
+/// Where something was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// Nowhere: the default holds.
+    #[default]
+    Nowhere,
+    /// In the file.
+    File {
+        /// As it was named.
+        name: Arc<str>,
+        /// From 1; `None` for the file as a whole.
+        line: Option<usize>,
+    },
+    /// In an environment variable.
+    Variable(String),
+    /// In the environment as a whole.
+    Environment,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nowhere => Ok(()),
+            Self::File { name, line: Some(line) } => write!(f, "{name}:{line}"),
+            Self::File { name, line: None } => f.write_str(name),
+            Self::Variable(name) => f.write_str(name),
+            Self::Environment => f.write_str("the environment"),
+        }
+    }
+}
+
+/// Every problem of a configuration, unknown keys first, then in the order of the reference file.
 #[derive(Clone, Debug, thiserror::Error)]
-pub struct Problems(pub(super) Vec<Problem>);
+pub struct Problems(pub(crate) Vec<Problem>);
 
 impl Problems {
     /// The keys at fault; one may occur several times.
@@ -28,35 +59,28 @@ impl fmt::Display for Problems {
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Problem {
-    /// `listener.max_body`, `sink.0.url`; empty for the file as a whole.
-    pub(super) key: String,
-    /// File or environment variable; `None` where nothing was given.
-    pub(super) origin: Option<String>,
+pub struct Problem {
+    /// `listener.max_body`, `sink "app".url`; empty for the file as a whole.
+    pub key: String,
+    /// Where the value was given, or else the section in which it is missing.
+    pub place: Place,
     /// What was given, as it would stand in the file; `None` if it may be secret.
-    pub(super) value: Option<String>,
+    pub value: Option<String>,
     /// Continues the key: "is required".
-    pub(super) reason: String,
+    pub reason: String,
     /// What to do.
-    pub(super) hint: Option<String>,
+    pub hint: Option<String>,
 }
 
 impl Problem {
-    /// A problem of a key, without a value, an origin or a hint.
-    pub(super) fn new(key: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { key: key.into(), origin: None, value: None, reason: reason.into(), hint: None }
-    }
-
-    /// Says where the value came from.
-    #[must_use]
-    pub(super) fn from(mut self, origin: Option<&str>) -> Self {
-        self.origin = origin.map(str::to_owned);
-        self
+    /// A problem of a key at a place.
+    pub(crate) fn new(key: impl Into<String>, place: &Place, reason: impl Into<String>) -> Self {
+        Self { key: key.into(), place: place.clone(), value: None, reason: reason.into(), hint: None }
     }
 
     /// Says what to do.
     #[must_use]
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -64,17 +88,14 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("  ")?;
-        if !self.key.is_empty() {
-            f.write_str(&self.key)?;
-        }
+        write!(f, "  {}", self.key)?;
         if let Some(value) = &self.value {
             write!(f, " = {value}")?;
         }
-        match (&self.origin, self.key.is_empty()) {
-            (Some(origin), true) => f.write_str(origin)?,
-            (Some(origin), false) => write!(f, " ({origin})")?,
-            (None, _) => {}
+        match (&self.place, self.key.is_empty()) {
+            (Place::Nowhere, _) => {}
+            (place, true) => write!(f, "{place}")?,
+            (place, false) => write!(f, " ({place})")?,
         }
         write!(f, ": {}", self.reason)?;
         if let Some(hint) = &self.hint {
@@ -85,7 +106,7 @@ impl fmt::Display for Problem {
 }
 
 /// A value between quotation marks, escaped, cut at 80 characters.
-pub(super) fn quoted(value: &str) -> String {
+pub(crate) fn quoted(value: &str) -> String {
     let mut shown: String = value.chars().take(80).collect();
     if shown.len() < value.len() {
         shown.push_str("...");
@@ -105,16 +126,20 @@ mod tests {
 
     #[test]
     fn reads_as_a_report() {
+        let file = |name: &str, line| Place::File { name: name.into(), line };
         let problems = Problems(vec![
             Problem {
                 value: Some(quoted("x")),
-                ..Problem::new("listener.path", "must begin with `/`").from(Some("a.toml")).hint("write \"/x\"")
+                ..Problem::new("listener.path", &file("a.toml", Some(7)), "must begin with `/`").hint("write \"/x\"")
             },
-            Problem::new("", "cannot be read").from(Some("b.toml")),
+            Problem::new("", &file("b.toml", None), "cannot be read"),
+            Problem::new("tls.key", &Place::Variable("A__TLS__KEY".to_owned()), "is empty"),
+            Problem::new("tls.key", &Place::Nowhere, "is required"),
         ]);
         assert_eq!(
             problems.to_string(),
-            "the configuration has 2 problems\n  listener.path = \"x\" (a.toml): must begin with `/`\n    hint: write \"/x\"\n  b.toml: cannot be read"
+            "the configuration has 4 problems\n  listener.path = \"x\" (a.toml:7): must begin with `/`\n    hint: write \
+             \"/x\"\n  b.toml: cannot be read\n  tls.key (A__TLS__KEY): is empty\n  tls.key: is required"
         );
     }
 }

@@ -25,7 +25,7 @@ const SIZES: [(&str, u64); 9] = [
 ///
 /// # Errors
 /// Why the text is none.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let mut rest = text.trim();
     let mut millis: u64 = 0;
     if rest.is_empty() {
@@ -45,7 +45,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// Why the text is none.
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let text = text.trim();
     if text.is_empty() {
         return Err("is empty".to_owned());
@@ -61,7 +61,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Writes a duration in the largest unit that leaves a whole number; what is below a millisecond is left out.
-pub(super) fn show_duration(duration: Duration) -> String {
+pub(crate) fn show_duration(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let fitting = DURATIONS.into_iter().find(|(_, factor)| millis >= *factor && millis.is_multiple_of(*factor));
     let (unit, factor) = fitting.unwrap_or(("s", 1000));
@@ -69,7 +69,7 @@ pub(super) fn show_duration(duration: Duration) -> String {
 }
 
 /// Writes a size in the largest unit that leaves a whole number.
-pub(super) fn show_size(bytes: u64) -> String {
+pub(crate) fn show_size(bytes: u64) -> String {
     let (unit, factor) =
         SIZES.into_iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor)).unwrap_or(("B", 1));
     format!("{} {unit}", bytes / factor)

@@ -5,13 +5,16 @@
 //! such as those of a cloud's metadata service, are refused however they are written; what a name resolves to is judged
 //! when a connection is made, see [`outbound`](base::outbound).
 
-use super::reader::Flaw;
+use crate::flaw::Flaw;
 use base::outbound;
 use std::net::IpAddr;
 use url::{Host, Url};
 
 /// An absolute URL without credentials and fragment, encrypted unless it stays on this machine.
-pub(super) fn destination(text: &str) -> Result<Url, Flaw> {
+///
+/// # Errors
+/// Why nothing may be sent there.
+pub fn destination(text: &str) -> Result<Url, Flaw> {
     let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Flaw::new("holds credentials", "URLs end up in logs; remove what stands before the `@`"));
@@ -43,7 +46,10 @@ pub(super) fn destination(text: &str) -> Result<Url, Flaw> {
 }
 
 /// A destination that paths are appended to: no query, no trailing slash.
-pub(super) fn base(text: &str) -> Result<String, Flaw> {
+///
+/// # Errors
+/// Why nothing may be sent there, or appended to it.
+pub fn base(text: &str) -> Result<String, Flaw> {
     let url = destination(text)?;
     if url.query().is_some() {
         return Err(Flaw::new("has a query", "remove the `?` and what follows: paths are appended to this URL"));
@@ -55,7 +61,8 @@ pub(super) fn base(text: &str) -> Result<String, Flaw> {
 }
 
 /// Whether a URL names an address of a private network.
-pub(super) fn is_private(text: &str) -> bool {
+#[must_use]
+pub fn is_private(text: &str) -> bool {
     Url::parse(text).ok().as_ref().and_then(address).is_some_and(outbound::is_private)
 }
 

@@ -23,7 +23,7 @@ use super::{
     Accepted, Awaiting, Batch, Claimed, EntryView, Error, Filter, Inbox, Lease, NewEntry, Outcome, Page, Reading,
     ReadingId, Refused, RefusedView, SinkId, Stage, StageCounts, StageName, Stats,
 };
-use crate::config;
+use crate::inbox::settings as config;
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use bytes::Bytes;

@@ -11,7 +11,7 @@ use tokio::{
 const SHORT: Duration = Duration::from_millis(150);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-fn with(change: impl FnOnce(&mut crate::config::Listener)) -> Wanted {
+fn with(change: impl FnOnce(&mut crate::receive::settings::Listener)) -> Wanted {
     let mut wanted = Wanted::default();
     change(&mut wanted.listener);
     wanted

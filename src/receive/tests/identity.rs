@@ -2,9 +2,8 @@
 
 use super::support::{Client, Clients, EVENT, LIMIT, Site, Wanted, post};
 use crate::{
-    config::TlsVersion,
     pki::{self, Authority, Identity, KeyKind, Leaf, Usage},
-    receive::identity::hex,
+    receive::{identity::hex, settings::TlsVersion},
 };
 use base::clock;
 use bytes::Bytes;

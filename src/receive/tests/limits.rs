@@ -11,7 +11,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-fn with(change: impl FnOnce(&mut crate::config::Listener)) -> Wanted {
+fn with(change: impl FnOnce(&mut crate::receive::settings::Listener)) -> Wanted {
     let mut wanted = Wanted::default();
     change(&mut wanted.listener);
     wanted
@@ -54,7 +54,8 @@ async fn one_address_has_its_share_of_connections() {
 async fn callers_behind_a_balancer_have_shares_of_their_own() {
     let site = Site::start(with(|listener| {
         listener.max_connections_per_address = 1;
-        listener.proxies = Some([ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]))].into_iter().collect());
+        listener.proxy_protocol = true;
+        listener.proxy_networks = [ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]))].into_iter().collect();
     }))
     .await;
     let caller = async |address: &str| {

@@ -4,7 +4,10 @@ use super::{
     flood::{END_HEADERS, END_STREAM, PREFACE, connect, frame, head, kind},
     support::{Clients, EVENT, LIMIT, Site, Wanted, post, post_to},
 };
-use crate::{config::LogFormat, log::double::Memory, pki::Authority};
+use crate::{
+    log::{double::Memory, settings::LogFormat},
+    pki::Authority,
+};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

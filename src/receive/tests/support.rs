@@ -2,11 +2,15 @@
 
 pub(super) use crate::inbox::double::{Double, Script};
 use crate::{
-    config::{self, ClientMode, Networks, TlsClients, TlsVersion},
     metrics::Metrics,
     pki::Authority,
-    receive::{Drained, Receiver, bind, tls},
+    receive::{
+        Drained, Receiver, bind,
+        settings::{self as config, ClientMode, TlsClients, TlsVersion},
+        tls,
+    },
 };
+use ::settings::Networks;
 use base::secret::Secret;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -54,7 +58,8 @@ impl Default for Wanted {
                 body_timeout: LIMIT,
                 idle_timeout: LIMIT,
                 drain_timeout: LIMIT,
-                proxies: None,
+                proxy_protocol: false,
+                proxy_networks: Networks::default(),
             },
             networks: Networks::default(),
             secrets: Vec::new(),

@@ -1,7 +1,7 @@
 //! Who may call: networks, balancers, and what never changes a caller's address.
 
 use super::support::{Client, EVENT, LIMIT, Site, Wanted, post, post_to};
-use crate::config::Networks;
+use ::settings::Networks;
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,7 +20,8 @@ fn from(texts: &[&str]) -> Wanted {
 /// Behind a balancer on this machine; callers are taken from 192.0.2.0/24.
 fn balanced() -> Wanted {
     let mut wanted = from(&["192.0.2.0/24"]);
-    wanted.listener.proxies = Some(networks(&["127.0.0.0/8"]));
+    wanted.listener.proxy_protocol = true;
+    wanted.listener.proxy_networks = networks(&["127.0.0.0/8"]);
     wanted
 }
 
@@ -145,7 +146,8 @@ async fn a_header_is_not_waited_for_without_end() {
 #[tokio::test]
 async fn nobody_but_the_balancer_names_a_caller() {
     let mut wanted = balanced();
-    wanted.listener.proxies = Some(networks(&["10.0.0.0/8"]));
+    wanted.listener.proxy_protocol = true;
+    wanted.listener.proxy_networks = networks(&["10.0.0.0/8"]);
     let site = Site::start(wanted).await;
     assert!(behind(&site, b"PROXY TCP4 192.0.2.7 10.0.0.1 5000 443\r\n").await.is_err());
     assert_eq!(site.metric(r#"linxo_webhook_refused_total{reason="proxy_untrusted"}"#), 1);
