@@ -1,11 +1,11 @@
 //! The configuration of the whole program: the sections of all modules, put together.
 //!
-//! In: `--config` (or `config/linxo-webhook.toml` if it exists) and `LINXO_WEBHOOK__SECTION__KEY`. Out: one [`Config`] that the
-//! rest of the program trusts without checking it again, or every problem at once. Nothing here binds a port or opens a
-//! store; secrets are read and the named files opened, because a missing one must stop the start.
+//! In: `--config` (or `config/linxo-webhook.toml` if it exists) and `LINXO_WEBHOOK__SECTION__KEY`. Out: one [`Config`]
+//! that the rest of the program trusts without checking it again, or every problem at once. Nothing here binds a port
+//! or opens a store; secrets are read and the named files opened, because a missing one must stop the start.
 //!
-//! Each section is declared in the `settings.rs` beside the module that uses it, and read by the crate [`settings`]. What
-//! stands here is the list of sections, and what concerns several of them.
+//! Each section is declared in the `settings.rs` beside the module that uses it, and read by the crate [`settings`].
+//! What stands here is the list of sections, and what concerns several of them.
 
 pub use crate::{
     admin::settings::Admin,
@@ -106,7 +106,8 @@ impl Origin {
 
 /// Loads the configuration: `file` (or the default path, if it exists), then the environment.
 ///
-/// The environment is a parameter so that tests have one of their own; secrets of the form `{ env = "..." }` come from it.
+/// The environment is a parameter so that tests have one of their own; secrets of the form `{ env = "..." }` come from
+/// it.
 ///
 /// # Errors
 /// Every problem found, each with key, value unless secret, place, reason and hint.

@@ -15,8 +15,8 @@ use std::{
 section! {
     /// The vendor's API, from which truncated events are completed. Without this section they are parked.
     pub struct Linxo {
-        /// Base of the API with its version, without a slash at the end. Sandbox: `https://sandbox-api.oxlin.io/v2.1`. An
-        /// address of a private network is accepted only together with `authorities`.
+        /// Base of the API with its version, without a slash at the end. Sandbox: `https://sandbox-api.oxlin.io/v2.1`.
+        /// An address of a private network is accepted only together with `authorities`.
         pub api: String = url(urls::base).default("https://api.oxlin.io/v2.1"),
         /// Base of the authorisation server. Sandbox: `https://sandbox-auth.oxlin.io`.
         pub auth: String = url(urls::base).default("https://auth.oxlin.io"),
@@ -55,8 +55,8 @@ section! {
         pub list_timeout: Duration = duration().default("1h").between("1s", "7d"),
         /// How long a list is tried again after its first failed attempt. Then its event is parked.
         pub retry_for: Duration = duration().default("3d").between("1s", "365d"),
-        /// PEM files of extra root certificates, for a test double. With them, `api` and `auth` may be addresses of a private
-        /// network.
+        /// PEM files of extra root certificates, for a test double. With them, `api` and `auth` may be addresses of a
+        /// private network.
         pub authorities: Vec<PathBuf> = certificates(),
         /// Where the token for an event's user comes from.
         pub users: Users = section(),
@@ -152,7 +152,7 @@ section! {
 /// Where a user's password comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Passwords {
-    /// A CSV file, see [`table`](super::table); read again when it changes.
+    /// A CSV file of user ids, user names and passwords; read again when it changes.
     Table(PathBuf),
     /// Both follow from the user's id.
     Derived {
@@ -222,8 +222,8 @@ impl Section for Passwords {
 }
 
 impl Linxo {
-    /// The files that a client of the API is built from, secrets apart. A table of users is none: it is watched where it is
-    /// used.
+    /// The files that a client of the API is built from, secrets apart. A table of users is none: it is watched where
+    /// it is used.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let endpoint = if let Users::Endpoint(endpoint) = &self.users { Some(endpoint) } else { None };
         let identity = endpoint.and_then(UserEndpoint::identity);

@@ -1,8 +1,8 @@
 //! The table of users and their passwords that `linxo.users.table` names.
 //!
 //! The table is a CSV file (RFC 4180) that begins with the line `user_id,username,password`. It is read when the
-//! configuration is loaded, so that a mistake in the table stops the start, and again whenever the file changes. A mistake is
-//! told with the number of its line, and never with what stands there.
+//! configuration is loaded, so that a mistake in the table stops the start, and again whenever the file changes. A
+//! mistake is told with the number of its line, and never with what stands there.
 
 use base::secret::Secret;
 use std::{collections::HashMap, fs, io, path::Path};

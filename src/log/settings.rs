@@ -7,8 +7,8 @@ section! {
     pub struct Log {
         /// Shape of a log line.
         pub format: LogFormat = word().default("json"),
-        /// Lowest level that is written. Libraries never get below warnings, whatever stands here, because there they write
-        /// down what was sent.
+        /// Lowest level that is written. Libraries never get below warnings, whatever stands here, because there they
+        /// write down what was sent.
         pub level: Level = word().default("info"),
     }
 }

@@ -1,7 +1,7 @@
 //! What the public listener is told: `[listener]`, `[tls]`, `[tls.clients]`, `[sender]`.
 //!
-//! Whether certificates and keys are sound is not said here but by [`tls`](super::tls), which loads them again while the
-//! service runs.
+//! Whether certificates and keys are sound is for [`tls`](super::tls) to say, which loads them again while
+//! the service runs.
 
 use base::secret::Secret;
 use settings::{
@@ -26,21 +26,22 @@ section! {
     pub struct Listener {
         /// Address of the public HTTPS listener. Port 0 picks a free one, which the log line `listening` names.
         pub address: SocketAddr = address().default("0.0.0.0:8443"),
-        /// Path of the webhook. The URL to register with the vendor is `https://<your host><path>`, or with a path secret
+        /// Path of the webhook. The URL to register with the vendor is `https://<your host><path>`, or with a path
+        /// secret
         /// `https://<your host><path>/<secret>`.
         pub path: String = text(webhook_path).default("/webhooks/linxo"),
         /// Largest body of a request. A connection of 100 accounts takes about 50 KB. A larger body is answered 413.
         pub max_body: u64 = size().default("8 MiB").between("1 KiB", "1 GiB"),
         /// Largest head of a request, its fields included. A longer one is answered 431.
         pub max_head: u32 = size().default("64 KiB").between("8 KiB", "1 MiB"),
-        /// Fields in the head of an HTTP/1 request. More are answered 431. Over HTTP/2 there is no such limit, but each field
-        /// counts 32 bytes more against `max_head`.
+        /// Fields in the head of an HTTP/1 request. More are answered 431. Over HTTP/2 there is no such limit, but each
+        /// field counts 32 bytes more against `max_head`.
         pub max_headers: usize = number().default("100").between("16", "1000"),
-        /// Open connections in total. Further ones are closed at once. The process needs about 256 file descriptors beside
-        /// them: where its limit (`ulimit -n`) leaves fewer, fewer are taken, and the log says so at the start.
+        /// Open connections in total. Further ones are closed at once. The process needs about 256 file descriptors
+        /// beside them: where its limit (`ulimit -n`) leaves fewer, fewer are taken, and the log says so at the start.
         pub max_connections: usize = number().default("4096").between("1", "1000000"),
-        /// Open connections from one address; an IPv6 /64 counts as one. Behind a load balancer without `proxy_protocol`, all
-        /// callers have the address of the balancer: set this as high as `max_connections` there.
+        /// Open connections from one address; an IPv6 /64 counts as one. Behind a load balancer without
+        /// `proxy_protocol`, all callers have the address of the balancer: set this as high as `max_connections` there.
         pub max_connections_per_address: usize = number().default("1024").between("1", "1000000"),
         /// TLS handshakes under way at once. Further connections are closed.
         pub max_handshakes: usize = number().default("2048").between("1", "1000000"),
@@ -60,8 +61,9 @@ section! {
         pub idle_timeout: Duration = duration().default("75s").between("100ms", "1h"),
         /// Longest time from SIGTERM to the forced end of open requests.
         pub drain_timeout: Duration = duration().default("20s").between("100ms", "1h"),
-        /// Whether each connection begins with a PROXY header (version 1 or 2), which a TCP load balancer in front sends.
-        /// Callers then have the address that the header names, everywhere: in networks, limits, logs and entries.
+        /// Whether each connection begins with a PROXY header (version 1 or 2), which a TCP load balancer in front
+        /// sends. Callers then have the address that the header names, everywhere: in networks, limits, logs and
+        /// entries.
         pub proxy_protocol: bool = switch(
             ("off", "Callers connect directly, and no header is read."),
             ("required", "Each connection begins with the header."),
@@ -79,8 +81,8 @@ section! {
 section! {
     /// Certificate and key of the public listener.
     pub struct Tls {
-        /// PEM file of the server certificate with its full chain. Where certificate and key are left at these defaults and
-        /// neither file exists, a certificate for localhost is made on the first start.
+        /// PEM file of the server certificate with its full chain. Where certificate and key are left at these defaults
+        /// and neither file exists, a certificate for localhost is made on the first start.
         pub certificate: PathBuf = path().default(CERTIFICATE),
         /// PEM file of the private key of the certificate.
         pub key: PathBuf = path().default(KEY),
@@ -113,16 +115,17 @@ section! {
     pub struct TlsClients {
         /// Whether callers are asked for a certificate, and what happens without a good one.
         pub mode: ClientMode = word().default("off"),
-        /// PEM files of the authorities that sign client certificates; several during a change. Needed unless mode is off.
+        /// PEM files of the authorities that sign client certificates; several during a change. Needed unless mode is
+        /// off.
         pub authorities: Vec<PathBuf> = files(),
-        /// PEM files of revocation lists, of intermediate authorities too. Where any is given, a certificate that no list
-        /// covers is refused, and so is every certificate below an authority whose list has ended.
+        /// PEM files of revocation lists, of intermediate authorities too. Where any is given, a certificate that no
+        /// list covers is refused, and so is every certificate below an authority whose list has ended.
         pub revocations: Vec<PathBuf> = files(),
-        /// Accepted names: a DNS name of the certificate or the common name of its subject, without wildcards. None given:
-        /// any name.
+        /// Accepted names: a DNS name of the certificate or the common name of its subject, without wildcards. None
+        /// given: any name.
         pub names: Vec<String> = texts(client_name),
-        /// Accepted public keys: the SHA-256 of the SubjectPublicKeyInfo in hexadecimal. None given: any key. Where names are
-        /// given too, both must fit.
+        /// Accepted public keys: the SHA-256 of the SubjectPublicKeyInfo in hexadecimal. None given: any key. Where
+        /// names are given too, both must fit.
         pub fingerprints: Vec<String> = texts(fingerprint),
     }
     check(at) {
@@ -156,8 +159,8 @@ words! {
 section! {
     /// How callers are recognised besides client certificates.
     pub struct Sender {
-        /// Secret last segment of the webhook's URL, at least 16 characters (`openssl rand -hex 24`). During a change give a
-        /// list, the newest first.
+        /// Secret last segment of the webhook's URL, at least 16 characters (`openssl rand -hex 24`). During a change
+        /// give a list, the newest first.
         pub path_secrets("path_secret"): Vec<Secret> = secrets(path_secret).example("{ file = \"secrets/path\" }"),
         /// Networks or single addresses that callers may come from. Others are answered 403. None given: any.
         pub networks: Networks = networks(),
@@ -236,8 +239,8 @@ fn webhook_path(text: &str) -> Result<String, Flaw> {
     }
 }
 
-/// The server's certificate and key must be there, unless both are the defaults and neither was made yet. Returns whether
-/// they may be made.
+/// The server's certificate and key must be there, unless both are the defaults and neither was made yet. Returns
+/// whether they may be made.
 fn server_files(at: &mut At<'_, '_>, certificate: &Path, key: &Path) -> Read<bool> {
     let may_generate = certificate == Path::new(CERTIFICATE) && key == Path::new(KEY);
     if may_generate && !certificate.exists() && !key.exists() {

@@ -1,5 +1,5 @@
-//! What the sinks are told: `[[sink]]`. Each kind of sink declares its own keys in its own folder, and stands in the list
-//! here.
+//! What the sinks are told: `[[sink]]`. Each kind of sink declares its own keys in its own folder, and stands in the
+//! list here.
 
 pub use super::{file::settings::File, http::settings::Http, stdout::settings::Stdout};
 
@@ -10,10 +10,11 @@ use std::{
 };
 
 section! {
-    /// Where completed events go: one `[[sink]]` for each destination. Each gets every event, in order for each connection.
-    /// Without any `[[sink]]`, events go to standard output, as here.
+    /// Where completed events go: one `[[sink]]` for each destination. Each gets every event, in order for each
+    /// connection. Without any `[[sink]]`, events go to standard output, as here.
     pub struct Sink {
-        /// Unique name: letters a to z, digits, `-` and `_`. It is kept beside each entry: a sink that is renamed is a new one.
+        /// Unique name: letters a to z, digits, `-` and `_`. It is kept beside each entry: a sink that is renamed is a
+        /// new one.
         pub name: String = text(sink_name).example("\"app\""),
         /// How long a delivery is tried again after its first failed attempt. Then it is parked.
         pub retry_for: Duration = duration().default("3d").between("1s", "365d"),

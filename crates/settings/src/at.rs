@@ -1,12 +1,12 @@
 //! Reading at one place of the tree: a section, or one entry of a list of sections.
 //!
 //! Every reading method is told the facts of its key, falls back to the default and checks the limits that stand there.
-//! What is wrong is recorded, so that all of it is reported at once: `Err(Reported)` means that a problem was recorded, and
-//! the caller goes on with the next key.
+//! What is wrong is recorded, so that all of it is reported at once: `Err(Reported)` means that a problem was recorded,
+//! and the caller goes on with the next key.
 
 use crate::{
     flaw::Flaw,
-    keys::{Facts, Shape, Tables, join},
+    keys::{Facts, Key, Shape, Tables, join},
     problem::{Place, Problem, quoted},
     tree::{Content, Node},
     variables::Environment,
@@ -132,7 +132,7 @@ impl<'a> At<'_, 'a> {
             Content::Other(_, text) => Some(text.clone()),
             Content::Table(_) | Content::List(_) => None,
         });
-        let hint = flaw.hint.or_else(|| key.map(crate::keys::Key::expectation));
+        let hint = flaw.hint.or_else(|| key.map(Key::expectation));
         let problem =
             Problem { key: self.title(name), place: self.place(name), value: shown, reason: flaw.reason, hint };
         self.report(problem)
@@ -149,9 +149,7 @@ impl<'a> At<'_, 'a> {
         let Some(table) = self.reader.tables.table(&self.pattern) else { return };
         let mut told = Vec::new();
         for key in &table.keys {
-            let fits = |other: &crate::keys::Key| {
-                other.name == key.name && other.only.is_none_or(|(_, wanted)| wanted == word)
-            };
+            let fits = |other: &Key| other.name == key.name && other.only.is_none_or(|(_, wanted)| wanted == word);
             let Some((beside, wanted)) = key.only else { continue };
             if beside != name || told.contains(&key.name) || !self.is_given(key.name) || table.keys.iter().any(fits) {
                 continue;

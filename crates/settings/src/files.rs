@@ -73,8 +73,8 @@ impl At<'_, '_> {
         Err(self.flawed(name, Flaw::new(reason, "make the folder first")))
     }
 
-    /// Warns where anybody may open a file that holds a secret, or its group may change it. That its group may read it is
-    /// how secrets are handed to a service: Kubernetes mounts them as root's, with the group of the pod.
+    /// Warns where anybody may open a file that holds a secret, or its group may change it. That its group may read it
+    /// is how secrets are handed to a service: Kubernetes mounts them as root's, with the group of the pod.
     pub(crate) fn warn_of_readers(&mut self, key: &str, path: &Path, file: &File) {
         if let Ok(about) = file.metadata()
             && about.permissions().mode() & 0o027 != 0

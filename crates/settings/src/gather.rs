@@ -60,8 +60,8 @@ pub(crate) fn gather(
 /// The file's text with values of the environment over it.
 fn layers(text: &str, overrides: Vec<(String, Value)>, tables: &Tables) -> Result<Value, ConfigError> {
     let mut file = File::from_str(text, FileFormat::Toml).collect()?;
-    // The builder takes the names of sections for paths: `"sink[1000000000]"` would make a list of that length. What is not
-    // declared is laid beside what it makes, to be reported.
+    // The builder takes the names of sections for paths: `"sink[1000000000]"` would make a list of that length. What is
+    // not declared is laid beside what it makes, to be reported.
     let known = tables.names_in("");
     let (known, strangers): (Map<_, _>, Map<_, _>) = file.drain().partition(|(name, _)| known.contains(&name.as_str()));
     let mut builder = Config::builder().add_source(Known(known));

@@ -1,5 +1,5 @@
-//! Kinds of keys: how a value is read, described and written down again. Each is made by a function, with what holds for one
-//! key added behind it: `duration().default("5s").between("100ms", "5m")`.
+//! Kinds of keys: how a value is read, described and written down again. Each is made by a function, with what holds
+//! for one key added behind it: `duration().default("5s").between("100ms", "5m")`.
 
 use crate::{
     at::{At, Read, within},
@@ -146,8 +146,8 @@ pub fn text<T: Display + 'static>(parse: fn(&str) -> Result<T, Flaw>) -> Kind<T>
     Kind::of_text(Shape::Text, move |_, text| parse(text), |value| toml_text(&value.to_string()))
 }
 
-/// A URL, through a function that checks it, such as those of [`urls`](crate::urls). It is shown without its query, which
-/// may hold a token.
+/// A URL, through a function that checks it, such as those of [`urls`](crate::urls). It is shown without its query,
+/// which may hold a token.
 #[must_use]
 pub fn url(parse: fn(&str) -> Result<String, Flaw>) -> Kind<String> {
     let show = |url: &String| match url.split_once('?') {

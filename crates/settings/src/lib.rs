@@ -1,9 +1,10 @@
-//! The engine of the configuration. It reads a TOML file and the environment into typed settings, reports every problem at
-//! once, and writes the settings down again. It knows no section: each section is declared beside the module that uses it.
+//! The engine of the configuration. It reads a TOML file and the environment into typed settings, reports every problem
+//! at once, and writes the settings down again. It knows no section: each section is declared beside the module that
+//! uses it.
 //!
-//! In: a [`Section`] (made by [`section!`]), a file, an environment. Out: the settings, or [`Problems`], each with key, value
-//! (never that of a secret), place (`config/x.toml:12` or the variable's name), reason and hint. From the same declarations
-//! come the [JSON schema](schema), the [reference](reference()) file and the [effective view](effective).
+//! In: a [`Section`] (made by [`section!`]), a file, an environment. Out: the settings, or [`Problems`], each with key,
+//! value (never that of a secret), place (`config/x.toml:12` or the variable's name), reason and hint. From the same
+//! declarations come the [JSON schema](schema), the [reference](reference()) file and the [effective view](effective).
 //!
 //! A section is declared like this, once, and a new key is one more line:
 //!

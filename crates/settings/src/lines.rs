@@ -1,4 +1,5 @@
-//! The line of each value of a TOML text: a second look at the file, because the `config` crate forgets where it read what.
+//! The line of each value of a TOML text: a second look at the file, because the `config` crate forgets where it read
+//! what.
 
 use crate::keys::join;
 use std::{collections::HashMap, ops::Range};

@@ -1,7 +1,7 @@
 //! The settings that take effect, laid out as the file is.
 //!
-//! Made from the settings and not from what was read, so that it shows what the program will do. Without secrets, what it
-//! writes can be loaded again and gives the same.
+//! Made from the settings and not from what was read, so that it shows what the program will do. Without secrets, what
+//! it writes can be loaded again and gives the same.
 
 use crate::keys::join;
 

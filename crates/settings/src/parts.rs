@@ -62,8 +62,8 @@ impl<S: Section> Part for Optional<S> {
     }
 }
 
-/// A list of sections: `[[name]]`, never empty. The key `naming` gives each entry a name of its own, by which problems call
-/// it. `default` has the keys of the only entry where no list is given.
+/// A list of sections: `[[name]]`, never empty. The key `naming` gives each entry a name of its own, by which problems
+/// call it. `default` has the keys of the only entry where no list is given.
 #[must_use]
 pub fn sections<S: Section>(
     naming: &'static str,

@@ -1,7 +1,8 @@
 //! What is wrong with a configuration, in words for the person who must put it right.
 //!
-//! A problem names its key, the value (never that of a secret), the place where the value was given, the reason and a hint.
-//! Values are quoted with control characters escaped and cut, so that a report can be printed and logged as it is.
+//! A problem names its key, the value (never that of a secret), the place where the value was given, the reason and a
+//! hint. Values are quoted with control characters escaped and cut, so that a report can be printed and logged as it
+//! is.
 
 use std::{fmt, sync::Arc};
 

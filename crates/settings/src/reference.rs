@@ -1,7 +1,7 @@
 //! The reference file: every key with its comment and default, made from the declarations.
 //!
-//! It is a configuration that can be loaded, and does what runs without any file. Keys that have no default, keys of another
-//! variant than the default one, and sections that may be missing stand in comments.
+//! It is a configuration that can be loaded, and does what runs without any file. Keys that have no default, keys of
+//! another variant than the default one, and sections that may be missing stand in comments.
 
 use crate::{
     keys::{Key, Shape, Table, TableKind, Tables},

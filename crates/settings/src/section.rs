@@ -1,10 +1,11 @@
-//! A section: its keys, how it is read, how it is written down. The macro [`section!`](crate::section!) makes all three of one
-//! declaration.
+//! A section: its keys, how it is read, how it is written down. The macro [`section!`](crate::section!) makes all three
+//! of one declaration.
 
 use crate::{
     at::{At, Read, Reader},
     keys::{Branch, TableKind, Tables},
     page::Page,
+    problem::Place,
     tree::{Content, Node},
 };
 use std::collections::{BTreeMap, HashMap};
@@ -44,7 +45,7 @@ pub fn defaults<S: Section>() -> Option<S> {
     const NAME: &str = "section";
     let mut tables = Tables::new("");
     S::declare(&mut tables.branch().table(NAME, S::DOC, TableKind::Once));
-    let tree = Node { place: crate::problem::Place::Nowhere, content: Content::Table(BTreeMap::new()) };
+    let tree = Node { place: Place::Nowhere, content: Content::Table(BTreeMap::new()) };
     let environment = HashMap::new();
     let mut reader = Reader::new(&tree, &environment, &tables, Vec::new());
     let read = S::read(&mut reader.root().section(NAME)).ok();
@@ -61,10 +62,11 @@ pub fn effective<S: Section>(settings: &S) -> String {
 
 /// Declares a section: a struct whose fields are its keys.
 ///
-/// Each field has a comment (the key's description in the reference, the schema and the docs), a type, and behind `=` what
-/// reads it: a [`Kind`](crate::Kind) such as `number().default("7")` for a key, or [`section()`](crate::section()),
-/// [`optional`](crate::optional), [`sections`](crate::sections), [`flat`](crate::flat) for what lies below. A field whose
-/// key has another name gives that in brackets: `sinks("sink"): Vec<Sink> = ...`. Sections below stand behind the keys.
+/// Each field has a comment (the key's description in the reference, the schema and the docs), a type, and behind `=`
+/// what reads it: a [`Kind`](crate::Kind) such as `number().default("7")` for a key, or
+/// [`section()`](crate::section()), [`optional`](crate::optional), [`sections`](crate::sections), [`flat`](crate::flat)
+/// for what lies below. A field whose key has another name gives that in brackets: `sinks("sink"): Vec<Sink> = ...`.
+/// Sections below stand behind the keys.
 ///
 /// `check(at) { ... }` behind the struct holds what concerns several keys. There, each field is a variable that holds
 /// `Ok` with its value, or `Err` where a problem with it was recorded already. What is wrong is recorded with

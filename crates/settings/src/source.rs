@@ -43,7 +43,8 @@ pub struct Loaded<S> {
 impl Source {
     /// A file (`None`: the program's default, if it exists) and an environment.
     ///
-    /// The environment is a parameter so that tests have one of their own; secrets of the form `{ env = "..." }` come from it.
+    /// The environment is a parameter so that tests have one of their own; secrets of the form `{ env = "..." }` come
+    /// from it.
     pub fn new(program: Program, file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Self {
         let environment = environment.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();
         Self { program, file: file.map(Path::to_owned), environment: Arc::new(environment) }

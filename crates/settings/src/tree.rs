@@ -1,7 +1,7 @@
 //! What was given: a tree of values, each with its place.
 //!
-//! It is made of what the `config` crate merged; values that came from a variable carry the variable's name there, and all
-//! others are found in the file.
+//! It is made of what the `config` crate merged; values that came from a variable carry the variable's name there, and
+//! all others are found in the file.
 
 use crate::{keys::join, lines::Lines, problem::Place};
 use config::{Value, ValueKind};

@@ -1,9 +1,9 @@
 //! URLs that bank data may be sent to.
 //!
 //! Plain `http://` is for this machine alone (a test double, a sidecar). A private network is no exception: names there
-//! resolve to whatever the network says, and the contents are account numbers and names. Addresses that are no server's,
-//! such as those of a cloud's metadata service, are refused however they are written; what a name resolves to is judged
-//! when a connection is made, see [`outbound`](base::outbound).
+//! resolve to whatever the network says, and the contents are account numbers and names. Addresses that are no
+//! server's, such as those of a cloud's metadata service, are refused however they are written; what a name resolves to
+//! is judged when a connection is made, see [`base::outbound`].
 
 use crate::flaw::Flaw;
 use base::outbound;

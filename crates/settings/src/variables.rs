@@ -1,12 +1,14 @@
 //! Environment variables as values to lay over the file: `PREFIX__SINK__0__URL` becomes `sink[0].url`.
 //!
-//! In: the environment, the declared tables, how long the lists of the file are. Out: pairs of a path in the notation of the
+//! In: the environment, the declared tables, how long the lists of the file are. Out: pairs of a path in the notation
+//! of the
 //! `config` crate and a value that carries the variable's name.
 //!
 //! The `Environment` source of the `config` crate is not used: it loses the names of the variables, which every problem
-//! shows, and it cannot reach the entries of a list of sections. An empty variable counts as one that is not set. A variable
-//! that begins with the prefix and has `__` in it is meant for us, so it is a problem when it means nothing. Kubernetes
-//! makes variables such as `LINXO_WEBHOOK_SERVICE_HOST` for a Service; they have no `__`, so they are left alone.
+//! shows, and it cannot reach the entries of a list of sections. An empty variable counts as one that is not set. A
+//! variable that begins with the prefix and has `__` in it is meant for us, so it is a problem when it means nothing.
+//! Kubernetes makes variables such as `LINXO_WEBHOOK_SERVICE_HOST` for a Service; they have no `__`, so they are left
+//! alone.
 
 use crate::{
     keys::{Shape, Tables, join},

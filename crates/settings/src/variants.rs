@@ -1,10 +1,11 @@
 //! Sections of which a key decides what other keys there are: `type` of a sink, `mode` of the users.
 
 /// Declares an enum of sections. The key behind `by` has the word of one variant, and only the keys of that variant's
-/// section may be given beside it. `= "..."` behind the key is its default; `later = [...]` behind the enum names words that
-/// will mean something in a later version.
+/// section may be given beside it. `= "..."` behind the key is its default; `later = [...]` behind the enum names words
+/// that will mean something in a later version.
 ///
-/// Use it with [`flat`](crate::flat) beside other keys, or with [`section()`](crate::section()) as a section of its own.
+/// Use it with [`flat`](crate::flat) beside other keys, or with [`section()`](crate::section()) as a section of its
+/// own.
 #[macro_export]
 macro_rules! variants {
     (

@@ -20,8 +20,8 @@ pub trait Words: Copy + PartialEq + 'static {
     }
 }
 
-/// Declares an enum whose variants are words in the configuration; each variant's comment says what its word means. They
-/// are ordered as declared.
+/// Declares an enum whose variants are words in the configuration; each variant's comment says what its word means.
+/// They are ordered as declared.
 #[macro_export]
 macro_rules! words {
     (

@@ -10,8 +10,8 @@ section! {
     pub struct Http {
         /// Where completed events are posted: `https://`, or `http://` to this machine.
         pub url: String = url(destination).example("\"https://app.internal/linxo\""),
-        /// Standard Webhooks signing secret: `whsec_` and the base64 of 24 to 64 bytes. During a change give a list, the newest
-        /// first. Without a secret nothing is signed.
+        /// Standard Webhooks signing secret: `whsec_` and the base64 of 24 to 64 bytes. During a change give a list,
+        /// the newest first. Without a secret nothing is signed.
         pub secrets("secret"): Vec<Secret> = secrets(signing_secret).example("{ file = \"secrets/app\" }"),
         /// Longest time for one attempt, from connecting to the head of the answer.
         pub timeout: Duration = duration().default("10s").between("100ms", "10m"),
