@@ -12,8 +12,6 @@
 
 pub mod readiness;
 
-pub mod pki;
-
 pub mod config;
 pub mod log;
 pub mod metrics;
@@ -27,8 +25,6 @@ pub mod work;
 
 pub mod admin;
 pub mod reload;
-
-pub mod simulator;
 
 pub mod app;
 pub mod commands;

@@ -97,7 +97,7 @@ fn certificate(config: &Tls) -> Result<Certificates, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pki;
+    use double::pki;
 
     #[tokio::test]
     async fn ends_with_78_where_the_configuration_is_at_fault() {
@@ -135,7 +135,7 @@ mod tests {
 
     #[tokio::test]
     async fn asks_for_a_token_where_it_is_told_to() {
-        use crate::simulator::{Settings, Simulator};
+        use double::{Settings, Simulator};
         let simulator = Simulator::start(Settings::default()).await.unwrap();
         let authority = pki::Authority::new("Root").unwrap();
         let (folder, global) = with_certificate(&authority.server(&["hooks.example"]).unwrap());

@@ -7,16 +7,15 @@
 use super::{Failure, chain};
 use crate::{
     app::{self, Running},
-    config,
-    pki::{self, Authority, Identity},
-    simulator::{
-        Settings, Simulator,
-        events::{DOCUMENTED_TRUNCATED, DOCUMENTED_WHOLE},
-    },
-    sink,
+    config, sink,
 };
 use axum::{Router, body::Bytes, extract::State, http::HeaderMap, routing::post};
 use base::secret::Secret;
+use double::{
+    Settings, Simulator,
+    events::{DOCUMENTED_TRUNCATED, DOCUMENTED_WHOLE},
+    pki::{self, Authority, Identity},
+};
 use event::{self, EventId};
 use serde::Deserialize;
 use std::{

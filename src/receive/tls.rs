@@ -14,11 +14,9 @@ use super::{
     clients::{self, LoadedClients},
     identity,
 };
-use crate::{
-    config::{self, ClientMode, TlsVersion},
-    pki,
-};
+use crate::config::{self, ClientMode, TlsVersion};
 use base::clock::{self, Timestamp};
+use double::pki;
 use rustls::{
     InconsistentKeys, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},

@@ -5,11 +5,8 @@ use crate::{
     support_api::{Service, assert_complete, connection, ids, truncated, until},
 };
 use base::secret::Secret;
+use double::{Endpoint, Fault, Rule, Script, Settings, Simulator, Target, User, pki::Authority};
 use futures_util::future::join_all;
-use linxo_webhook::{
-    pki::Authority,
-    simulator::{Endpoint, Fault, Rule, Script, Settings, Simulator, Target, User},
-};
 use std::{fmt::Write as _, time::Duration};
 use tokio::time::sleep;
 

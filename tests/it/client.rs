@@ -1,11 +1,11 @@
 //! The client of the vendor's API against servers that write whatever they like.
 
+use double::pki::{self, Authority};
 use event::{ConnectionId, UserId};
 use linxo_webhook::{
     config,
     linxo::{AccountsPage, Client, Disposition, Error},
     metrics::Metrics,
-    pki::{self, Authority},
 };
 use std::{
     error::Error as _,

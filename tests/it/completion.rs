@@ -2,14 +2,11 @@
 
 use crate::support::{Service, Site, documents, entries, eventually, secrets};
 use base::secret::Secret;
-use linxo_webhook::{
-    config::ApiVersion,
-    inbox::{Filter, State},
-    simulator::{
-        Connection, Endpoint, Fault, Rule, Script, Settings, Simulator, account_json,
-        events::{Plan, event},
-    },
+use double::{
+    ApiVersion, Connection, Endpoint, Fault, Rule, Script, Settings, Simulator, account_json,
+    events::{Plan, event},
 };
+use linxo_webhook::inbox::{Filter, State};
 use serde_json::{Value, value::RawValue};
 use std::{fs, path::PathBuf};
 

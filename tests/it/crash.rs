@@ -1,10 +1,8 @@
 //! Ends without warning, and with one: no promise is broken.
 
 use crate::support::{Endpoint, Promises, Site, delivered, documents, entries, eventually, settled};
-use linxo_webhook::{
-    inbox::State,
-    simulator::{Connection, Settings},
-};
+use double::{Connection, Settings};
+use linxo_webhook::inbox::State;
 use rustix::process::Signal;
 use std::{collections::HashMap, fs};
 

@@ -2,14 +2,12 @@
 
 use crate::support::{Door, Endpoint, Site, delivered, documents, entries, event_json, eventually, secrets, settled};
 use base::secret::Secret;
-use event::compact;
-use linxo_webhook::{
-    inbox::{Filter, State},
-    simulator::{
-        self, CANARY, Connection, Fault, Rule, Script, Settings, account_json,
-        events::{DOCUMENTED_TRUNCATED, DOCUMENTED_WHOLE, Plan, event},
-    },
+use double::{
+    CANARY, Connection, Fault, Rule, Script, Settings, account_json,
+    events::{DOCUMENTED_TRUNCATED, DOCUMENTED_WHOLE, Plan, event},
 };
+use event::compact;
+use linxo_webhook::inbox::{Filter, State};
 use standardwebhooks::Webhook;
 use std::{collections::BTreeMap, fs, path::Path};
 use tokio::{
@@ -179,10 +177,8 @@ async fn law_5_bytes_are_kept() {
     assert_eq!(kept[0].state, State::Done, "{kept:#?}");
     assert_eq!(service.running.inbox.body(kept[0].seq).await.unwrap().unwrap(), body.as_bytes());
 
-    let accounts: Vec<String> = (0..120)
-        .rev()
-        .map(|number| account_json(&connection.id, number, linxo_webhook::config::ApiVersion::V2_1, false))
-        .collect();
+    let accounts: Vec<String> =
+        (0..120).rev().map(|number| account_json(&connection.id, number, double::ApiVersion::V2_1, false)).collect();
     for digits in ["1234.56", "10000", "-4", "0.10", "9007199254740993.01"] {
         assert!(accounts.iter().any(|account| account.contains(&format!(r#""balance":{digits},"#))), "{digits}");
     }
@@ -272,7 +268,7 @@ async fn law_6_a_failing_connection_delays_no_other() {
     let file = site.file_sink("file");
     let failing = Fault::Status { status: 500, retry_after: None, html: false };
     let rule =
-        Rule { connection: Some(connections[0].id.clone()), ..Rule::always(simulator::Endpoint::Accounts, failing) };
+        Rule { connection: Some(connections[0].id.clone()), ..Rule::always(double::Endpoint::Accounts, failing) };
     let endpoint = Endpoint::start({
         let refused = connections[1].id.clone();
         move |received| Some(if received.header("ce-subject") == refused { 500 } else { 200 })
@@ -406,15 +402,12 @@ async fn law_9_no_personal_data_or_secret_is_printed() {
         let settings = Settings { connections: connections.clone(), client_secret, ..Settings::default() };
         let leaky = |body: &str| Fault::Body { body: body.to_owned() };
         let script = Script::of([
-            Rule {
-                call: Some(1),
-                ..Rule::always(simulator::Endpoint::Token, leaky("{\"access_token\":{\"CANARY\":1}}"))
-            },
-            Rule { call: Some(1), ..Rule::always(simulator::Endpoint::Accounts, leaky("[{\"id\":\"CANARY")) },
-            Rule { call: Some(2), ..Rule::always(simulator::Endpoint::Accounts, leaky("[{\"CANARY\":\"CANARY\"}]")) },
-            Rule { call: Some(3), ..Rule::always(simulator::Endpoint::Accounts, Fault::Unauthorized) },
-            Rule { call: Some(4), ..Rule::always(simulator::Endpoint::Accounts, Fault::Cut { after: None }) },
-            Rule { call: Some(5), ..Rule::always(simulator::Endpoint::Accounts, Fault::TermsRequired) },
+            Rule { call: Some(1), ..Rule::always(double::Endpoint::Token, leaky("{\"access_token\":{\"CANARY\":1}}")) },
+            Rule { call: Some(1), ..Rule::always(double::Endpoint::Accounts, leaky("[{\"id\":\"CANARY")) },
+            Rule { call: Some(2), ..Rule::always(double::Endpoint::Accounts, leaky("[{\"CANARY\":\"CANARY\"}]")) },
+            Rule { call: Some(3), ..Rule::always(double::Endpoint::Accounts, Fault::Unauthorized) },
+            Rule { call: Some(4), ..Rule::always(double::Endpoint::Accounts, Fault::Cut { after: None }) },
+            Rule { call: Some(5), ..Rule::always(double::Endpoint::Accounts, Fault::TermsRequired) },
         ]);
         let _simulator = site.simulator(Settings { script, ..settings }).await;
         site.secret("sender.path_secret", secrets::PATH)

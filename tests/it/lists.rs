@@ -4,10 +4,8 @@ use crate::{
     support::{event_json, inbox_config, new_entry},
     support_api::{Service, assert_complete, connection, ids, truncated, until},
 };
-use linxo_webhook::{
-    inbox::{Access, Inbox, NewEntry, Sqlite},
-    simulator::{Endpoint, Fault, Rule, Script, Settings},
-};
+use double::{Endpoint, Fault, Rule, Script, Settings};
+use linxo_webhook::inbox::{Access, Inbox, NewEntry, Sqlite};
 use proptest::{prelude::*, test_runner::TestRunner};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,8 @@
 //! What the documents say is tried: configurations, command lines, links.
 
 use clap::Parser;
-use linxo_webhook::{
-    cli::Cli,
-    pki::{Authority, write_identity},
-};
+use double::pki::{Authority, write_identity};
+use linxo_webhook::cli::Cli;
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -5,15 +5,13 @@ use crate::{
     support_api::{Service, assert_complete, connection, truncated, until},
 };
 use base::clock::Timestamp;
-use linxo_webhook::{
-    inbox::{Access, Filter, Inbox, Outcome, Sqlite, Stage, StageView, State},
-    simulator::{self, Fault, Rule, Script, Settings, Target},
-};
+use double::{Fault, Rule, Script, Settings, Target};
+use linxo_webhook::inbox::{Access, Filter, Inbox, Outcome, Sqlite, Stage, StageView, State};
 use rusqlite::Connection;
 use std::path::Path;
 
 fn always(fault: Fault) -> Script {
-    Script::of([Rule::always(simulator::Endpoint::Accounts, fault)])
+    Script::of([Rule::always(double::Endpoint::Accounts, fault)])
 }
 
 const DOWN: Fault = Fault::Status { status: 503, retry_after: None, html: false };

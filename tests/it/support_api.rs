@@ -1,12 +1,14 @@
 //! The true service in a folder of its own, with the vendor double beside it.
 
 use crate::support::{new_entry, start};
+use double::{
+    Connection, Endpoint, Settings, Simulator,
+    pki::{self, Authority},
+};
 use linxo_webhook::{
     app::Running,
     config,
     inbox::{Accepted, EntryView, Filter, State},
-    pki::{self, Authority},
-    simulator::{Connection, Endpoint, Settings, Simulator},
 };
 use serde_json::Value;
 use std::{
@@ -174,9 +176,7 @@ impl Service {
 
     /// How often a page of any list was asked for.
     pub(crate) fn asked_page(&self, page: u64) -> usize {
-        let is_page = |request: &&linxo_webhook::simulator::Request| {
-            request.endpoint == Endpoint::Accounts && request.page == Some(page)
-        };
+        let is_page = |request: &&double::Request| request.endpoint == Endpoint::Accounts && request.page == Some(page);
         self.simulator.requests().iter().filter(is_page).count()
     }
 

@@ -11,10 +11,9 @@ use axum::{
     routing::get,
 };
 use base::secret::Secret;
-use linxo_webhook::{
-    config::{ApiVersion, TokenBody},
+use double::{
+    ApiVersion, Endpoint, Fault, Rule, Script, Settings, Simulator, TokenBody, User,
     pki::{self, Authority},
-    simulator::{Endpoint, Fault, Rule, Script, Settings, Simulator, User},
 };
 use rustls::{RootCertStore, server::WebPkiClientVerifier};
 use std::{

@@ -1,13 +1,10 @@
 //! Client certificates, sessions and protocol versions.
 
 use super::support::{Client, Clients, EVENT, LIMIT, Site, Wanted, post};
-use crate::{
-    config::TlsVersion,
-    pki::{self, Authority, Identity, KeyKind, Leaf, Usage},
-    receive::identity::hex,
-};
+use crate::{config::TlsVersion, receive::identity::hex};
 use base::clock;
 use bytes::Bytes;
+use double::pki::{self, Authority, Identity, KeyKind, Leaf, Usage};
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{

@@ -4,10 +4,10 @@ pub(super) use crate::inbox::double::{Double, Script};
 use crate::{
     config::{self, ClientMode, Networks, TlsClients, TlsVersion},
     metrics::Metrics,
-    pki::Authority,
     receive::{Drained, Receiver, bind, tls},
 };
 use base::secret::Secret;
+use double::pki::Authority;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{

@@ -2,12 +2,14 @@
 
 use super::{Door, Process, eventually, settled};
 use base::error::chain;
+use double::{
+    Settings, Simulator,
+    pki::{Authority, write_identity},
+};
 use linxo_webhook::{
     app,
     config::{self, Config},
     inbox::{self, Access, EntryView, Inbox},
-    pki::{Authority, write_identity},
-    simulator::{Settings, Simulator},
 };
 use std::{
     collections::BTreeMap,

@@ -308,10 +308,7 @@ fn describe(error: &hyper::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        pki::Authority,
-        simulator::{Endpoint, Fault, Rule, Script, Settings, Simulator},
-    };
+    use crate::{Endpoint, Fault, Rule, Script, Settings, Simulator, pki::Authority};
 
     fn trusting(authority: &Authority) -> Arc<rustls::ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();

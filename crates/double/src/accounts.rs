@@ -6,7 +6,7 @@
 //!
 //! Not here: paging and who may ask, which is `routes`. Shapes: `linxo-api.md` sections 4 and 8.
 
-use crate::config::ApiVersion;
+use super::wire::ApiVersion;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,

@@ -3,14 +3,16 @@
 //! Made-up events speak of the connections that the double knows (see [`Connection::numbered`](super::Connection)), so
 //! that a truncated one can be completed from it. Every one has an id of its own, unless the caller gives the same twice.
 
-use super::accounts::{Connection, account_json, connection_json};
-use crate::config::ApiVersion;
+use super::{
+    accounts::{Connection, account_json, connection_json},
+    wire::ApiVersion,
+};
 use base::clock;
 
 /// The documented event with two accounts in it (`linxo-api.md` section 6).
-pub const DOCUMENTED_WHOLE: &[u8] = include_bytes!("documented/two_accounts.json");
+pub const DOCUMENTED_WHOLE: &[u8] = include_bytes!("../documented/two_accounts.json");
 /// The documented event with 102 accounts, none of them in it; it has the same id as the other one.
-pub const DOCUMENTED_TRUNCATED: &[u8] = include_bytes!("documented/102_accounts.json");
+pub const DOCUMENTED_TRUNCATED: &[u8] = include_bytes!("../documented/102_accounts.json");
 /// Above this many accounts the vendor sends none (today; the receiver must not rely on the number).
 pub const VENDOR_CUT: usize = 100;
 

@@ -3,8 +3,10 @@
 //! In: headers and body of a token request. Out: the vendor's answer (`linxo-api.md` section 2), and for each later
 //! call the [`Holder`] of the token that it shows. Nothing here logs: a double sees test secrets, but a habit is a habit.
 
-use super::{Settings, wire::pairs};
-use crate::config::TokenBody;
+use super::{
+    Settings,
+    wire::{TokenBody, pairs},
+};
 use base::secret::Secret;
 use base64::Engine as _;
 use http::{HeaderMap, StatusCode, header};

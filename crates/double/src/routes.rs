@@ -6,9 +6,8 @@ use super::{
     bodies::{self, Body},
     faults::{Call, Endpoint, Fault, Target},
     token::Holder,
-    wire::pairs,
+    wire::{ApiVersion, pairs},
 };
-use crate::config::ApiVersion;
 use base::clock::{self, Timestamp};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
@@ -18,7 +17,7 @@ use std::{
     collections::HashMap,
     io,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// Longest token request that is read.
@@ -393,8 +392,8 @@ fn error(code: &str, description: &str, id: Option<&str>) -> String {
 fn retry_after_value(text: &str) -> Option<HeaderValue> {
     let date = text.strip_prefix("date:").and_then(|seconds| {
         let at = clock::now().after(Duration::from_secs(seconds.parse().ok()?));
-        let at = jiff::Timestamp::from_millisecond(at.as_millis()).ok()?;
-        Some(at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+        let since_epoch = Duration::from_millis(u64::try_from(at.as_millis()).ok()?);
+        Some(httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since_epoch))
     });
     HeaderValue::from_str(date.as_deref().unwrap_or(text)).ok()
 }

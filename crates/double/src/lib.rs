@@ -23,6 +23,7 @@ mod bodies;
 pub mod events;
 mod faults;
 pub mod load;
+pub mod pki;
 mod routes;
 mod token;
 mod wire;
@@ -30,11 +31,8 @@ mod wire;
 pub use accounts::{CANARY, Connection, account_id, account_json};
 pub use faults::{Endpoint, Error as ScriptError, Fault, Random, Rule, Script, Target};
 pub use token::User;
+pub use wire::{ApiVersion, TokenBody};
 
-use crate::{
-    config::{ApiVersion, TokenBody},
-    pki::Identity,
-};
 use accounts::World;
 use base::secret::Secret;
 use faults::Player;
@@ -43,6 +41,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
+use pki::Identity;
 use serde::Serialize;
 use std::{
     collections::VecDeque,
