@@ -6,7 +6,7 @@
 //!
 //! Not here: paging and who may ask, which is `routes`. Shapes: `linxo-api.md` sections 4 and 8.
 
-use super::wire::ApiVersion;
+use crate::wire::ApiVersion;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
@@ -124,7 +124,7 @@ pub fn account_id(connection: &str, number: u64) -> String {
 
 /// One connection as `GET /connections/{id}` gives it, without closing what an event adds: `user_id` is last.
 #[must_use]
-pub(super) fn connection_json(id: &str, user: &str, first_channel: &str, second_channel: &str, status: &str) -> String {
+pub(crate) fn connection_json(id: &str, user: &str, first_channel: &str, second_channel: &str, status: &str) -> String {
     format!(
         r#"{{"id":"{id}","provider_id":"246","name":"Caisse d'Epargne","status":"{status}","creation_date":1286641695,"auto_sync":true,"logo_url":"https://static.oxlin.io/common/pictures/providers_logos/246.png","channels":[{{"channel_definition_id":"24600","mode":"EMBEDDED","status":"{second_channel}","last_success_date":1607106094,"last_end_date":1607106094,"credentials":[{{"id":"2460000","masked_value":"*****{CANARY}"}}],"account_types":["CHECKINGS","SAVINGS","LOAN","CREDIT_CARD"],"channel_definition_unavailable":false}},{{"channel_definition_id":"24601","mode":"REDIRECT","expires":1609943012,"status":"{first_channel}","last_success_date":1607106070,"last_end_date":1607106070,"credentials":[],"account_types":["CHECKINGS","CREDIT_CARD"],"channel_definition_unavailable":false}}],"owner":{{"name":"M JEAN {CANARY}"}},"consent_per_account":false,"user_id":"{user}"}}"#
     )
@@ -132,7 +132,7 @@ pub(super) fn connection_json(id: &str, user: &str, first_channel: &str, second_
 
 /// Every connection with the accounts that it has right now.
 #[derive(Debug)]
-pub(super) struct World {
+pub(crate) struct World {
     listings: BTreeMap<String, Listing>,
 }
 
@@ -148,7 +148,7 @@ struct Listing {
 }
 
 impl World {
-    pub(super) fn new(connections: &[Connection]) -> Self {
+    pub(crate) fn new(connections: &[Connection]) -> Self {
         let listings = connections
             .iter()
             .map(|connection| {
@@ -165,24 +165,24 @@ impl World {
         Self { listings }
     }
 
-    pub(super) fn put(&mut self, connection: &Connection) {
+    pub(crate) fn put(&mut self, connection: &Connection) {
         self.listings.append(&mut Self::new(std::slice::from_ref(connection)).listings);
     }
 
-    pub(super) fn remove(&mut self, connection: &str) {
+    pub(crate) fn remove(&mut self, connection: &str) {
         self.listings.remove(connection);
     }
 
-    pub(super) fn owner(&self, connection: &str) -> Option<&str> {
+    pub(crate) fn owner(&self, connection: &str) -> Option<&str> {
         self.listings.get(connection).map(|listing| listing.user.as_str())
     }
 
-    pub(super) fn connections_of<'a>(&'a self, user: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn connections_of<'a>(&'a self, user: &'a str) -> impl Iterator<Item = &'a str> {
         self.listings.iter().filter(move |(_, listing)| listing.user == user).map(|(id, _)| id.as_str())
     }
 
     /// Accounts listed now: connection and number, in the order of the listing.
-    pub(super) fn accounts<'a>(&'a self, user: &'a str, connection: Option<&'a str>) -> Vec<(&'a str, u64)> {
+    pub(crate) fn accounts<'a>(&'a self, user: &'a str, connection: Option<&'a str>) -> Vec<(&'a str, u64)> {
         self.listings
             .iter()
             .filter(|(id, listing)| listing.user == user && connection.is_none_or(|only| only == id.as_str()))
@@ -190,12 +190,12 @@ impl World {
             .collect()
     }
 
-    pub(super) fn ids(&self, connection: &str) -> Vec<String> {
+    pub(crate) fn ids(&self, connection: &str) -> Vec<String> {
         let present = self.listings.get(connection).map(|listing| listing.present.as_slice()).unwrap_or_default();
         present.iter().map(|number| account_id(connection, *number)).collect()
     }
 
-    pub(super) fn ids_throughout(&self, connection: &str) -> Vec<String> {
+    pub(crate) fn ids_throughout(&self, connection: &str) -> Vec<String> {
         let listing = self.listings.get(connection);
         listing
             .into_iter()
@@ -205,7 +205,7 @@ impl World {
     }
 
     /// Adds and takes away accounts at random places of one connection, or of all.
-    pub(super) fn change(&mut self, connection: Option<&str>, insert: u32, remove: u32, rng: &mut fastrand::Rng) {
+    pub(crate) fn change(&mut self, connection: Option<&str>, insert: u32, remove: u32, rng: &mut fastrand::Rng) {
         for (id, listing) in &mut self.listings {
             if connection.is_some_and(|only| only != id) {
                 continue;

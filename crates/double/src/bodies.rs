@@ -11,16 +11,16 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use std::{io, time::Duration};
 
 /// Every body of the double.
-pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 const PIECE: usize = 64 * 1024;
 
-pub(super) fn whole(content: impl Into<Bytes>) -> Body {
+pub(crate) fn whole(content: impl Into<Bytes>) -> Body {
     Full::new(content.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// The first `after` bytes (half, if not given), then the connection breaks.
-pub(super) fn cut(content: &Bytes, after: Option<usize>) -> Body {
+pub(crate) fn cut(content: &Bytes, after: Option<usize>) -> Body {
     let head = content.slice(..after.unwrap_or(content.len() / 2).min(content.len()));
     streaming(stream::unfold(Some(head), |head| async move {
         match head {
@@ -35,7 +35,7 @@ pub(super) fn cut(content: &Bytes, after: Option<usize>) -> Body {
 }
 
 /// The first half, then nothing for a while, then the rest.
-pub(super) fn stall(content: &Bytes, pause: Duration) -> Body {
+pub(crate) fn stall(content: &Bytes, pause: Duration) -> Body {
     let mut rest = content.clone();
     let head = rest.split_to(content.len() / 2);
     streaming(stream::unfold((0_u8, head, rest), move |(step, head, rest)| async move {
@@ -51,7 +51,7 @@ pub(super) fn stall(content: &Bytes, pause: Duration) -> Body {
 }
 
 /// A few bytes at a time.
-pub(super) fn drip(content: Bytes, bytes: usize, every: Duration) -> Body {
+pub(crate) fn drip(content: Bytes, bytes: usize, every: Duration) -> Body {
     streaming(stream::unfold(content, move |mut rest| async move {
         if rest.is_empty() {
             return None;
@@ -63,7 +63,7 @@ pub(super) fn drip(content: Bytes, bytes: usize, every: Duration) -> Body {
 }
 
 /// A JSON array that opens and never closes.
-pub(super) fn endless() -> Body {
+pub(crate) fn endless() -> Body {
     let numbers = Bytes::from(b"0,".repeat(PIECE / 2));
     streaming(stream::unfold(true, move |first| {
         let piece = if first { Bytes::from_static(b"[") } else { numbers.clone() };
@@ -72,7 +72,7 @@ pub(super) fn endless() -> Body {
 }
 
 /// The content, then spaces up to `bytes` in all: JSON still, but too much of it.
-pub(super) fn huge(content: Bytes, bytes: u64) -> Body {
+pub(crate) fn huge(content: Bytes, bytes: u64) -> Body {
     let spaces = Bytes::from(vec![b' '; PIECE]);
     let left = bytes.saturating_sub(u64::try_from(content.len()).unwrap_or(u64::MAX));
     streaming(stream::unfold((Some(content), left), move |(content, left)| {
@@ -89,7 +89,7 @@ pub(super) fn huge(content: Bytes, bytes: u64) -> Body {
 }
 
 /// A gzip stream that inflates to `[` and `bytes` spaces, 158 times its size; it ends without its checksum.
-pub(super) fn gzip_bomb(bytes: u64) -> Body {
+pub(crate) fn gzip_bomb(bytes: u64) -> Body {
     // Eight matches of 258 bytes are 8 * 13 bits: a pattern of exactly 13 bytes that can be repeated for ever.
     let mut bits = Bits::default();
     bits.push(0b1, 1); // the last block

@@ -3,7 +3,7 @@
 //! Made-up events speak of the connections that the double knows (see [`Connection::numbered`](super::Connection)), so
 //! that a truncated one can be completed from it. Every one has an id of its own, unless the caller gives the same twice.
 
-use super::{
+use crate::{
     accounts::{Connection, account_json, connection_json},
     wire::ApiVersion,
 };

@@ -1,10 +1,11 @@
 //! One call to the double, from its head to its answer: who asks, what for, and what goes wrong this time.
 
-use super::{
-    Request, Shared,
+use crate::{
     accounts::{account_json, connection_json},
     bodies::{self, Body},
-    faults::{Call, Endpoint, Fault, Target},
+    faults::{Endpoint, Fault, Target},
+    script::Call,
+    state::{Request, Shared},
     token::Holder,
     wire::{ApiVersion, pairs},
 };
@@ -27,7 +28,7 @@ const HTML: &str = "<!doctype html><html><body><h1>Service unavailable</h1></bod
 const HOP: &str = "hop";
 
 /// Answers one call; an error makes hyper drop the connection without an answer.
-pub(super) async fn answer(shared: Arc<Shared>, request: http::Request<Incoming>) -> io::Result<Response<Body>> {
+pub(crate) async fn answer(shared: Arc<Shared>, request: http::Request<Incoming>) -> io::Result<Response<Body>> {
     let in_flight = shared.in_flight.fetch_add(1, Ordering::Relaxed).saturating_add(1);
     shared.peak_in_flight.fetch_max(in_flight, Ordering::Relaxed);
     let _leave = Leave(Arc::clone(&shared));

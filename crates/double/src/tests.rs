@@ -2,7 +2,8 @@
 
 use super::*;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
+use tokio::net::TcpListener;
 
 struct Caller {
     http: reqwest::Client,
@@ -217,7 +218,7 @@ async fn the_token_endpoint_has_faults_too() {
 
 #[tokio::test]
 async fn http2_over_tls_is_offered_and_the_port_is_free_after_stop() {
-    let authority = crate::pki::Authority::new("test").unwrap();
+    let authority = pki::Authority::new("test").unwrap();
     let identity = authority.server(&["localhost"]).unwrap();
     let settings = Settings { identity: Some(identity), ..Settings::default() };
     let simulator = Simulator::start(settings).await.unwrap();

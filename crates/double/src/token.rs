@@ -1,13 +1,12 @@
 //! The double's `POST /token`: three encodings, two grants, and tokens that are remembered until they expire.
 //!
 //! In: headers and body of a token request. Out: the vendor's answer (`linxo-api.md` section 2), and for each later
-//! call the [`Holder`] of the token that it shows. Nothing here logs: a double sees test secrets, but a habit is a habit.
+//! call the [`Holder`] of the token that it shows. Nothing here logs: the secrets are only those of tests, but tests look for secrets in the log.
 
-use super::{
-    Settings,
+use crate::{
+    settings::Settings,
     wire::{TokenBody, pairs},
 };
-use base::secret::Secret;
 use base64::Engine as _;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
@@ -18,7 +17,7 @@ use std::{
 
 /// On whose behalf a token speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Holder {
+pub(crate) enum Holder {
     /// The integrator itself: each call says for which user.
     Client,
     /// One user.
@@ -27,21 +26,21 @@ pub(super) enum Holder {
 
 /// Every token that was given out and still holds.
 #[derive(Debug, Default)]
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     held: HashMap<String, (Holder, Instant)>,
     issued: u64,
 }
 
 impl Tokens {
-    pub(super) fn issued(&self) -> u64 {
+    pub(crate) fn issued(&self) -> u64 {
         self.issued
     }
 
-    pub(super) fn forget_all(&mut self) {
+    pub(crate) fn forget_all(&mut self) {
         self.held.clear();
     }
 
-    pub(super) fn holder(&self, token: &str) -> Option<&Holder> {
+    pub(crate) fn holder(&self, token: &str) -> Option<&Holder> {
         self.held.get(token).filter(|(_, ends)| Instant::now() < *ends).map(|(holder, _)| holder)
     }
 
@@ -55,7 +54,7 @@ impl Tokens {
     }
 
     /// Answers one token request.
-    pub(super) fn answer(&mut self, settings: &Settings, headers: &HeaderMap, body: &[u8]) -> (StatusCode, Value) {
+    pub(crate) fn answer(&mut self, settings: &Settings, headers: &HeaderMap, body: &[u8]) -> (StatusCode, Value) {
         let Some(asked) = Asked::read(headers, body) else {
             return refuse(StatusCode::BAD_REQUEST, "invalid_request", "The body is neither JSON nor a form");
         };
@@ -90,17 +89,6 @@ impl Tokens {
         }
         (StatusCode::OK, answer)
     }
-}
-
-/// A user who can log in with the password grant.
-#[derive(Clone, Debug)]
-pub struct User {
-    /// The `user_id` of events.
-    pub id: String,
-    /// An email address, as a rule.
-    pub username: String,
-    /// The password that the integrator chose for this user.
-    pub password: Secret,
 }
 
 struct Asked {
@@ -146,6 +134,8 @@ fn refuse(status: StatusCode, error: &str, description: &str) -> (StatusCode, Va
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::User;
+    use base::secret::Secret;
 
     fn headers(content_type: &'static str, authorization: Option<&str>) -> HeaderMap {
         let mut headers = HeaderMap::new();

@@ -22,7 +22,7 @@ pub enum TokenBody {
 }
 
 /// The pairs of `a=1&b=x%20y+z`; what is not decodable is taken as it stands.
-pub(super) fn pairs(text: &str) -> impl Iterator<Item = (String, String)> {
+pub(crate) fn pairs(text: &str) -> impl Iterator<Item = (String, String)> {
     form_urlencoded::parse(text.as_bytes()).into_owned()
 }
 
