@@ -12,7 +12,6 @@ use crate::{
     admin,
     config::Config,
     inbox::{self, Access, Inbox, Stage},
-    linxo,
     metrics::{Metrics, StageState},
     readiness::{Phase, Readiness},
     receive::{self, Receiver, tls},
@@ -20,7 +19,12 @@ use crate::{
     sink::{self, Sink},
     work::{Completer, Handler, Route, StageLoop},
 };
-use base::{clock, error::chain};
+use base::{clock, error::chain, secret::Secret};
+use linxo::{
+    credentials::FingerprintKey,
+    settings::{Linxo, Users},
+};
+use sha2::{Digest as _, Sha256};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     sync::Notify,
@@ -110,7 +114,9 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     tracing::info!(authentication = config.authentication(), "how callers are authenticated");
 
     let metrics = Arc::new(Metrics::new());
-    let client = config.linxo.clone().map(|linxo| linxo::Client::new(linxo, Arc::clone(&metrics))).transpose()?;
+    let key = fingerprint_key(config.linxo.as_ref());
+    let client = config.linxo.clone().map(|linxo| linxo::Client::new(linxo, key.clone(), metrics.linxo.clone()));
+    let client = client.transpose()?;
     if client.is_none() {
         tracing::warn!("there is no [linxo] section: events that leave out their accounts are parked");
     }
@@ -154,7 +160,8 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         Some(completer)
     };
     let access = admin.as_ref().map(admin::Bound::access);
-    let reload = Reload::new(watched, Arc::clone(&receiver), sinks.clone(), completer, access, Arc::clone(&metrics));
+    let reload =
+        Reload::new(watched, Arc::clone(&receiver), sinks.clone(), completer, access, Arc::clone(&metrics), key);
     stages.spawn(housekeeping(Arc::clone(&inbox), Arc::clone(&metrics), config.inbox.retention, readiness.clone()));
     stages.spawn(reload.run(Arc::clone(&hangup), readiness.clone()));
     if let Some(admin) = &admin {
@@ -174,6 +181,17 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let task = tokio::spawn(parts.run());
     readiness.advance(Phase::Ready);
     Ok(Running { address, admin: admin_address, metrics, inbox, readiness, sinks, hangup, task })
+}
+
+/// The key of the fingerprints that parked work is kept with. It follows from the client's secrets, so that it is the same
+/// after a restart; with another secret every fingerprint is another one anyway.
+fn fingerprint_key(linxo: Option<&Linxo>) -> FingerprintKey {
+    let secret = linxo.and_then(|linxo| match &linxo.users {
+        Users::Static(token) => Some(token),
+        Users::Endpoint(endpoint) => endpoint.bearer.as_ref(),
+        Users::Client | Users::Password(_) => linxo.client_secret.as_ref(),
+    });
+    FingerprintKey::new(Sha256::digest(secret.map_or("", Secret::expose)).into())
 }
 
 impl Running {

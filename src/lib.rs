@@ -19,7 +19,6 @@ pub mod metrics;
 pub mod inbox;
 pub mod receive;
 
-pub mod linxo;
 pub mod sink;
 pub mod work;
 

@@ -53,13 +53,6 @@ pub struct SinkName {
     pub sink: String,
 }
 
-/// A server that is asked for accounts and tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ApiPeer {
-    /// `linxo`, `auth`, `users`.
-    pub peer: &'static str,
-}
-
 /// A stage of work and a state in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StageState {
@@ -101,13 +94,8 @@ pub struct Metrics {
     pub completions: Family<Outcome, Counter>,
     /// From the start of a completion to its end.
     pub completion_seconds: Histogram,
-    /// Calls to the vendor's API by outcome: `ok`, `unauthorized`, `refused`, `throttled`, `server_error`, `network`, `invalid`,
-    /// `paused`.
-    pub api_requests: Family<Outcome, Counter>,
-    /// Whether a server is left alone because it failed or asked for a rest: 1 or 0.
-    pub api_breaker_open: Family<ApiPeer, Gauge>,
-    /// Token requests by outcome, as above.
-    pub token_requests: Family<Outcome, Counter>,
+    /// What the client of the vendor's API counts.
+    pub linxo: linxo::Figures,
     /// Deliveries whose number of accounts differs from the announced one.
     pub account_mismatch: Counter,
     /// Delivery attempts.
@@ -148,8 +136,10 @@ impl Metrics {
     /// Registers every figure once.
     #[must_use]
     pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("linxo_webhook");
+        let linxo = linxo::Figures::new(&mut registry);
         let mut metrics = Self {
-            registry: Registry::with_prefix("linxo_webhook"),
+            registry,
             requests: Family::default(),
             events: Family::default(),
             schema_drift: Counter::default(),
@@ -164,9 +154,7 @@ impl Metrics {
             inbox_log_bytes: Gauge::default(),
             completions: Family::default(),
             completion_seconds: seconds(),
-            api_requests: Family::default(),
-            api_breaker_open: Family::default(),
-            token_requests: Family::default(),
+            linxo,
             account_mismatch: Counter::default(),
             deliveries: Family::default(),
             delivery_seconds: Family::new_with_constructor(seconds),
@@ -216,13 +204,6 @@ impl Metrics {
             Unit::Seconds,
             self.completion_seconds.clone(),
         );
-        r.register("api_requests", "Calls to the vendor's API by outcome", self.api_requests.clone());
-        r.register(
-            "api_breaker_open",
-            "Whether a server is left alone because it failed or asked for a rest",
-            self.api_breaker_open.clone(),
-        );
-        r.register("token_requests", "Token requests by outcome", self.token_requests.clone());
         r.register(
             "account_mismatch",
             "Deliveries whose number of accounts differs from the announced one",

@@ -33,7 +33,6 @@ pub use diff::Snapshot;
 use crate::{
     admin,
     config::Tls,
-    linxo,
     metrics::{Metrics, Outcome},
     readiness::{Phase, Readiness},
     receive::{
@@ -46,6 +45,7 @@ use crate::{
 use base::{clock, error::chain};
 use diff::Changes;
 use ends::Ends;
+use linxo::{credentials::FingerprintKey, settings::Linxo};
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{sync::Notify, task, time};
 use watch::{Look, Watch};
@@ -63,6 +63,8 @@ pub struct Reload {
     /// `None` where there is no admin listener.
     admin: Option<admin::Access>,
     metrics: Arc<Metrics>,
+    /// For a client of the API where there was none.
+    key: FingerprintKey,
 }
 
 impl Reload {
@@ -75,9 +77,10 @@ impl Reload {
         completer: Option<Arc<Completer>>,
         admin: Option<admin::Access>,
         metrics: Arc<Metrics>,
+        key: FingerprintKey,
     ) -> Self {
         metrics.reloaded.set(clock::now().as_millis().div_euclid(1000));
-        Self { watched, receiver, sinks, completer, admin, metrics }
+        Self { watched, receiver, sinks, completer, admin, metrics, key }
     }
 
     /// Looks, and applies what has changed, until the process drains. `asked` is SIGHUP.
@@ -89,10 +92,14 @@ impl Reload {
                 () = time::sleep(EVERY) => false,
             };
             self.look_at_the_clock();
-            let (mut watched, metrics) = (self.watched, Arc::clone(&self.metrics));
-            let client = self.completer.as_deref().and_then(Completer::client);
+            let mut watched = self.watched;
+            let clients = Clients {
+                used: self.completer.as_deref().and_then(Completer::client),
+                key: self.key.clone(),
+                figures: self.metrics.linxo.clone(),
+            };
             let looked = task::spawn_blocking(move || {
-                let found = watched.look(is_asked, client.as_deref(), &metrics);
+                let found = watched.look(is_asked, &clients);
                 (watched, found)
             });
             // The runtime is ending, or reading panicked: this ends, and the service with it.
@@ -187,6 +194,23 @@ enum Found {
     Set(Box<Set>),
 }
 
+/// What the next client of the API is made from.
+struct Clients {
+    /// The client in use, if there is one.
+    used: Option<Arc<linxo::Client>>,
+    key: FingerprintKey,
+    figures: linxo::Figures,
+}
+
+impl Clients {
+    fn next(&self, settings: &Linxo) -> Result<linxo::Client, linxo::Error> {
+        match &self.used {
+            Some(used) => used.reconfigured(settings.clone()),
+            None => linxo::Client::new(settings.clone(), self.key.clone(), self.figures.clone()),
+        }
+    }
+}
+
 /// What changes, with everything built that is needed for it.
 struct Set {
     changes: Changes,
@@ -213,7 +237,7 @@ impl Watched {
         Self { used, ends: Ends::of(loaded), watch: Watch::new(files), problem: None }
     }
 
-    fn look(&mut self, is_asked: bool, client: Option<&linxo::Client>, metrics: &Arc<Metrics>) -> Found {
+    fn look(&mut self, is_asked: bool, clients: &Clients) -> Found {
         let must_read = match self.watch.look() {
             Look::Judged => is_asked || self.problem.is_some(),
             Look::Moving => is_asked,
@@ -227,7 +251,7 @@ impl Watched {
             Err(problems) => (self.watch.files().to_vec(), Err(problems.to_string())),
             Ok(config) => {
                 let files = config.files().map(Path::to_owned).collect();
-                (files, self.read(&Snapshot::new(config), client, metrics))
+                (files, self.read(&Snapshot::new(config), clients))
             }
         };
         if !self.watch.judged(files) && !is_asked {
@@ -251,16 +275,12 @@ impl Watched {
     }
 
     /// Compares, and builds what differs; nothing is replaced yet.
-    fn read(&self, new: &Snapshot, client: Option<&linxo::Client>, metrics: &Arc<Metrics>) -> Result<Set, String> {
+    fn read(&self, new: &Snapshot, clients: &Clients) -> Result<Set, String> {
         let changes = diff::diff(&self.used, new)?;
         let config = &changes.next.config;
         let tls = changes.tls.then(|| self.read_tls(&config.tls)).transpose()?;
         let linxo = config.linxo.as_ref().filter(|_| changes.linxo);
-        let linxo = linxo.map(|linxo| match client {
-            Some(used) => used.reconfigured(linxo.clone()),
-            None => linxo::Client::new(linxo.clone(), Arc::clone(metrics)),
-        });
-        let linxo = linxo.transpose().map_err(|error| chain(&error))?;
+        let linxo = linxo.map(|linxo| clients.next(linxo)).transpose().map_err(|error| chain(&error))?;
         let mut sinks = Vec::new();
         for (index, sink) in config.sinks.iter().enumerate().filter(|(index, _)| changes.sinks.contains(index)) {
             let replacement = Replacement::new(sink).map_err(|error| chain(&error))?;

@@ -5,10 +5,10 @@
 //! older than a finished reading of its connection is completed by that reading without asking the API at all. How a list
 //! is read is `listing`'s.
 //!
-//! What cannot go on without other credentials is parked with a sign of those that did not do. [`Completer::watch`] puts
-//! it back in line when the sign of the present ones differs: a changed table, another client secret, a `[linxo]` section
-//! where there was none. What changes at the vendor shows only by another event of the same user that succeeds; that puts
-//! it back too.
+//! A completion that the credentials are not good enough for is parked, together with a fingerprint of those credentials
+//! ([`Lacking`]). When the fingerprint changes, [`Completer::watch`] puts the completion back in line: after a change of the
+//! table of users, another client secret, a `[linxo]` section where there was none. A change at the vendor's shows only when
+//! another event of the same user succeeds; that puts the completion back in line too.
 
 use super::{
     Handler, Stop,
@@ -18,7 +18,6 @@ use super::{
 };
 use crate::{
     inbox::{Certainty, EntryFacts, Error, Filter, Found, Inbox, Lease, Outcome, Reading, ReadingId, State},
-    linxo::{self, Client, Disposition, Peer},
     metrics::{self, Metrics},
     readiness::{Phase, Readiness},
 };
@@ -26,6 +25,10 @@ use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use base::{clock, error::chain};
 use event::{ConnectionId, Event, Shape, UserId};
+use linxo::{
+    Client, Disposition, Peer,
+    credentials::{Fingerprint, Lacking, Unreadable},
+};
 use std::{
     collections::HashSet,
     sync::Arc,
@@ -50,8 +53,6 @@ const SECOND_LOOK: Duration = Duration::from_secs(1);
 const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// Entries put back in line at once, so that accepting is never held up for long.
 const REPLAY_BATCH: usize = 500;
-/// The sign of having no `[linxo]` section.
-const NO_API: &str = "none";
 
 /// Completes truncated events.
 pub struct Completer {
@@ -122,7 +123,12 @@ impl Completer {
         awaited.dedup();
         let mut entries = 0;
         for (user, credentials) in awaited {
-            if client.may_help(user.clone().map(UserId::new).as_ref(), &credentials).await {
+            let may_help = match credentials.parse() {
+                Ok(lacking) => client.may_help(user.clone().map(UserId::new).as_ref(), lacking).await,
+                // Another version wrote it: a try shows whether the present credentials do.
+                Err(Unreadable) => true,
+            };
+            if may_help {
                 entries += self.put_back(parked(user, None, credentials)).await?;
             }
         }
@@ -181,7 +187,7 @@ impl Completer {
             client: &client,
             connection: ConnectionId::new(lease.entry.connection.clone()),
             expected,
-            credentials: client.credentials(user.as_ref()).await,
+            credentials: client.fingerprint(user.as_ref()).await,
             user,
         };
         let reading = self.reading(&task).await?;
@@ -225,7 +231,7 @@ impl Completer {
             Ok(_) => Err(Stop::park(
                 "the API knows the connection as another user's than the event claims: the event is forged, or the vendor's data is wrong",
             )),
-            Err(error) if error.disposition() == Disposition::Unknown => Err(unconfirmed(&error)),
+            Err(error) if error.disposition() == Disposition::Gone => Err(unconfirmed(&error)),
             Err(error) => Err(task.failed(&error)),
         }
     }
@@ -247,7 +253,7 @@ impl Completer {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(Failure::Inbox(error))) => Err(error.into()),
             Ok(Err(Failure::Bound(reason))) => Err(Stop::park(reason)),
-            Ok(Err(Failure::Api(error))) if error.disposition() == Disposition::Unknown => Err(gone(task).await),
+            Ok(Err(Failure::Api(error))) if error.disposition() == Disposition::Gone => Err(gone(task).await),
             Ok(Err(Failure::Api(error))) => Err(task.failed(&error)),
             Err(_elapsed) => Err(Stop::park(format!(
                 "the list of accounts took longer to read than linxo.list_timeout allows ({} s): raise it, then replay",
@@ -331,20 +337,16 @@ struct Task<'a> {
     user: Option<UserId>,
     /// The announced number of accounts; `None` for a hint, whose claims mean nothing.
     expected: Option<u64>,
-    /// The sign of the credentials, from before anything was asked: were they looked up after a refusal, a change in
-    /// between would never be noticed.
-    credentials: String,
+    /// Of the credentials, from before anything was asked: a fingerprint taken after a refusal would hide a change in between.
+    credentials: Fingerprint,
 }
 
 impl Task<'_> {
     /// How an API error ends the lease.
     fn failed(&self, error: &linxo::Error) -> Stop {
-        let park = |reason| {
-            if error.awaits_credentials() {
-                Outcome::ParkUntil { reason, credentials: error.sign(self.credentials.clone()) }
-            } else {
-                Outcome::Park { reason }
-            }
+        let park = |reason| match error.lacking(self.credentials) {
+            Some(lacking) => Outcome::ParkUntil { reason, credentials: lacking.to_string() },
+            None => Outcome::Park { reason },
         };
         let failed = Failed::of(self.lease, chain(error), error.remedy());
         let failed = match error.disposition() {
@@ -354,7 +356,7 @@ impl Task<'_> {
                 let due = clock::now().after(after + jitter);
                 return Stop::Ends(Outcome::Postpone { due, reason: error.to_string() });
             }
-            Disposition::Credentials | Disposition::Permanent | Disposition::Unknown => {
+            Disposition::Credentials | Disposition::Permanent | Disposition::Gone => {
                 return Stop::Ends(park(format!("{}: {}", failed.reason, failed.remedy)));
             }
             Disposition::Doubtful => Failed { doubt: Some(REFUSED), ..failed },
@@ -399,7 +401,7 @@ fn without_api(expected: Option<u64>) -> Stop {
             "the event leaves out its {}accounts and there is no [linxo] section to fetch them with: add one and restart",
             expected.map(|expected| format!("{expected} ")).unwrap_or_default()
         ),
-        credentials: NO_API.to_owned(),
+        credentials: Lacking::Api.to_string(),
     })
 }
 
@@ -407,8 +409,8 @@ fn without_api(expected: Option<u64>) -> Stop {
 async fn gone(task: &Task<'_>) -> Stop {
     time::sleep(SECOND_LOOK).await;
     match task.client.accounts(task.user.as_ref(), &task.connection, 1).await {
-        Err(error) if error.disposition() == Disposition::Unknown && task.lease.entry.confirm => unconfirmed(&error),
-        Err(error) if error.disposition() == Disposition::Unknown => Stop::Ends(Outcome::Gone),
+        Err(error) if error.disposition() == Disposition::Gone && task.lease.entry.confirm => unconfirmed(&error),
+        Err(error) if error.disposition() == Disposition::Gone => Stop::Ends(Outcome::Gone),
         Err(error) => task.failed(&error),
         Ok(_) => {
             let problem = "contradicts an earlier one: the connection was unknown a moment ago".to_owned();

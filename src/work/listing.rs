@@ -19,13 +19,11 @@
 //!
 //! Resuming is exact: all that a decision rests on is kept with each page, in the same commit as its accounts.
 
-use crate::{
-    inbox::{self, Certainty, Found, Inbox, Lease, Page, Reading, ReadingId},
-    linxo::{self, Account, AccountsPage, Bounds, Client, Disposition},
-};
+use crate::inbox::{self, Certainty, Found, Inbox, Lease, Page, Reading, ReadingId};
 use bytes::Bytes;
 use event::{ConnectionId, UserId};
 use futures_util::{StreamExt, future::OptionFuture, stream};
+use linxo::{Account, AccountsPage, Bounds, Client, Disposition};
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -173,7 +171,7 @@ impl Listing<'_> {
                     let page = match answer {
                         Ok(page) => page,
                         // Some servers do not know the page behind the last one.
-                        Err(error) if number > 1 && error.disposition() == Disposition::Unknown => {
+                        Err(error) if number > 1 && error.disposition() == Disposition::Gone => {
                             AccountsPage::default()
                         }
                         Err(error) => {

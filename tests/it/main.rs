@@ -11,7 +11,6 @@
 
 mod answers;
 mod api;
-mod client;
 mod completion;
 mod confirm;
 mod crash;

@@ -1,9 +1,9 @@
-//! One page of `GET /accounts`, both wire versions (`linxo-api.md` sections 3 and 8).
+//! One page of `GET /accounts`, both wire versions (`docs/linxo-api.md` sections 3 and 8).
 //!
 //! In: the bytes of an answer. Out: accounts that are slices of them. What is not of the documented form is an error that
 //! quotes nothing; how many items one page may have is the caller's to say, because each costs memory beside its bytes.
 
-use super::{Error, Peer};
+use crate::error::{Error, Peer};
 use bytes::Bytes;
 use event::{self, AccountId, ConnectionId, wire::Id};
 use serde::{
@@ -63,7 +63,10 @@ struct Addressed<'a> {
 impl AccountsPage {
     /// Reads an answer of at most `most` items: a bare array (v2.1) or `{"accounts": [...]}` (v3), whichever it is. Accounts
     /// of other connections are left out: an API that does not know the filter returns every account of the user.
-    pub(crate) fn parse(body: &Bytes, connection: &ConnectionId, most: usize) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Answer`] for everything else; the error quotes nothing of the answer.
+    pub fn parse(body: &Bytes, connection: &ConnectionId, most: usize) -> Result<Self, Error> {
         let text = std::str::from_utf8(body).map_err(|_position| invalid("is not UTF-8"))?;
         if event::is_deeper_in_an_event(body) {
             return Err(invalid("is nested deeper than an event may be"));

@@ -1,80 +1,51 @@
-//! The vendor's API, as far as this service needs it: tokens, and pages of accounts.
+//! The client: one call at a time to the vendor's API, each with a token.
 //!
 //! In: a user and a connection. Out: raw account objects with their digits and unknown members, or an [`Error`] that says
-//! whether trying again can help. One request at a time is this module's business; which pages to ask for, what to keep
-//! and when to give up is `work::complete`'s.
-//!
-//! There is no trait: tests point the client at the simulator over a real socket. Facts about the API are marked with their
-//! section of `linxo-api.md`; few are documented by the vendor, so what is uncertain is configuration.
-
-mod accounts;
-mod breaker;
-mod code;
-mod connection;
-mod error;
-mod gate;
-mod logins;
-mod probes;
-mod slots;
-mod token;
-mod transport;
-
-pub use accounts::{Account, AccountsPage};
-pub use connection::Connection;
-pub use error::{Disposition, Error, Missing, Peer};
+//! whether trying again can help. Which pages to ask for, what to keep and when to give up is for the caller to say.
 
 use crate::{
-    config::{self, ApiVersion, Reread},
-    metrics::{Metrics, Outcome},
+    accounts::AccountsPage,
+    connection::Connection,
+    credentials::{Fingerprint, FingerprintKey, Lacking},
+    error::{Error, Peer, outcome},
+    figures::Figures,
+    lane::{Lane, Limits},
+    segment::encoded,
+    settings::{ApiVersion, Linxo, Reread, Users},
+    tokens::{Token, Tokens},
+    transport::{Transport, Way, built},
 };
 use bytes::Bytes;
-use error::outcome;
 use event::{ConnectionId, UserId};
 use reqwest::{
     Request, Url,
     header::{self, HeaderValue},
 };
-use std::{fmt::Write as _, sync::Arc, time::Duration};
-use token::{Token, Tokens};
-use transport::{Lane, Options, Transport, built};
+use std::{sync::Arc, time::Duration};
 
 /// A server that takes no notice of the limit may send this many times as many items as were asked for,
 const MORE_THAN_ASKED: u32 = 10;
 /// and this many in any case.
 const LEAST_ITEMS: u32 = 1000;
 
-/// Readers of foreign bytes, for `fuzz/` alone.
-#[cfg(fuzzing)]
-pub mod fuzzing {
-    use bytes::Bytes;
-    use event::ConnectionId;
-
-    /// A page of accounts: every item is one of the connection's or a foreign one.
-    pub fn accounts(body: &[u8]) {
-        let body = Bytes::copy_from_slice(body);
-        if let Ok(page) = super::AccountsPage::parse(&body, &ConnectionId::new("7"), 1000) {
-            assert_eq!(page.received as usize, page.accounts.len() + page.foreign.len());
-        }
-    }
-}
-
 /// A client of one environment (production or sandbox) of the API.
 #[derive(Debug)]
 pub struct Client {
     api: Transport,
     base: Url,
-    config: config::Linxo,
+    settings: Linxo,
     tokens: Tokens,
-    metrics: Arc<Metrics>,
+    key: FingerprintKey,
+    figures: Figures,
 }
 
 impl Client {
-    /// Prepares a client; nothing is asked of the API yet.
+    /// Prepares a client; nothing is asked of the API yet. Fingerprints of credentials are made under `key`.
     ///
     /// # Errors
     /// [`Error::Build`] when a file is unusable or the system has no CA certificates.
-    pub fn new(config: config::Linxo, metrics: Arc<Metrics>) -> Result<Self, Error> {
-        Self::build(config, metrics, None)
+    pub fn new(settings: Linxo, key: FingerprintKey, figures: Figures) -> Result<Self, Error> {
+        Self::build(settings, key, figures, None)
     }
 
     /// A client with other settings that takes the place of this one: what is under way counts for both, servers that are
@@ -82,55 +53,55 @@ impl Client {
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn reconfigured(&self, config: config::Linxo) -> Result<Self, Error> {
-        Self::build(config, Arc::clone(&self.metrics), Some(self))
+    pub fn reconfigured(&self, settings: Linxo) -> Result<Self, Error> {
+        Self::build(settings, self.key.clone(), self.figures.clone(), Some(self))
     }
 
-    fn build(config: config::Linxo, metrics: Arc<Metrics>, before: Option<&Self>) -> Result<Self, Error> {
-        let base = Url::parse(&config.api).map_err(|error| Error::Build(format!("linxo.api: {error}")))?;
+    fn build(settings: Linxo, key: FingerprintKey, figures: Figures, before: Option<&Self>) -> Result<Self, Error> {
+        let base = Url::parse(&settings.api).map_err(|error| Error::Build(format!("linxo.api: {error}")))?;
         if base.cannot_be_a_base() {
             return Err(Error::Build("linxo.api: paths cannot be appended to it".to_owned()));
         }
-        let lane_of = |peer, same: Option<&Transport>| match same {
-            Some(before) => Arc::clone(&before.lane),
-            None => Lane::new(peer, &metrics),
-        };
         // Both servers are the vendor's, who has set one rate.
-        let pace = before.map_or_else(Arc::default, |before| Arc::clone(&before.api.pace));
-        let transport = |lane| {
-            let pace = Arc::clone(&pace);
-            let options = Options { lane, pace, rate: config.rate, authorities: &config.authorities, identity: None };
-            Transport::new(&config, options)
+        let pace = before.map_or_else(Arc::default, |before| Arc::clone(&before.api.limits().pace));
+        let transport = |peer, same: Option<&Transport>| {
+            Transport::new(Way {
+                lane: same.map_or_else(|| Lane::new(peer, &figures), |same| Arc::clone(same.lane())),
+                limits: Limits { at_once: settings.max_requests, rate: settings.rate, pace: Arc::clone(&pace) },
+                timeout: settings.timeout,
+                authorities: &settings.authorities,
+                identity: None,
+            })
         };
-        let same_api = before.filter(|before| before.config.api == config.api).map(|before| &before.api);
-        let same_auth = before.filter(|before| before.config.auth == config.auth).map(|before| &before.tokens.auth);
-        let api = transport(lane_of(Peer::Linxo, same_api))?;
-        let auth = transport(lane_of(Peer::Auth, same_auth))?;
-        let tokens = Tokens::new(&config, auth, Arc::clone(&metrics), before.map(|before| &before.tokens))?;
-        Ok(Self { api, base, config, tokens, metrics })
+        let same_api = before.filter(|before| before.settings.api == settings.api).map(|before| &before.api);
+        let same_auth = before.filter(|before| before.settings.auth == settings.auth);
+        let api = transport(Peer::Linxo, same_api)?;
+        let auth = transport(Peer::Auth, same_auth.map(|before| before.tokens.auth()))?;
+        let tokens = Tokens::new(&settings, auth, &key, &figures, before.map(|before| &before.tokens))?;
+        Ok(Self { api, base, settings, tokens, key, figures })
     }
 
     /// How many pages of one listing are asked for side by side.
     #[must_use]
     pub fn page_concurrency(&self) -> usize {
-        self.config.page_concurrency.max(1)
+        self.settings.page_concurrency.max(1)
     }
 
     /// What bounds one listing.
     #[must_use]
     pub fn bounds(&self) -> Bounds {
         Bounds {
-            accounts: self.config.max_accounts,
-            bytes: self.config.max_size,
-            time: self.config.list_timeout,
-            always_reread: self.config.reread == Reread::Always,
+            accounts: self.settings.max_accounts,
+            bytes: self.settings.max_size,
+            time: self.settings.list_timeout,
+            always_reread: self.settings.reread == Reread::Always,
         }
     }
 
     /// From the first failure to read a user's accounts to giving up.
     #[must_use]
     pub fn retry_for(&self) -> Duration {
-        self.config.retry_for
+        self.settings.retry_for
     }
 
     /// For how long nothing can be asked of the API, because it, or the server that gives the one token for all users, is
@@ -140,16 +111,15 @@ impl Client {
         self.api.pause().max(self.tokens.pause())
     }
 
-    /// What stands for the credentials with which a user's accounts are asked for: another text for other credentials,
-    /// the same after a restart. Says nothing about them.
-    pub async fn credentials(&self, user: Option<&UserId>) -> String {
-        self.tokens.credentials(user).await
+    /// The fingerprint of the credentials with which a user's accounts are asked for.
+    pub async fn fingerprint(&self, user: Option<&UserId>) -> Fingerprint {
+        self.tokens.fingerprint(user).await
     }
 
-    /// Whether another try may end otherwise than the one after which this [sign](Error::sign) was kept. Where a token was
-    /// lacking, one is asked for from time to time, at an interval that grows up to ten minutes.
-    pub async fn may_help(&self, user: Option<&UserId>, sign: &str) -> bool {
-        self.tokens.may_help(user, sign).await
+    /// Whether another try may end better than the one that was [lacking](Error::lacking) these credentials. Where no token was
+    /// given, one is asked for from time to time, at an interval that grows up to ten minutes.
+    pub async fn may_help(&self, user: Option<&UserId>, lacking: Lacking) -> bool {
+        self.tokens.may_help(user, lacking).await
     }
 
     /// Asks for one page (from 1) of a connection's accounts. A token that is refused is renewed once.
@@ -162,10 +132,10 @@ impl Client {
         connection: &ConnectionId,
         page: u32,
     ) -> Result<AccountsPage, Error> {
-        let (page, limit) = (page.to_string(), self.config.page_limit.to_string());
+        let (page, limit) = (page.to_string(), self.settings.page_limit.to_string());
         let query =
-            [(self.config.connection_parameter.as_str(), connection.as_str()), ("page", &page), ("limit", &limit)];
-        let most = self.config.page_limit.saturating_mul(MORE_THAN_ASKED).max(LEAST_ITEMS);
+            [(self.settings.connection_parameter.as_str(), connection.as_str()), ("page", &page), ("limit", &limit)];
+        let most = self.settings.page_limit.saturating_mul(MORE_THAN_ASKED).max(LEAST_ITEMS);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         self.ask(user, "accounts", &query, |body| AccountsPage::parse(&body, connection, most)).await
     }
@@ -220,14 +190,13 @@ impl Client {
         }
     }
 
-    /// The header that says for whom a client token acts (`linxo-api.md` section 2, "Getting a token", way 2).
+    /// The header that says for whom a client token acts (`docs/linxo-api.md` section 2, "Getting a token", way 2).
     fn acts_for(&self, user: Option<&UserId>) -> Result<Option<HeaderValue>, Error> {
-        let (ApiVersion::V2_1, config::Users::Client, Some(user)) = (self.config.version, &self.config.users, user)
-        else {
+        let (ApiVersion::V2_1, Users::Client, Some(user)) = (self.settings.version, &self.settings.users, user) else {
             return Ok(None);
         };
         let user = user.as_str();
-        // Spaces around a value are cut off on the way, and what is left may be somebody else.
+        // Spaces around the value of a header are cut off on the way, and what is left may be another user's id.
         let is_fit = !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_graphic());
         let value = HeaderValue::from_str(user).ok().filter(|_| is_fit);
         value.map(Some).ok_or(Error::Unaskable("the user's id cannot stand in a header"))
@@ -245,12 +214,12 @@ impl Client {
         url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
         let mut request = self
             .api
-            .http
+            .http()
             .get(url)
             .query(query)
             .header(header::ACCEPT, "application/json")
             .header(header::AUTHORIZATION, token.header());
-        if let (ApiVersion::V3, Some(user)) = (self.config.version, user) {
+        if let (ApiVersion::V3, Some(user)) = (self.settings.version, user) {
             request = request.query(&[("user_id", user.as_str())]);
         }
         if let Some(user) = acts_for {
@@ -260,26 +229,8 @@ impl Client {
     }
 
     fn count(&self, outcome: &'static str) {
-        self.metrics.api_requests.get_or_create(&Outcome { outcome }).inc();
+        self.figures.count_request(outcome);
     }
-}
-
-/// An id as one segment of a URL's path; `None` for what can be none: `.` and `..` lead elsewhere, however they are encoded,
-/// and nothing at all is the folder itself.
-fn encoded(id: &str) -> Option<String> {
-    if matches!(id, "" | "." | "..") {
-        return None;
-    }
-    let mut encoded = String::with_capacity(id.len());
-    for byte in id.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing into a String does not fail.
-            write!(encoded, "%{byte:02X}").ok();
-        }
-    }
-    Some(encoded)
 }
 
 /// What bounds one listing.
@@ -293,33 +244,4 @@ pub struct Bounds {
     pub time: Duration,
     /// Whether two readings must agree even where nothing looks wrong.
     pub always_reread: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_stays_one_segment_of_a_url() {
-        assert_eq!(encoded("12-a_b.c~").unwrap(), "12-a_b.c~");
-        assert_eq!(encoded("../é?x=1#&/").unwrap(), "..%2F%C3%A9%3Fx%3D1%23%26%2F");
-        assert_eq!(encoded(".\n.").unwrap(), ".%0A.");
-        for elsewhere in ["", ".", ".."] {
-            assert_eq!(encoded(elsewhere), None);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_name_that_leads_to_no_server_is_not_connected_to() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("config.toml");
-        let text =
-            "[linxo]\napi = \"https://metadata.test/v2.1\"\n[linxo.users]\nmode = \"static\"\ntoken = { env = \"T\" }";
-        std::fs::write(&file, text).unwrap();
-        let config = config::load(Some(&file), [("T".to_owned(), "t".to_owned())]).unwrap();
-        let client = Client::new(config.linxo.unwrap(), Arc::new(Metrics::new())).unwrap();
-        let error = client.accounts(None, &ConnectionId::new("7"), 1).await.unwrap_err();
-        let said = base::error::chain(&error);
-        assert!(said.starts_with("the Linxo API could not be reached") && said.contains("link-local"), "{said}");
-    }
 }

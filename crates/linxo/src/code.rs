@@ -1,4 +1,4 @@
-//! The vendor's own code of an error answer (`linxo-api.md` section 5): the one part of an answer that is logged and kept.
+//! The vendor's own code of an error answer (`docs/linxo-api.md` section 5): the one part of an answer that is logged and kept.
 //!
 //! In: the body of an error answer, and the secrets of its request. Out: a code, if there is one that can be nothing else.
 //! An answer may quote what it refuses (a token, a password, an account number), so only words of a known form pass.
@@ -32,7 +32,7 @@ struct Answer {
 }
 
 /// The code of an answer.
-pub(super) fn of_answer(body: &[u8], secrets: &[&str]) -> Option<String> {
+pub(crate) fn of_answer(body: &[u8], secrets: &[&str]) -> Option<String> {
     let answer: Answer = serde_json::from_slice(body).ok()?;
     let is_fit = |text: &String| is_code(text) && !secrets.iter().any(|secret| are_akin(text, secret));
     // "ACCEPT_TERMS_AND_CONDITIONS_REQUIRED" was seen in the description, behind a general "error". Where prose is meant to

@@ -1,6 +1,6 @@
-//! `GET /connections/{id}`: one connection as the API knows it (`linxo-api.md` sections 3 and 4).
+//! `GET /connections/{id}`: one connection as the API knows it (`docs/linxo-api.md` sections 3 and 4).
 
-use super::{Error, Peer};
+use crate::error::{Error, Peer};
 use bytes::Bytes;
 use event::{self, ConnectionId, UserId, wire::Id};
 use serde::Deserialize;
@@ -33,7 +33,7 @@ struct Addressed<'a> {
 
 impl Connection {
     /// Reads an answer.
-    pub(super) fn parse(body: &[u8], asked: &ConnectionId) -> Result<Self, Error> {
+    pub(crate) fn parse(body: &[u8], asked: &ConnectionId) -> Result<Self, Error> {
         let invalid = |problem: &str| Error::Answer { peer: Peer::Linxo, problem: problem.to_owned() };
         let body = body.trim_ascii();
         if event::is_deeper_in_an_event(body) {

@@ -1,9 +1,7 @@
 //! Why the API did not give what was asked, and what that means for trying again.
 
-use std::time::Duration;
-
-/// Marks the sign of credentials with which no token was to be had.
-pub(super) const NO_TOKEN: &str = " no token";
+use crate::credentials::{Fingerprint, Lacking};
+use std::{fmt, time::Duration};
 
 /// Why the API did not give what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -123,8 +121,8 @@ impl Peer {
     }
 }
 
-impl std::fmt::Display for Peer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Linxo => "the Linxo API",
             Self::Auth => "the token endpoint of linxo.auth",
@@ -152,14 +150,14 @@ pub enum Disposition {
     Unusable,
     /// It cannot help before credentials or rights change.
     Credentials,
-    /// The connection may be gone.
-    Unknown,
+    /// The API does not know what was asked for: the connection may be gone.
+    Gone,
     /// A person must act first.
     Permanent,
 }
 
 impl Error {
-    pub(super) fn network(peer: Peer, error: reqwest::Error) -> Self {
+    pub(crate) fn network(peer: Peer, error: reqwest::Error) -> Self {
         let what = if error.is_timeout() {
             "did not answer in time"
         } else if error.is_connect() {
@@ -170,7 +168,7 @@ impl Error {
         Self::Network { peer, what, source: error.without_url() }
     }
 
-    pub(super) fn answer(peer: Peer, problem: impl Into<String>) -> Self {
+    pub(crate) fn answer(peer: Peer, problem: impl Into<String>) -> Self {
         Self::Answer { peer, problem: problem.into() }
     }
 
@@ -183,8 +181,8 @@ impl Error {
             // A page of HTML, half an answer.
             Self::Answer { .. } => Disposition::Unusable,
             Self::Paused { after, .. } => Disposition::Paused { after: *after },
-            // The token was new; a vendor that has just lost its keys answers like this too, as do portals with redirects
-            // and proxies that refuse a token in words of their own.
+            // After a 401 the token was renewed, so it is not its age. A vendor that has just lost its keys answers 401 as
+            // well, a portal answers with a redirect, and a proxy refuses a token without a code of the vendor's.
             Self::Status { status: 401, .. } | Self::Redirect { .. } | Self::Credentials { code: None, .. } => {
                 Disposition::Doubtful
             }
@@ -192,30 +190,27 @@ impl Error {
                 Disposition::Credentials
             }
             // Without a code of the vendor's it may be any server that does not know the path.
-            Self::Status { peer: Peer::Linxo, status: 404 | 410, code: Some(_), .. } => Disposition::Unknown,
+            Self::Status { peer: Peer::Linxo, status: 404 | 410, code: Some(_), .. } => Disposition::Gone,
             Self::Status { .. } | Self::Build(_) | Self::TooLarge { .. } | Self::Unaskable(_) => Disposition::Permanent,
         }
     }
 
-    /// Whether it is changed credentials or rights that help, once trying again does not.
+    /// Which credentials were lacking; `None` where other credentials or rights would not have helped.
+    ///
+    /// `with` is the fingerprint of the credentials that were used
+    /// ([`Client::fingerprint`](crate::Client::fingerprint)), taken before anything was asked. Were it taken afterwards, a
+    /// change in between would go unnoticed.
     #[must_use]
-    pub fn awaits_credentials(&self) -> bool {
-        matches!(self, Self::Status { status: 401 | 403, .. } | Self::Credentials { .. } | Self::NoCredentials(_))
-    }
-
-    /// The sign of the credentials that did not do, to be kept with what waits for others; `credentials` is the one of
-    /// [`Client::credentials`](super::Client::credentials), taken before anything was asked. It also says whether a token
-    /// was lacking, for which [`Client::may_help`](super::Client::may_help) looks by itself.
-    #[must_use]
-    pub fn sign(&self, credentials: String) -> String {
+    pub fn lacking(&self, with: Fingerprint) -> Option<Lacking> {
         match self {
-            Self::Credentials { .. } | Self::NoCredentials(_) => credentials + NO_TOKEN,
-            _ => credentials,
+            Self::Credentials { .. } | Self::NoCredentials(_) => Some(Lacking::Token(with)),
+            Self::Status { status: 401 | 403, .. } => Some(Lacking::Access(with)),
+            _ => None,
         }
     }
 
     /// The word for it in metrics.
-    pub(super) fn word(&self) -> &'static str {
+    pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Status { status: 401, .. } => "unauthorized",
             Self::Status { status: 429, .. } => "throttled",
@@ -271,10 +266,33 @@ impl Error {
 }
 
 /// The word for a result in metrics.
-pub(super) fn outcome<T>(result: &Result<T, Error>) -> &'static str {
+pub(crate) fn outcome<T>(result: &Result<T, Error>) -> &'static str {
     result.as_ref().map_or_else(Error::word, |_| "ok")
 }
 
 fn in_brackets(code: Option<&str>) -> String {
     code.map(|code| format!(" ({code})")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::key;
+
+    #[test]
+    fn only_refusals_of_credentials_and_rights_are_lacking_them() {
+        let with = key().parts().fingerprint();
+        let status = |status| Error::Status { peer: Peer::Linxo, status, code: None, after: None };
+        let refused = Error::Credentials { peer: Peer::Auth, status: 400, code: None };
+        for error in [refused, Error::NoCredentials(Missing::Login)] {
+            assert_eq!(error.lacking(with), Some(Lacking::Token(with)), "{error}");
+        }
+        for number in [401, 403] {
+            assert_eq!(status(number).lacking(with), Some(Lacking::Access(with)));
+        }
+        for number in [400, 404, 410, 429, 500, 503] {
+            assert_eq!(status(number).lacking(with), None, "{number}");
+        }
+        assert_eq!(Error::answer(Peer::Linxo, "is empty").lacking(with), None);
+    }
 }

@@ -1,13 +1,12 @@
 //! Leaves a server alone that fails, or that asks for it: after [`FAILURES`] in a row nothing is asked for a while, then one
 //! call tries; after an answer with `Retry-After` nothing is asked before that time.
 //!
-//! In: how each call ended. Out: whether the next may be made. Only a server that fails counts (no answer, or 5xx); a
-//! refusal concerns one user and shows that the server lives. While one call tries, others wait for how it ends instead
-//! of failing, so that a server that is back gets its work at once. Each server has a breaker of its own: that tokens are
-//! given out says nothing about the API.
+//! In: how each call ended. Out: whether the next call may be made. Only failures of the server count (no answer, or 5xx); a
+//! refusal concerns one user and shows that the server works. While one call tries, the others wait for the end of that call
+//! instead of failing, so that a server that is back gets its work at once. Each server has a breaker of its own: a token
+//! server that works says nothing about the API.
 
-use super::{Error, Peer};
-use crate::metrics::{ApiPeer, Metrics};
+use crate::error::{Error, Peer};
 use prometheus_client::metrics::gauge::Gauge;
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -24,7 +23,7 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// How a call ended, as far as the server is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Health {
+pub(crate) enum Health {
     /// It answered.
     Up,
     /// It did not, or said that it failed.
@@ -34,7 +33,7 @@ pub(super) enum Health {
 }
 
 #[derive(Debug)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker {
     peer: Peer,
     state: Mutex<State>,
     /// A try has ended.
@@ -58,21 +57,21 @@ enum Circuit {
 
 /// Leave to make one call; says how it ended by [`report`](Self::report), or, dropped, that nothing is known.
 #[derive(Debug)]
-pub(super) struct Admission<'a> {
+pub(crate) struct Admission<'a> {
     breaker: &'a Breaker,
     is_try: bool,
 }
 
 impl Breaker {
-    pub(super) fn new(peer: Peer, metrics: &Metrics) -> Self {
-        let open = metrics.api_breaker_open.get_or_create(&ApiPeer { peer: peer.as_str() }).clone();
+    /// A breaker that is closed. `open` is its figure: 1 while nothing is asked, else 0.
+    pub(crate) fn new(peer: Peer, open: Gauge) -> Self {
         open.set(0);
         let state = State { circuit: Circuit::Closed { failures: 0 }, not_before: None };
         Self { peer, state: Mutex::new(state), settled: Notify::new(), open }
     }
 
     /// How long nothing is asked yet.
-    pub(super) fn pause(&self) -> Option<Duration> {
+    pub(crate) fn pause(&self) -> Option<Duration> {
         self.look(&self.state()).map(|(after, _)| after)
     }
 
@@ -80,7 +79,7 @@ impl Breaker {
     ///
     /// # Errors
     /// [`Error::Paused`].
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         self.look(&self.state()).map_or(Ok(()), |rest| Err(self.paused(rest)))
     }
 
@@ -88,7 +87,7 @@ impl Breaker {
     ///
     /// # Errors
     /// [`Error::Paused`].
-    pub(super) async fn admit(&self) -> Result<Admission<'_>, Error> {
+    pub(crate) async fn admit(&self) -> Result<Admission<'_>, Error> {
         loop {
             // Made before the look, so that no end of a try is missed.
             let settled = self.settled.notified();
@@ -111,7 +110,7 @@ impl Breaker {
     }
 
     /// Takes in that the server asked for a rest.
-    pub(super) fn rest(&self, asked: Duration) {
+    pub(crate) fn rest(&self, asked: Duration) {
         if asked.is_zero() {
             return;
         }
@@ -198,7 +197,7 @@ fn millis(duration: Duration) -> u64 {
 
 impl Admission<'_> {
     /// Says how the call ended.
-    pub(super) fn report(mut self, health: Health) {
+    pub(crate) fn report(mut self, health: Health) {
         self.breaker.settle(self.is_try, Some(health));
         self.is_try = false;
     }
@@ -219,7 +218,7 @@ mod tests {
     use tokio::time::{advance, sleep};
 
     fn breaker() -> Breaker {
-        Breaker::new(Peer::Linxo, &Metrics::new())
+        Breaker::new(Peer::Linxo, Gauge::default())
     }
 
     async fn call(breaker: &Breaker, health: Health) {

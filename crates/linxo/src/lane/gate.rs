@@ -1,7 +1,10 @@
 //! How much is asked of a server: so many requests at once, so many a second.
 //!
-//! Whoever has to wait waits here, in the order of coming. The limits are the caller's, not the gate's: a client with
-//! other limits shares the gate of the one before it, so that together they stay within the new ones.
+//! Calls that have to wait go in the order in which they came. The limits are arguments, and not kept here: after a reload two
+//! clients with different limits share one gate, and together they stay within the limits of the newer one.
+//!
+//! By hand and not by the crate `governor`: its limiters keep the rate that they were made with, so a reload would forget what
+//! was sent a moment ago; and callers that wait there race for their turn instead of going in order.
 
 use std::{
     num::NonZeroU32,
@@ -18,7 +21,7 @@ use tokio::{
 
 /// Counts the requests under way.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     /// Held by the first of those who wait.
     first: sync::Mutex<()>,
     inside: AtomicUsize,
@@ -27,14 +30,14 @@ pub(super) struct Gate {
 
 /// One request under way, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Inside<'a>(&'a Gate);
+pub(crate) struct Inside<'a>(&'a Gate);
 
 impl Gate {
     /// Waits until fewer than `most` are inside.
     ///
     /// # Cancel safety
-    /// Whoever is dropped loses the place in the queue and nothing else.
-    pub(super) async fn enter(&self, most: usize) -> Inside<'_> {
+    /// A caller that is dropped loses its place in the queue and nothing else.
+    pub(crate) async fn enter(&self, most: usize) -> Inside<'_> {
         let _first = self.first.lock().await;
         loop {
             let left = self.left.notified();
@@ -57,11 +60,11 @@ impl Drop for Inside<'_> {
 
 /// Spreads requests evenly: each gets a moment of its own, the next a fixed time after it.
 #[derive(Debug, Default)]
-pub(super) struct Pace(Mutex<Option<Instant>>);
+pub(crate) struct Pace(Mutex<Option<Instant>>);
 
 impl Pace {
     /// Waits for this caller's moment. A caller that gives up leaves its moment unused.
-    pub(super) async fn turn(&self, rate: Option<NonZeroU32>) {
+    pub(crate) async fn turn(&self, rate: Option<NonZeroU32>) {
         let Some(rate) = rate else { return };
         let at = {
             let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,19 +1,21 @@
 //! The credentials of users for the password grant: from a table that may change, or derived from the user's id.
 //!
-//! The table is looked at when a token is needed, at most once a second. What cannot be read is logged once, tried again
-//! while its file changes or cannot be opened, and the last good table is kept.
+//! The file of the table is looked at when a token is needed, at most once a second, and read again when it changed. A table
+//! that cannot be used is logged once, and the last good one is kept. It is read again when its file changes, or, where the
+//! file could not be opened, at the next look.
 
-use super::{Error, token::keyed};
-use crate::config::{
-    Passwords,
-    users::{Login, Table, TableError, USER_ID},
+use crate::{
+    error::Error,
+    keyed::keyed,
+    settings::{Passwords, USER_ID},
+    users::{Login, Table, TableError},
 };
 use arc_swap::ArcSwap;
 use base::{clock, secret::Secret, stamp::Stamp};
+use data_encoding::HEXLOWER;
 use event::UserId;
 use hmac::Mac;
 use std::{
-    fmt::Write as _,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -75,13 +77,9 @@ impl Logins {
         match self {
             Self::Table(watched) => watched.table.load().login(user.as_str()).cloned(),
             Self::Derived { username, secret } => {
-                let mut mac = keyed(secret);
+                let mut mac = keyed(secret.expose().as_bytes());
                 mac.update(user.as_str().as_bytes());
-                let mut password = String::with_capacity(64);
-                for byte in mac.finalize().into_bytes() {
-                    // Writing into a String does not fail.
-                    write!(password, "{byte:02x}").ok();
-                }
+                let password = HEXLOWER.encode(&mac.finalize().into_bytes());
                 let username = username.replace(USER_ID, user.as_str());
                 Some(Login { username, password: Secret::new(password) })
             }
@@ -91,10 +89,10 @@ impl Logins {
     /// Reads the table again if its file changed; returns the users whose credentials are other ones now.
     ///
     /// # Cancel safety
-    /// May be dropped at any point: what was seen is noted when it is in use, so that the next caller reads it instead.
+    /// May be dropped at any point: a table counts as seen only once it is in use, so the next caller reads it instead.
     pub(super) async fn refresh(&self) -> Vec<String> {
         let Self::Table(watched) = self else { return Vec::new() };
-        // Whoever comes while it is read goes on with the last good one.
+        // A caller that comes while the table is read goes on with the last good one.
         let Ok(mut seen) = watched.seen.try_lock() else { return Vec::new() };
         if seen.at.elapsed() < LOOK_EVERY {
             return Vec::new();

@@ -1,8 +1,8 @@
-//! When to ask again, unasked, for a token that was not to be had.
+//! When to ask again for a token that was refused, although nothing here has changed.
 //!
-//! An endpoint that did not know a user, or a vendor that refused the client, may do so for an hour and say nothing when
-//! it ends. So what is parked for the lack of a token is looked at from time to time: soon at first, then more and more
-//! rarely, at another moment for each user, and never many at once.
+//! An endpoint may not know a user for an hour, or the vendor may refuse the client for an hour, and nobody says when that
+//! ends. So a token is asked for from time to time for the work that is parked without one: soon at first, then more and more
+//! rarely, at another moment for each user, and never for many users at once.
 
 use super::slots::Key;
 use std::{
@@ -42,7 +42,7 @@ impl Due {
         Self { at: now + wait / 2 + (wait / 2).mul_f64(fastrand::f64()), wait }
     }
 
-    /// Nobody has asked for so long that it is another story.
+    /// Nobody has asked for so long that the waits begin anew.
     fn is_over(&self, now: Instant) -> bool {
         self.at + LONGEST < now
     }

@@ -1,9 +1,13 @@
 //! The tokens that are held, by user: one slot each, for so many users.
 //!
-//! Whoever needs a token while it is being asked for waits at its slot for the one answer. The least used slots leave
-//! first. Slots outlive a client whose credentials are the same as those of the one before it.
+//! A caller that needs a token while it is being asked for waits at its slot for the one answer. When there are too many
+//! slots, those go first whose last use is longest ago. After a reload with the same credentials the next client goes on with
+//! the slots of the one before.
+//!
+//! By hand and not by a cache such as `moka`: here an answer also serves all who waited for it, even one that ends at once, and a
+//! refusal is kept for a few seconds. That is all there is to these lines, and no cache does it.
 
-use super::{Error, Peer, token::Token};
+use super::{refusal::Refusal, token::Token};
 use event::UserId;
 use std::{
     collections::HashMap,
@@ -44,25 +48,11 @@ pub(super) struct Kept {
     pub(super) until: Instant,
 }
 
-/// What a refusal said.
-#[derive(Clone, Debug)]
-pub(super) struct Refusal {
-    pub(super) peer: Peer,
-    pub(super) status: u16,
-    pub(super) code: Option<String>,
-}
-
 impl Kept {
-    /// Whether it serves somebody who waits since then: while it lasts, and, if it lasts for no time at all, those who
-    /// waited for it.
-    pub(super) fn serves(&self, since: Instant) -> bool {
-        Instant::now() < self.until || since < self.came
-    }
-}
-
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        Self::Credentials { peer: refusal.peer, status: refusal.status, code: refusal.code }
+    /// Whether it serves a caller that came at that moment. It serves every caller until it ends. One that ends at once
+    /// still serves the callers that waited for it.
+    pub(super) fn serves(&self, caller_came: Instant) -> bool {
+        Instant::now() < self.until || caller_came < self.came
     }
 }
 
