@@ -4,7 +4,7 @@
 //! contents follow from the connection's id and a number alone, so two runs agree. Amounts are written as text: the
 //! digits (`0.10`, `10000.00`, more digits than a double holds) are the point.
 //!
-//! Not here: paging and who may ask, which is `routes`. Shapes: `linxo-api.md` sections 4 and 8.
+//! Not here: paging and who may ask, which is `routes`. Shapes: `docs/linxo-api.md` sections 4 and 8.
 
 use crate::wire::ApiVersion;
 use std::{
@@ -88,7 +88,7 @@ pub fn account_json(connection: &str, number: u64, version: ApiVersion, integer_
         id_json(&account_id(connection, number), integer_ids),
         id_json(connection, integer_ids),
     );
-    // In production the name is missing at times (`linxo-api.md` section 4).
+    // In production the name is missing at times (`docs/linxo-api.md` section 4).
     if number % 17 != 16 {
         push(&mut json, format_args!(r#","name":"{label} {CANARY} {number}""#));
     }

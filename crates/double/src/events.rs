@@ -9,7 +9,7 @@ use crate::{
 };
 use base::clock;
 
-/// The documented event with two accounts in it (`linxo-api.md` section 6).
+/// The documented event with two accounts in it (`docs/linxo-api.md` section 6).
 pub const DOCUMENTED_WHOLE: &[u8] = include_bytes!("../documented/two_accounts.json");
 /// The documented event with 102 accounts, none of them in it; it has the same id as the other one.
 pub const DOCUMENTED_TRUNCATED: &[u8] = include_bytes!("../documented/102_accounts.json");
@@ -21,7 +21,7 @@ pub const VENDOR_CUT: usize = 100;
 pub enum Channel {
     /// The only one, or the last: every channel is done.
     Last,
-    /// The first of two: the other still runs, and so does the connection (`linxo-api.md` section 6).
+    /// The first of two: the other still runs, and so does the connection (`docs/linxo-api.md` section 6).
     FirstOfTwo,
 }
 

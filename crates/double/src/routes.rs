@@ -381,7 +381,7 @@ fn unauthorised() -> Response<Body> {
     json(StatusCode::UNAUTHORIZED, error("invalid_token", "The access token expired", None))
 }
 
-/// The vendor's error body (`linxo-api.md` section 5).
+/// The vendor's error body (`docs/linxo-api.md` section 5).
 fn error(code: &str, description: &str, id: Option<&str>) -> String {
     let mut body = serde_json::json!({ "error": code, "error_description": description });
     if let (Some(id), Some(members)) = (id, body.as_object_mut()) {

@@ -1,6 +1,6 @@
 //! The double's `POST /token`: three encodings, two grants, and tokens that are remembered until they expire.
 //!
-//! In: headers and body of a token request. Out: the vendor's answer (`linxo-api.md` section 2), and for each later
+//! In: headers and body of a token request. Out: the vendor's answer (`docs/linxo-api.md` section 2), and for each later
 //! call the [`Holder`] of the token that it shows. Nothing here logs: the secrets are only those of tests, but tests look for secrets in the log.
 
 use crate::{

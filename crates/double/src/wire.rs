@@ -1,7 +1,7 @@
 //! What the double speaks: the wire version of the vendor's API, the encodings of a token request, and the pairs of query
 //! strings and forms.
 
-/// Wire version of the vendor's API (`linxo-api.md` section 8).
+/// Wire version of the vendor's API (`docs/linxo-api.md` section 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApiVersion {
     /// Bare arrays, the token selects the user.
@@ -10,7 +10,7 @@ pub enum ApiVersion {
     V3,
 }
 
-/// Encoding of a token request (`linxo-api.md` section 2).
+/// Encoding of a token request (`docs/linxo-api.md` section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenBody {
     /// A JSON object.

@@ -9,7 +9,7 @@ macro_rules! id {
         pub struct $name(String);
 
         impl $name {
-            /// Wraps an id as the vendor wrote it (a string of digits, mostly; `linxo-api.md` section 4).
+            /// Wraps an id as the vendor wrote it (a string of digits, mostly; `docs/linxo-api.md` section 4).
             #[must_use]
             pub fn new(id: impl Into<String>) -> Self {
                 Self(id.into())

@@ -6,7 +6,8 @@
 //! event (the vendor publishes no retry policy). The bytes themselves are never rewritten: [`splice`] fills
 //! `resource.accounts` in place, so member order, digits and unknown members reach the receiver untouched.
 //!
-//! Sources: `seed/linxo-webhooks.txt` (the vendor's page) and `linxo-api.md` sections 4 and 6.
+//! Sources: the vendor's page, <https://developers.oxlin.io/docs/accounts-integration-webhooks-continuous>, and sections 4
+//! and 6 of `docs/linxo-api.md`.
 
 mod ids;
 mod scan;

@@ -190,7 +190,7 @@ impl Client {
         }
     }
 
-    /// The header that says for whom a client token acts (`docs/linxo-api.md` section 2, "Getting a token", way 2).
+    /// The header that says for whom a client token acts (`docs/linxo-api.md` section 2, way 2).
     fn acts_for(&self, user: Option<&UserId>) -> Result<Option<HeaderValue>, Error> {
         let (ApiVersion::V2_1, Users::Client, Some(user)) = (self.settings.version, &self.settings.users, user) else {
             return Ok(None);

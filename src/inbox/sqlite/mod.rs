@@ -3,7 +3,7 @@
 //! One thread writes (`writer`), in batches that share a sync; a few connections read for commands and pages. Bodies are
 //! written once and never touched again; the rows that change (`stage`) are small. SQLite through `rusqlite` was chosen
 //! over faster bare logs because it brings recovery, indexes and queries that this inbox would otherwise have to invent;
-//! see `docs/decisions/0001-sqlite-group-commit.md`.
+//! see `docs/decisions/0001-sqlite-with-group-commit.md`.
 //!
 //! One process owns the file (a lock file says so); commands may read it and write short transactions beside it.
 

@@ -193,6 +193,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_table_that_cannot_be_used_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = table(&folder, "1,a,b\n");
+        let logins = Logins::new(&Passwords::Table(path.clone())).unwrap();
+        std::fs::write(&path, "nonsense\n").unwrap();
+        assert!(changed(&logins).await.is_empty());
+        assert_eq!(logins.login(&UserId::new("1")).unwrap().password.expose(), "b");
+        let Logins::Table(watched) = &logins else { panic!("no table") };
+        let problem = watched.seen.lock().await.problem.clone();
+        assert_eq!(problem.unwrap(), "line 1 must be `user_id,username,password`");
+    }
+
+    #[tokio::test]
     async fn a_table_that_can_be_opened_again_is_read_though_it_looks_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let path = table(&folder, "1,a,b\n");
