@@ -187,9 +187,9 @@ pub async fn start(config: Config) -> Result<Running, Error> {
 /// after a restart; with another secret every fingerprint is another one anyway.
 fn fingerprint_key(linxo: Option<&Linxo>) -> FingerprintKey {
     let secret = linxo.and_then(|linxo| match &linxo.users {
-        Users::Static(token) => Some(token),
+        Users::Static(fixed) => Some(&fixed.token),
         Users::Endpoint(endpoint) => endpoint.bearer.as_ref(),
-        Users::Client | Users::Password(_) => linxo.client_secret.as_ref(),
+        Users::Client(_) | Users::Password(_) => linxo.client_secret.as_ref(),
     });
     FingerprintKey::new(Sha256::digest(secret.map_or("", Secret::expose)).into())
 }

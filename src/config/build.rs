@@ -350,7 +350,7 @@ fn linxo(reader: &mut Reader<'_>) -> Read<Linxo> {
 
     let users = users::read(&mut reader.section("linxo.users"));
     let section = &mut reader.section("linxo");
-    let (client_id, client_secret) = if matches!(users, Ok(Users::Client | Users::Password(_))) {
+    let (client_id, client_secret) = if matches!(users, Ok(Users::Client(_) | Users::Password(_))) {
         let flaw = || {
             Flaw::new(
                 "is required",

@@ -161,7 +161,7 @@ impl Page {
 
         self.section("[linxo.users]");
         match &linxo.users {
-            Users::Client => self.text("mode", "client"),
+            Users::Client(_) => self.text("mode", "client"),
             Users::Password(Passwords::Table(path)) => {
                 self.text("mode", "password");
                 self.text("table", path.display());
@@ -175,15 +175,15 @@ impl Page {
                 self.text("mode", "endpoint");
                 self.url("url", &endpoint.url);
                 self.secrets("bearer", endpoint.bearer.as_slice());
-                if let Some((certificate, key)) = &endpoint.identity {
+                if let Some((certificate, key)) = endpoint.identity() {
                     self.text("certificate", certificate.display());
                     self.text("key", key.display());
                 }
                 self.paths("authorities", &endpoint.authorities);
             }
-            Users::Static(token) => {
+            Users::Static(fixed) => {
                 self.text("mode", "static");
-                self.secrets("token", std::slice::from_ref(token));
+                self.secrets("token", std::slice::from_ref(&fixed.token));
             }
         }
     }

@@ -8,7 +8,10 @@ use super::{
     reader::{Flaw, Read, Section},
     urls,
 };
-use linxo::{settings::USER_ID, users::Table};
+use linxo::{
+    settings::{Client, StaticToken},
+    users::{Table, USER_ID},
+};
 
 /// Reads the section.
 pub(super) fn read(section: &mut Section<'_, '_>) -> Read<Users> {
@@ -21,9 +24,10 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> Read<Users> {
         "endpoint" => endpoint(section).map(Users::Endpoint),
         "static" => {
             let token = section.secret("token", header_safe);
-            section.required("token", token).map(Users::Static)
+            let token = section.required("token", token)?;
+            Ok(Users::Static(StaticToken { token }))
         }
-        _ => Ok(Users::Client),
+        _ => Ok(Users::Client(Client {})),
     }
 }
 
@@ -94,18 +98,19 @@ fn endpoint(section: &mut Section<'_, '_>) -> Read<UserEndpoint> {
     });
     let bearer = section.secret("bearer", header_safe);
     let authorities = section.readable_files("authorities");
-    let identity = match (section.is_given("certificate"), section.is_given("key")) {
-        (false, false) => Ok(None),
+    let (certificate, key) = match (section.is_given("certificate"), section.is_given("key")) {
+        (false, false) => (Ok(None), Ok(None)),
         (true, true) => {
             let certificate =
                 section.path("certificate").and_then(|file| section.must_be_readable("certificate", &file));
             let key = section.path("key").and_then(|file| section.must_be_private("key", &file));
-            certificate.and_then(|certificate| Ok(Some((certificate, key?))))
+            (certificate.map(Some), key.map(Some))
         }
         (given, _) => {
             let missing = if given { "key" } else { "certificate" };
-            Err(section.flawed(missing, Flaw::new("is required", "give certificate and key together")))
+            let flaw = Flaw::new("is required", "give certificate and key together");
+            return Err(section.flawed(missing, flaw));
         }
     };
-    Ok(UserEndpoint { url: url?, bearer: bearer?, identity: identity?, authorities: authorities? })
+    Ok(UserEndpoint { url: url?, bearer: bearer?, certificate: certificate?, key: key?, authorities: authorities? })
 }

@@ -192,7 +192,8 @@ impl Client {
 
     /// The header that says for whom a client token acts (`docs/linxo-api.md` section 2, way 2).
     fn acts_for(&self, user: Option<&UserId>) -> Result<Option<HeaderValue>, Error> {
-        let (ApiVersion::V2_1, Users::Client, Some(user)) = (self.settings.version, &self.settings.users, user) else {
+        let (ApiVersion::V2_1, Users::Client(_), Some(user)) = (self.settings.version, &self.settings.users, user)
+        else {
             return Ok(None);
         };
         let user = user.as_str();

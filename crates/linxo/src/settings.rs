@@ -7,9 +7,6 @@ use std::{
     time::Duration,
 };
 
-/// Stands for the event's user in a user name or URL.
-pub const USER_ID: &str = "{user_id}";
-
 /// `[linxo]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Linxo {
@@ -86,17 +83,28 @@ pub enum Reread {
     Always,
 }
 
-/// `[linxo.users]`
+/// `[linxo.users]`: where the token for an event's user comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Users {
-    /// A client-credentials token that acts for the event's user.
-    Client,
+    /// The client's own credentials, which act for the event's user.
+    Client(Client),
     /// The password grant, with the credentials of the event's user.
     Password(Passwords),
     /// An endpoint of the integrator that gives out the token.
     Endpoint(UserEndpoint),
-    /// One token for everything.
-    Static(Secret),
+    /// One fixed token for everything.
+    Static(StaticToken),
+}
+
+/// `[linxo.users]` with `mode = "client"`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {}
+
+/// `[linxo.users]` with `mode = "static"`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticToken {
+    /// The fixed token.
+    pub token: Secret,
 }
 
 /// Where a user's password comes from.
@@ -106,7 +114,7 @@ pub enum Passwords {
     Table(PathBuf),
     /// Both follow from the user's id.
     Derived {
-        /// With [`USER_ID`] in it.
+        /// With [`USER_ID`](crate::users::USER_ID) in it.
         username: String,
         /// The password is HMAC-SHA256 of the user's id under this key, in hexadecimal.
         secret: Secret,
@@ -116,12 +124,14 @@ pub enum Passwords {
 /// `[linxo.users]` with `mode = "endpoint"`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserEndpoint {
-    /// With [`USER_ID`] in it.
+    /// With [`USER_ID`](crate::users::USER_ID) in it.
     pub url: String,
     /// Sent as a bearer token.
     pub bearer: Option<Secret>,
-    /// PEM files of a client certificate and its key.
-    pub identity: Option<(PathBuf, PathBuf)>,
+    /// PEM file of a client certificate; only together with `key`.
+    pub certificate: Option<PathBuf>,
+    /// PEM file of the certificate's private key.
+    pub key: Option<PathBuf>,
     /// PEM files of extra roots.
     pub authorities: Vec<PathBuf>,
 }
@@ -131,9 +141,17 @@ impl Linxo {
     /// used.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let endpoint = if let Users::Endpoint(endpoint) = &self.users { Some(endpoint) } else { None };
-        let identity = endpoint.and_then(|endpoint| endpoint.identity.as_ref());
+        let identity = endpoint.and_then(UserEndpoint::identity);
         let identity = identity.into_iter().flat_map(|(certificate, key)| [certificate, key]);
         let authorities = endpoint.into_iter().flat_map(|endpoint| &endpoint.authorities);
-        self.authorities.iter().chain(identity).chain(authorities).map(PathBuf::as_path)
+        self.authorities.iter().map(PathBuf::as_path).chain(identity).chain(authorities.map(PathBuf::as_path))
+    }
+}
+
+impl UserEndpoint {
+    /// PEM files of a client certificate and its key.
+    #[must_use]
+    pub fn identity(&self) -> Option<(&Path, &Path)> {
+        self.certificate.as_deref().zip(self.key.as_deref())
     }
 }

@@ -4,7 +4,8 @@ use crate::{
     AccountsPage, Client, Disposition, Error, Figures,
     credentials::Lacking,
     fixture::{CLIENT_SECRET, encoded, figures, key, secret, settings},
-    settings::{Linxo, Passwords, USER_ID, UserEndpoint, Users},
+    settings::{self, Linxo, Passwords, StaticToken, UserEndpoint, Users},
+    users::USER_ID,
 };
 use double::pki::{self, Authority};
 use event::{ConnectionId, UserId};
@@ -33,12 +34,12 @@ fn client(settings: Linxo) -> Client {
 
 /// Settings with one fixed token.
 fn fixed(origin: &str) -> Linxo {
-    settings(origin, Users::Static(secret(TOKEN)))
+    settings(origin, Users::Static(StaticToken { token: secret(TOKEN) }))
 }
 
 /// Settings with a token of the client.
 fn by_client(origin: &str) -> Linxo {
-    settings(origin, Users::Client)
+    settings(origin, Users::Client(settings::Client {}))
 }
 
 async fn page(client: &Client) -> Result<AccountsPage, Error> {
@@ -346,7 +347,8 @@ async fn another_client_certificate_is_another_credential() {
         let users = Users::Endpoint(UserEndpoint {
             url: format!("https://localhost/{USER_ID}"),
             bearer: None,
-            identity: Some((certificate.clone(), key.clone())),
+            certificate: Some(certificate.clone()),
+            key: Some(key.clone()),
             authorities: Vec::new(),
         });
         let made = client(settings("https://localhost", users.clone()));
@@ -372,7 +374,7 @@ async fn each_of_the_credentials_shows_in_the_fingerprint_and_nothing_else_does(
         ("api", Linxo { api: other("https://localhost/v3"), ..base() }),
         ("auth", Linxo { auth: other("https://127.0.0.1"), ..base() }),
         ("provider", Linxo { provider: Some(other("p")), ..base() }),
-        ("users", Linxo { users: Users::Static(secret(CLIENT_SECRET)), ..base() }),
+        ("users", Linxo { users: Users::Static(StaticToken { token: secret(CLIENT_SECRET) }), ..base() }),
     ] {
         assert_ne!(of(changed).await, fingerprint, "{name}");
     }
@@ -393,7 +395,8 @@ async fn other_credentials_may_help_and_the_same_do_not() {
     let error = page(&client).await.unwrap_err();
     let lacking = error.lacking(client.fingerprint(Some(&user)).await).unwrap();
     assert!(matches!(lacking, Lacking::Access(_)), "{lacking:?}");
-    let other = client.reconfigured(settings(&server.url, Users::Static(secret("other")))).unwrap();
+    let other =
+        client.reconfigured(settings(&server.url, Users::Static(StaticToken { token: secret("other") }))).unwrap();
     for lacking in [lacking, lacking.to_string().parse().unwrap()] {
         assert!(!client.may_help(Some(&user), lacking).await);
         assert!(other.may_help(Some(&user), lacking).await);

@@ -43,7 +43,7 @@ pub(crate) struct Way<'a> {
     /// PEM files of extra roots.
     pub(crate) authorities: &'a [PathBuf],
     /// PEM files of a client certificate and its key.
-    pub(crate) identity: Option<&'a (PathBuf, PathBuf)>,
+    pub(crate) identity: Option<(&'a Path, &'a Path)>,
 }
 
 impl Transport {

@@ -9,6 +9,8 @@ use base::secret::Secret;
 use std::{collections::HashMap, fs, io, path::Path};
 use zeroize::{Zeroize, Zeroizing};
 
+/// Stands for the event's user in a user name or URL.
+pub const USER_ID: &str = "{user_id}";
 /// Largest table, in bytes: about a million users.
 const LARGEST_TABLE: u64 = 128 * 1024 * 1024;
 /// The first line of a table.

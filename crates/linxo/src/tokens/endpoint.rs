@@ -4,8 +4,8 @@ use super::{refusal, token::Token};
 use crate::{
     error::{Error, Missing},
     segment::encoded,
-    settings::USER_ID,
     transport::Transport,
+    users::USER_ID,
 };
 use event::UserId;
 use reqwest::header;

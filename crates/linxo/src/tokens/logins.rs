@@ -7,8 +7,8 @@
 use crate::{
     error::Error,
     keyed::keyed,
-    settings::{Passwords, USER_ID},
-    users::{Login, Table, TableError},
+    settings::Passwords,
+    users::{Login, Table, TableError, USER_ID},
 };
 use arc_swap::ArcSwap;
 use base::{clock, secret::Secret, stamp::Stamp};

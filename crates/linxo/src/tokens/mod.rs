@@ -80,8 +80,8 @@ impl Source {
     /// Prepares where tokens come from. `before` is the source of the same settings that was used until now.
     fn new(settings: &Linxo, before: Option<&Self>, figures: &Figures) -> Result<Self, Error> {
         Ok(match (&settings.users, before) {
-            (Users::Static(text), _) => Self::Static(fixed(text)?),
-            (Users::Client, _) => Self::Client(Grants::new(settings)),
+            (Users::Static(of), _) => Self::Static(fixed(&of.token)?),
+            (Users::Client(_), _) => Self::Client(Grants::new(settings)),
             (Users::Password(_), Some(Self::Password(_, logins))) => {
                 Self::Password(Grants::new(settings), Arc::clone(logins))
             }
@@ -103,7 +103,7 @@ fn endpoint(settings: &Linxo, endpoint: &UserEndpoint, lane: Arc<Lane>) -> Resul
         limits: Limits { at_once: settings.max_requests, rate: None, pace: Arc::default() },
         timeout: settings.timeout,
         authorities: &endpoint.authorities,
-        identity: endpoint.identity.as_ref(),
+        identity: endpoint.identity(),
     };
     Ok(Endpoint {
         transport: Transport::new(way)?,

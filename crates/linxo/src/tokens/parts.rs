@@ -3,7 +3,7 @@
 use crate::{
     credentials::{FingerprintKey, Parts},
     error::Error,
-    settings::{Linxo, Passwords, UserEndpoint, Users},
+    settings::{Linxo, Passwords, Users},
     transport::read_file,
 };
 use base::secret::Secret;
@@ -22,7 +22,7 @@ pub(super) fn of_all_users(settings: &Linxo, key: &FingerprintKey) -> Result<Par
     parts.add(settings.provider.as_deref().unwrap_or_default().as_bytes());
     parts.add(format!("{:?} {:?}", settings.token_body, settings.version).as_bytes());
     match &settings.users {
-        Users::Client => {
+        Users::Client(_) => {
             parts.add(b"client");
             parts.add(secret(&settings.client_secret).expose().as_bytes());
         }
@@ -30,15 +30,15 @@ pub(super) fn of_all_users(settings: &Linxo, key: &FingerprintKey) -> Result<Par
             parts.add(if matches!(passwords, Passwords::Derived { .. }) { b"derived" } else { b"table" });
             parts.add(secret(&settings.client_secret).expose().as_bytes());
         }
-        Users::Static(token) => {
+        Users::Static(fixed) => {
             parts.add(b"static");
-            parts.add(token.expose().as_bytes());
+            parts.add(fixed.token.expose().as_bytes());
         }
-        Users::Endpoint(UserEndpoint { url, bearer, identity, .. }) => {
+        Users::Endpoint(endpoint) => {
             parts.add(b"endpoint");
-            parts.add(url.as_bytes());
-            parts.add(secret(bearer).expose().as_bytes());
-            for file in identity.iter().flat_map(|(certificate, key)| [certificate, key]) {
+            parts.add(endpoint.url.as_bytes());
+            parts.add(secret(&endpoint.bearer).expose().as_bytes());
+            for file in endpoint.identity().into_iter().flat_map(|(certificate, key)| [certificate, key]) {
                 parts.add(&read_file(file)?);
             }
         }
