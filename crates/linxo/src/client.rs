@@ -23,9 +23,9 @@ use reqwest::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// A server that takes no notice of the limit may send this many times as many items as were asked for,
+/// A server that takes no notice of `limit` may send this many times as many items as it asks for.
 const MORE_THAN_ASKED: u32 = 10;
-/// and this many in any case.
+/// A server may send this many items in any case.
 const LEAST_ITEMS: u32 = 1000;
 
 /// A client of one environment (production or sandbox) of the API.

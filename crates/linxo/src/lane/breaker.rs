@@ -1,5 +1,5 @@
-//! Leaves a server alone that fails, or that asks for it: after [`FAILURES`] in a row nothing is asked for a while, then one
-//! call tries; after an answer with `Retry-After` nothing is asked before that time.
+//! Leaves a server alone that fails, or that asks for it. After [`FAILURES`] in a row nothing is asked for a while; then one
+//! call tries whether the server is back. After an answer with `Retry-After` nothing is asked before that time.
 //!
 //! In: how each call ended. Out: whether the next call may be made. Only failures of the server count (no answer, or 5xx); a
 //! refusal concerns one user and shows that the server works. While one call tries, the others wait for the end of that call
@@ -55,7 +55,7 @@ enum Circuit {
     Trying { wait: Duration },
 }
 
-/// Leave to make one call; says how it ended by [`report`](Self::report), or, dropped, that nothing is known.
+/// Leave to make one call. Its end is told by [`report`](Self::report); dropped without that, nothing is known of the end.
 #[derive(Debug)]
 pub(crate) struct Admission<'a> {
     breaker: &'a Breaker,
@@ -70,7 +70,7 @@ impl Breaker {
         Self { peer, state: Mutex::new(state), settled: Notify::new(), open }
     }
 
-    /// How long nothing is asked yet.
+    /// For how much longer nothing is asked.
     pub(crate) fn pause(&self) -> Option<Duration> {
         self.look(&self.state()).map(|(after, _)| after)
     }
@@ -128,7 +128,7 @@ impl Breaker {
         self.look(&state);
     }
 
-    /// How long nothing is asked yet, and why; sets the figure.
+    /// For how much longer nothing is asked, and why; sets the figure.
     fn look(&self, state: &State) -> Option<(Duration, &'static str)> {
         let left = |until: Instant| until.saturating_duration_since(Instant::now());
         let failed = match state.circuit {
@@ -163,7 +163,7 @@ impl Breaker {
             }
             // The call was dropped: the next one tries.
             (Circuit::Trying { wait }, None) if is_try => Circuit::Open { until: Instant::now(), wait },
-            // What began before says nothing new.
+            // A call that began before the breaker opened says nothing new.
             _ => before,
         };
         self.look(&state);

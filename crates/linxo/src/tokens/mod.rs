@@ -163,7 +163,7 @@ impl Tokens {
             && kept.serves(came)
         {
             let token = kept.result.clone()?;
-            // One that has ended already is used at once, or not at all.
+            // A token that has ended already is still for those who waited for it, and for nothing later.
             return Ok(Granted { token, until: Some(kept.until).filter(|until| Instant::now() < *until) });
         }
         let result = self.ask(user).await;
