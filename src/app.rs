@@ -17,10 +17,10 @@ use crate::{
     readiness::{Phase, Readiness},
     receive::{self, Receiver, tls},
     reload::{Reload, Snapshot, Watched},
-    sink::{self, Sink},
     work::{Completer, Handler, Route, StageLoop},
 };
 use base::{clock, error::chain};
+use delivery::Slot;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     sync::Notify,
@@ -46,7 +46,7 @@ pub enum Error {
     Inbox(#[from] inbox::Error),
     /// A sink.
     #[error(transparent)]
-    Sink(#[from] sink::OpenError),
+    Sink(#[from] delivery::OpenError),
     /// The client of the vendor's API.
     #[error(transparent)]
     Linxo(#[from] linxo::Error),
@@ -82,7 +82,7 @@ pub struct Running {
     /// The inbox, for tests.
     pub inbox: Arc<dyn Inbox>,
     readiness: Readiness,
-    sinks: Vec<(String, Arc<dyn Sink>)>,
+    sinks: Vec<Arc<Slot>>,
     /// Asks for a reload.
     hangup: Arc<Notify>,
     /// Ends when the service has drained; false when a part ended before it should.
@@ -114,12 +114,9 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     if client.is_none() {
         tracing::warn!("there is no [linxo] section: events that leave out their accounts are parked");
     }
-    let sinks: Vec<(String, Arc<dyn Sink>)> = config
-        .sinks
-        .iter()
-        .map(|config| Ok((config.name.clone(), sink::open(config)?)))
-        .collect::<Result<_, sink::OpenError>>()?;
-    let names: Vec<String> = sinks.iter().map(|(name, _)| name.clone()).collect();
+    let sinks: Vec<Arc<Slot>> =
+        config.sinks.iter().map(|sink| Slot::open(sink).map(Arc::new)).collect::<Result<_, _>>()?;
+    let names: Vec<String> = sinks.iter().map(|slot| slot.name().to_string()).collect();
     let inbox = inbox::open(&config.inbox, &names, Access::Owner)?;
 
     let bound = receive::bind(&config.listener).await.map_err(|source| Error::Bind {
@@ -189,11 +186,11 @@ impl Running {
 
     /// Opens files again by name, after a log rotation.
     pub async fn reopen(&self) {
-        for (name, sink) in &self.sinks {
-            match sink.reopen().await {
-                Ok(()) => tracing::info!(sink = name, "sink opened again"),
+        for slot in &self.sinks {
+            match slot.reopen().await {
+                Ok(()) => tracing::info!(sink = %slot.name(), "sink opened again"),
                 Err(failure) => {
-                    tracing::error!(sink = name, reason = failure.reason, "sink could not be opened again");
+                    tracing::error!(sink = %slot.name(), reason = failure.reason, "sink could not be opened again");
                 }
             }
         }
@@ -267,7 +264,7 @@ impl Parts {
 fn stage_loops(
     config: &Config,
     completer: Arc<Completer>,
-    sinks: &[(String, Arc<dyn Sink>)],
+    sinks: &[Arc<Slot>],
     inbox: &Arc<dyn Inbox>,
     metrics: &Arc<Metrics>,
 ) -> Vec<StageLoop> {
@@ -281,11 +278,11 @@ fn stage_loops(
     };
     let source = config.linxo.as_ref().map_or(DEFAULT_SOURCE, |linxo| &linxo.api);
     let mut loops = vec![stage_loop(Stage::Completion, "completion", completer)];
-    for ((name, sink), settings) in sinks.iter().zip(&config.sinks) {
+    for (slot, settings) in sinks.iter().zip(&config.sinks) {
+        let name = slot.name().as_str();
         let Some(stage) = inbox.sink(name) else { continue };
         let route = Route {
-            name: name.clone(),
-            sink: Arc::clone(sink),
+            slot: Arc::clone(slot),
             retry_for: settings.retry_for,
             source: source.to_owned(),
             inbox: Arc::clone(inbox),

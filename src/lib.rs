@@ -5,7 +5,7 @@
 //!                                |
 //!                              work  -- linxo (token, GET /accounts)
 //!                                |
-//!                              sink  --> the integrator's systems
+//!                           delivery --> the integrator's systems
 //! ```
 //!
 //! A module uses only what stands above it here, or beside it in its own folder; a test in `tests/` holds that.
@@ -22,7 +22,6 @@ pub mod inbox;
 pub mod receive;
 
 pub mod linxo;
-pub mod sink;
 pub mod work;
 
 pub mod admin;

@@ -205,7 +205,7 @@ impl Action {
 /// Opens the configured store as a guest: the server may be running.
 fn open(global: &Global) -> Result<Arc<dyn Inbox>, Failure> {
     let config = global.load()?;
-    let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
+    let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.to_string()).collect();
     inbox::open(&config.inbox, &sinks, Access::Guest).map_err(|error| failure(&error))
 }
 

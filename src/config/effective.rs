@@ -4,11 +4,14 @@
 //! secrets, what it writes can be loaded again and gives the same; a test holds that.
 
 use super::{
-    ApiVersion, ClientMode, Config, Linxo, LogFormat, Networks, Passwords, Reread, Sink, SinkKind, Store, TlsVersion,
-    TokenBody, Users,
+    ApiVersion, ClientMode, Config, Linxo, LogFormat, Networks, Passwords, Reread, Store, TlsVersion, TokenBody, Users,
     units::{show_duration, show_size},
 };
 use base::secret::Secret;
+use delivery::{
+    Kind,
+    kinds::{file, http},
+};
 use std::{fmt::Display, num::NonZeroU32, path::Path, time::Duration};
 
 /// What stands for a secret.
@@ -188,16 +191,16 @@ impl Page {
         }
     }
 
-    fn sink(&mut self, sink: &Sink) {
+    fn sink(&mut self, sink: &delivery::Settings) {
         self.section("[[sink]]");
         self.text("name", &sink.name);
         match &sink.kind {
-            SinkKind::Stdout => self.text("type", "stdout"),
-            SinkKind::File { path } => {
+            Kind::Stdout(_) => self.text("type", "stdout"),
+            Kind::File(file::Settings { path }) => {
                 self.text("type", "file");
                 self.text("path", path.display());
             }
-            SinkKind::Http { url, secrets, timeout, authorities } => {
+            Kind::Http(http::Settings { url, secrets, timeout, authorities }) => {
                 self.text("type", "http");
                 self.url("url", url);
                 self.secrets("secret", secrets);

@@ -53,7 +53,7 @@ pub struct Config {
     /// The vendor's API; `None`: truncated events are parked.
     pub linxo: Option<Linxo>,
     /// Where completed events go, in the order of the file; never empty.
-    pub sinks: Vec<Sink>,
+    pub sinks: Vec<delivery::Settings>,
     /// Health and metrics; `None`: off.
     pub admin: Option<Admin>,
     /// Logging.
@@ -309,40 +309,6 @@ pub struct UserEndpoint {
     pub authorities: Vec<PathBuf>,
 }
 
-/// One `[[sink]]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sink {
-    /// Unique name, kept in the inbox beside each entry.
-    pub name: String,
-    /// From the first failed attempt to parking.
-    pub retry_for: Duration,
-    /// What kind of destination, with its own settings.
-    pub kind: SinkKind,
-}
-
-/// Kinds of destination.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SinkKind {
-    /// NDJSON on standard output.
-    Stdout,
-    /// NDJSON appended to a file, synced before the entry is settled.
-    File {
-        /// The file; its folder must exist.
-        path: PathBuf,
-    },
-    /// POST of the completed event.
-    Http {
-        /// Absolute `https://` URL, or `http://` where the host is this machine; no credentials, no fragment.
-        url: String,
-        /// Standard Webhooks signing secrets, newest first; empty: unsigned.
-        secrets: Vec<Secret>,
-        /// For one attempt, from connect to the answer's head.
-        timeout: Duration,
-        /// PEM files of extra roots.
-        authorities: Vec<PathBuf>,
-    },
-}
-
 /// `[admin]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
@@ -391,20 +357,15 @@ impl Linxo {
     }
 }
 
-impl Sink {
-    /// The files that it is opened with, secrets and what it writes apart.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let authorities =
-            if let SinkKind::Http { authorities, .. } = &self.kind { authorities.as_slice() } else { &[] };
-        authorities.iter().map(PathBuf::as_path)
-    }
-}
-
 impl Config {
     /// Every file whose change means that there is something to load again.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let linxo = self.linxo.iter().flat_map(Linxo::files);
-        self.origin.files().chain(self.tls.files()).chain(linxo).chain(self.sinks.iter().flat_map(Sink::files))
+        self.origin
+            .files()
+            .chain(self.tls.files())
+            .chain(linxo)
+            .chain(self.sinks.iter().flat_map(delivery::Settings::files))
     }
 
     /// How callers are authenticated, in one line for people.

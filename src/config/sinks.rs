@@ -1,18 +1,22 @@
 //! `[[sink]]`: where completed events go. Without any, they go to standard output.
 
 use super::{
-    Sink, SinkKind, keys,
+    keys,
     problems::Problem,
     reader::{Flaw, Read, Reader, Reported, Section},
     units, urls,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use config::{Value, ValueKind};
+use delivery::{
+    Kind, Settings, SinkName,
+    kinds::{file, http, stdout},
+};
 use std::{collections::HashMap, path::Path};
 
 /// Every sink, in the order of the file.
-pub(super) fn sinks(reader: &mut Reader<'_>) -> Read<Vec<Sink>> {
-    let Some(value) = reader.at("sink") else { return Ok(vec![stdout()]) };
+pub(super) fn sinks(reader: &mut Reader<'_>) -> Read<Vec<Settings>> {
+    let Some(value) = reader.at("sink") else { return Ok(vec![standard_output()]) };
     // Anything else than a list was reported as such when the tree was gathered.
     let ValueKind::Array(list) = &value.kind else { return Err(Reported) };
     if list.is_empty() {
@@ -39,12 +43,12 @@ pub(super) fn sinks(reader: &mut Reader<'_>) -> Read<Vec<Sink>> {
 }
 
 /// What takes the events when no sink is configured.
-fn stdout() -> Sink {
+fn standard_output() -> Settings {
     let retry_for = keys::find("sink.*.retry_for")
         .and_then(|key| key.default)
         .and_then(|text| units::duration(text).ok())
         .unwrap_or_default();
-    Sink { name: "stdout".to_owned(), retry_for, kind: SinkKind::Stdout }
+    Settings { name: SinkName::new("stdout"), retry_for, kind: Kind::Stdout(stdout::Settings) }
 }
 
 #[derive(Clone, Copy)]
@@ -54,7 +58,7 @@ enum Type {
     Http,
 }
 
-fn sink(section: &mut Section<'_, '_>) -> Read<Sink> {
+fn sink(section: &mut Section<'_, '_>) -> Read<Settings> {
     let name = section.text("name", sink_name);
     let sink_type = section.word("type", |word| match word {
         "stdout" => Some((Type::Stdout, "stdout")),
@@ -66,40 +70,40 @@ fn sink(section: &mut Section<'_, '_>) -> Read<Sink> {
     let kind = sink_type.and_then(|(sink_type, word)| {
         section.refuse_misplaced("type", word);
         match sink_type {
-            Type::Stdout => Ok(SinkKind::Stdout),
-            Type::File => file(section),
-            Type::Http => http(section),
+            Type::Stdout => Ok(Kind::Stdout(stdout::Settings)),
+            Type::File => file(section).map(Kind::File),
+            Type::Http => http(section).map(Kind::Http),
         }
     });
-    Ok(Sink { name: name?, retry_for: retry_for?, kind: kind? })
+    Ok(Settings { name: name?, retry_for: retry_for?, kind: kind? })
 }
 
 /// Names become metric labels and are typed on command lines.
-fn sink_name(text: &str) -> Result<String, Flaw> {
+fn sink_name(text: &str) -> Result<SinkName, Flaw> {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
     if text.len() <= 64 && text.bytes().all(is_plain) {
-        Ok(text.to_owned())
+        Ok(SinkName::new(text))
     } else {
         Err(Flaw::new("is not a name", "use 1 to 64 of: a to z, digits, `-` and `_`"))
     }
 }
 
-fn file(section: &mut Section<'_, '_>) -> Read<SinkKind> {
+fn file(section: &mut Section<'_, '_>) -> Read<file::Settings> {
     let path = section.path("path")?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     section.must_be_folder("path", folder)?;
     if path.is_dir() {
         return Err(section.flawed("path", Flaw::from("is a folder, not a file")));
     }
-    Ok(SinkKind::File { path })
+    Ok(file::Settings { path })
 }
 
-fn http(section: &mut Section<'_, '_>) -> Read<SinkKind> {
+fn http(section: &mut Section<'_, '_>) -> Read<http::Settings> {
     let url = section.text("url", urls::destination);
     let secrets = section.secrets("secret", signing_secret);
     let timeout = section.duration("timeout");
     let authorities = section.readable_files("authorities");
-    Ok(SinkKind::Http { url: url?.into(), secrets: secrets?, timeout: timeout?, authorities: authorities? })
+    Ok(http::Settings { url: url?.into(), secrets: secrets?, timeout: timeout?, authorities: authorities? })
 }
 
 /// Standard Webhooks: `whsec_` and the base64 of 24 to 64 bytes.

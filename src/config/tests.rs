@@ -1,6 +1,7 @@
 //! Loading as a whole: files and environments in, configurations or complete reports out.
 
 use super::*;
+use delivery::{Kind, kinds::http};
 use keys::KEYS;
 use std::{fs, os::unix::fs::PermissionsExt};
 use tempfile::TempDir;
@@ -57,7 +58,7 @@ fn runs_without_any_file() {
     assert!(config.tls.may_generate && config.linxo.is_none());
     assert_eq!(config.warnings, Vec::from_iter(config.exposure()));
     assert_eq!(config.listener.max_body, 8 << 20);
-    assert!(matches!(config.sinks.as_slice(), [Sink { kind: SinkKind::Stdout, .. }]));
+    assert!(matches!(config.sinks.as_slice(), [delivery::Settings { kind: Kind::Stdout(_), .. }]));
     insta::assert_snapshot!(config.effective());
 }
 
@@ -152,7 +153,7 @@ fn the_environment_wins() {
     assert_eq!(config.sender.path_secrets, [Secret::new("0123456789abcdef".to_owned())]);
     let [one, two] = config.sinks.as_slice() else { panic!("{:?}", config.sinks) };
     assert_eq!((one.name.as_str(), one.retry_for), ("one", Duration::from_hours(1)));
-    let SinkKind::Http { url, secrets, timeout, .. } = &two.kind else { panic!("{two:?}") };
+    let Kind::Http(http::Settings { url, secrets, timeout, .. }) = &two.kind else { panic!("{two:?}") };
     assert_eq!((url.as_str(), secrets.len(), *timeout), ("https://app.internal/x", 2, Duration::from_secs(10)));
 }
 
@@ -462,7 +463,7 @@ fn the_commented_lines_of_the_documented_file_load() {
         }
     }
     let config = load_with(&lines.join("\n"), &[("LINXO_CLIENT_SECRET", CANARY)]).unwrap();
-    assert!(config.linxo.is_some() && matches!(config.sinks[0].kind, SinkKind::Http { .. }));
+    assert!(config.linxo.is_some() && matches!(config.sinks[0].kind, Kind::Http(_)));
 }
 
 #[test]

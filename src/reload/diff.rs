@@ -5,7 +5,7 @@
 //! comparing it with what is used now; so the two cannot drift apart.
 
 use super::watch::{self, Contents};
-use crate::config::{self, Admin, Config, Sender, Sink, SinkKind};
+use crate::config::{self, Admin, Config, Sender};
 use std::net::SocketAddr;
 
 /// A configuration, and what stood in the files that its parts are built from.
@@ -79,7 +79,7 @@ pub(super) fn diff(used: &Snapshot, new: &Snapshot) -> Result<Changes, String> {
     }
     let next = next(used, new);
     let (old, config) = (&used.config, &next.config);
-    let changed = |(index, (sink, contents)): (usize, (&Sink, &Contents))| {
+    let changed = |(index, (sink, contents)): (usize, (&delivery::Settings, &Contents))| {
         let is_same = old.sinks.get(index) == Some(sink) && used.sinks.get(index) == Some(contents);
         (!is_same).then_some(index)
     };
@@ -142,13 +142,13 @@ fn next(used: &Snapshot, new: &Snapshot) -> Snapshot {
     }
 }
 
-/// The sinks in use; those that are HTTP still, under the same name, with their new settings.
-fn sinks(used: &Snapshot, new: &Snapshot) -> impl Iterator<Item = (Sink, Contents)> {
+/// The sinks in use. A sink takes the settings that stand under its name now, where its kind can change while it is open.
+fn sinks(used: &Snapshot, new: &Snapshot) -> impl Iterator<Item = (delivery::Settings, Contents)> {
     used.config.sinks.iter().zip(&used.sinks).map(|(sink, contents)| {
         let mut same = new.config.sinks.iter().zip(&new.sinks).filter(|(other, _)| other.name == sink.name);
-        match (same.next(), &sink.kind) {
-            (Some((Sink { kind: kind @ SinkKind::Http { .. }, .. }, contents)), SinkKind::Http { .. }) => {
-                (Sink { kind: kind.clone(), ..sink.clone() }, *contents)
+        match same.next() {
+            Some((other, contents)) if sink.kind.may_become(&other.kind) => {
+                (delivery::Settings { kind: other.kind.clone(), ..sink.clone() }, *contents)
             }
             _ => (sink.clone(), *contents),
         }

@@ -40,10 +40,10 @@ use crate::{
         Receiver,
         tls::{self, Validity},
     },
-    sink::{Replacement, Sink},
     work::Completer,
 };
 use base::{clock, error::chain};
+use delivery::{Sink, Slot};
 use diff::Changes;
 use ends::Ends;
 use std::{path::Path, sync::Arc, time::Duration};
@@ -57,7 +57,8 @@ const EVERY: Duration = Duration::from_millis(500);
 pub struct Reload {
     watched: Watched,
     receiver: Arc<Receiver>,
-    sinks: Vec<(String, Arc<dyn Sink>)>,
+    /// In the order of the configuration.
+    sinks: Vec<Arc<Slot>>,
     /// `None` where nothing is completed.
     completer: Option<Arc<Completer>>,
     /// `None` where there is no admin listener.
@@ -71,7 +72,7 @@ impl Reload {
     pub fn new(
         watched: Watched,
         receiver: Arc<Receiver>,
-        sinks: Vec<(String, Arc<dyn Sink>)>,
+        sinks: Vec<Arc<Slot>>,
         completer: Option<Arc<Completer>>,
         admin: Option<admin::Access>,
         metrics: Arc<Metrics>,
@@ -153,10 +154,10 @@ impl Reload {
             tracing::info!("another admin token is in use");
             access.replace_token(settings.token.clone());
         }
-        for (index, replacement) in sinks {
-            let Some((name, sink)) = self.sinks.get(index) else { continue };
-            tracing::info!(sink = name, "other settings of the sink are in use");
-            sink.replace(replacement);
+        for (index, sink) in sinks {
+            let Some(slot) = self.sinks.get(index) else { continue };
+            tracing::info!(sink = %slot.name(), "other settings of the sink are in use");
+            slot.replace(sink);
         }
         if !changes.restart.is_empty() {
             let sections = changes.restart.join(", ");
@@ -192,8 +193,8 @@ struct Set {
     changes: Changes,
     tls: Option<(tls::Loaded, Ends)>,
     linxo: Option<linxo::Client>,
-    /// By place in the configuration.
-    sinks: Vec<(usize, Replacement)>,
+    /// Sinks opened with their new settings, by place in the configuration.
+    sinks: Vec<(usize, Box<dyn Sink>)>,
 }
 
 /// What is in use, and the files that it comes from.
@@ -263,8 +264,7 @@ impl Watched {
         let linxo = linxo.transpose().map_err(|error| chain(&error))?;
         let mut sinks = Vec::new();
         for (index, sink) in config.sinks.iter().enumerate().filter(|(index, _)| changes.sinks.contains(index)) {
-            let replacement = Replacement::new(sink).map_err(|error| chain(&error))?;
-            sinks.extend(replacement.map(|replacement| (index, replacement)));
+            sinks.push((index, delivery::open(sink).map_err(|error| chain(&error))?));
         }
         Ok(Set { changes, tls, linxo, sinks })
     }

@@ -5,7 +5,9 @@
 //! prolonged while its work is under way; when it is lost, the work is dropped and not settled. On shutdown no new lease is
 //! taken, work under way may finish for a while, and what is left is given back.
 
+mod body;
 mod complete;
+mod compose;
 mod deliver;
 mod listing;
 mod retry;

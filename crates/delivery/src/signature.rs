@@ -27,14 +27,14 @@ pub fn sign(secret: &Secret, id: &str, timestamp: &str, body: &[u8]) -> Option<S
 
 /// The active keys, ready to sign.
 #[derive(Clone)]
-pub(super) struct Signer(Vec<Hmac<Sha256>>);
+pub(crate) struct Signer(Vec<Hmac<Sha256>>);
 
 /// One signature in the making.
-pub(super) struct Signing(Vec<Hmac<Sha256>>);
+pub(crate) struct Signing(Vec<Hmac<Sha256>>);
 
 /// Why a signing secret cannot be used. Never says what it is.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum SecretError {
+pub(crate) enum SecretError {
     /// Not base64 behind the prefix.
     #[error("a signing secret is not `whsec_` followed by base64")]
     NotBase64,
@@ -45,17 +45,17 @@ pub(super) enum SecretError {
 
 impl Signer {
     /// Reads the secrets, in the order in which their signatures are to be written. None: deliveries are not signed.
-    pub(super) fn new(secrets: &[Secret]) -> Result<Self, SecretError> {
+    pub(crate) fn new(secrets: &[Secret]) -> Result<Self, SecretError> {
         secrets.iter().map(key).collect::<Result<_, _>>().map(Self)
     }
 
     /// Whether there is nothing to sign with.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Begins the signature of one attempt; `timestamp` in seconds since the epoch.
-    pub(super) fn start(&self, id: &str, timestamp: i64) -> Signing {
+    pub(crate) fn start(&self, id: &str, timestamp: i64) -> Signing {
         let mut signing = Signing(self.0.clone());
         signing.update(format!("{id}.{timestamp}.").as_bytes());
         signing
@@ -64,14 +64,14 @@ impl Signer {
 
 impl Signing {
     /// Adds the next piece of the body.
-    pub(super) fn update(&mut self, piece: &[u8]) {
+    pub(crate) fn update(&mut self, piece: &[u8]) {
         for mac in &mut self.0 {
             mac.update(piece);
         }
     }
 
     /// The header's value.
-    pub(super) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         let signatures = self.0.into_iter().map(|mac| format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())));
         signatures.collect::<Vec<_>>().join(" ")
     }

@@ -188,7 +188,7 @@ impl Site {
     /// The store, opened beside whoever owns it.
     pub(crate) fn inbox(&self) -> Arc<dyn Inbox> {
         let config = self.config();
-        let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
+        let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.to_string()).collect();
         inbox::open(&config.inbox, &sinks, Access::Guest).unwrap()
     }
 

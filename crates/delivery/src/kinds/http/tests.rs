@@ -1,10 +1,18 @@
 //! The HTTP sink against real servers on real sockets.
 
 use super::*;
-use crate::sink::fixture;
+use crate::{
+    contract::{Place, contract},
+    fixture,
+    ids::SinkName,
+    kinds::{Kind, stdout},
+    sink::{Failure, FailureKind},
+    slot::Slot,
+};
 use axum::{Router, extract::State, response::IntoResponse, routing::any};
-use http::Method;
-use std::{net::SocketAddr, sync::Arc};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, StatusCode};
+use std::{fs, net::SocketAddr, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -44,18 +52,30 @@ async fn endpoint(status: u16, headers: &[(&'static str, &str)]) -> (String, mps
     (url, requests)
 }
 
-fn settings(url: &str, secrets: &[&str]) -> Result<Settings, Problem> {
-    let secrets: Vec<_> = secrets.iter().map(|text| Secret::new((*text).to_owned())).collect();
-    Settings::new(url, &secrets, Duration::from_secs(5), &[])
+fn settings(url: &str, secrets: &[&str]) -> Settings {
+    Settings {
+        url: url.to_owned(),
+        secrets: secrets.iter().map(|text| Secret::new((*text).to_owned())).collect(),
+        timeout: Duration::from_secs(5),
+        authorities: Vec::new(),
+    }
 }
 
 fn sink(url: &str, secrets: &[&str]) -> Http {
-    Http::new(settings(url, secrets).unwrap())
+    Http::new(&settings(url, secrets)).unwrap()
+}
+
+/// What comes of a delivery that fails.
+async fn refused(sink: Http) -> Failure {
+    match sink.deliver(&fixture::whole("e1", b"{}")).await {
+        Err(Error::Failed(failure)) => failure,
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn failure(status: u16, headers: &[(&'static str, &str)]) -> Failure {
     let (url, _requests) = endpoint(status, headers).await;
-    let failure = sink(&url, &[]).deliver(&fixture::whole("e1", b"{}")).await.unwrap_err();
+    let failure = refused(sink(&url, &[])).await;
     assert!(!failure.reason.contains("canary"), "{}", failure.reason);
     failure
 }
@@ -83,7 +103,7 @@ async fn posts_the_very_bytes_with_attributes_and_signatures() {
 #[tokio::test]
 async fn streams_pages_with_their_exact_length_and_signature() {
     let (url, mut requests) = endpoint(200, &[]).await;
-    let (delivery, json) = fixture::paged("e1", 30, 500).await;
+    let (delivery, json) = fixture::paged("e1", 30, 500);
     sink(&url, &SECRETS[..1]).deliver(&delivery).await.unwrap();
     let seen = requests.recv().await.unwrap();
     assert_eq!(seen.body, json);
@@ -104,10 +124,17 @@ async fn leaves_the_signature_out_without_a_secret() {
 #[tokio::test]
 async fn replaced_secrets_sign_what_comes_next() {
     let (url, mut requests) = endpoint(200, &[]).await;
-    let sink = sink(&url, &SECRETS[..1]);
-    sink.replace(Replacement(settings(&url, &SECRETS[1..]).unwrap()));
-    settings(&url, &["whsec_c2hvcnQ="]).unwrap_err();
-    sink.deliver(&fixture::whole("e1", b"{}")).await.unwrap();
+    let kind = |secret| Kind::Http(settings(&url, &[secret]));
+    let configured =
+        |secret| crate::Settings { name: SinkName::new("app"), retry_for: Duration::from_hours(1), kind: kind(secret) };
+    let slot = Slot::open(&configured(SECRETS[0])).unwrap();
+    assert!(kind(SECRETS[0]).may_become(&kind(SECRETS[1])));
+    assert!(!kind(SECRETS[0]).may_become(&Kind::Stdout(stdout::Settings)));
+    assert!(!Kind::Stdout(stdout::Settings).may_become(&Kind::Stdout(stdout::Settings)));
+    slot.replace(crate::open(&configured(SECRETS[1])).unwrap());
+    let weak = crate::open(&configured("whsec_c2hvcnQ=")).err().unwrap();
+    assert_eq!(weak.to_string(), "cannot open the sink app");
+    slot.deliver(&fixture::whole("e1", b"{}")).await.unwrap();
     let seen = requests.recv().await.unwrap();
     standardwebhooks::Webhook::new(SECRETS[1]).unwrap().verify(&seen.body, &seen.headers).unwrap();
     standardwebhooks::Webhook::new(SECRETS[0]).unwrap().verify(&seen.body, &seen.headers).unwrap_err();
@@ -126,9 +153,9 @@ async fn maps_answers_to_decisions() {
         (408, vec![], transient(None)),
         (425, vec![], transient(None)),
         (599, vec![], transient(None)),
-        (400, vec![], FailureKind::Refused),
-        (404, vec![], FailureKind::Refused),
-        (301, vec![("location", "http://canary.invalid/")], FailureKind::Refused),
+        (400, vec![], FailureKind::Refused { status: Some(400) }),
+        (404, vec![], FailureKind::Refused { status: Some(404) }),
+        (301, vec![("location", "http://canary.invalid/")], FailureKind::Refused { status: Some(301) }),
     ] {
         assert_eq!(failure(status, &headers).await.kind, kind, "{status}");
     }
@@ -141,11 +168,11 @@ async fn says_what_happened_in_words_without_the_url() {
     let redirect = failure(302, &[("location", "/elsewhere")]).await.reason;
     assert_eq!(redirect, "the endpoint answered 302 Found; redirects are not followed, correct the sink's url");
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let refused = sink(&format!("http://{closed}/"), &[]).deliver(&fixture::whole("e1", b"{}")).await.unwrap_err();
-    assert_eq!(refused.reason, "could not connect: connection refused");
-    let unknown = sink("http://canary.invalid/", &[]).deliver(&fixture::whole("e1", b"{}")).await.unwrap_err();
+    let closed = refused(sink(&format!("http://{closed}/"), &[])).await;
+    assert_eq!(closed.reason, "could not connect: connection refused");
+    let unknown = refused(sink("http://canary.invalid/", &[])).await;
     assert_eq!(unknown.reason, "could not connect: the host name could not be resolved");
-    let odd = sink("http://metadata.test/", &[]).deliver(&fixture::whole("e1", b"{}")).await.unwrap_err();
+    let odd = refused(sink("http://metadata.test/", &[])).await;
     assert_eq!(
         odd.reason,
         "could not connect: the host name leads to an address that is never connected to: it is a link-local address, as the metadata services of clouds have"
@@ -174,16 +201,15 @@ async fn raw(answer: Option<&'static [u8]>) -> SocketAddr {
 #[tokio::test]
 async fn takes_silence_cut_answers_and_junk_as_passing() {
     let url = format!("http://{}/", raw(None).await);
-    let silent = Http::new(Settings::new(&url, &[], Duration::from_millis(200), &[]).unwrap());
-    let failure = silent.deliver(&fixture::whole("e1", b"{}")).await.unwrap_err();
-    assert_eq!(failure, Failure::transient("timed out after 200ms".to_owned()));
+    let silent = Http::new(&Settings { timeout: Duration::from_millis(200), ..settings(&url, &[]) }).unwrap();
+    assert_eq!(refused(silent).await, Failure::transient("timed out after 200ms"));
     for (answer, reason) in [
         (&b""[..], "connection closed"),
         (b"HTTP/1.1 200 O", "connection closed"),
         (b"canary\r\n\r\n", "not an HTTP exchange"),
     ] {
         let url = format!("http://{}/", raw(Some(answer)).await);
-        let failure = sink(&url, &[]).deliver(&fixture::whole("e1", b"{}")).await.unwrap_err();
+        let failure = refused(sink(&url, &[])).await;
         assert_eq!(failure.kind, FailureKind::Transient { after: None });
         assert_eq!(failure.reason, format!("the connection broke before the answer came: {reason}"), "{answer:?}");
     }
@@ -196,12 +222,11 @@ async fn an_answer_stands_whatever_its_body_does() {
 }
 
 #[tokio::test]
-async fn a_page_that_cannot_be_read_is_a_passing_failure() {
+async fn a_body_that_cannot_be_read_ends_the_delivery_with_and_without_a_signature() {
     let (url, _requests) = endpoint(200, &[]).await;
     for secrets in [&SECRETS[..], &[]] {
-        let failure = sink(&url, secrets).deliver(&fixture::unreadable("e1", 8, 6).await).await.unwrap_err();
-        assert_eq!(failure.kind, FailureKind::Transient { after: None });
-        assert_eq!(failure.reason, "the accounts of the delivery could not be read: the inbox is closed");
+        let error = sink(&url, secrets).deliver(&fixture::unreadable("e1", 8, 6)).await.unwrap_err();
+        assert!(matches!(error, Error::Unreadable(_)), "{error:?}");
     }
 }
 
@@ -237,30 +262,48 @@ async fn trusts_configured_authorities_and_nobody_else() {
         }
     });
     let open = |host: &str, authorities: &[PathBuf]| {
-        Settings::new(&format!("https://{host}:{port}/"), &[], Duration::from_secs(5), authorities).map(Http::new)
+        let settings = settings(&format!("https://{host}:{port}/"), &[]);
+        Http::new(&Settings { authorities: authorities.to_vec(), ..settings })
     };
     let delivery = fixture::whole("e1", b"{}");
     open("localhost", std::slice::from_ref(&pem)).unwrap().deliver(&delivery).await.unwrap();
-    // Read anew by a reload, although the file has the same name.
+    // A sink that is opened again reads the file again, although the file has the same name.
     let right = fs::read(&pem).unwrap();
     fs::write(&pem, rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem()).unwrap();
     let sink = open("localhost", std::slice::from_ref(&pem)).unwrap();
     sink.deliver(&delivery).await.unwrap_err();
     fs::write(&pem, right).unwrap();
-    let url = format!("https://localhost:{port}/");
-    let settings = Settings::new(&url, &[], Duration::from_secs(5), std::slice::from_ref(&pem)).unwrap();
-    sink.replace(Replacement(settings));
-    sink.deliver(&delivery).await.unwrap();
-    let other_name = open("127.0.0.1", std::slice::from_ref(&pem)).unwrap().deliver(&delivery).await.unwrap_err();
+    open("localhost", std::slice::from_ref(&pem)).unwrap().deliver(&delivery).await.unwrap();
+    let other_name = refused(open("127.0.0.1", std::slice::from_ref(&pem)).unwrap()).await;
     assert_eq!(
         other_name.reason,
         "could not connect: the endpoint's certificate is not accepted (made for another host name)"
     );
     // An image without CA certificates cannot build a client that trusts the system's.
     if let Ok(stranger) = open("localhost", &[]) {
-        let failure = stranger.deliver(&delivery).await.unwrap_err();
+        let failure = refused(stranger).await;
         assert!(failure.reason.starts_with("could not connect: the endpoint's certificate is not accepted"));
     }
     fs::write(&pem, "no certificate").unwrap();
     assert!(matches!(open("localhost", &[pem]), Err(Problem::NoCertificate { .. })));
 }
+
+/// An endpoint that takes everything.
+struct Taker(mpsc::UnboundedReceiver<Seen>);
+
+#[async_trait]
+impl Place for Taker {
+    async fn open() -> (Box<dyn Sink>, Self) {
+        let (url, requests) = endpoint(200, &[]).await;
+        (Box::new(sink(&url, &[])), Self(requests))
+    }
+
+    async fn arrived(mut self, _: Box<dyn Sink>) -> Vec<(String, Vec<u8>)> {
+        // What was answered has been seen before.
+        std::iter::from_fn(|| self.0.try_recv().ok())
+            .map(|seen| (seen.headers["webhook-id"].to_str().unwrap().to_owned(), seen.body.to_vec()))
+            .collect()
+    }
+}
+
+contract!(Taker);

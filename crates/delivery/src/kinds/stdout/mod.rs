@@ -4,8 +4,9 @@
 //! cannot be known. A reader that went away is a passing failure: entries wait until the process is started again with
 //! a reader. Where an error cuts a line short, the next one starts on a line of its own, and the cut one comes again.
 
-use super::{
-    Delivery, Failure, Sink,
+use crate::{
+    opens::{Cause, Opens},
+    sink::{Delivery, Error, Sink},
     writer::{Output, Writer},
 };
 use async_trait::async_trait;
@@ -24,14 +25,29 @@ static ONE_LINE: Mutex<()> = Mutex::new(());
 /// How long to wait for a reader where somebody made the descriptor non-blocking.
 const NOT_NOW: Duration = Duration::from_millis(5);
 
+/// Nothing is to be said about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings;
+
+impl Opens for Settings {
+    fn open(&self) -> Result<Box<dyn Sink>, Cause> {
+        Ok(Box::new(Stdout::open().map_err(Problem)?))
+    }
+}
+
+/// Why standard output cannot be written to.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use standard output")]
+struct Problem(#[source] io::Error);
+
 /// The sink.
 #[derive(Debug)]
-pub(super) struct Stdout(Writer);
+struct Stdout(Writer);
 
 impl Stdout {
     /// Takes a descriptor of its own, past the buffer of [`io::stdout`], so that a failed write leaves nothing behind
     /// that would come out later.
-    pub(super) fn open() -> io::Result<Self> {
+    fn open() -> io::Result<Self> {
         Self::to(File::from(io::stdout().as_fd().try_clone_to_owned()?))
     }
 
@@ -42,8 +58,16 @@ impl Stdout {
 
 #[async_trait]
 impl Sink for Stdout {
-    async fn deliver(&self, delivery: &Delivery) -> Result<(), Failure> {
+    async fn deliver(&self, delivery: &Delivery) -> Result<(), Error> {
         self.0.deliver(delivery).await
+    }
+
+    async fn deliver_many(&self, deliveries: &[Delivery]) -> Vec<Result<(), Error>> {
+        self.0.deliver_many(deliveries).await
+    }
+
+    fn batch(&self) -> usize {
+        Writer::BATCH
     }
 }
 
@@ -51,6 +75,7 @@ struct Lines {
     out: File,
     /// The last byte that came out.
     last: u8,
+    /// The lock of [`ONE_LINE`], while a line is written.
     alone: Option<MutexGuard<'static, ()>>,
 }
 
@@ -101,60 +126,4 @@ impl Output for Lines {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sink::{FailureKind, fixture};
-    use std::{
-        io::{BufRead, BufReader, Read},
-        os::unix::net::UnixStream,
-    };
-
-    fn pipe() -> (Stdout, UnixStream) {
-        let (ours, reader) = UnixStream::pair().unwrap();
-        (Stdout::to(File::from(std::os::fd::OwnedFd::from(ours))).unwrap(), reader)
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn never_mixes_lines_of_deliveries_made_at_once() {
-        let (sink, reader) = pipe();
-        let read = thread::spawn(move || {
-            BufReader::new(reader).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
-        });
-        let (large, _) = fixture::paged("large", 40, 200).await;
-        let small: Vec<_> = (0..40).map(|id| fixture::whole(&id.to_string(), b"{ \"id\": 1 }")).collect();
-        let all = small.iter().chain([&large]).map(|delivery| sink.deliver(delivery));
-        assert!(futures_util::future::join_all(all).await.iter().all(Result::is_ok));
-        drop(sink);
-        let lines: Vec<serde_json::Value> = read.join().unwrap();
-        assert_eq!(lines.len(), 41);
-        assert_eq!(lines.iter().filter(|line| line["id"] == "large").count(), 1);
-    }
-
-    #[tokio::test]
-    async fn says_that_the_reader_has_ended() {
-        let (sink, reader) = pipe();
-        drop(reader);
-        let failure = sink.deliver(&fixture::whole("e1", b"{}")).await.unwrap_err();
-        assert_eq!(failure.kind, FailureKind::Transient { after: None });
-        assert_eq!(failure.reason, "standard output is closed: its reader has ended");
-    }
-
-    #[tokio::test]
-    async fn starts_a_new_line_behind_a_line_that_was_given_up() {
-        let (sink, mut reader) = pipe();
-        let read = thread::spawn(move || {
-            let mut text = String::new();
-            reader.read_to_string(&mut text).unwrap();
-            text
-        });
-        let failure = sink.deliver(&fixture::unreadable("e1", 8, 6).await).await.unwrap_err();
-        assert_eq!(failure.reason, "the accounts of the delivery could not be read: the inbox is closed");
-        sink.deliver(&fixture::whole("e2", b"{}")).await.unwrap();
-        drop(sink);
-        let text = read.join().unwrap();
-        let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines.len(), 2);
-        assert!(serde_json::from_str::<serde_json::Value>(lines[0]).is_err());
-        assert_eq!(serde_json::from_str::<serde_json::Value>(lines[1]).unwrap()["id"], "e2");
-    }
-}
+mod tests;
