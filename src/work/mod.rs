@@ -43,6 +43,8 @@ const RENEWAL: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_secs(2);
 /// Between two tries of work for which the disk has no room.
 const SHORT_OF_ROOM: Duration = Duration::from_secs(30);
+/// Between two tries of work that the store failed in.
+const AFTER_STORE_FAILURE: Duration = Duration::from_secs(5);
 /// After the inbox failed, before it is asked again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -176,7 +178,7 @@ impl StageLoop {
         let settled = match outcome {
             Ok(outcome) => self.settle(&lease, outcome, stop).await,
             Err(Error::Full(_)) => self.settle(&lease, short_of_room(), stop).await,
-            Err(Error::Store(_)) => self.settle(&lease, Outcome::GiveBack, stop).await,
+            Err(error @ Error::Store(_)) => self.settle(&lease, self.store_failed(&lease, &error), stop).await,
             Err(error) => Err(error),
         };
         if let Err(error) = settled {
@@ -189,6 +191,20 @@ impl StageLoop {
                 "work on an entry could not be settled; it is done again"
             );
         }
+    }
+
+    /// Work that the store failed in waits a little. Given back at once, work on a page that cannot be read would turn in a
+    /// circle.
+    fn store_failed(&self, lease: &Lease, error: &Error) -> Outcome {
+        tracing::warn!(
+            stage = self.name,
+            entry = lease.seq.0,
+            event.id = lease.entry.event_id,
+            error = %chain(error),
+            "work on an entry was ended by the inbox's store; it is done again"
+        );
+        let reason = "the inbox's store failed while this was worked on";
+        Outcome::Postpone { due: clock::now().after(AFTER_STORE_FAILURE), reason: reason.to_owned() }
     }
 
     /// Lets go of a lease whose work panicked. It expires soon, and that counts: an entry that loses its lease again and

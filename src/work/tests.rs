@@ -6,7 +6,10 @@ use crate::{
     inbox::{self, Access, Filter, NewEntry, State},
 };
 use event::Event;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::{
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 /// Nothing here takes this long; it only turns a hang into a failure.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -36,17 +39,22 @@ fn entry(id: &str, connection: &str) -> NewEntry {
     NewEntry { event, body: json.into(), received: clock::now(), confirm: false, sender: None }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_ends_one_attempt_and_an_entry_that_goes_on_panicking_is_parked() {
-    let folder = tempfile::tempdir().unwrap();
+/// An inbox in a folder, with the sink `app`.
+fn open(folder: &Path) -> Arc<dyn Inbox> {
     let settings = config::Inbox {
-        store: config::Store::Sqlite(folder.path().join("inbox.db")),
+        store: config::Store::Sqlite(folder.join("inbox.db")),
         retention: Duration::from_hours(1),
         max_waiting: 1000,
         min_free_disk: 0,
         refused: 0,
     };
-    let inbox = inbox::open(&settings, &["app".to_owned()], Access::Owner).unwrap();
+    inbox::open(&settings, &["app".to_owned()], Access::Owner).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_ends_one_attempt_and_an_entry_that_goes_on_panicking_is_parked() {
+    let folder = tempfile::tempdir().unwrap();
+    let inbox = open(folder.path());
     let (handler, metrics, readiness) = (Arc::new(Fragile::default()), Arc::new(Metrics::new()), Readiness::new());
     let stage = StageLoop {
         stage: inbox.sink("app").unwrap(),
@@ -77,6 +85,48 @@ async fn a_panic_ends_one_attempt_and_an_entry_that_goes_on_panicking_is_parked(
     assert!(first.stages[0].reason.as_deref().unwrap().contains("10 times in a row"), "{first:?}");
     assert!(handler.panics.load(Relaxed) >= 10);
     assert_eq!(metrics.work_panics.get(), u64::from(handler.panics.load(Relaxed)));
+    readiness.advance(Phase::Draining);
+    running.await.unwrap();
+}
+
+/// Finds the store broken whenever it is asked.
+struct Broken;
+
+#[async_trait]
+impl Handler for Broken {
+    async fn handle(&self, _: &Lease) -> Result<Outcome, Error> {
+        Err(Error::Store("a page cannot be read".into()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_the_store_failed_in_waits_a_little_and_does_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let inbox = open(folder.path());
+    let readiness = Readiness::new();
+    let stage = StageLoop {
+        stage: inbox.sink("app").unwrap(),
+        name: "app".to_owned(),
+        concurrency: 1,
+        inbox: Arc::clone(&inbox),
+        handler: Arc::new(Broken),
+        metrics: Arc::new(Metrics::new()),
+    };
+    let running = tokio::spawn(stage.run(readiness.clone(), LIMIT));
+    inbox.accept(entry("first", "any")).await.unwrap();
+    let postponed = async {
+        loop {
+            let entries = inbox.list(&Filter::default(), 10).await.unwrap();
+            let stage = entries[0].stages[0].clone();
+            if stage.state == State::Waiting && stage.reason.is_some() {
+                return stage;
+            }
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let stage = time::timeout(LIMIT, postponed).await.expect("it is put off");
+    assert_eq!(stage.reason.as_deref(), Some("the inbox's store failed while this was worked on"));
+    assert_eq!(stage.attempts, 0);
     readiness.advance(Phase::Draining);
     running.await.unwrap();
 }
