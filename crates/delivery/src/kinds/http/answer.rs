@@ -1,4 +1,4 @@
-//! What the endpoint's answer means (design section 4), by its status and `Retry-After` alone.
+//! What the endpoint's answer means (the table in `docs/delivery.md`), by its status and `Retry-After` alone.
 
 use crate::sink::{Failure, FailureKind};
 use base::{clock, retry_after};
@@ -6,9 +6,9 @@ use http::StatusCode;
 use reqwest::Response;
 use std::time::Duration;
 
-/// Of an answer's body, read to keep the connection usable.
+/// Bytes of an answer's body that are read, so that the connection can be used again.
 const DRAINED: usize = 64 * 1024;
-/// For that.
+/// Time for reading them.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// What the endpoint's answer means.

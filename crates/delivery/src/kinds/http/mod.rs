@@ -1,6 +1,6 @@
 //! POST of the completed event to the integrator's own endpoint, signed, with the attributes as headers.
 //!
-//! In: a delivery. Out: the endpoint's answer as a decision (design section 4). The body is the completed event byte for
+//! In: a delivery. Out: the endpoint's answer as a decision (the table in `docs/delivery.md`). The body is the completed event byte for
 //! byte, white space included, streamed piece by piece with an exact `Content-Length`. Where there are secrets, the body is
 //! read once before the request begins, because `webhook-signature` is a header and stands before the body.
 //!

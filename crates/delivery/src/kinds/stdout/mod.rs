@@ -25,7 +25,7 @@ static ONE_LINE: Mutex<()> = Mutex::new(());
 /// How long to wait for a reader where somebody made the descriptor non-blocking.
 const NOT_NOW: Duration = Duration::from_millis(5);
 
-/// Nothing is to be said about it.
+/// Standard output needs no settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings;
 
