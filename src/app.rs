@@ -14,7 +14,7 @@ use crate::{
     inbox::{self, Access, Inbox, Stage},
     linxo,
     metrics::{Metrics, StageState},
-    readiness::{Phase, Readiness},
+    observe::readiness::{Phase, Readiness},
     receive::{self, Receiver, tls},
     reload::{Reload, Snapshot, Watched},
     sink::{self, Sink},

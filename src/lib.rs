@@ -10,12 +10,11 @@
 //!
 //! A module uses only what stands above it here, or beside it in its own folder; a test in `tests/` holds that.
 
-pub mod readiness;
-
 pub mod pki;
 
 pub mod config;
-pub mod log;
+pub mod observe;
+
 pub mod metrics;
 
 pub mod inbox;

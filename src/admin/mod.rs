@@ -22,7 +22,7 @@ pub use serve::{Bound, bind};
 use crate::{
     inbox::{Inbox, Stats},
     metrics::{Metrics, StageState},
-    readiness::{Phase, Readiness},
+    observe::readiness::{Phase, Readiness},
 };
 use arc_swap::ArcSwapOption;
 use axum::{

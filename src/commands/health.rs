@@ -110,7 +110,7 @@ mod tests {
         inbox::Inbox,
         inbox::double::Double,
         metrics::Metrics,
-        readiness::{Phase, Readiness},
+        observe::readiness::{Phase, Readiness},
     };
     use std::sync::Arc;
     use tokio::{io::AsyncWriteExt, net::TcpListener};

@@ -4,12 +4,13 @@
 //! counted, logged and closed.
 
 use super::{
-    Generation, Receiver, clients,
+    Generation, Receiver,
     identity::{Certificate, Sender},
     proxy,
     reason::Reason,
     refusals::{Fault, count, log_refusal, turn_away},
     socket::linger,
+    tls::clients,
 };
 use crate::metrics::{Outcome, Verdict};
 use base::clock;

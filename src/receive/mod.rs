@@ -28,7 +28,6 @@
 mod activity;
 mod budget;
 mod caller;
-mod clients;
 mod connection;
 mod deadlines;
 mod descriptors;

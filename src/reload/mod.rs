@@ -35,7 +35,7 @@ use crate::{
     config::Tls,
     linxo,
     metrics::{Metrics, Outcome},
-    readiness::{Phase, Readiness},
+    observe::readiness::{Phase, Readiness},
     receive::{
         Receiver,
         tls::{self, Validity},

@@ -20,7 +20,7 @@ use crate::{
     inbox::{Certainty, EntryFacts, Error, Filter, Found, Inbox, Lease, Outcome, Reading, ReadingId, State},
     linxo::{self, Client, Disposition, Peer},
     metrics::{self, Metrics},
-    readiness::{Phase, Readiness},
+    observe::readiness::{Phase, Readiness},
 };
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;

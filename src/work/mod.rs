@@ -17,7 +17,7 @@ pub use retry::Policy;
 use crate::{
     inbox::{Error, Inbox, Lease, Outcome, Stage},
     metrics::Metrics,
-    readiness::{Phase, Readiness},
+    observe::readiness::{Phase, Readiness},
 };
 use async_trait::async_trait;
 use base::{clock, error::chain};

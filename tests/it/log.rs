@@ -3,7 +3,7 @@
 use crate::support::{LIMIT, Site, event_json};
 use linxo_webhook::{
     config::{Log, LogFormat},
-    log,
+    observe::log,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -111,7 +111,7 @@ async fn a_panic_is_told_by_its_place_and_without_its_message() {
         assert!(told.contains("tests/it/log.rs:"), "{told}");
         if with_log == "yes" {
             let line: Value = serde_json::from_str(told).unwrap();
-            assert_eq!((&line["level"], &line["target"]), (&"ERROR".into(), &"linxo_webhook::log".into()));
+            assert_eq!((&line["level"], &line["target"]), (&"ERROR".into(), &"linxo_webhook::observe::log".into()));
         }
     }
 }

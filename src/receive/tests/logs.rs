@@ -4,7 +4,7 @@ use super::{
     flood::{END_HEADERS, END_STREAM, PREFACE, connect, frame, head, kind},
     support::{Clients, EVENT, LIMIT, Site, Wanted, post, post_to},
 };
-use crate::{config::LogFormat, log::double::Memory, pki::Authority};
+use crate::{config::LogFormat, observe::log::double::Memory, pki::Authority};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

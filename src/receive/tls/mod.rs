@@ -10,15 +10,15 @@
 //! under an older one cannot be resumed past a change of authorities, or past the end of a revocation list
 //! ([`Loaded::renewed`]): a resumed session is not verified again.
 
-use super::{
-    clients::{self, LoadedClients},
-    identity,
-};
+pub(super) mod clients;
+
+use super::identity;
 use crate::{
     config::{self, ClientMode, TlsVersion},
     pki,
 };
 use base::clock::{self, Timestamp};
+use clients::LoadedClients;
 use rustls::{
     InconsistentKeys, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},

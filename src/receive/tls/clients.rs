@@ -14,12 +14,11 @@
 //! authority and not have ended; anything else refuses. An intermediate authority is looked up too, but needs no list:
 //! few authorities publish one for those below them. Rustls has one policy for a whole chain, so this takes two passes.
 
-use super::{
-    identity,
-    reason::Reason,
-    tls::{Certificate, Error, RevocationList, certificates, read},
+use super::{Certificate, Error, RevocationList, certificates, read};
+use crate::{
+    config::TlsClients,
+    receive::{identity, reason::Reason},
 };
-use crate::config::TlsClients;
 use base::clock::Timestamp;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme,
@@ -39,7 +38,7 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certific
 const LOGGED_SUBJECT: usize = 256;
 
 /// What an error of rustls says about the client's certificate, if it is about that.
-pub(super) fn verdict_of(error: &rustls::Error) -> Option<Reason> {
+pub(in crate::receive) fn verdict_of(error: &rustls::Error) -> Option<Reason> {
     use CertificateError as Bad;
     Some(match error {
         rustls::Error::NoCertificatesPresented => Reason::NoCertificate,
@@ -64,13 +63,13 @@ pub(super) fn verdict_of(error: &rustls::Error) -> Option<Reason> {
 
 /// What was found out during a handshake.
 #[derive(Debug, Default)]
-pub(super) struct Note {
+pub(in crate::receive) struct Note {
     /// Why the certificate is refused, or would be.
-    pub(super) reason: Option<Reason>,
+    pub(in crate::receive) reason: Option<Reason>,
     /// Whether an authority of ours vouches for what the certificate says.
-    pub(super) is_vouched_for: bool,
+    pub(in crate::receive) is_vouched_for: bool,
     /// The subject of a certificate that is vouched for, but refused.
-    pub(super) subject: Option<String>,
+    pub(in crate::receive) subject: Option<String>,
 }
 
 tokio::task_local! {
@@ -81,7 +80,7 @@ tokio::task_local! {
 ///
 /// # Cancel safety
 /// As that of the handshake.
-pub(super) async fn noting<F: Future>(handshake: F) -> (F::Output, Note) {
+pub(in crate::receive) async fn noting<F: Future>(handshake: F) -> (F::Output, Note) {
     let noted = async {
         let output = handshake.await;
         (output, NOTE.with(RefCell::take))
@@ -96,7 +95,7 @@ fn note(change: impl FnOnce(&mut Note)) {
 
 /// The verifier that rustls asks.
 #[derive(Debug)]
-pub(super) struct Clients {
+pub(in crate::receive) struct Clients {
     /// Refuses what is revoked, at any depth.
     chain: Arc<dyn ClientCertVerifier>,
     /// Refuses a caller's own certificate that no list covers; `None` without lists.
@@ -108,16 +107,16 @@ pub(super) struct Clients {
 
 /// What was loaded for judging clients.
 #[derive(Debug)]
-pub(super) struct LoadedClients {
-    pub(super) verifier: Arc<Clients>,
-    pub(super) authorities: Vec<Certificate>,
-    pub(super) revocations: Vec<RevocationList>,
+pub(in crate::receive) struct LoadedClients {
+    pub(in crate::receive) verifier: Arc<Clients>,
+    pub(in crate::receive) authorities: Vec<Certificate>,
+    pub(in crate::receive) revocations: Vec<RevocationList>,
     /// What is allowed, but should be known.
-    pub(super) warnings: Vec<String>,
+    pub(in crate::receive) warnings: Vec<String>,
 }
 
 /// Reads authorities and revocation lists.
-pub(super) fn load(
+pub(in crate::receive) fn load(
     config: &TlsClients,
     is_observing: bool,
     provider: &Arc<CryptoProvider>,

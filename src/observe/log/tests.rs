@@ -23,7 +23,7 @@ fn json_is_one_flat_object_a_line() {
     let time = line["timestamp"].as_str().unwrap();
     assert!(time.len() == 24 && time.parse::<jiff::Timestamp>().is_ok(), "{time}");
     let expected = serde_json::json!({
-        "timestamp": time, "level": "INFO", "target": "linxo_webhook::log::tests", "message": "event accepted",
+        "timestamp": time, "level": "INFO", "target": "linxo_webhook::observe::log::tests", "message": "event accepted",
         "entry": 7, "left": -4, "ok": true, "event.id": HOSTILE, "error": "full",
     });
     assert_eq!(line, expected);
@@ -38,7 +38,7 @@ fn text_is_read_by_people_and_forges_no_line_and_no_colour() {
     assert!(time.parse::<jiff::Timestamp>().is_ok());
     let shown = r"\n2026-01-01 INFO forged\r\t\u{1b}[31m\u{9b}31m\u{85}\u{2028}\u{202e}\u{feff}\u{e0041}é😀";
     let expected = format!(
-        " WARN linxo_webhook::log::tests: it a\"b\\{shown} entry=7 event.id=\"a\\\"b\\\\{shown}\" error=a\"b\\{shown}\n"
+        " WARN linxo_webhook::observe::log::tests: it a\"b\\{shown} entry=7 event.id=\"a\\\"b\\\\{shown}\" error=a\"b\\{shown}\n"
     );
     assert_eq!(rest, expected);
 }
