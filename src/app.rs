@@ -14,9 +14,12 @@ use crate::{
     inbox::{self, Access, Inbox, Stage},
     linxo,
     metrics::{Metrics, StageState},
-    observe::readiness::{Phase, Readiness},
+    observe::{
+        metrics::{self as exposed, Exposition},
+        readiness::Readiness,
+    },
     receive::{self, Receiver, tls},
-    reload::{Reload, Snapshot, Watched},
+    reload::{self, Reload, Snapshot, Watched},
     sink::{self, Sink},
     work::{Completer, Handler, Route, StageLoop},
 };
@@ -27,6 +30,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time,
 };
+use tokio_util::sync::CancellationToken;
 
 /// `source` of deliveries without a `[linxo]` section: the vendor's production API.
 const DEFAULT_SOURCE: &str = "https://api.oxlin.io/v2.1";
@@ -78,10 +82,11 @@ pub struct Running {
     /// Where health and metrics are.
     pub admin: Option<SocketAddr>,
     /// The figures.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<Exposition>,
     /// The inbox, for tests.
     pub inbox: Arc<dyn Inbox>,
-    readiness: Readiness,
+    /// Asks for the drain.
+    stop: CancellationToken,
     sinks: Vec<(String, Arc<dyn Sink>)>,
     /// Asks for a reload.
     hangup: Arc<Notify>,
@@ -109,7 +114,12 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     loaded.log();
     tracing::info!(authentication = config.authentication(), "how callers are authenticated");
 
-    let metrics = Arc::new(Metrics::new());
+    let mut registry = exposed::registry();
+    let metrics = Arc::new(Metrics::registered(&mut registry));
+    let receive_figures = receive::Figures::new(&mut registry);
+    let reload_figures = reload::Figures::new(&mut registry);
+    let admin_figures = admin::Figures::new(&mut registry);
+    let exposition = Arc::new(Exposition::new(registry));
     let client = config.linxo.clone().map(|linxo| linxo::Client::new(linxo, Arc::clone(&metrics))).transpose()?;
     if client.is_none() {
         tracing::warn!("there is no [linxo] section: events that leave out their accounts are parked");
@@ -135,9 +145,10 @@ pub async fn start(config: Config) -> Result<Running, Error> {
             source,
         })?),
     };
-    let readiness = Readiness::new();
+    let stop = CancellationToken::new();
+    let readiness = Readiness::new(stop.clone());
     let receiver =
-        Arc::new(Receiver::new(&config.listener, &config.sender, loaded, Arc::clone(&inbox), Arc::clone(&metrics)));
+        Arc::new(Receiver::new(&config.listener, &config.sender, loaded, Arc::clone(&inbox), receive_figures));
     let hangup = Arc::new(Notify::new());
     let (address, admin_address) = (bound.address(), admin.as_ref().map(admin::Bound::address));
 
@@ -148,38 +159,52 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     } else {
         let completer = Arc::new(Completer::new(client, Arc::clone(&inbox), Arc::clone(&metrics)));
         for stage in stage_loops(&config, Arc::clone(&completer), &sinks, &inbox, &metrics) {
-            stages.spawn(stage.run(readiness.clone(), config.listener.drain_timeout));
+            stages.spawn(stage.run(stop.clone(), config.listener.drain_timeout));
         }
-        stages.spawn(Arc::clone(&completer).watch(readiness.clone()));
+        stages.spawn(Arc::clone(&completer).watch(stop.clone()));
         Some(completer)
     };
     let access = admin.as_ref().map(admin::Bound::access);
-    let reload = Reload::new(watched, Arc::clone(&receiver), sinks.clone(), completer, access, Arc::clone(&metrics));
-    stages.spawn(housekeeping(Arc::clone(&inbox), Arc::clone(&metrics), config.inbox.retention, readiness.clone()));
-    stages.spawn(reload.run(Arc::clone(&hangup), readiness.clone()));
+    let reload = Reload::new(
+        watched,
+        Arc::clone(&receiver),
+        sinks.clone(),
+        completer,
+        access,
+        reload_figures,
+        Arc::clone(&metrics),
+    );
+    stages.spawn(housekeeping(Arc::clone(&inbox), Arc::clone(&metrics), config.inbox.retention, stop.clone()));
+    stages.spawn(reload.run(Arc::clone(&hangup), stop.clone()));
     if let Some(admin) = &admin {
         tracing::info!(address = %admin.address(), "admin listening");
     }
-    let draining = readiness.clone();
-    let parts = Parts {
-        receiver: tokio::spawn(async move {
-            bound.serve(receiver, async move { draining.reached(Phase::Draining).await }).await;
-        }),
-        stages,
-        admin,
+    let told = stop.clone();
+    let state = admin::State {
         inbox: Arc::clone(&inbox),
-        metrics: Arc::clone(&metrics),
+        exposition: Arc::clone(&exposition),
+        metrics,
+        figures: admin_figures,
         readiness: readiness.clone(),
     };
+    let parts = Parts {
+        receiver: tokio::spawn(async move {
+            bound.serve(receiver, told).await;
+        }),
+        stages,
+        admin: admin.map(|bound| (bound, state)),
+        inbox: Arc::clone(&inbox),
+        stop: stop.clone(),
+    };
     let task = tokio::spawn(parts.run());
-    readiness.advance(Phase::Ready);
-    Ok(Running { address, admin: admin_address, metrics, inbox, readiness, sinks, hangup, task })
+    readiness.set_ready();
+    Ok(Running { address, admin: admin_address, metrics: exposition, inbox, stop, sinks, hangup, task })
 }
 
 impl Running {
     /// Begins the drain; [`ended`](Self::ended) resolves when it is over.
     pub fn drain(&self) {
-        self.readiness.advance(Phase::Draining);
+        self.stop.cancel();
     }
 
     /// Reads certificates, authorities, revocations and secrets again; what has changed is in use a moment later.
@@ -212,36 +237,28 @@ impl Running {
 struct Parts {
     receiver: JoinHandle<()>,
     stages: JoinSet<()>,
-    admin: Option<admin::Bound>,
+    admin: Option<(admin::Bound, admin::State)>,
     inbox: Arc<dyn Inbox>,
-    metrics: Arc<Metrics>,
-    readiness: Readiness,
+    stop: CancellationToken,
 }
 
 impl Parts {
     async fn run(mut self) -> bool {
-        let stopped = Readiness::new();
-        let admin = self.admin.take().map(|bound| {
-            let state = admin::State {
-                inbox: Arc::clone(&self.inbox),
-                metrics: Arc::clone(&self.metrics),
-                readiness: self.readiness.clone(),
-            };
-            let stopped = stopped.clone();
-            tokio::spawn(bound.serve(state, async move { stopped.reached(Phase::Draining).await }))
-        });
+        // The admin listener ends by a token of its own, because it still answers during the drain.
+        let stopped = CancellationToken::new();
+        let admin = self.admin.take().map(|(bound, state)| tokio::spawn(bound.serve(state, stopped.clone())));
         let healthy = tokio::select! {
-            () = self.readiness.reached(Phase::Draining) => true,
+            () = self.stop.cancelled() => true,
             _ = &mut self.receiver => false,
             _ = self.stages.join_next() => false,
         };
-        if !healthy && self.readiness.phase() != Phase::Draining {
+        if !healthy && !self.stop.is_cancelled() {
             tracing::error!(
                 "a part of the service ended before it should; the process ends, so that it is started afresh"
             );
         }
-        let healthy = healthy || self.readiness.phase() == Phase::Draining;
-        self.readiness.advance(Phase::Draining);
+        let healthy = healthy || self.stop.is_cancelled();
+        self.stop.cancel();
         if !self.receiver.is_finished()
             && let Err(error) = (&mut self.receiver).await
         {
@@ -253,7 +270,7 @@ impl Parts {
             }
         }
         self.inbox.close().await;
-        stopped.advance(Phase::Draining);
+        stopped.cancel();
         if let Some(admin) = admin
             && let Err(error) = admin.await
         {
@@ -297,13 +314,13 @@ fn stage_loops(
 }
 
 /// Deletes done entries after their time and keeps the figures right.
-async fn housekeeping(inbox: Arc<dyn Inbox>, metrics: Arc<Metrics>, retention: Duration, readiness: Readiness) {
+async fn housekeeping(inbox: Arc<dyn Inbox>, metrics: Arc<Metrics>, retention: Duration, stop: CancellationToken) {
     loop {
         if let Err(error) = tidy(&*inbox, &metrics, retention).await {
             tracing::warn!(error = %chain(&error), "housekeeping of the inbox failed; it is tried again");
         }
         tokio::select! {
-            () = readiness.reached(Phase::Draining) => return,
+            () = stop.cancelled() => return,
             () = time::sleep(HOUSEKEEPING) => {}
         }
     }

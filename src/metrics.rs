@@ -1,7 +1,6 @@
-//! The figures that the service exposes at `/metrics`, in one place so that names stay consistent.
+//! Figures of parts that do not count for themselves yet: the inbox, the client of the vendor's API, the work.
 //!
-//! Label values come from closed sets (outcomes, reasons, configured sink names), never from what a caller sent.
-//! Names follow OpenMetrics: base units, `_total` for counters (added by the library).
+//! Label values come from closed sets (outcomes, configured sink names), never from what a caller sent.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -14,27 +13,6 @@ use prometheus_client::{
 pub struct Outcome {
     /// From a closed set.
     pub outcome: &'static str,
-}
-
-/// Why something was refused.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Reason {
-    /// A stable code from a closed set.
-    pub reason: &'static str,
-}
-
-/// A judgement.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Verdict {
-    /// `ok`, or a reason from a closed set.
-    pub verdict: &'static str,
-}
-
-/// HTTP status of an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Status {
-    /// Three digits.
-    pub status: u16,
 }
 
 /// A configured sink and what became of a delivery.
@@ -69,26 +47,9 @@ pub struct StageState {
     pub state: &'static str,
 }
 
-/// All figures. Cheap to update from anywhere; shared as `Arc<Metrics>`.
+/// These figures. Cheap to update from anywhere; shared as `Arc<Metrics>`.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
-    /// Answers of the public listener.
-    pub requests: Family<Status, Counter>,
-    /// Events by outcome: `accepted`, `duplicate`, `conflict` (same id, other content; also counted as accepted).
-    pub events: Family<Outcome, Counter>,
-    /// Events that could not be typed in full.
-    pub schema_drift: Counter,
-    /// From the last byte of a body to its synced commit.
-    pub accept_seconds: Histogram,
-    /// Refused requests and sockets, by code.
-    pub refused: Family<Reason, Counter>,
-    /// Refused requests that were not kept for inspection: too many at once, or the store had no room.
-    pub refused_unkept: Counter,
-    /// TLS handshakes by outcome: `ok`, `failed`, `timeout`.
-    pub handshakes: Family<Outcome, Counter>,
-    /// Open sockets of the public listener.
-    pub connections: Gauge,
     /// Work in the inbox.
     pub inbox_entries: Family<StageState, Gauge>,
     /// Age of the oldest unfinished entry; 0 without one.
@@ -118,20 +79,6 @@ pub struct Metrics {
     pub leases_lost: Counter,
     /// Attempts that ended in a panic.
     pub work_panics: Counter,
-    /// Requests to the admin listener without the right token.
-    pub admin_unauthorized: Counter,
-    /// End of the server certificate's validity, seconds since the epoch.
-    pub certificate_expiry: Gauge,
-    /// Judgements on client certificates: `ok`, or why one is (or, where they are only observed, would be) refused.
-    pub client_certificates: Family<Verdict, Counter>,
-    /// Earliest end of an accepted client certificate seen since the last reload, seconds since the epoch; 0: none.
-    pub client_certificate_expiry: Gauge,
-    /// Earliest end of a list of revoked client certificates, seconds since the epoch; 0: there is none.
-    pub revocations_expiry: Gauge,
-    /// Reloads of files by outcome: `ok`, `failed`.
-    pub reloads: Family<Outcome, Counter>,
-    /// Last start or successful reload, seconds since the epoch.
-    pub reloaded: Gauge,
 }
 
 fn seconds() -> Histogram {
@@ -145,19 +92,16 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Registers every figure once.
+    /// Figures that nobody reads.
     #[must_use]
     pub fn new() -> Self {
-        let mut metrics = Self {
-            registry: Registry::with_prefix("linxo_webhook"),
-            requests: Family::default(),
-            events: Family::default(),
-            schema_drift: Counter::default(),
-            accept_seconds: seconds(),
-            refused: Family::default(),
-            refused_unkept: Counter::default(),
-            handshakes: Family::default(),
-            connections: Gauge::default(),
+        Self::registered(&mut Registry::default())
+    }
+
+    /// Enters every figure once.
+    #[must_use]
+    pub fn registered(registry: &mut Registry) -> Self {
+        let metrics = Self {
             inbox_entries: Family::default(),
             inbox_oldest_seconds: Gauge::default(),
             inbox_size_bytes: Gauge::default(),
@@ -172,34 +116,13 @@ impl Metrics {
             delivery_seconds: Family::new_with_constructor(seconds),
             leases_lost: Counter::default(),
             work_panics: Counter::default(),
-            admin_unauthorized: Counter::default(),
-            certificate_expiry: Gauge::default(),
-            client_certificates: Family::default(),
-            client_certificate_expiry: Gauge::default(),
-            revocations_expiry: Gauge::default(),
-            reloads: Family::default(),
-            reloaded: Gauge::default(),
         };
-        metrics.register();
+        metrics.register(registry);
         metrics
     }
 
     /// Gives every figure its name and its help.
-    fn register(&mut self) {
-        let r = &mut self.registry;
-        r.register("requests", "Answers of the public listener", self.requests.clone());
-        r.register("events", "Events by outcome", self.events.clone());
-        r.register("schema_drift", "Events that could not be typed in full", self.schema_drift.clone());
-        r.register_with_unit(
-            "accept",
-            "From the last byte of a body to its synced commit",
-            Unit::Seconds,
-            self.accept_seconds.clone(),
-        );
-        r.register("refused", "Refused requests and sockets by reason", self.refused.clone());
-        r.register("refused_unkept", "Refused requests that were not kept for inspection", self.refused_unkept.clone());
-        r.register("tls_handshakes", "TLS handshakes by outcome", self.handshakes.clone());
-        r.register("connections", "Open sockets of the public listener", self.connections.clone());
+    fn register(&self, r: &mut Registry) {
         r.register("inbox_entries", "Unfinished and parked work by stage and state", self.inbox_entries.clone());
         r.register_with_unit(
             "inbox_oldest_unfinished",
@@ -232,43 +155,5 @@ impl Metrics {
         r.register_with_unit("delivery", "Duration of delivery attempts", Unit::Seconds, self.delivery_seconds.clone());
         r.register("leases_lost", "Leases that expired before they were settled", self.leases_lost.clone());
         r.register("work_panics", "Attempts that ended in a panic: a defect", self.work_panics.clone());
-        r.register(
-            "admin_unauthorized",
-            "Requests to the admin listener without the right token",
-            self.admin_unauthorized.clone(),
-        );
-        r.register(
-            "tls_certificate_expiry_timestamp_seconds",
-            "End of the server certificate's validity",
-            self.certificate_expiry.clone(),
-        );
-        r.register(
-            "client_certificates",
-            "Judgements on client certificates by verdict",
-            self.client_certificates.clone(),
-        );
-        r.register(
-            "client_certificate_expiry_timestamp_seconds",
-            "Earliest end of an accepted client certificate since the last reload; 0: none was seen",
-            self.client_certificate_expiry.clone(),
-        );
-        r.register(
-            "tls_revocations_expiry_timestamp_seconds",
-            "Earliest end of a list of revoked client certificates; 0: there is none",
-            self.revocations_expiry.clone(),
-        );
-        r.register("reloads", "Reloads of certificates and secrets by outcome", self.reloads.clone());
-        r.register("last_reload_timestamp_seconds", "Last start or successful reload", self.reloaded.clone());
-    }
-
-    /// Writes all figures in the OpenMetrics text format.
-    #[must_use]
-    pub fn encode(&self) -> String {
-        let mut text = String::new();
-        // Writing into a String does not fail.
-        if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
-            text.clear();
-        }
-        text
     }
 }

@@ -15,14 +15,19 @@
 //!
 //! Probes stay open although a token is configured: an orchestrator's probe has none, and they tell nothing but a state.
 
+mod figures;
 mod serve;
 
+pub use figures::Figures;
 pub use serve::{Bound, bind};
 
 use crate::{
     inbox::{Inbox, Stats},
     metrics::{Metrics, StageState},
-    observe::readiness::{Phase, Readiness},
+    observe::{
+        metrics::Exposition,
+        readiness::{Phase, Readiness},
+    },
 };
 use arc_swap::ArcSwapOption;
 use axum::{
@@ -60,8 +65,12 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub struct State {
     /// Asked for readiness and figures.
     pub inbox: Arc<dyn Inbox>,
-    /// All other figures.
+    /// All figures, to be read.
+    pub exposition: Arc<Exposition>,
+    /// Those of the inbox, refreshed before they are read.
     pub metrics: Arc<Metrics>,
+    /// Those of this listener.
+    pub figures: Figures,
     /// Where the process is in its life.
     pub readiness: Readiness,
 }
@@ -134,7 +143,7 @@ async fn figures(
     headers: HeaderMap,
 ) -> Response {
     if !shown.access.allows(&headers) {
-        shown.state.metrics.admin_unauthorized.inc();
+        shown.state.figures.unauthorized.inc();
         if shown.wrong_tokens.is_due() {
             tracing::warn!(%peer, "somebody asked for the figures with a wrong admin token, or none; said once a minute");
         }
@@ -145,13 +154,13 @@ async fn figures(
         return refused;
     }
     let _alone = shown.scrape.lock().await;
-    let State { inbox, metrics, .. } = &shown.state;
+    let State { inbox, metrics, exposition, .. } = &shown.state;
     match tokio::time::timeout(STATS_TIME, inbox.stats()).await {
         Ok(Ok(stats)) => refresh(metrics, &stats),
         Ok(Err(error)) => tracing::warn!(%error, "the inbox's figures in /metrics are old: they could not be read"),
         Err(_elapsed) => tracing::warn!("the inbox's figures in /metrics are old: reading them took too long"),
     }
-    ([(CONTENT_TYPE, OPENMETRICS), (CACHE_CONTROL, "no-store")], metrics.encode()).into_response()
+    ([(CONTENT_TYPE, OPENMETRICS), (CACHE_CONTROL, "no-store")], exposition.encode()).into_response()
 }
 
 /// Lets one log line a minute through.

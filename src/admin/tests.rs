@@ -5,31 +5,42 @@ use crate::{
     config,
     inbox::double::Double,
     inbox::{StageCounts, StageName},
+    observe,
 };
 use std::net::SocketAddr;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::oneshot,
 };
+use tokio_util::sync::CancellationToken;
 
 struct Running {
     address: SocketAddr,
     double: Arc<Double>,
     readiness: Readiness,
-    stop: oneshot::Sender<()>,
+    /// Begins the drain of the process.
+    drain: CancellationToken,
+    /// Ends the listener.
+    stop: CancellationToken,
     ended: tokio::task::JoinHandle<()>,
 }
 
 async fn start(double: Double, token: Option<&str>) -> Running {
     let token = token.map(|token| Secret::new(token.to_owned()));
     let bound = bind(&config::Admin { address: "127.0.0.1:0".parse().unwrap(), token }).await.unwrap();
-    let (address, double, readiness) = (bound.address(), Arc::new(double), Readiness::new());
+    let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
+    let (address, double, readiness) = (bound.address(), Arc::new(double), Readiness::new(drain.clone()));
     let inbox: Arc<dyn Inbox> = Arc::<Double>::clone(&double);
-    let state = State { inbox, metrics: Arc::new(Metrics::new()), readiness: readiness.clone() };
-    let (stop, stopped) = oneshot::channel();
-    let ended = tokio::spawn(bound.serve(state, async { stopped.await.unwrap() }));
-    Running { address, double, readiness, stop, ended }
+    let mut registry = observe::metrics::registry();
+    let state = State {
+        inbox,
+        metrics: Arc::new(Metrics::registered(&mut registry)),
+        figures: Figures::new(&mut registry),
+        exposition: Arc::new(Exposition::new(registry)),
+        readiness: readiness.clone(),
+    };
+    let ended = tokio::spawn(bound.serve(state, stop.clone()));
+    Running { address, double, readiness, drain, stop, ended }
 }
 
 impl Running {
@@ -57,7 +68,7 @@ async fn readiness_follows_the_phase_and_the_inbox() {
 
     {"status":"not_ready","reasons":["starting"]}
     "#);
-    running.readiness.advance(Phase::Ready);
+    running.readiness.set_ready();
     insta::assert_snapshot!(running.ask("GET /readyz", "").await, @r#"
     HTTP/1.1 200 OK
     content-type: application/json
@@ -68,7 +79,7 @@ async fn readiness_follows_the_phase_and_the_inbox() {
     {"status":"ready"}
     "#);
     *running.double.full.lock().unwrap() = true;
-    running.readiness.advance(Phase::Draining);
+    running.drain.cancel();
     let answer = running.ask("GET /readyz", "").await;
     assert!(
         answer.ends_with(r#"{"status":"not_ready","reasons":["draining","the inbox's disk is full"]}"#),
@@ -193,7 +204,7 @@ async fn ends_with_idle_sockets_open() {
     let mut idle = TcpStream::connect(running.address).await.unwrap();
     // Another one's answer, so that the idle one is known to be taken.
     running.ask("GET /livez", "").await;
-    running.stop.send(()).unwrap();
+    running.stop.cancel();
     running.ended.await.unwrap();
     let mut rest = Vec::new();
     idle.read_to_end(&mut rest).await.unwrap();

@@ -110,10 +110,11 @@ mod tests {
         inbox::Inbox,
         inbox::double::Double,
         metrics::Metrics,
-        observe::readiness::{Phase, Readiness},
+        observe::{metrics as exposed, readiness::Readiness},
     };
     use std::sync::Arc;
     use tokio::{io::AsyncWriteExt, net::TcpListener};
+    use tokio_util::sync::CancellationToken;
 
     #[test]
     fn connects_to_loopback_where_the_server_listens_everywhere() {
@@ -128,13 +129,20 @@ mod tests {
     async fn tells_alive_from_ready() {
         let address = "127.0.0.1:0".parse().unwrap();
         let bound = admin::bind(&config::Admin { address, token: None }).await.unwrap();
-        let (address, readiness) = (bound.address(), Readiness::new());
+        let (address, readiness) = (bound.address(), Readiness::new(CancellationToken::new()));
         let inbox: Arc<dyn Inbox> = Arc::new(Double::default());
-        let state = admin::State { inbox, metrics: Arc::new(Metrics::new()), readiness: readiness.clone() };
-        tokio::spawn(bound.serve(state, std::future::pending()));
+        let mut registry = exposed::registry();
+        let state = admin::State {
+            inbox,
+            metrics: Arc::new(Metrics::registered(&mut registry)),
+            figures: admin::Figures::new(&mut registry),
+            exposition: Arc::new(exposed::Exposition::new(registry)),
+            readiness: readiness.clone(),
+        };
+        tokio::spawn(bound.serve(state, CancellationToken::new()));
         assert_eq!(ask(address, true).await, Ok("alive"));
         assert_eq!(ask(address, false).await, Err("not ready: starting".to_owned()));
-        readiness.advance(Phase::Ready);
+        readiness.set_ready();
         assert_eq!(ask(address, false).await, Ok("ready"));
     }
 

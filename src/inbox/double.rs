@@ -7,7 +7,13 @@ use super::{
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use bytes::Bytes;
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 use tokio::time::timeout;
 
 /// Nothing in these tests takes this long; it only turns a hang into a failure.
@@ -38,6 +44,8 @@ pub(crate) struct Double {
     pub(crate) stats_hang: bool,
     pub(crate) full: Mutex<bool>,
     pub(crate) script: Mutex<Script>,
+    /// Events that were handed over, whatever became of them.
+    pub(crate) begun: AtomicUsize,
     pub(crate) entries: Mutex<Vec<NewEntry>>,
     pub(crate) refused: Mutex<Vec<Refused>>,
 }
@@ -45,6 +53,10 @@ pub(crate) struct Double {
 impl Double {
     pub(crate) fn set(&self, script: Script) {
         *self.script.lock().unwrap() = script;
+    }
+
+    pub(crate) fn begun(&self) -> usize {
+        self.begun.load(Relaxed)
     }
 
     pub(crate) fn stored(&self) -> usize {
@@ -64,6 +76,7 @@ impl Double {
 #[async_trait]
 impl Inbox for Double {
     async fn accept(&self, entry: NewEntry) -> Result<Accepted, Error> {
+        self.begun.fetch_add(1, Relaxed);
         let script = *self.script.lock().unwrap();
         let stored = |conflict| {
             let mut entries = self.entries.lock().unwrap();

@@ -1,12 +1,16 @@
-//! Where the process is in its life, for everybody who answers differently because of it.
+//! How far the process is in its life, for `/readyz`.
 //!
-//! One [`Readiness`] is made at start and cloned to the parts. It moves forward only: a draining process never becomes
-//! ready again.
+//! This is shown, and asks nobody for anything: what asks the parts to stop is a `CancellationToken`, and whether that was
+//! cancelled is where "draining" comes from. So the two cannot differ.
 
-use tokio::sync::watch;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+use tokio_util::sync::CancellationToken;
 
 /// Phases of the process, in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Not every part runs yet.
     Starting,
@@ -16,47 +20,35 @@ pub enum Phase {
     Draining,
 }
 
-/// The phase, shared.
+/// The phase of the process; clones show the same one.
 #[derive(Clone, Debug)]
-pub struct Readiness(watch::Sender<Phase>);
-
-impl Default for Readiness {
-    fn default() -> Self {
-        Self::new()
-    }
+pub struct Readiness {
+    is_up: Arc<AtomicBool>,
+    stop: CancellationToken,
 }
 
 impl Readiness {
-    /// Begins in [`Phase::Starting`].
+    /// Begins in [`Phase::Starting`]. `stop` is what asks the process to drain.
     #[must_use]
-    pub fn new() -> Self {
-        Self(watch::Sender::new(Phase::Starting))
+    pub fn new(stop: CancellationToken) -> Self {
+        Self { is_up: Arc::default(), stop }
+    }
+
+    /// Notes that every part runs.
+    pub fn set_ready(&self) {
+        self.is_up.store(true, Relaxed);
     }
 
     /// The present phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        *self.0.borrow()
-    }
-
-    /// Moves forward to `phase`; does nothing when the process is there or further already.
-    pub fn advance(&self, phase: Phase) {
-        self.0.send_if_modified(|current| {
-            let forward = *current < phase;
-            if forward {
-                *current = phase;
-            }
-            forward
-        });
-    }
-
-    /// Resolves once the process is in `phase` or further.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost when it is dropped.
-    pub async fn reached(&self, phase: Phase) {
-        // `self` holds the sender, so that the channel cannot close while waiting.
-        self.0.subscribe().wait_for(|current| *current >= phase).await.ok();
+        if self.stop.is_cancelled() {
+            Phase::Draining
+        } else if self.is_up.load(Relaxed) {
+            Phase::Ready
+        } else {
+            Phase::Starting
+        }
     }
 }
 
@@ -64,14 +56,16 @@ impl Readiness {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn moves_forward_only() {
-        let readiness = Readiness::new();
+    #[test]
+    fn moves_forward_only() {
+        let stop = CancellationToken::new();
+        let readiness = Readiness::new(stop.clone());
         let seen = readiness.clone();
         assert_eq!(seen.phase(), Phase::Starting);
-        readiness.advance(Phase::Draining);
-        readiness.advance(Phase::Ready);
+        readiness.set_ready();
+        assert_eq!(seen.phase(), Phase::Ready);
+        stop.cancel();
+        readiness.set_ready();
         assert_eq!(seen.phase(), Phase::Draining);
-        seen.reached(Phase::Ready).await;
     }
 }

@@ -26,16 +26,17 @@
 
 mod diff;
 mod ends;
+mod figures;
 mod watch;
 
 pub use diff::Snapshot;
+pub use figures::Figures;
 
 use crate::{
     admin,
     config::Tls,
     linxo,
-    metrics::{Metrics, Outcome},
-    observe::readiness::{Phase, Readiness},
+    metrics::Metrics,
     receive::{
         Receiver,
         tls::{self, Validity},
@@ -48,6 +49,7 @@ use diff::Changes;
 use ends::Ends;
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{sync::Notify, task, time};
+use tokio_util::sync::CancellationToken;
 use watch::{Look, Watch};
 
 /// Between two looks. A change is used after two of them, which leaves half of the two seconds that are promised.
@@ -62,6 +64,8 @@ pub struct Reload {
     completer: Option<Arc<Completer>>,
     /// `None` where there is no admin listener.
     admin: Option<admin::Access>,
+    figures: Figures,
+    /// For a client of the vendor's API that is made anew.
     metrics: Arc<Metrics>,
 }
 
@@ -74,17 +78,18 @@ impl Reload {
         sinks: Vec<(String, Arc<dyn Sink>)>,
         completer: Option<Arc<Completer>>,
         admin: Option<admin::Access>,
+        figures: Figures,
         metrics: Arc<Metrics>,
     ) -> Self {
-        metrics.reloaded.set(clock::now().as_millis().div_euclid(1000));
-        Self { watched, receiver, sinks, completer, admin, metrics }
+        figures.note_fresh();
+        Self { watched, receiver, sinks, completer, admin, figures, metrics }
     }
 
-    /// Looks, and applies what has changed, until the process drains. `asked` is SIGHUP.
-    pub async fn run(mut self, asked: Arc<Notify>, readiness: Readiness) {
+    /// Looks, and applies what has changed, until `stop` is cancelled. `asked` is SIGHUP.
+    pub async fn run(mut self, asked: Arc<Notify>, stop: CancellationToken) {
         loop {
             let is_asked = tokio::select! {
-                () = readiness.reached(Phase::Draining) => return,
+                () = stop.cancelled() => return,
                 () = asked.notified() => true,
                 () = time::sleep(EVERY) => false,
             };
@@ -98,22 +103,20 @@ impl Reload {
             // The runtime is ending, or reading panicked: this ends, and the service with it.
             let Ok((watched, found)) = looked.await else { return };
             self.watched = watched;
-            let outcome = match found {
-                Found::Nothing => continue,
+            match found {
+                Found::Nothing => {}
                 Found::Problem(problem) => {
                     tracing::error!(
                         problem,
                         "the changed configuration cannot be used; the last good one stays in use"
                     );
-                    "failed"
+                    self.figures.failed();
                 }
                 Found::Set(set) => {
                     self.apply(*set);
-                    self.metrics.reloaded.set(clock::now().as_millis().div_euclid(1000));
-                    "ok"
+                    self.figures.succeeded();
                 }
-            };
-            self.metrics.reloads.get_or_create(&Outcome { outcome }).inc();
+            }
         }
     }
 

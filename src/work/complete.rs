@@ -20,7 +20,6 @@ use crate::{
     inbox::{Certainty, EntryFacts, Error, Filter, Found, Inbox, Lease, Outcome, Reading, ReadingId, State},
     linxo::{self, Client, Disposition, Peer},
     metrics::{self, Metrics},
-    observe::readiness::{Phase, Readiness},
 };
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
@@ -32,6 +31,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::time;
+use tokio_util::sync::CancellationToken;
 
 /// A reading that was left open is gone on with for this long after its last page: longer than any one wait between two
 /// tries, of which `Retry-After` can make an hour.
@@ -97,8 +97,8 @@ impl Completer {
         self.client.store(client.map(Arc::new));
     }
 
-    /// Puts parked work back in line when the credentials that it waits for change; runs until the process drains.
-    pub async fn watch(self: Arc<Self>, readiness: Readiness) {
+    /// Puts parked work back in line when the credentials that it waits for change; runs until `stop` is cancelled.
+    pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
         loop {
             let started = Instant::now();
             if let Err(error) = self.look_for_changes().await {
@@ -106,7 +106,7 @@ impl Completer {
             }
             let pause = WATCH_EVERY.max(started.elapsed() * 20);
             tokio::select! {
-                () = readiness.reached(Phase::Draining) => return,
+                () = stop.cancelled() => return,
                 () = time::sleep(pause) => {}
             }
         }

@@ -17,7 +17,6 @@ pub use retry::Policy;
 use crate::{
     inbox::{Error, Inbox, Lease, Outcome, Stage},
     metrics::Metrics,
-    observe::readiness::{Phase, Readiness},
 };
 use async_trait::async_trait;
 use base::{clock, error::chain};
@@ -32,6 +31,7 @@ use tokio::{
     task::JoinSet,
     time,
 };
+use tokio_util::sync::CancellationToken;
 
 /// How long a lease lasts unless it is prolonged; also how long work of a hung process stays with it.
 const LEASE: Duration = Duration::from_mins(1);
@@ -76,26 +76,26 @@ pub struct StageLoop {
 }
 
 impl StageLoop {
-    /// Runs until `readiness` says that the process is draining; then lets work under way finish for `grace` and gives the
+    /// Runs until `stop` is cancelled; then lets work under way finish for `grace` and gives the
     /// rest back.
-    pub async fn run(self, readiness: Readiness, grace: Duration) {
+    pub async fn run(self, stop: CancellationToken, grace: Duration) {
         let this = Arc::new(self);
         let permits = Arc::new(Semaphore::new(this.concurrency.max(1)));
         let mut tasks: JoinSet<()> = JoinSet::new();
-        let stop = Readiness::new();
+        let cut = CancellationToken::new();
         loop {
             while let Some(ended) = tasks.try_join_next() {
                 report(ended);
             }
             let permit = tokio::select! {
-                () = readiness.reached(Phase::Draining) => break,
+                () = stop.cancelled() => break,
                 permit = Arc::clone(&permits).acquire_owned() => permit,
             };
             let Ok(permit) = permit else { break };
             // Not under `select!`: leases that were given out must not be dropped on the way.
-            let wait = this.take(permit, &permits, &mut tasks, &stop).await;
+            let wait = this.take(permit, &permits, &mut tasks, &cut).await;
             tokio::select! {
-                () = readiness.reached(Phase::Draining) => break,
+                () = stop.cancelled() => break,
                 () = this.inbox.wake(this.stage), if wait.wakes => {}
                 () = time::sleep(wait.at_most) => {}
             }
@@ -106,7 +106,7 @@ impl StageLoop {
             }
         };
         if time::timeout(grace, finish).await.is_err() {
-            stop.advance(Phase::Draining);
+            cut.cancel();
             while let Some(ended) = tasks.join_next().await {
                 report(ended);
             }
@@ -122,7 +122,7 @@ impl StageLoop {
         first: OwnedSemaphorePermit,
         permits: &Arc<Semaphore>,
         tasks: &mut JoinSet<()>,
-        stop: &Readiness,
+        cut: &CancellationToken,
     ) -> Wait {
         if let Some(pause) = self.handler.pause() {
             return Wait { wakes: false, at_most: pause.min(POLL) };
@@ -145,9 +145,9 @@ impl StageLoop {
                     Err(_closed) => break,
                 },
             };
-            let (this, stop) = (Arc::clone(self), stop.clone());
+            let (this, cut) = (Arc::clone(self), cut.clone());
             tasks.spawn(async move {
-                this.work(lease, &stop).await;
+                this.work(lease, &cut).await;
                 drop(permit);
             });
         }
@@ -160,7 +160,7 @@ impl StageLoop {
     }
 
     /// Works on one lease to its end, whatever that is.
-    async fn work(&self, lease: Lease, stop: &Readiness) {
+    async fn work(&self, lease: Lease, cut: &CancellationToken) {
         // A panic ends this attempt, and nothing else.
         let handled = AssertUnwindSafe(self.handler.handle(&lease)).catch_unwind();
         let outcome = tokio::select! {
@@ -169,12 +169,12 @@ impl StageLoop {
                 Err(_panic) => return self.lose(&lease).await,
             },
             error = self.hold(&lease) => Err(error),
-            () = stop.reached(Phase::Draining) => Ok(Outcome::GiveBack),
+            () = cut.cancelled() => Ok(Outcome::GiveBack),
         };
         let settled = match outcome {
-            Ok(outcome) => self.settle(&lease, outcome, stop).await,
-            Err(Error::Full(_)) => self.settle(&lease, short_of_room(), stop).await,
-            Err(Error::Store(_)) => self.settle(&lease, Outcome::GiveBack, stop).await,
+            Ok(outcome) => self.settle(&lease, outcome, cut).await,
+            Err(Error::Full(_)) => self.settle(&lease, short_of_room(), cut).await,
+            Err(Error::Store(_)) => self.settle(&lease, Outcome::GiveBack, cut).await,
             Err(error) => Err(error),
         };
         if let Err(error) = settled {
@@ -207,13 +207,11 @@ impl StageLoop {
 
     /// Settles; while the store fails, again and again for as long as the lease may last: what is done need not be done
     /// twice because the disk was full for a moment.
-    async fn settle(&self, lease: &Lease, outcome: Outcome, stop: &Readiness) -> Result<(), Error> {
+    async fn settle(&self, lease: &Lease, outcome: Outcome, cut: &CancellationToken) -> Result<(), Error> {
         let give_up = Instant::now() + LEASE;
         loop {
             match self.inbox.settle(lease, outcome.clone()).await {
-                Err(Error::Full(_) | Error::Store(_))
-                    if Instant::now() < give_up && stop.phase() != Phase::Draining =>
-                {
+                Err(Error::Full(_) | Error::Store(_)) if Instant::now() < give_up && !cut.is_cancelled() => {
                     time::sleep(AFTER_FAILURE).await;
                 }
                 settled => return settled,

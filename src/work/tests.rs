@@ -47,7 +47,7 @@ async fn a_panic_ends_one_attempt_and_an_entry_that_goes_on_panicking_is_parked(
         refused: 0,
     };
     let inbox = inbox::open(&settings, &["app".to_owned()], Access::Owner).unwrap();
-    let (handler, metrics, readiness) = (Arc::new(Fragile::default()), Arc::new(Metrics::new()), Readiness::new());
+    let (handler, metrics, stop) = (Arc::new(Fragile::default()), Arc::new(Metrics::new()), CancellationToken::new());
     let stage = StageLoop {
         stage: inbox.sink("app").unwrap(),
         name: "app".to_owned(),
@@ -56,7 +56,7 @@ async fn a_panic_ends_one_attempt_and_an_entry_that_goes_on_panicking_is_parked(
         handler: Arc::<Fragile>::clone(&handler),
         metrics: Arc::clone(&metrics),
     };
-    let running = tokio::spawn(stage.run(readiness.clone(), LIMIT));
+    let running = tokio::spawn(stage.run(stop.clone(), LIMIT));
     inbox.accept(entry("first", "bad")).await.unwrap();
     inbox.accept(entry("second", "bad")).await.unwrap();
     let parked = Filter { state: Some(State::Parked), ..Filter::default() };
@@ -77,6 +77,6 @@ async fn a_panic_ends_one_attempt_and_an_entry_that_goes_on_panicking_is_parked(
     assert!(first.stages[0].reason.as_deref().unwrap().contains("10 times in a row"), "{first:?}");
     assert!(handler.panics.load(Relaxed) >= 10);
     assert_eq!(metrics.work_panics.get(), u64::from(handler.panics.load(Relaxed)));
-    readiness.advance(Phase::Draining);
+    stop.cancel();
     running.await.unwrap();
 }

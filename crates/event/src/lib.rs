@@ -100,7 +100,7 @@ impl fmt::Display for Drift {
 }
 
 /// Why a body is not an event.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// Not one JSON text (RFC 8259).
     #[error("the body is not JSON: {problem} at line {line} column {column}")]

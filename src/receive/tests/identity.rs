@@ -4,10 +4,10 @@ use super::support::{Client, Clients, EVENT, LIMIT, Site, Wanted, post};
 use crate::{
     config::TlsVersion,
     pki::{self, Authority, Identity, KeyKind, Leaf, Usage},
-    receive::identity::hex,
 };
 use base::clock;
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
@@ -134,7 +134,7 @@ async fn names_and_keys_narrow_down_whom_an_authority_vouches_for() {
     let kelvin = ours.client("\u{212a}-sender", &["kelvin.example"]).unwrap();
     let chain = good.certificates().unwrap();
     let (_, parsed) = x509_parser::parse_x509_certificate(&chain[0]).unwrap();
-    let fingerprint = hex(&Sha256::digest(parsed.public_key().raw));
+    let fingerprint = HEXLOWER.encode(&Sha256::digest(parsed.public_key().raw));
     let site = Site::start(Wanted { clients: Some(Clients::of(&[&ours])), ..Wanted::default() }).await;
     for (names, fingerprints, refusal) in [
         (vec!["sender.example"], vec![], "name_not_listed"),

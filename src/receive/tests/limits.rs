@@ -2,7 +2,7 @@
 
 use super::{
     flood::{PREFACE, connect},
-    support::{Client, EVENT, LIMIT, Script, Site, Wanted, post},
+    support::{Client, EVENT, LIMIT, Script, Site, Wanted, post, wait_for},
 };
 use std::time::Duration;
 use tokio::{
@@ -23,15 +23,6 @@ async fn is_turned_away(site: &Site, reason: &str) {
     // A reset is an end too.
     drop(timeout(LIMIT, socket.read_to_end(&mut rest)).await.expect("the connection ends in time"));
     assert_eq!(site.metric(&format!(r#"linxo_webhook_refused_total{{reason="{reason}"}}"#)), 1);
-}
-
-async fn wait_for(what: impl Fn() -> bool) {
-    let reached = async {
-        while !what() {
-            sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(LIMIT, reached).await.expect("the state is reached in time");
 }
 
 async fn is_served(client: &mut Client) -> bool {
@@ -119,8 +110,8 @@ async fn a_commit_that_goes_on_after_its_answer_keeps_its_place() {
     assert_eq!(site.exchange(&post(EVENT)).await.code(), "overloaded");
     site.inbox.wait_for(1).await;
     site.inbox.set(Script::Store);
-    wait_for(|| site.receiver.budget.begin().is_ok()).await;
-    assert_eq!(site.exchange(&post(EVENT)).await.status, 200);
+    let taken = async { while site.exchange(&post(EVENT)).await.status != 200 {} };
+    timeout(LIMIT, taken).await.expect("the place is given back");
 }
 
 #[tokio::test]

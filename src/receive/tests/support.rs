@@ -3,9 +3,9 @@
 pub(super) use crate::inbox::double::{Double, Script};
 use crate::{
     config::{self, ClientMode, Networks, TlsClients, TlsVersion},
-    metrics::Metrics,
+    observe::metrics::{self, Exposition},
     pki::Authority,
-    receive::{Drained, Receiver, bind, tls},
+    receive::{Drained, Figures, Receiver, bind, intake::Intake, tls},
 };
 use base::secret::Secret;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
@@ -13,11 +13,11 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::oneshot,
     task::JoinHandle,
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::sync::CancellationToken;
 
 /// Nothing in these tests takes this long; it only turns a hang into a failure.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
@@ -104,12 +104,12 @@ impl Clients {
 pub(super) struct Site {
     pub(super) address: SocketAddr,
     pub(super) inbox: Arc<Double>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Exposition>,
     pub(super) receiver: Arc<Receiver>,
     roots: Arc<RootCertStore>,
     folder: tempfile::TempDir,
     settings: config::Tls,
-    stop: Option<oneshot::Sender<()>>,
+    stop: CancellationToken,
     served: JoinHandle<Drained>,
 }
 
@@ -135,23 +135,23 @@ impl Site {
         let pem = std::fs::read(&settings.certificate).unwrap();
         roots.add(rustls::pki_types::pem::PemObject::from_pem_slice(&pem).unwrap()).unwrap();
         let inbox = Arc::new(Double::default());
-        let metrics = Arc::new(Metrics::new());
+        let mut registry = metrics::registry();
+        let figures = Figures::new(&mut registry);
+        let metrics = Arc::new(Exposition::new(registry));
         let sender = config::Sender {
             confirm: false,
             networks: wanted.networks,
             path_secrets: wanted.secrets.iter().map(|text| Secret::new((*text).to_owned())).collect(),
         };
         let loaded = tls::load(&settings).unwrap();
-        let store = Arc::clone(&inbox);
-        let mut receiver = Receiver::new(&wanted.listener, &sender, loaded, store, Arc::clone(&metrics));
-        receiver.limits.commit_timeout = wanted.commit_timeout;
-        let receiver = Arc::new(receiver);
+        let intake = Intake::new(Arc::<Double>::clone(&inbox));
+        let (listener, within) = (&wanted.listener, wanted.commit_timeout);
+        let receiver = Arc::new(Receiver::with_commit_timeout(listener, &sender, loaded, intake, figures, within));
         let bound = bind(&wanted.listener).await.unwrap();
         let address = bound.address();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let serving = Arc::clone(&receiver);
-        let served = tokio::spawn(async move { bound.serve(serving, async { drop(stopped.await) }).await });
-        Self { address, inbox, metrics, receiver, roots: Arc::new(roots), folder, settings, stop: Some(stop), served }
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(bound.serve(Arc::clone(&receiver), stop.clone()));
+        Self { address, inbox, metrics, receiver, roots: Arc::new(roots), folder, settings, stop, served }
     }
 
     /// Judges callers by other settings from now on.
@@ -161,8 +161,8 @@ impl Site {
     }
 
     /// Begins the drain.
-    pub(super) fn stop(&mut self) {
-        self.stop.take().unwrap().send(()).unwrap();
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
     }
 
     pub(super) async fn stopped(self) -> Drained {
@@ -214,10 +214,25 @@ impl Site {
 
     /// Value of one line of the metrics.
     pub(super) fn metric(&self, line: &str) -> u64 {
-        let text = self.metrics.encode();
-        let value = text.lines().find_map(|found| found.strip_prefix(line));
-        value.map_or(0, |value| value.trim().parse().unwrap())
+        metric(&self.metrics, line)
     }
+}
+
+/// Waits for a state.
+pub(super) async fn wait_for(what: impl Fn() -> bool) {
+    let reached = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(LIMIT, reached).await.expect("the state is reached in time");
+}
+
+/// Value of one line of the metrics.
+pub(super) fn metric(metrics: &Exposition, line: &str) -> u64 {
+    let text = metrics.encode();
+    let value = text.lines().find_map(|found| found.strip_prefix(line));
+    value.map_or(0, |value| value.trim().parse().unwrap())
 }
 
 /// TLS on a socket that is open already; no protocol is offered where `alpn` is empty.

@@ -10,9 +10,18 @@
 //! under an older one cannot be resumed past a change of authorities, or past the end of a revocation list
 //! ([`Loaded::renewed`]): a resumed session is not verified again.
 
-pub(super) mod clients;
+mod certificate;
+mod clients;
+mod error;
+pub(super) mod note;
+mod pem;
+mod revocations;
+mod verifier;
 
-use super::identity;
+pub use certificate::{Certificate, Validity};
+pub use error::Error;
+pub use revocations::{RevocationList, ended};
+
 use crate::{
     config::{self, ClientMode, TlsVersion},
     pki,
@@ -22,20 +31,11 @@ use clients::LoadedClients;
 use rustls::{
     InconsistentKeys, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
+    pki_types::{PrivateKeyDer, pem::Error as PemError, pem::PemObject as _},
     server::{NoServerSessionStorage, WebPkiClientVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
 };
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
-
-/// A certificate that ends sooner than this deserves a warning.
-const SOON: Duration = Duration::from_hours(30 * 24);
+use std::sync::Arc;
 
 /// TLS settings, ready to use.
 #[derive(Debug)]
@@ -52,75 +52,6 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// Whether client certificates are only observed.
     pub(super) is_observing: bool,
-}
-
-/// Facts about a list of revoked certificates.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RevocationList {
-    /// Distinguished name of the authority.
-    pub issuer: String,
-    /// When it was made.
-    pub made: Timestamp,
-    /// When the next one is due. From then on it is not believed, and the authority's certificates are refused.
-    pub ends: Timestamp,
-}
-
-/// Facts about a certificate of the configuration, for the log, the metrics and `check`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Certificate {
-    /// Distinguished name; often empty in public certificates.
-    pub subject: String,
-    /// DNS names and addresses that it is for.
-    pub names: Vec<String>,
-    /// Start of its validity.
-    pub not_before: Timestamp,
-    /// End of its validity.
-    pub not_after: Timestamp,
-}
-
-/// Whether a certificate is of use now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Validity {
-    /// For at least 30 days more.
-    Good,
-    /// For this many whole days only.
-    EndsSoon {
-        /// 0 to 29.
-        days: u64,
-    },
-    /// Callers will refuse it.
-    Expired,
-    /// Callers will refuse it for now; often a wrong clock.
-    NotYet,
-}
-
-impl Certificate {
-    /// Where `now` stands in its validity.
-    #[must_use]
-    pub fn validity(&self, now: Timestamp) -> Validity {
-        let left = self.not_after.since(now);
-        if now > self.not_after {
-            Validity::Expired
-        } else if now < self.not_before {
-            Validity::NotYet
-        } else if left < SOON {
-            Validity::EndsSoon { days: left.as_secs() / 86_400 }
-        } else {
-            Validity::Good
-        }
-    }
-
-    /// `None` where it cannot be read.
-    pub(super) fn of(der: &CertificateDer<'_>) -> Option<Self> {
-        let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        let millis = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1000));
-        Some(Self {
-            subject: certificate.subject().to_string(),
-            names: identity::names(&certificate),
-            not_before: millis(certificate.validity().not_before.timestamp()),
-            not_after: millis(certificate.validity().not_after.timestamp()),
-        })
-    }
 }
 
 impl Loaded {
@@ -146,7 +77,7 @@ impl Loaded {
     /// When the first revocation list that counts ends; `None` without any.
     #[must_use]
     pub fn revocations_end(&self) -> Option<Timestamp> {
-        in_use(&self.revocations).map(|list| list.ends).min()
+        revocations::in_use(&self.revocations).map(|list| list.ends).min()
     }
 
     /// The same settings with other ticket keys: what began under the present ones is not resumed. Reads no file, so that
@@ -168,175 +99,6 @@ impl Loaded {
             is_observing: self.is_observing,
         })
     }
-}
-
-impl Certificate {
-    /// Warns where the server's certificate ends soon, or has ended.
-    pub fn log_end(&self, now: Timestamp) {
-        if let Some(problem) = self.validity(now).problem() {
-            tracing::warn!(
-                subject = self.subject,
-                names = self.names.join(", "),
-                not_after = self.not_after.to_rfc3339(),
-                "{problem}"
-            );
-        }
-    }
-
-    /// Warns where this authority of client certificates ends soon, or has ended.
-    pub fn log_end_of_authority(&self, now: Timestamp) {
-        let problem = match self.validity(now) {
-            Validity::Good | Validity::NotYet => return,
-            Validity::EndsSoon { days } => format!("ends in {days} days"),
-            Validity::Expired => "has expired".to_owned(),
-        };
-        tracing::warn!(
-            subject = self.subject,
-            not_after = self.not_after.to_rfc3339(),
-            "an authority of client certificates {problem}: ask for its successor, and put that beside it in \
-             tls.clients.authorities before callers change"
-        );
-    }
-}
-
-impl RevocationList {
-    /// Says, as an error, that this list has ended.
-    pub fn log_end(&self) {
-        tracing::error!(
-            issuer = self.issuer,
-            ended = self.ends.to_rfc3339(),
-            "a list of revocations has ended: every client certificate of its authority counts as not accepted until \
-             there is a new one in tls.clients.revocations"
-        );
-    }
-}
-
-/// The list that counts, of each authority: the newest, which stands first.
-fn in_use(lists: &[RevocationList]) -> impl Iterator<Item = &RevocationList> {
-    let is_first = |(index, list): &(usize, &RevocationList)| {
-        lists.iter().position(|other| other.issuer == list.issuer) == Some(*index)
-    };
-    lists.iter().enumerate().filter(is_first).map(|(_, list)| list)
-}
-
-/// Revocation lists that count, and have ended.
-pub fn ended(lists: &[RevocationList], now: Timestamp) -> impl Iterator<Item = &RevocationList> {
-    in_use(lists).filter(move |list| list.ends <= now)
-}
-
-impl Validity {
-    /// What to do about it, if anything.
-    #[must_use]
-    pub fn problem(self) -> Option<String> {
-        match self {
-            Self::Good => None,
-            Self::EndsSoon { days } => Some(format!("the certificate ends in {days} days: renew it")),
-            Self::Expired => Some("the certificate has expired, callers will refuse it: renew it".to_owned()),
-            Self::NotYet => Some("the certificate is not valid yet: check the clock of this machine".to_owned()),
-        }
-    }
-}
-
-/// Why the TLS settings cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file cannot be read.
-    #[error("cannot read {path}: check {key} and who may read the file")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The setting that names it.
-        key: &'static str,
-        /// The system's words.
-        #[source]
-        source: io::Error,
-    },
-    /// A file is not PEM.
-    #[error("{path} is not a PEM file: {key} needs text that begins with -----BEGIN")]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// The setting that names it.
-        key: &'static str,
-        /// The parser's words.
-        #[source]
-        source: pem::Error,
-    },
-    /// A PEM file without a certificate.
-    #[error("{path} holds no certificate: {key} needs a -----BEGIN CERTIFICATE----- block")]
-    NoCertificate {
-        /// The file.
-        path: PathBuf,
-        /// The setting that names it.
-        key: &'static str,
-    },
-    /// A certificate that cannot be parsed.
-    #[error("the first certificate in {path} cannot be read: ask its authority for a new one")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A PEM file without a private key.
-    #[error("{path} holds no private key: tls.key needs a -----BEGIN PRIVATE KEY----- block that is not encrypted")]
-    NoKey {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A key of a kind that cannot be used.
-    #[error(
-        "the key in {path} cannot be used: it must be an ECDSA (P-256, P-384, P-521), RSA (2048 bits or more) or Ed25519 key"
-    )]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// The library's words.
-        #[source]
-        source: rustls::Error,
-    },
-    /// Certificate and key are not a pair.
-    #[error("the key {key} does not belong to the first certificate in {certificate}: put the pair together again")]
-    Mismatch {
-        /// `tls.certificate`
-        certificate: PathBuf,
-        /// `tls.key`
-        key: PathBuf,
-    },
-    /// Client certificates are asked for, but no authority is named.
-    #[error(
-        "client certificates are asked for, but tls.clients.authorities names no authority: add the PEM file of the \
-         authority that signs them"
-    )]
-    NoAuthorities,
-    /// A certificate that cannot be an authority.
-    #[error("a certificate in {path} cannot be used as an authority of client certificates")]
-    Authority {
-        /// The file.
-        path: PathBuf,
-        /// The library's words.
-        #[source]
-        source: rustls::Error,
-    },
-    /// A PEM file without a revocation list.
-    #[error("{path} holds no revocation list: tls.clients.revocations needs a -----BEGIN X509 CRL----- block")]
-    NoRevocations {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A revocation list that cannot be parsed, or that does not say when it ends.
-    #[error("a revocation list in {path} cannot be read: get it from its authority again")]
-    Revocations {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The verifier of client certificates cannot be built.
-    #[error("client certificates cannot be verified with these authorities and revocation lists")]
-    Verifier(#[source] rustls::server::VerifierBuilderError),
-    /// The library refused.
-    #[error("the TLS settings cannot be used")]
-    Settings(#[source] rustls::Error),
-    /// A certificate for `localhost` cannot be made.
-    #[error("cannot make a certificate for localhost")]
-    Generate(#[source] pki::Error),
 }
 
 /// Reads all files and builds the settings. Blocking; a few small files.
@@ -395,14 +157,14 @@ pub fn generate_localhost(config: &config::Tls) -> Result<bool, Error> {
 }
 
 fn certified_key(config: &config::Tls, provider: &CryptoProvider) -> Result<(CertifiedKey, Certificate), Error> {
-    let chain = certificates(&config.certificate, "tls.certificate")?;
+    let chain = pem::certificates(&config.certificate, "tls.certificate")?;
     let first = chain
         .first()
         .ok_or_else(|| Error::NoCertificate { path: config.certificate.clone(), key: "tls.certificate" })?;
     let certificate = Certificate::of(first).ok_or_else(|| Error::Unreadable { path: config.certificate.clone() })?;
-    let text = read(&config.key, "tls.key")?;
+    let text = pem::read(&config.key, "tls.key")?;
     let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        pem::Error::NoItemsFound => Error::NoKey { path: config.key.clone() },
+        PemError::NoItemsFound => Error::NoKey { path: config.key.clone() },
         source => Error::Pem { path: config.key.clone(), key: "tls.key", source },
     })?;
     let certified = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
@@ -414,26 +176,11 @@ fn certified_key(config: &config::Tls, provider: &CryptoProvider) -> Result<(Cer
     Ok((certified, certificate))
 }
 
-/// All certificates of a PEM file; at least one.
-pub(super) fn certificates(path: &Path, key: &'static str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let text = read(path, key)?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<_, _>>()
-        .map_err(|source| Error::Pem { path: path.to_owned(), key, source })?;
-    if found.is_empty() { Err(Error::NoCertificate { path: path.to_owned(), key }) } else { Ok(found) }
-}
-
-/// A whole file, wiped from memory when dropped.
-pub(super) fn read(path: &Path, key: &'static str) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
-    let text = fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), key, source })?;
-    Ok(zeroize::Zeroizing::new(text))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::TlsClients;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
     fn settings(folder: &Path) -> config::Tls {
         config::Tls {
@@ -527,22 +274,6 @@ mod tests {
         problems.push(said(&settings));
 
         insta::assert_snapshot!(problems.join("\n"));
-    }
-
-    #[test]
-    fn validity_over_time() {
-        let day = Duration::from_hours(24);
-        let start = Timestamp::from_millis(1_000_000_000_000);
-        let certificate = Certificate {
-            subject: String::new(),
-            names: Vec::new(),
-            not_before: start,
-            not_after: start.after(day * 90),
-        };
-        assert_eq!(certificate.validity(start.before(day)), Validity::NotYet);
-        assert_eq!(certificate.validity(start.after(day)), Validity::Good);
-        assert_eq!(certificate.validity(start.after(day * 83)), Validity::EndsSoon { days: 7 });
-        assert_eq!(certificate.validity(start.after(day * 91)), Validity::Expired);
     }
 
     #[test]
