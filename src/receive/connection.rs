@@ -151,8 +151,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     }
 }
 
-/// A request that is being answered: as large as two pointers and one more, because hyper keeps its room for as long as the
-/// connection lives.
+/// A request that is being answered. It is as large as three pointers, and should stay so: hyper keeps its room for as long
+/// as the connection lives.
 struct Answering {
     answer: <Application as tower::Service<Request<Incoming>>>::Future,
     /// `None` once there is an answer.

@@ -76,7 +76,7 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    /// The one box of a request's way: hyper keeps the room of this future for as long as the connection lives.
+    /// Boxed: hyper keeps the room of this future for as long as the connection lives.
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {

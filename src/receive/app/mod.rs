@@ -24,7 +24,7 @@
 //!
 //! Handlers and extractors only say why they refuse ([`Refusal`] is a response); `Answers` makes the problem document of it,
 //! because that needs the request's id. The layers are types of their own around the router, and not functions inside it
-//! (`Router::layer`, `middleware::from_fn`): a layer inside costs two boxes and a copy of all layers below for each request.
+//! (`Router::layer`, `middleware::from_fn`): a layer inside costs eight allocations for each request (decision 0004).
 
 mod accept;
 mod answers;
