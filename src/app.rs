@@ -3,37 +3,36 @@
 //! In: a [`Config`]. Out: a [`Running`] service that knows its true addresses, so that commands and tests run the same thing.
 //! Everything that can be wrong is found before the first port is bound: certificates, store, sinks, client.
 //!
-//! Essential tasks (receiver, admin, stages) end only when the process drains; one that ends earlier ends the process.
+//! Essential tasks (receiver, pools, reload) end only when the process drains; one that ends earlier ends the process.
 //!
-//! Drain: the receiver stops first and finishes its requests; stages take no new lease, finish what is under way and give
+//! Drain: the receiver stops first and finishes its requests; pools take no new lease, finish what is under way and give
 //! the rest back; the inbox is closed when nobody can write to it any more; the admin listener ends last.
 
 use crate::{
     admin,
     config::Config,
-    inbox::{self, Access, Inbox, Stage},
-    linxo,
-    metrics::{Metrics, StageState},
-    readiness::{Phase, Readiness},
+    localhost,
+    observe::{
+        metrics::{self, Exposition},
+        readiness::Readiness,
+    },
     receive::{self, Receiver, tls},
-    reload::{Reload, Snapshot, Watched},
-    sink::{self, Sink},
-    work::{Completer, Handler, Route, StageLoop},
+    reload::{self, Reload, Snapshot, Targets, Watched},
+    work::{self, Credentials, Fetcher, Handler, Pool, Route, Source, Upkeep},
 };
-use base::{clock, error::chain};
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use delivery::Slot;
+use inbox::{Access, Fetch, Inbox, SinkName, Stage};
+use linxo::credentials::FingerprintKey;
+use prometheus_client::registry::Registry;
+use std::{io, net::SocketAddr, sync::Arc};
 use tokio::{
     sync::Notify,
     task::{JoinHandle, JoinSet},
-    time,
 };
+use tokio_util::sync::CancellationToken;
 
 /// `source` of deliveries without a `[linxo]` section: the vendor's production API.
 const DEFAULT_SOURCE: &str = "https://api.oxlin.io/v2.1";
-/// Between two looks at retention and the figures.
-const HOUSEKEEPING: Duration = Duration::from_secs(10);
-/// Entries deleted at once, so that accepting is never held up for long.
-const EXPIRE_BATCH: usize = 500;
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -41,12 +40,15 @@ pub enum Error {
     /// Certificates or keys.
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    /// The certificate of a first start.
+    #[error("cannot make a certificate for localhost")]
+    Localhost(#[from] double::pki::Error),
     /// The store.
     #[error(transparent)]
     Inbox(#[from] inbox::Error),
     /// A sink.
     #[error(transparent)]
-    Sink(#[from] sink::OpenError),
+    Sink(#[from] delivery::OpenError),
     /// The client of the vendor's API.
     #[error(transparent)]
     Linxo(#[from] linxo::Error),
@@ -67,7 +69,7 @@ impl Error {
     /// Whether the configuration is at fault, rather than the surroundings.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Tls(_) | Self::Linxo(_))
+        matches!(self, Self::Tls(_) | Self::Localhost(_) | Self::Linxo(_))
     }
 }
 
@@ -78,11 +80,12 @@ pub struct Running {
     /// Where health and metrics are.
     pub admin: Option<SocketAddr>,
     /// The figures.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<Exposition>,
     /// The inbox, for tests.
-    pub inbox: Arc<dyn Inbox>,
-    readiness: Readiness,
-    sinks: Vec<(String, Arc<dyn Sink>)>,
+    pub inbox: Inbox,
+    /// Asks for the drain.
+    stop: CancellationToken,
+    sinks: Vec<Arc<Slot>>,
     /// Asks for a reload.
     hangup: Arc<Notify>,
     /// Ends when the service has drained; false when a part ended before it should.
@@ -97,7 +100,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    if tls::generate_localhost(&config.tls)? {
+    if localhost::generate(&config.tls)? {
         tracing::warn!(
             certificate = %config.tls.certificate.display(),
             "made a certificate for localhost, because there was none: no vendor trusts it, give the service a real one"
@@ -109,77 +112,92 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     loaded.log();
     tracing::info!(authentication = config.authentication(), "how callers are authenticated");
 
-    let metrics = Arc::new(Metrics::new());
-    let client = config.linxo.clone().map(|linxo| linxo::Client::new(linxo, Arc::clone(&metrics))).transpose()?;
-    if client.is_none() {
+    let mut registry = metrics::registry();
+    let sinks: Vec<Arc<Slot>> =
+        config.sinks.iter().map(|sink| Slot::open(sink).map(Arc::new)).collect::<Result<_, _>>()?;
+    let names: Vec<SinkName> = sinks.iter().map(|slot| slot.name().clone()).collect();
+    let inbox = inbox::open(&config.inbox, &names, Access::Owner)?;
+    let key = FingerprintKey::new(inbox.keys.fingerprints);
+    let source = Arc::new(Source::new(config.linxo.as_ref(), key, linxo::Figures::new(&mut registry))?);
+    if config.linxo.is_none() {
         tracing::warn!("there is no [linxo] section: events that leave out their accounts are parked");
     }
-    let sinks: Vec<(String, Arc<dyn Sink>)> = config
-        .sinks
-        .iter()
-        .map(|config| Ok((config.name.clone(), sink::open(config)?)))
-        .collect::<Result<_, sink::OpenError>>()?;
-    let names: Vec<String> = sinks.iter().map(|(name, _)| name.clone()).collect();
-    let inbox = inbox::open(&config.inbox, &names, Access::Owner)?;
 
     let bound = receive::bind(&config.listener).await.map_err(|source| Error::Bind {
         key: "listener.address",
         address: config.listener.address,
         source,
     })?;
-    let admin = match &config.admin {
+    let admin = match config.admin.address {
         None => None,
-        Some(admin) => Some(admin::bind(admin).await.map_err(|source| Error::Bind {
-            key: "admin.address",
-            address: admin.address,
-            source,
-        })?),
+        Some(address) => {
+            let bound = admin::bind(address, config.admin.token.clone()).await;
+            Some(bound.map_err(|source| Error::Bind { key: "admin.address", address, source })?)
+        }
     };
-    let readiness = Readiness::new();
-    let receiver =
-        Arc::new(Receiver::new(&config.listener, &config.sender, loaded, Arc::clone(&inbox), Arc::clone(&metrics)));
+    let stop = CancellationToken::new();
+    let readiness = Readiness::new(stop.clone());
     let hangup = Arc::new(Notify::new());
     let (address, admin_address) = (bound.address(), admin.as_ref().map(admin::Bound::address));
-
-    let mut stages = JoinSet::new();
-    let completer = if config.worker.concurrency == 0 {
-        tracing::warn!("worker.concurrency is 0: events are taken and kept, nothing is completed or delivered");
-        None
-    } else {
-        let completer = Arc::new(Completer::new(client, Arc::clone(&inbox), Arc::clone(&metrics)));
-        for stage in stage_loops(&config, Arc::clone(&completer), &sinks, &inbox, &metrics) {
-            stages.spawn(stage.run(readiness.clone(), config.listener.drain_timeout));
-        }
-        stages.spawn(Arc::clone(&completer).watch(readiness.clone()));
-        Some(completer)
+    let receiver = Arc::new(Receiver::new(
+        &config.listener,
+        &config.sender,
+        loaded,
+        Arc::clone(&inbox.intake),
+        receive::Figures::new(&mut registry),
+    ));
+    let targets = Targets {
+        receiver: Arc::clone(&receiver),
+        sinks: sinks.clone(),
+        source: Arc::clone(&source),
+        admin: admin.as_ref().map(admin::Bound::access),
     };
-    let access = admin.as_ref().map(admin::Bound::access);
-    let reload = Reload::new(watched, Arc::clone(&receiver), sinks.clone(), completer, access, Arc::clone(&metrics));
-    stages.spawn(housekeeping(Arc::clone(&inbox), Arc::clone(&metrics), config.inbox.retention, readiness.clone()));
-    stages.spawn(reload.run(Arc::clone(&hangup), readiness.clone()));
+    let reload = Reload::new(watched, targets, reload::Figures::new(&mut registry));
+
+    let mut tasks = JoinSet::new();
+    start_work(
+        &mut tasks,
+        &Parts { config: &config, inbox: &inbox, source: &source, sinks: &sinks },
+        &mut registry,
+        &stop,
+    );
+    tasks.spawn(reload.run(Arc::clone(&hangup), stop.clone()));
+    let figures = inbox::Figures::new(&mut registry);
+    let upkeep =
+        Upkeep { inbox: Arc::clone(&inbox.upkeep), retention: config.inbox.retention, figures: figures.clone() };
+    tasks.spawn(upkeep.run(stop.clone()));
+    let admin_figures = admin::Figures::new(&mut registry);
+    let exposition = Arc::new(Exposition::new(registry));
+    let state = admin::State {
+        intake: Arc::clone(&inbox.intake),
+        upkeep: Arc::clone(&inbox.upkeep),
+        inbox: figures,
+        exposition: Arc::clone(&exposition),
+        figures: admin_figures,
+        readiness: readiness.clone(),
+    };
     if let Some(admin) = &admin {
         tracing::info!(address = %admin.address(), "admin listening");
     }
-    let draining = readiness.clone();
-    let parts = Parts {
+    let told = stop.clone();
+    let ending = Ending {
         receiver: tokio::spawn(async move {
-            bound.serve(receiver, async move { draining.reached(Phase::Draining).await }).await;
+            bound.serve(receiver, told).await;
         }),
-        stages,
-        admin,
-        inbox: Arc::clone(&inbox),
-        metrics: Arc::clone(&metrics),
-        readiness: readiness.clone(),
+        tasks,
+        admin: admin.map(|bound| (bound, state)),
+        inbox: inbox.clone(),
+        stop: stop.clone(),
     };
-    let task = tokio::spawn(parts.run());
-    readiness.advance(Phase::Ready);
-    Ok(Running { address, admin: admin_address, metrics, inbox, readiness, sinks, hangup, task })
+    let task = tokio::spawn(ending.run());
+    readiness.set_ready();
+    Ok(Running { address, admin: admin_address, metrics: exposition, inbox, stop, sinks, hangup, task })
 }
 
 impl Running {
     /// Begins the drain; [`ended`](Self::ended) resolves when it is over.
     pub fn drain(&self) {
-        self.readiness.advance(Phase::Draining);
+        self.stop.cancel();
     }
 
     /// Reads certificates, authorities, revocations and secrets again; what has changed is in use a moment later.
@@ -189,11 +207,11 @@ impl Running {
 
     /// Opens files again by name, after a log rotation.
     pub async fn reopen(&self) {
-        for (name, sink) in &self.sinks {
-            match sink.reopen().await {
-                Ok(()) => tracing::info!(sink = name, "sink opened again"),
+        for slot in &self.sinks {
+            match slot.reopen().await {
+                Ok(()) => tracing::info!(sink = %slot.name(), "sink opened again"),
                 Err(failure) => {
-                    tracing::error!(sink = name, reason = failure.reason, "sink could not be opened again");
+                    tracing::error!(sink = %slot.name(), reason = failure.reason, "sink could not be opened again");
                 }
             }
         }
@@ -208,52 +226,98 @@ impl Running {
     }
 }
 
-/// What runs, and what has to be ended in order.
-struct Parts {
-    receiver: JoinHandle<()>,
-    stages: JoinSet<()>,
-    admin: Option<admin::Bound>,
-    inbox: Arc<dyn Inbox>,
-    metrics: Arc<Metrics>,
-    readiness: Readiness,
+/// What the work loops are made of.
+struct Parts<'a> {
+    config: &'a Config,
+    inbox: &'a Inbox,
+    source: &'a Arc<Source>,
+    sinks: &'a [Arc<Slot>],
 }
 
-impl Parts {
-    async fn run(mut self) -> bool {
-        let stopped = Readiness::new();
-        let admin = self.admin.take().map(|bound| {
-            let state = admin::State {
-                inbox: Arc::clone(&self.inbox),
-                metrics: Arc::clone(&self.metrics),
-                readiness: self.readiness.clone(),
-            };
-            let stopped = stopped.clone();
-            tokio::spawn(bound.serve(state, async move { stopped.reached(Phase::Draining).await }))
-        });
-        let healthy = tokio::select! {
-            () = self.readiness.reached(Phase::Draining) => true,
-            _ = &mut self.receiver => false,
-            _ = self.stages.join_next() => false,
+/// Starts a pool for each stage, and the watch over credentials.
+fn start_work(tasks: &mut JoinSet<()>, parts: &Parts<'_>, registry: &mut Registry, stop: &CancellationToken) {
+    let (pools, fetches, deliveries) =
+        (work::PoolFigures::new(registry), work::FetchFigures::new(registry), work::DeliveryFigures::new(registry));
+    let Parts { config, inbox, source, sinks } = parts;
+    if config.worker.concurrency == 0 {
+        tracing::warn!("worker.concurrency is 0: events are taken and kept, nothing is completed or delivered");
+        return;
+    }
+    let credentials = Arc::new(Credentials::new(Arc::clone(&inbox.queue), Arc::clone(source)));
+    let mut handlers: Vec<(Stage, Arc<dyn Handler>)> = Vec::new();
+    for fetch in Fetch::ALL {
+        let handler = Fetcher {
+            fetch,
+            source: Arc::clone(source),
+            readings: Arc::clone(&inbox.readings),
+            shelf: Arc::clone(&inbox.shelf),
+            credentials: Arc::clone(&credentials),
+            figures: fetches.clone(),
         };
-        if !healthy && self.readiness.phase() != Phase::Draining {
+        handlers.push((Stage::Fetch(fetch), Arc::new(handler)));
+    }
+    let api = config.linxo.as_ref().map_or(DEFAULT_SOURCE, |linxo| &linxo.api);
+    for (slot, settings) in sinks.iter().zip(&config.sinks) {
+        let route = Route {
+            slot: Arc::clone(slot),
+            retry_for: settings.retry_for,
+            source: api.to_owned(),
+            shelf: Arc::clone(&inbox.shelf),
+            figures: deliveries.clone(),
+        };
+        handlers.push((Stage::Deliver(slot.name().clone()), Arc::new(route)));
+    }
+    for (stage, handler) in handlers {
+        let pool = Pool {
+            stage,
+            concurrency: config.worker.concurrency,
+            queue: Arc::clone(&inbox.queue),
+            handler,
+            figures: pools.clone(),
+        };
+        tasks.spawn(pool.run(stop.clone(), config.listener.drain_timeout));
+    }
+    tasks.spawn(credentials.watch(stop.clone()));
+}
+
+/// What runs, and what has to be ended in order.
+struct Ending {
+    receiver: JoinHandle<()>,
+    tasks: JoinSet<()>,
+    admin: Option<(admin::Bound, admin::State)>,
+    inbox: Inbox,
+    stop: CancellationToken,
+}
+
+impl Ending {
+    async fn run(mut self) -> bool {
+        // The admin listener ends by a token of its own, because it still answers during the drain.
+        let stopped = CancellationToken::new();
+        let admin = self.admin.take().map(|(bound, state)| tokio::spawn(bound.serve(state, stopped.clone())));
+        let healthy = tokio::select! {
+            () = self.stop.cancelled() => true,
+            _ = &mut self.receiver => false,
+            _ = self.tasks.join_next() => false,
+        };
+        if !healthy && !self.stop.is_cancelled() {
             tracing::error!(
                 "a part of the service ended before it should; the process ends, so that it is started afresh"
             );
         }
-        let healthy = healthy || self.readiness.phase() == Phase::Draining;
-        self.readiness.advance(Phase::Draining);
+        let healthy = healthy || self.stop.is_cancelled();
+        self.stop.cancel();
         if !self.receiver.is_finished()
             && let Err(error) = (&mut self.receiver).await
         {
             tracing::error!(error = %error, "the receiver ended abruptly");
         }
-        while let Some(ended) = self.stages.join_next().await {
+        while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(error = %error, "a stage ended abruptly");
+                tracing::error!(error = %error, "a task of the service ended abruptly");
             }
         }
-        self.inbox.close().await;
-        stopped.advance(Phase::Draining);
+        self.inbox.upkeep.close().await;
+        stopped.cancel();
         if let Some(admin) = admin
             && let Err(error) = admin.await
         {
@@ -262,70 +326,4 @@ impl Parts {
         tracing::info!("drained; nothing is left open");
         healthy
     }
-}
-
-fn stage_loops(
-    config: &Config,
-    completer: Arc<Completer>,
-    sinks: &[(String, Arc<dyn Sink>)],
-    inbox: &Arc<dyn Inbox>,
-    metrics: &Arc<Metrics>,
-) -> Vec<StageLoop> {
-    let stage_loop = |stage: Stage, name: &str, handler: Arc<dyn Handler>| StageLoop {
-        stage,
-        name: name.to_owned(),
-        concurrency: config.worker.concurrency,
-        inbox: Arc::clone(inbox),
-        handler,
-        metrics: Arc::clone(metrics),
-    };
-    let source = config.linxo.as_ref().map_or(DEFAULT_SOURCE, |linxo| &linxo.api);
-    let mut loops = vec![stage_loop(Stage::Completion, "completion", completer)];
-    for ((name, sink), settings) in sinks.iter().zip(&config.sinks) {
-        let Some(stage) = inbox.sink(name) else { continue };
-        let route = Route {
-            name: name.clone(),
-            sink: Arc::clone(sink),
-            retry_for: settings.retry_for,
-            source: source.to_owned(),
-            inbox: Arc::clone(inbox),
-            metrics: Arc::clone(metrics),
-        };
-        loops.push(stage_loop(stage, name, Arc::new(route)));
-    }
-    loops
-}
-
-/// Deletes done entries after their time and keeps the figures right.
-async fn housekeeping(inbox: Arc<dyn Inbox>, metrics: Arc<Metrics>, retention: Duration, readiness: Readiness) {
-    loop {
-        if let Err(error) = tidy(&*inbox, &metrics, retention).await {
-            tracing::warn!(error = %chain(&error), "housekeeping of the inbox failed; it is tried again");
-        }
-        tokio::select! {
-            () = readiness.reached(Phase::Draining) => return,
-            () = time::sleep(HOUSEKEEPING) => {}
-        }
-    }
-}
-
-async fn tidy(inbox: &dyn Inbox, metrics: &Metrics, retention: Duration) -> Result<(), inbox::Error> {
-    let cutoff = clock::now().before(retention);
-    loop {
-        let deleted = inbox.expire(cutoff, EXPIRE_BATCH).await?;
-        if deleted == 0 {
-            break;
-        }
-        tracing::debug!(entries = deleted, "done entries were deleted after inbox.retention");
-    }
-    let stats = inbox.stats().await?;
-    for (stage, counts) in &stats.stages {
-        for (state, count) in [("waiting", counts.waiting), ("leased", counts.leased), ("parked", counts.parked)] {
-            metrics
-                .inbox_entries
-                .get_or_create(&StageState { stage: stage.to_string(), state })
-                .set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@
 
 use crate::{
     commands::{self, Failure, Global},
-    log,
+    observe::log,
 };
 use clap::{CommandFactory, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -5,32 +5,28 @@
 //!                                |
 //!                              work  -- linxo (token, GET /accounts)
 //!                                |
-//!                              sink  --> the integrator's systems
+//!                           delivery --> the integrator's systems
 //! ```
 //!
-//! A module uses only what stands above it here, or beside it in its own folder; a test in `tests/` holds that.
+//! The boxes in the middle are crates of their own, in `crates/`: they know nothing of this one, and of each other only what
+//! stands before them in the flow. `docs/architecture.md` has the whole picture. A module uses only what stands above it
+//! here, or beside it in its own folder; a test in `tests/` holds that.
 
-pub mod readiness;
+pub mod observe;
 
-pub mod pki;
-
-pub mod config;
-pub mod log;
-pub mod metrics;
-
-pub mod inbox;
 pub mod receive;
 
-pub mod linxo;
-pub mod sink;
 pub mod work;
 
 pub mod admin;
+
+pub mod config;
+
+pub mod localhost;
 pub mod reload;
 
-pub mod simulator;
-
 pub mod app;
+
 pub mod commands;
 
 pub mod cli;

@@ -1,7 +1,7 @@
 //! Bodies to post: the vendor's documented event with two accounts (2 KB), each with an id of its own.
 
 use bytes::Bytes;
-use linxo_webhook::simulator::events::DOCUMENTED_WHOLE;
+use double::events::DOCUMENTED_WHOLE;
 
 /// Bank connections that events are about, in turns; within one, deliveries wait for each other.
 pub(crate) const CONNECTIONS: u64 = 10_000;

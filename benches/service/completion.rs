@@ -7,7 +7,7 @@ use crate::{
     measure::Scale,
     scene::{Scene, Settings},
 };
-use linxo_webhook::simulator::{
+use double::{
     Connection,
     events::{Plan, event},
     load::{Load, load},

@@ -7,7 +7,7 @@ use crate::{
     measure::Scale,
     scene::{Scene, Settings},
 };
-use linxo_webhook::simulator::load::{Load, load};
+use double::load::{Load, load};
 use std::{fmt::Write as _, time::Instant};
 
 const BACKLOG: u64 = 20_000;

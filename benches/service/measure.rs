@@ -2,7 +2,7 @@
 
 use crate::{Outcome, child::Process};
 use bytes::Bytes;
-use linxo_webhook::simulator::load::{Load, Target, load};
+use double::load::{Load, Target, load};
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},

@@ -8,7 +8,7 @@ use crate::{
     note,
     scene::{Scene, Settings},
 };
-use linxo_webhook::simulator::load::{Load, Target};
+use double::load::{Load, Target};
 use std::fmt::Write as _;
 
 const HEAD: &str = "\

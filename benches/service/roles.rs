@@ -3,17 +3,14 @@
 use crate::Outcome;
 use axum::{Router, body::Bytes as Body, http::StatusCode, routing::post};
 use bytes::Bytes;
+use double::{Connection, Settings, Simulator, pki};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use linxo_webhook::{
-    config, pki,
-    receive::tls,
-    simulator::{Connection, Settings, Simulator},
-};
+use linxo_webhook::{config, receive::tls};
 use serde_json::{Value, json};
 use std::{
     io::{self, Write as _},

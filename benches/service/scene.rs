@@ -1,9 +1,9 @@
 //! Where a part is played: a folder on a real disk, certificates, configurations, and a look into the inbox from outside.
 
 use crate::{Outcome, bodies::CONNECTIONS, child::Process};
-use linxo_webhook::{
+use double::{
+    load::Target,
     pki::{self, Authority},
-    simulator::load::Target,
 };
 use rusqlite::{Connection, OpenFlags, params};
 use rustls::{ClientConfig, RootCertStore, client::Resumption};

@@ -15,13 +15,15 @@
 //!
 //! Probes stay open although a token is configured: an orchestrator's probe has none, and they tell nothing but a state.
 
+mod figures;
 mod serve;
+pub mod settings;
 
+pub use figures::Figures;
 pub use serve::{Bound, bind};
 
-use crate::{
-    inbox::{Inbox, Stats},
-    metrics::{Metrics, StageState},
+use crate::observe::{
+    metrics::Exposition,
     readiness::{Phase, Readiness},
 };
 use arc_swap::ArcSwapOption;
@@ -30,7 +32,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use base::{clock, secret::Secret};
+use base::secret::Secret;
 use http::{
     HeaderMap, StatusCode,
     header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
@@ -59,9 +61,15 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 #[derive(Clone, Debug)]
 pub struct State {
     /// Asked for readiness and figures.
-    pub inbox: Arc<dyn Inbox>,
-    /// All other figures.
-    pub metrics: Arc<Metrics>,
+    pub intake: Arc<dyn inbox::Intake>,
+    /// Asked for its figures.
+    pub upkeep: Arc<dyn inbox::Upkeep>,
+    /// All figures, to be read.
+    pub exposition: Arc<Exposition>,
+    /// Those of the inbox, refreshed before they are read.
+    pub inbox: inbox::Figures,
+    /// Those of this listener.
+    pub figures: Figures,
     /// Where the process is in its life.
     pub readiness: Readiness,
 }
@@ -117,7 +125,7 @@ async fn ready(extract::State(shown): extract::State<Arc<Shown>>) -> Response {
         Phase::Ready => {}
         Phase::Draining => reasons.push("draining".to_owned()),
     }
-    if let Err(error) = shown.state.inbox.ready() {
+    if let Err(error) = shown.state.intake.ready() {
         // Without its source, which may name files and hosts.
         reasons.push(error.to_string());
     }
@@ -134,7 +142,7 @@ async fn figures(
     headers: HeaderMap,
 ) -> Response {
     if !shown.access.allows(&headers) {
-        shown.state.metrics.admin_unauthorized.inc();
+        shown.state.figures.unauthorized.inc();
         if shown.wrong_tokens.is_due() {
             tracing::warn!(%peer, "somebody asked for the figures with a wrong admin token, or none; said once a minute");
         }
@@ -145,13 +153,13 @@ async fn figures(
         return refused;
     }
     let _alone = shown.scrape.lock().await;
-    let State { inbox, metrics, .. } = &shown.state;
-    match tokio::time::timeout(STATS_TIME, inbox.stats()).await {
-        Ok(Ok(stats)) => refresh(metrics, &stats),
+    let State { upkeep, inbox, exposition, .. } = &shown.state;
+    match tokio::time::timeout(STATS_TIME, upkeep.stats()).await {
+        Ok(Ok(stats)) => inbox.show(&stats),
         Ok(Err(error)) => tracing::warn!(%error, "the inbox's figures in /metrics are old: they could not be read"),
         Err(_elapsed) => tracing::warn!("the inbox's figures in /metrics are old: reading them took too long"),
     }
-    ([(CONTENT_TYPE, OPENMETRICS), (CACHE_CONTROL, "no-store")], metrics.encode()).into_response()
+    ([(CONTENT_TYPE, OPENMETRICS), (CACHE_CONTROL, "no-store")], exposition.encode()).into_response()
 }
 
 /// Lets one log line a minute through.
@@ -169,26 +177,6 @@ impl Seldom {
         }
         is_due
     }
-}
-
-/// Puts the inbox's figures in place of those of the last scrape.
-fn refresh(metrics: &Metrics, stats: &Stats) {
-    // A stage that is gone must not keep its last figure.
-    metrics.inbox_entries.clear();
-    for (stage, counts) in &stats.stages {
-        for (state, count) in [("waiting", counts.waiting), ("leased", counts.leased), ("parked", counts.parked)] {
-            let labels = StageState { stage: stage.to_string(), state };
-            metrics.inbox_entries.get_or_create(&labels).set(gauge(count));
-        }
-    }
-    let oldest = stats.oldest_unfinished.map_or(Duration::ZERO, |accepted| clock::now().since(accepted));
-    metrics.inbox_oldest_seconds.set(gauge(oldest.as_secs()));
-    metrics.inbox_size_bytes.set(gauge(stats.size_bytes));
-    metrics.inbox_log_bytes.set(gauge(stats.log_bytes));
-}
-
-fn gauge(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// The token of `Authorization: Bearer ...`; the scheme's case does not matter.

@@ -1,20 +1,20 @@
 //! The admin listener's sockets: how many, how long, and how they end.
 
 use super::{Access, Seldom, State, router};
-use crate::config;
 use axum::{Extension, Router};
+use base::secret::Secret;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use std::{collections::VecDeque, future::Future, io, net::SocketAddr, pin::pin, time::Duration};
+use std::{collections::VecDeque, io, net::SocketAddr, pin::pin, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
-    task::{AbortHandle, JoinSet},
+    task::AbortHandle,
     time,
 };
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Open sockets. One more ends the oldest of them, so that whoever holds sockets keeps nobody from being answered: an honest
 /// caller is done a moment after it came.
@@ -36,14 +36,14 @@ pub struct Bound {
     access: Access,
 }
 
-/// Binds the configured address.
+/// Binds an address. Where there is a token, figures are for those who have it.
 ///
 /// # Errors
 /// The system's: the address is in use or not of this machine.
-pub async fn bind(config: &config::Admin) -> io::Result<Bound> {
-    let listener = TcpListener::bind(config.address).await?;
+pub async fn bind(address: SocketAddr, token: Option<Secret>) -> io::Result<Bound> {
+    let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    Ok(Bound { listener, address, access: Access::new(config.token.clone()) })
+    Ok(Bound { listener, address, access: Access::new(token) })
 }
 
 impl Bound {
@@ -59,25 +59,21 @@ impl Bound {
         self.access.clone()
     }
 
-    /// Answers until `shutdown` resolves, then ends open sockets within two seconds.
+    /// Answers until `stop` is cancelled, then ends open sockets within two seconds.
     ///
     /// # Cancel safety
-    /// When dropped, open sockets are closed at once.
-    pub async fn serve(self, state: State, shutdown: impl Future<Output = ()>) {
+    /// When dropped, open sockets end within two seconds too.
+    pub async fn serve(self, state: State, stop: CancellationToken) {
         let router = router(state, self.access);
-        let ending = watch::Sender::new(false);
-        let mut sockets = JoinSet::new();
+        // Dropped with this future, whatever ends it.
+        let ending = stop.child_token();
+        let _ended = ending.clone().drop_guard();
+        let sockets = TaskTracker::new();
         // Oldest first.
         let mut open: VecDeque<AbortHandle> = VecDeque::new();
         let failures = Seldom::default();
-        let mut shutdown = pin!(shutdown);
-        loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                // Finished sockets are collected as they end.
-                Some(_ended) = sockets.join_next() => continue,
-                () = &mut shutdown => break,
-            };
+        // `accept` is cancel safe: it loses no socket.
+        while let Some(accepted) = stop.run_until_cancelled(self.listener.accept()).await {
             match accepted {
                 Ok((socket, peer)) => {
                     open.retain(|socket| !socket.is_finished());
@@ -87,7 +83,8 @@ impl Bound {
                         oldest.abort();
                     }
                     let router = router.clone().layer(Extension(peer));
-                    open.push_back(sockets.spawn(answer(socket, router, ending.subscribe())));
+                    let answer = answer(socket, router, ending.clone());
+                    open.push_back(sockets.spawn(answer).abort_handle());
                 }
                 Err(error) => {
                     if failures.is_due() {
@@ -97,13 +94,13 @@ impl Bound {
                 }
             }
         }
-        ending.send_replace(true);
-        while sockets.join_next().await.is_some() {}
+        sockets.close();
+        sockets.wait().await;
     }
 }
 
 /// Answers the request of one socket, until it ends, grows too old, or the listener ends.
-async fn answer(socket: TcpStream, router: Router, mut ending: watch::Receiver<bool>) {
+async fn answer(socket: TcpStream, router: Router, ending: CancellationToken) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -114,7 +111,7 @@ async fn answer(socket: TcpStream, router: Router, mut ending: watch::Receiver<b
     // How a socket ends is the caller's affair: probes come and go.
     tokio::select! {
         _ended = time::timeout(SOCKET_TIME, connection.as_mut()) => return,
-        _ending = ending.wait_for(|ending| *ending) => {}
+        () = ending.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
     time::timeout(END_TIME, connection).await.ok();

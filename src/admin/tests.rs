@@ -1,35 +1,43 @@
 //! The admin listener over real sockets.
 
 use super::*;
-use crate::{
-    config,
-    inbox::double::Double,
-    inbox::{StageCounts, StageName},
-};
+use crate::observe;
+use base::clock;
+use inbox::{Stage, StageCounts, Stats, double::Double};
 use std::net::SocketAddr;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::oneshot,
 };
+use tokio_util::sync::CancellationToken;
 
 struct Running {
     address: SocketAddr,
     double: Arc<Double>,
     readiness: Readiness,
-    stop: oneshot::Sender<()>,
+    /// Begins the drain of the process.
+    drain: CancellationToken,
+    /// Ends the listener.
+    stop: CancellationToken,
     ended: tokio::task::JoinHandle<()>,
 }
 
 async fn start(double: Double, token: Option<&str>) -> Running {
     let token = token.map(|token| Secret::new(token.to_owned()));
-    let bound = bind(&config::Admin { address: "127.0.0.1:0".parse().unwrap(), token }).await.unwrap();
-    let (address, double, readiness) = (bound.address(), Arc::new(double), Readiness::new());
-    let inbox: Arc<dyn Inbox> = Arc::<Double>::clone(&double);
-    let state = State { inbox, metrics: Arc::new(Metrics::new()), readiness: readiness.clone() };
-    let (stop, stopped) = oneshot::channel();
-    let ended = tokio::spawn(bound.serve(state, async { stopped.await.unwrap() }));
-    Running { address, double, readiness, stop, ended }
+    let bound = bind("127.0.0.1:0".parse().unwrap(), token).await.unwrap();
+    let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
+    let (address, double, readiness) = (bound.address(), Arc::new(double), Readiness::new(drain.clone()));
+    let mut registry = observe::metrics::registry();
+    let state = State {
+        intake: Arc::<Double>::clone(&double),
+        upkeep: Arc::<Double>::clone(&double),
+        inbox: inbox::Figures::new(&mut registry),
+        figures: Figures::new(&mut registry),
+        exposition: Arc::new(Exposition::new(registry)),
+        readiness: readiness.clone(),
+    };
+    let ended = tokio::spawn(bound.serve(state, stop.clone()));
+    Running { address, double, readiness, drain, stop, ended }
 }
 
 impl Running {
@@ -57,7 +65,7 @@ async fn readiness_follows_the_phase_and_the_inbox() {
 
     {"status":"not_ready","reasons":["starting"]}
     "#);
-    running.readiness.advance(Phase::Ready);
+    running.readiness.set_ready();
     insta::assert_snapshot!(running.ask("GET /readyz", "").await, @r#"
     HTTP/1.1 200 OK
     content-type: application/json
@@ -67,8 +75,8 @@ async fn readiness_follows_the_phase_and_the_inbox() {
 
     {"status":"ready"}
     "#);
-    *running.double.full.lock().unwrap() = true;
-    running.readiness.advance(Phase::Draining);
+    running.double.set_full(true);
+    running.drain.cancel();
     let answer = running.ask("GET /readyz", "").await;
     assert!(
         answer.ends_with(r#"{"status":"not_ready","reasons":["draining","the inbox's disk is full"]}"#),
@@ -103,13 +111,12 @@ async fn other_paths_and_methods_are_problems() {
 
 #[tokio::test]
 async fn figures_need_the_token_and_show_the_inbox() {
-    let double = Double::default();
-    *double.stats.lock().unwrap() = Stats {
-        stages: vec![(StageName::Sink("app".to_owned()), StageCounts { waiting: 3, leased: 2, parked: 1 })],
+    let double = Double::with_stats(Some(Stats {
+        stages: vec![(Stage::deliver("app"), StageCounts { waiting: 3, leased: 2, parked: 1 })],
         oldest_unfinished: Some(clock::now().before(Duration::from_secs(90))),
         size_bytes: 4096,
         log_bytes: 512,
-    };
+    }));
     let running = start(double, Some("correct")).await;
     for wrong in
         ["", "Authorization: Bearer wrong\r\n", "Authorization: Basic correct\r\n", "Authorization: Bearer\r\n"]
@@ -181,7 +188,7 @@ async fn whoever_holds_sockets_keeps_nobody_from_being_answered() {
 
 #[tokio::test]
 async fn a_scrape_outlives_a_store_that_hangs() {
-    let running = start(Double { stats_hang: true, ..Double::default() }, None).await;
+    let running = start(Double::with_stats(None), None).await;
     tokio::time::pause();
     let answer = running.ask("GET /metrics", "").await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("# EOF"), "{answer}");
@@ -193,7 +200,7 @@ async fn ends_with_idle_sockets_open() {
     let mut idle = TcpStream::connect(running.address).await.unwrap();
     // Another one's answer, so that the idle one is known to be taken.
     running.ask("GET /livez", "").await;
-    running.stop.send(()).unwrap();
+    running.stop.cancel();
     running.ended.await.unwrap();
     let mut rest = Vec::new();
     idle.read_to_end(&mut rest).await.unwrap();

@@ -1,7 +1,7 @@
 //! `certs`: a throwaway authority with a server and a client certificate, for trying out mutual TLS.
 
 use super::{Failure, chain};
-use crate::pki::{self, Authority, Existing, Leaf};
+use double::pki::{self, Authority, Existing, Leaf};
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
@@ -95,7 +95,7 @@ fn ours(error: &pki::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pki::Identity;
+    use double::pki::Identity;
 
     fn args(dir: &Path) -> Args {
         Args { dir: dir.to_path_buf(), names: Vec::new(), client: "linxo.example".to_owned(), force: false }

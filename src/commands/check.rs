@@ -6,12 +6,12 @@
 use super::{Failure, Global, chain};
 use crate::{
     config::{self, Tls},
-    linxo::{self, Disposition},
-    metrics::Metrics,
     receive::tls,
 };
 use base::clock;
-use std::{io::Write, sync::Arc};
+use linxo::{Disposition, Figures, credentials::FingerprintKey};
+use prometheus_client::registry::Registry;
+use std::io::Write;
 
 /// Options of `check`.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -47,8 +47,9 @@ pub async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
 }
 
 async fn ask_for_a_token(config: config::Linxo) -> Result<&'static str, Failure> {
-    let client =
-        linxo::Client::new(config, Arc::new(Metrics::new())).map_err(|error| Failure::configuration(chain(&error)))?;
+    // Nothing of this client is kept or shown: any key will do, and its figures are nobody's.
+    let (key, figures) = (FingerprintKey::new([0; 32]), Figures::new(&mut Registry::default()));
+    let client = linxo::Client::new(config, key, figures).map_err(|error| Failure::configuration(chain(&error)))?;
     match client.check().await {
         Ok(()) => Ok("the vendor gave a token: the credentials work"),
         // Whose token to ask for is known only when an event names its user.
@@ -97,7 +98,7 @@ fn certificate(config: &Tls) -> Result<Certificates, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pki;
+    use double::pki;
 
     #[tokio::test]
     async fn ends_with_78_where_the_configuration_is_at_fault() {
@@ -135,7 +136,7 @@ mod tests {
 
     #[tokio::test]
     async fn asks_for_a_token_where_it_is_told_to() {
-        use crate::simulator::{Settings, Simulator};
+        use double::{Settings, Simulator};
         let simulator = Simulator::start(Settings::default()).await.unwrap();
         let authority = pki::Authority::new("Root").unwrap();
         let (folder, global) = with_certificate(&authority.server(&["hooks.example"]).unwrap());

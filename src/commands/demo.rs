@@ -8,15 +8,14 @@ use super::{Failure, chain};
 use crate::{
     app::{self, Running},
     config,
-    pki::{self, Authority, Identity},
-    simulator::{
-        Settings, Simulator,
-        events::{DOCUMENTED_TRUNCATED, DOCUMENTED_WHOLE},
-    },
-    sink,
 };
 use axum::{Router, body::Bytes, extract::State, http::HeaderMap, routing::post};
 use base::secret::Secret;
+use double::{
+    Settings, Simulator,
+    events::{DOCUMENTED_TRUNCATED, DOCUMENTED_WHOLE},
+    pki::{self, Authority, Identity},
+};
 use event::{self, EventId};
 use serde::Deserialize;
 use std::{
@@ -249,7 +248,7 @@ fn check(received: &Received, accounts: usize, completion: &str) -> Result<Strin
         "the attributes say so",
     )?;
     let secret = Secret::new(SINK_SECRET.to_owned());
-    let signature = sink::sign(&secret, header("webhook-id"), header("webhook-timestamp"), &received.body);
+    let signature = delivery::sign(&secret, header("webhook-id"), header("webhook-timestamp"), &received.body);
     expect(signature.as_deref() == Some(header("webhook-signature")), "the signature is good")?;
     Ok(header("ce-id").to_owned())
 }

@@ -36,15 +36,15 @@ pub struct Args {
 /// 75 when the server does not answer or is not ready, 78 when the configuration has no admin listener to ask.
 pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let config = global.load()?;
-    let Some(admin) = config.admin else {
+    let Some(address) = config.admin.address else {
         return Err(Failure::configuration("there is nobody to ask: admin.address is \"off\""));
     };
-    if admin.address.port() == 0 {
+    if address.port() == 0 {
         return Err(Failure::configuration(
             "admin.address has port 0, so the real one is not known here\nhint: configure a fixed port",
         ));
     }
-    let word = ask(reachable(admin.address), args.live).await.map_err(Failure::not_now)?;
+    let word = ask(reachable(address), args.live).await.map_err(Failure::not_now)?;
     writeln!(io::stdout(), "{word}")?;
     Ok(())
 }
@@ -106,14 +106,13 @@ async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), Str
 mod tests {
     use super::*;
     use crate::{
-        admin, config,
-        inbox::Inbox,
-        inbox::double::Double,
-        metrics::Metrics,
-        readiness::{Phase, Readiness},
+        admin,
+        observe::{metrics as exposed, readiness::Readiness},
     };
+    use inbox::double::Double;
     use std::sync::Arc;
     use tokio::{io::AsyncWriteExt, net::TcpListener};
+    use tokio_util::sync::CancellationToken;
 
     #[test]
     fn connects_to_loopback_where_the_server_listens_everywhere() {
@@ -127,14 +126,22 @@ mod tests {
     #[tokio::test]
     async fn tells_alive_from_ready() {
         let address = "127.0.0.1:0".parse().unwrap();
-        let bound = admin::bind(&config::Admin { address, token: None }).await.unwrap();
-        let (address, readiness) = (bound.address(), Readiness::new());
-        let inbox: Arc<dyn Inbox> = Arc::new(Double::default());
-        let state = admin::State { inbox, metrics: Arc::new(Metrics::new()), readiness: readiness.clone() };
-        tokio::spawn(bound.serve(state, std::future::pending()));
+        let bound = admin::bind(address, None).await.unwrap();
+        let (address, readiness) = (bound.address(), Readiness::new(CancellationToken::new()));
+        let double = Arc::new(Double::default());
+        let mut registry = exposed::registry();
+        let state = admin::State {
+            intake: Arc::<Double>::clone(&double),
+            upkeep: double,
+            inbox: inbox::Figures::new(&mut registry),
+            figures: admin::Figures::new(&mut registry),
+            exposition: Arc::new(exposed::Exposition::new(registry)),
+            readiness: readiness.clone(),
+        };
+        tokio::spawn(bound.serve(state, CancellationToken::new()));
         assert_eq!(ask(address, true).await, Ok("alive"));
         assert_eq!(ask(address, false).await, Err("not ready: starting".to_owned()));
-        readiness.advance(Phase::Ready);
+        readiness.set_ready();
         assert_eq!(ask(address, false).await, Ok("ready"));
     }
 

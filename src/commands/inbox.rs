@@ -6,15 +6,16 @@
 //! `export`). What changes entries needs a filter or `--all`, and `purge` needs `--yes`, so that no slip of the hand
 //! touches everything.
 
+mod json;
 mod view;
 
 use super::{Failure, Global};
-use crate::inbox::{self, Access, Batch, EntryView, Filter, Inbox, Seq, State};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use event::{ConnectionId, UserId};
+use inbox::{Access, Batch, Desk, EntryView, Error, Filter, Inbox, Seq, SinkName, State};
 use std::{
     io::{self, Write},
     ops::ControlFlow,
-    sync::Arc,
 };
 
 /// Entries read at once where all are wanted; bounds memory.
@@ -140,9 +141,9 @@ impl Selection {
     fn filter(&self) -> Filter {
         Filter {
             state: self.state.map(State::from),
-            sink: self.sink.clone(),
-            connection: self.connection.clone(),
-            user: self.user.clone(),
+            sink: self.sink.as_deref().map(SinkName::new),
+            connection: self.connection.clone().map(ConnectionId::new),
+            user: self.user.clone().map(UserId::new),
             id: self.id.clone(),
             seq: self.seq.map(Seq),
             ..Filter::default()
@@ -178,8 +179,8 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     // Before the store is opened, so that a usage error is the first to be heard.
     args.action.check()?;
     let inbox = open(global)?;
-    let result = act(&*inbox, args.action).await;
-    inbox.close().await;
+    let result = act(&*inbox.desk, args.action).await;
+    inbox.upkeep.close().await;
     result
 }
 
@@ -203,36 +204,36 @@ impl Action {
 }
 
 /// Opens the configured store as a guest: the server may be running.
-fn open(global: &Global) -> Result<Arc<dyn Inbox>, Failure> {
+fn open(global: &Global) -> Result<Inbox, Failure> {
     let config = global.load()?;
-    let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
+    let sinks: Vec<SinkName> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
     inbox::open(&config.inbox, &sinks, Access::Guest).map_err(|error| failure(&error))
 }
 
-async fn act(inbox: &dyn Inbox, action: Action) -> Result<(), Failure> {
+async fn act(desk: &dyn Desk, action: Action) -> Result<(), Failure> {
     match action {
         Action::Ls { selection, json: false } => {
-            let entries = inbox.list(&selection.filter(), selection.limit()).await.map_err(|error| failure(&error))?;
+            let entries = desk.list(&selection.filter(), selection.limit()).await.map_err(|error| failure(&error))?;
             // Whether the list was cut is said on standard error, to keep the data clean.
             if !selection.all && entries.len() == selection.limit {
                 note(format_args!("the first {} entries; there may be more (--limit, --all)", selection.limit))?;
             }
             emit(view::table(&entries).as_bytes()).map(drop)
         }
-        Action::Ls { selection, json: true } => each(inbox, &selection, false).await,
-        Action::Export { selection } => each(inbox, &selection, true).await,
-        Action::Refused { body, json, limit } => refused(inbox, body, json, limit).await,
-        Action::Show { entry, body, json } => show(inbox, &entry, body, json).await,
+        Action::Ls { selection, json: true } => each(desk, &selection, false).await,
+        Action::Export { selection } => each(desk, &selection, true).await,
+        Action::Refused { body, json, limit } => refused(desk, body, json, limit).await,
+        Action::Show { entry, body, json } => show(desk, &entry, body, json).await,
         Action::Replay { selection } => {
-            let count = batches(&selection, async |filter, limit| inbox.replay(&filter, limit).await).await?;
+            let count = batches(&selection, async |filter, limit| desk.replay(&filter, limit).await).await?;
             report(count, "put back in line", &selection)
         }
         Action::Park { selection, reason } => {
-            let count = batches(&selection, async |filter, limit| inbox.park(&filter, limit, &reason).await).await?;
+            let count = batches(&selection, async |filter, limit| desk.park(&filter, limit, &reason).await).await?;
             report(count, "parked", &selection)
         }
         Action::Purge { selection, yes: _ } => {
-            let count = batches(&selection, async |filter, limit| inbox.purge(&filter, limit).await).await?;
+            let count = batches(&selection, async |filter, limit| desk.purge(&filter, limit).await).await?;
             report(count, "deleted", &selection)
         }
     }
@@ -241,7 +242,7 @@ async fn act(inbox: &dyn Inbox, action: Action) -> Result<(), Failure> {
 /// Changes matching entries batch by batch, each entry once, so that a running server gets to write in between.
 async fn batches(
     selection: &Selection,
-    change: impl AsyncFn(Filter, usize) -> Result<Batch, inbox::Error>,
+    change: impl AsyncFn(Filter, usize) -> Result<Batch, Error>,
 ) -> Result<u64, Failure> {
     let mut filter = selection.meant()?;
     let (mut changed, limit) = (0, selection.limit() as u64);
@@ -256,15 +257,15 @@ async fn batches(
 }
 
 /// Prints matching entries as NDJSON, page by page, so that any number of them fits in memory.
-async fn each(inbox: &dyn Inbox, selection: &Selection, bodies: bool) -> Result<(), Failure> {
+async fn each(desk: &dyn Desk, selection: &Selection, bodies: bool) -> Result<(), Failure> {
     let mut filter = selection.filter();
     let mut left = selection.limit();
     while left > 0 {
         let wanted = left.min(PAGE);
-        let entries = inbox.list(&filter, wanted).await.map_err(|error| failure(&error))?;
+        let entries = desk.list(&filter, wanted).await.map_err(|error| failure(&error))?;
         let mut text = Vec::new();
         for entry in &entries {
-            line(inbox, entry, bodies, &mut text).await?;
+            line(desk, entry, bodies, &mut text).await?;
             // Events may be large: what is ready goes out.
             if text.len() > 1024 * 1024 {
                 if emit(&text)?.is_break() {
@@ -282,14 +283,14 @@ async fn each(inbox: &dyn Inbox, selection: &Selection, bodies: bool) -> Result<
     Ok(())
 }
 
-async fn line(inbox: &dyn Inbox, entry: &EntryView, body: bool, text: &mut Vec<u8>) -> Result<(), Failure> {
-    let body = if body { inbox.body(entry.seq).await.map_err(|error| failure(&error))? } else { None };
-    view::json(entry, body.as_deref(), text)
+async fn line(desk: &dyn Desk, entry: &EntryView, body: bool, text: &mut Vec<u8>) -> Result<(), Failure> {
+    let body = if body { desk.body(entry.seq).await.map_err(|error| failure(&error))? } else { None };
+    json::entry(entry, body.as_deref(), text)
         .map_err(|error| Failure::ours(format_args!("entry {} cannot be written as JSON: {error}", entry.seq)))
 }
 
-async fn show(inbox: &dyn Inbox, wanted: &str, body: bool, json: bool) -> Result<(), Failure> {
-    let entries = find(inbox, wanted).await.map_err(|error| failure(&error))?;
+async fn show(desk: &dyn Desk, wanted: &str, body: bool, json: bool) -> Result<(), Failure> {
+    let entries = find(desk, wanted).await.map_err(|error| failure(&error))?;
     if entries.is_empty() {
         return Err(Failure::usage(format_args!(
             "no entry has the id or the number {}\nhint: `inbox ls` lists both",
@@ -299,7 +300,7 @@ async fn show(inbox: &dyn Inbox, wanted: &str, body: bool, json: bool) -> Result
     let mut text = Vec::new();
     for (index, entry) in entries.iter().enumerate() {
         if json {
-            line(inbox, entry, body, &mut text).await?;
+            line(desk, entry, body, &mut text).await?;
             continue;
         }
         if index > 0 {
@@ -308,40 +309,34 @@ async fn show(inbox: &dyn Inbox, wanted: &str, body: bool, json: bool) -> Result
         text.extend_from_slice(view::page(entry).as_bytes());
         if body {
             text.push(b'\n');
-            text.extend_from_slice(&inbox.body(entry.seq).await.map_err(|error| failure(&error))?.unwrap_or_default());
+            text.extend_from_slice(&desk.body(entry.seq).await.map_err(|error| failure(&error))?.unwrap_or_default());
             text.push(b'\n');
         }
     }
     emit(&text).map(drop)
 }
 
-async fn refused(inbox: &dyn Inbox, body: bool, json: bool, limit: usize) -> Result<(), Failure> {
-    let mut found = inbox.refused(limit).await.map_err(|error| failure(&error))?;
-    if !body {
-        for request in &mut found {
-            request.start = None;
-        }
-    }
+async fn refused(desk: &dyn Desk, body: bool, json: bool, limit: usize) -> Result<(), Failure> {
+    let found = desk.refused(limit).await.map_err(|error| failure(&error))?;
     if !json {
         return emit(view::refused(&found, body).as_bytes()).map(drop);
     }
     let mut text = Vec::new();
     for request in &found {
-        serde_json::to_writer(&mut text, request).map_err(|error| {
+        json::refused(request, body, &mut text).map_err(|error| {
             Failure::ours(format_args!("request {} cannot be written as JSON: {error}", request.number))
         })?;
-        text.push(b'\n');
     }
     emit(&text).map(drop)
 }
 
 /// Every entry with this id, and the one with this number: ids are digits as a rule, so either may be meant.
-async fn find(inbox: &dyn Inbox, wanted: &str) -> Result<Vec<EntryView>, inbox::Error> {
+async fn find(desk: &dyn Desk, wanted: &str) -> Result<Vec<EntryView>, Error> {
     let by_id = Filter { id: Some(wanted.to_owned()), ..Filter::default() };
-    let mut entries = inbox.list(&by_id, PAGE).await?;
+    let mut entries = desk.list(&by_id, PAGE).await?;
     if let Ok(number) = wanted.parse() {
         let by_seq = Filter { seq: Some(Seq(number)), ..Filter::default() };
-        for entry in inbox.list(&by_seq, 1).await? {
+        for entry in desk.list(&by_seq, 1).await? {
             if entries.iter().all(|found| found.seq != entry.seq) {
                 entries.push(entry);
             }
@@ -374,10 +369,10 @@ fn emit(text: &[u8]) -> Result<ControlFlow<()>, Failure> {
     }
 }
 
-fn failure(error: &inbox::Error) -> Failure {
+fn failure(error: &Error) -> Failure {
     let message = super::chain(error);
     match error {
-        inbox::Error::Open { .. } => Failure::ours(message),
+        Error::Open { .. } => Failure::ours(message),
         _ => Failure::not_now(message),
     }
 }

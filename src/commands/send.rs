@@ -4,16 +4,14 @@
 //! each event again under the same id. Progress is drawn on a terminal only; the summary is data, on standard output.
 
 use super::{Failure, Global, chain};
-use crate::{
-    pki::Identity,
-    simulator::{
-        Connection,
-        events::{self, Channel, Plan},
-        load::{self, Load, Summary, Target},
-    },
-};
 use base::clock;
 use bytes::Bytes;
+use double::{
+    Connection,
+    events::{self, Channel, Plan},
+    load::{self, Load, Summary, Target},
+    pki::Identity,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::{
@@ -234,11 +232,8 @@ fn milliseconds(micros: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        pki::Authority,
-        simulator::{Endpoint, Fault, Rule, Script, Settings, Simulator},
-    };
     use clap::Parser;
+    use double::{Endpoint, Fault, Rule, Script, Settings, Simulator, pki::Authority};
 
     #[derive(Parser)]
     struct Line {

@@ -4,7 +4,7 @@
 //! secrets anew.
 
 use super::{Failure, Global, chain};
-use crate::{app, log};
+use crate::{app, observe::log};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Options of `serve`.

@@ -4,13 +4,12 @@
 //! and what to put into `[linxo]` to use it.
 
 use super::{Failure, Global, chain};
-use crate::{
-    config::{ApiVersion, TokenBody},
-    pki::{self, Authority, Existing, Identity},
-    simulator::{Connection, Script, Settings, Simulator, User},
-};
 use base::secret::Secret;
 use clap::ValueEnum;
+use double::{
+    ApiVersion, Connection, Script, Settings, Simulator, TokenBody, User,
+    pki::{self, Authority, Existing, Identity},
+};
 use std::{
     io::{self, Write},
     net::SocketAddr,

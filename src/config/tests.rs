@@ -1,8 +1,11 @@
 //! Loading as a whole: files and environments in, configurations or complete reports out.
 
+mod declared;
+
 use super::*;
-use keys::KEYS;
-use std::{fs, os::unix::fs::PermissionsExt};
+use base::secret::Secret;
+use linxo::settings::{Passwords, UserEndpoint, Users};
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 use tempfile::TempDir;
 
 /// Shown nowhere, whatever is wrong with it.
@@ -57,7 +60,7 @@ fn runs_without_any_file() {
     assert!(config.tls.may_generate && config.linxo.is_none());
     assert_eq!(config.warnings, Vec::from_iter(config.exposure()));
     assert_eq!(config.listener.max_body, 8 << 20);
-    assert!(matches!(config.sinks.as_slice(), [Sink { kind: SinkKind::Stdout, .. }]));
+    assert!(matches!(config.sinks.as_slice(), [delivery::Settings { kind: delivery::Kind::Stdout(_), .. }]));
     insta::assert_snapshot!(config.effective());
 }
 
@@ -152,8 +155,9 @@ fn the_environment_wins() {
     assert_eq!(config.sender.path_secrets, [Secret::new("0123456789abcdef".to_owned())]);
     let [one, two] = config.sinks.as_slice() else { panic!("{:?}", config.sinks) };
     assert_eq!((one.name.as_str(), one.retry_for), ("one", Duration::from_hours(1)));
-    let SinkKind::Http { url, secrets, timeout, .. } = &two.kind else { panic!("{two:?}") };
-    assert_eq!((url.as_str(), secrets.len(), *timeout), ("https://app.internal/x", 2, Duration::from_secs(10)));
+    let delivery::Kind::Http(http) = &two.kind else { panic!("{two:?}") };
+    let (url, secrets) = (http.url.as_str(), http.secrets.len());
+    assert_eq!((url, secrets, http.timeout), ("https://app.internal/x", 2, Duration::from_secs(10)));
 }
 
 #[test]
@@ -266,7 +270,7 @@ fn refuses_what_contradicts_itself() {
     refused("tls = 1", "tls", "is a section, not a value");
     let v3 = "[linxo]\nversion = \"v3\"\n[linxo.users]\nmode = \"static\"\ntoken = { file = \"rustfmt.toml\" }";
     let text = report(load_text(v3));
-    assert!(text.contains("linxo.version = \"v3\" (test.toml): is not the version"), "{text}");
+    assert!(text.contains("linxo.version = \"v3\" (test.toml:2): is not the version"), "{text}");
     refused("[linxo.users]\nmode = \"static\"", "linxo.users.token", "is required");
     let client = "[linxo]\nclient_id = \"a\"\nclient_secret = { env = \"S\" }\n";
     let users = |lines: &str| report(load_with(&format!("{client}[linxo.users]\n{lines}"), &[("S", CANARY)]));
@@ -298,7 +302,7 @@ fn refuses_what_contradicts_itself() {
             "{lines}\n{text}"
         );
     }
-    refused("[[sink]]\nname = \"f\"\ntype = \"file\"\npath = \"no/such/folder/x\"", "sink.0.path", "no folder");
+    refused("[[sink]]\nname = \"f\"\ntype = \"file\"\npath = \"no/such/folder/x\"", "sink \"f\".path", "no folder");
     refused("[tls]\ncertificate = \"Cargo.toml\"\nkey = \"missing.key\"", "tls.key", "cannot be read");
     refused("[sender]\nnetworks = [\"10.0.0.1/8\"]", "sender.networks", "the network is 10.0.0.0/8");
     refused("[sender]\nnetworks = [\"linxo.com\"]", "sender.networks", "which is no network");
@@ -306,6 +310,15 @@ fn refuses_what_contradicts_itself() {
     refused("[listener]\nproxy_protocol = \"required\"", "listener.proxy_networks", "must name the load balancer");
     refused("[listener]\nproxy_networks = [\"10.0.0.1\"]", "listener.proxy_networks", "has no effect");
     refused("[listener]\nbody_memory = \"1 MiB\"", "listener.body_memory", "no room for one body");
+    refused(
+        "[[sink]]\nname = \"a\"\ntype = \"http\"\nurl = \"https://a/\"\nauthorities = [\"LICENSE\"]",
+        "sink \"a\".authorities",
+        "holds no PEM certificate",
+    );
+    let endpoint = "[linxo.users]\nmode = \"endpoint\"\nurl = \"https://a/{user_id}\"";
+    let authorities = "authorities = [\"LICENSE\"]";
+    refused(&format!("[linxo]\n{authorities}\n{endpoint}"), "linxo.authorities", "holds no PEM certificate");
+    refused(&format!("{endpoint}\n{authorities}"), "linxo.users.authorities", "holds no PEM certificate");
     refused("[inbox]\nurl = \"sqlite::memory:\"", "inbox.url", "has to be on disk");
     refused("[listener]\npath = \"/a/../b\"", "listener.path", "`..`");
     refused("[listener]\npath = \"/a/{b}\"", "listener.path", "must not contain `{`");
@@ -315,8 +328,8 @@ fn refuses_what_contradicts_itself() {
 #[test]
 fn refuses_destinations_that_are_no_servers() {
     let sink = |url: &str| format!("[[sink]]\nname = \"a\"\ntype = \"http\"\nurl = \"{url}\"");
-    refused(&sink("https://169.254.169.254/latest"), "sink.0.url", "is a link-local address");
-    refused(&sink("https://[::ffff:a9fe:a9fe]/"), "sink.0.url", "is a link-local address");
+    refused(&sink("https://169.254.169.254/latest"), "sink \"a\".url", "is a link-local address");
+    refused(&sink("https://[::ffff:a9fe:a9fe]/"), "sink \"a\".url", "is a link-local address");
     load_text(&sink("https://10.0.0.1/")).unwrap();
     let of_user = "linxo.users]\nmode = \"endpoint\"\nurl = ";
     refused(&format!("[{of_user}\"https://2852039166/{{user_id}}\""), "linxo.users.url", "is a link-local address");
@@ -327,7 +340,9 @@ fn refuses_destinations_that_are_no_servers() {
         assert!(text.contains(&format!("linxo.{key} = ")) && text.contains("is a link-local address"), "{text}");
         let private = format!("{key} = \"https://10.0.0.1/v2.1\"");
         assert!(linxo(&private).contains("is an address of a private network"));
-        assert!(!linxo(&format!("{private}\nauthorities = [\"LICENSE\"]")).contains("private network"));
+        let folder = folder();
+        let file = put(&folder, "ca.pem", "-----BEGIN CERTIFICATE-----\n");
+        assert!(!linxo(&format!("{private}\nauthorities = [\"{file}\"]")).contains("private network"));
     }
 }
 
@@ -397,7 +412,7 @@ fn warns_of_secrets_that_others_can_read() {
 #[test]
 fn a_broken_file_is_named_with_its_line_and_not_quoted() {
     let text = report(load_text(&format!("[admin]\ntoken = \"{CANARY}\n")));
-    assert!(text.contains("test.toml: is not valid TOML: at line 2, column"), "{text}");
+    assert!(text.contains("test.toml:2: is not valid TOML: at column "), "{text}");
     let missing = load(Some(Path::new("no/such.toml")), []).unwrap_err().to_string();
     assert!(missing.contains("no/such.toml: cannot be read"), "{missing}");
 }
@@ -408,61 +423,6 @@ fn what_is_effective_can_be_loaded_again() {
                 url = \"https://app.internal/\"\n[admin]\naddress = \"off\"\n";
     let effective = load_text(text).unwrap().effective();
     assert_eq!(load_text(&effective).unwrap().effective(), effective);
-}
-
-#[test]
-fn the_documented_file_has_every_key_with_its_default() {
-    let text = fs::read_to_string("config/linxo-webhook.toml").unwrap();
-    let mut section = String::new();
-    let mut seen = Vec::new();
-    for line in text.lines() {
-        let line = line.trim_start_matches("# ");
-        if let Some(title) = line.strip_prefix('[') {
-            section = title.trim_matches(['[', ']']).replace("sink", "sink.*");
-        } else if let Some((name, value)) = line.split_once(" = ")
-            && let Some(key) = keys::find(&format!("{section}.{name}"))
-        {
-            let value = value.trim_matches('"');
-            assert!(key.default.is_none_or(|default| default == value), "{} = {value}", key.path);
-            seen.push(key.path);
-        }
-    }
-    let all: Vec<_> = KEYS.iter().filter(|key| key.is_available()).map(|key| key.path).collect();
-    assert_eq!(seen, all);
-}
-
-#[test]
-fn the_documented_file_is_what_runs_without_one() {
-    let shipped = load(Some(Path::new("config/linxo-webhook.toml")), []).unwrap();
-    assert_eq!(shipped.effective(), load_text("").unwrap().effective());
-    assert!(shipped.tls.may_generate);
-}
-
-/// The documented file with everything switched on that can be: shows that its commented lines are right too.
-#[test]
-fn the_commented_lines_of_the_documented_file_load() {
-    let text = fs::read_to_string("config/linxo-webhook.toml").unwrap();
-    let mut lines = Vec::new();
-    let mut section = String::new();
-    for line in text.lines() {
-        let bare = line.trim_start_matches("# ");
-        if let Some(title) = bare.strip_prefix('[') {
-            title.trim_matches(['[', ']']).clone_into(&mut section);
-        }
-        let name = bare.split(' ').next().unwrap_or_default();
-        // One mode at a time.
-        if keys::find(&format!("{section}.{name}")).and_then(|key| key.only).is_some_and(|(beside, _)| beside == "mode")
-        {
-            continue;
-        }
-        let is_key =
-            bare.split_once(" = ").is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
-        if (bare.starts_with('[') || is_key) && !bare.contains("file = ") && !bare.starts_with("path = \"data/") {
-            lines.push(if bare == "type = \"stdout\"" { "type = \"http\"" } else { bare });
-        }
-    }
-    let config = load_with(&lines.join("\n"), &[("LINXO_CLIENT_SECRET", CANARY)]).unwrap();
-    assert!(config.linxo.is_some() && matches!(config.sinks[0].kind, SinkKind::Http { .. }));
 }
 
 #[test]
@@ -489,48 +449,6 @@ fn every_example_loads() {
         count += 1;
     }
     assert_eq!(count, 3);
-}
-
-#[test]
-fn every_word_of_the_table_is_understood() {
-    for key in KEYS.iter().filter(|key| !key.path.starts_with("sink.")) {
-        let keys::Kind::Word(words) = key.kind else { continue };
-        for (word, is_known) in words.iter().map(|word| (word, true)).chain(key.later.iter().map(|word| (word, false)))
-        {
-            let text = match load_text(&format!("[{}]\n{} = \"{word}\"", key.section(), key.name())) {
-                Ok(_) => String::new(),
-                Err(problems) => problems.to_string(),
-            };
-            assert!(!text.contains("is not one of"), "{} = {word}", key.path);
-            assert_eq!(text.contains("not available in this version"), !is_known, "{} = {word}", key.path);
-        }
-    }
-}
-
-#[test]
-fn limits_and_defaults_are_of_the_kind_of_their_key() {
-    for key in KEYS {
-        for text in key.default.into_iter().chain(key.limits.into_iter().flat_map(|(least, most)| [least, most])) {
-            let fits = match key.kind {
-                keys::Kind::Duration => units::duration(text).is_ok(),
-                keys::Kind::Size => units::size(text).is_ok(),
-                keys::Kind::Integer => text.parse::<u64>().is_ok(),
-                keys::Kind::Word(words) => words.contains(&text),
-                _ => true,
-            };
-            assert!(fits, "{}: {text}", key.path);
-        }
-    }
-}
-
-#[test]
-fn variables_that_contradict_each_other_are_refused() {
-    let clash = [("LINXO_WEBHOOK__TLS__KEY", "x"), ("LINXO_WEBHOOK__TLS", "y")];
-    assert!(report(load_with("", &clash)).contains("is given as a value and as a section at once"));
-    let twice = [("LINXO_WEBHOOK__LOG__LEVEL", "info"), ("LINXO_WEBHOOK__log__level", "warn")];
-    assert!(report(load_with("", &twice)).contains("differ only in upper and lower case"));
-    let lossy = [("LINXO_WEBHOOK__LISTENER__PATH", "/a\u{fffd}")];
-    assert!(report(load_with("", &lossy)).contains("is not valid UTF-8"));
 }
 
 proptest::proptest! {

@@ -1,27 +1,28 @@
 //! One socket from its handshake to its end.
 //!
-//! In: an accepted TCP socket. Out: requests for `handler`, each with the [`Caller`] they came from.
+//! In: an accepted TCP socket. Out: requests for the application (`app`), each with the [`Caller`] they came from.
 //!
 //! ALPN alone decides between HTTP/1 and HTTP/2: detection by the first bytes would wait without limit for a caller that
 //! sends none. Deadlines are kept here (see `deadlines`).
 
 use super::{
-    Receiver,
-    activity::{Activity, Overdue},
+    activity::{Activity, OpenRequest, Overdue},
+    app::Application,
     caller::Caller,
     deadlines::{Deadlines, Due, FAREWELL},
-    handler, handshake, ledger,
+    drain::Phase,
+    endings,
+    handshake::{Arrived, Entrance},
     problem::{Refusal, RequestId},
-    reason::Reason,
-    refusals::{count, count_answer, log_refusal, turn_away},
+    refusals::Refusals,
     shares::Share,
-    slot::{Phase, Slot},
+    slot::Slot,
     socket::{Socket, linger},
+    trust::Trust,
 };
-use bytes::Bytes;
-use http::{Response, StatusCode};
-use http_body_util::Full;
+use axum::response::Response;
 use hyper::{
+    Request,
     body::Incoming,
     server::conn::{http1, http2},
 };
@@ -30,15 +31,18 @@ use hyper_util::{
     server::graceful::GracefulConnection,
 };
 use std::{
-    convert::Infallible, error::Error as _, future::poll_fn, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration,
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
 };
-use tokio::{
-    io::AsyncWriteExt,
-    net::TcpStream,
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::watch, time::timeout};
 use tokio_rustls::server::TlsStream;
+use tower::Service as _;
 
 /// Hyper's own limit on the fields of a head. It is faster than another one, because it needs no room on the heap.
 const HEADERS: usize = 100;
@@ -51,12 +55,34 @@ const HTTP2_RESETS: usize = 32;
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 const HTTP2_PING: Duration = Duration::from_secs(20);
 
+/// What every connection shares.
+#[derive(Debug)]
+pub(super) struct Connections {
+    pub(super) entrance: Entrance,
+    pub(super) application: Application,
+    pub(super) limits: Limits,
+    pub(super) trust: Arc<Trust>,
+    pub(super) refusals: Arc<Refusals>,
+}
+
+/// Bounds on one connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Bytes of a head.
+    pub(super) head: u32,
+    /// Fields of a head; HTTP/1.
+    pub(super) headers: usize,
+    pub(super) http2_streams: u32,
+    pub(super) header_timeout: Duration,
+    pub(super) idle_timeout: Duration,
+}
+
 /// Serves a socket to its end.
 ///
 /// # Cancel safety
 /// When dropped, the socket is closed at once; commits that were begun go on.
 pub(super) async fn serve(
-    receiver: Arc<Receiver>,
+    connections: Arc<Connections>,
     tcp: TcpStream,
     peer: SocketAddr,
     phase: watch::Receiver<Phase>,
@@ -67,7 +93,7 @@ pub(super) async fn serve(
         tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
     // Boxed: most of a connection's life is idle, and must not carry the room of its handshake along.
-    let Some(Arrived { conversation, share }) = Box::pin(arrive(&receiver, tcp, peer, phase)).await else {
+    let Some((conversation, share)) = Box::pin(begin(connections, tcp, peer, phase)).await else {
         return;
     };
     slot.handshake_is_over();
@@ -75,74 +101,71 @@ pub(super) async fn serve(
     drop((share, slot));
 }
 
-/// A socket that has got through its handshake.
-struct Arrived {
-    conversation: Conversation,
-    /// Its place among the connections of its address.
-    share: Share,
-}
-
 /// The requests of a connection, up to its end.
 type Conversation = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Finds out who is there, takes a place for that address, and shakes hands: all within `handshake_timeout`.
-async fn arrive(
-    receiver: &Arc<Receiver>,
-    mut tcp: TcpStream,
+/// Lets a caller in, and begins with HTTP.
+async fn begin(
+    connections: Arc<Connections>,
+    tcp: TcpStream,
     peer: SocketAddr,
     phase: watch::Receiver<Phase>,
-) -> Option<Arrived> {
-    let deadline = Instant::now() + receiver.limits.handshake_timeout;
-    let peer = handshake::caller_behind(receiver, &mut tcp, peer, deadline).await?;
-    let Some(share) = receiver.shares.take(peer.ip()) else {
-        let why = "its address has as many open as listener.max_connections_per_address allows";
-        turn_away(receiver, peer, Reason::AddressLimit, why);
-        return None;
-    };
-    let generation = receiver.tls.load_full();
-    let (stream, admitted) = handshake::shake_hands(receiver, &generation, tcp, peer, deadline).await?;
-    let caller = Caller {
-        peer,
-        is_proven: admitted.is_proven,
-        sender: admitted.sender.to_json(),
-        generation: generation.number,
-    };
-    Some(Arrived { conversation: converse(receiver, stream, Arc::new(caller), phase), share })
+) -> Option<(Conversation, Share)> {
+    let Arrived { stream, caller, share } = connections.entrance.arrive(tcp, peer).await?;
+    Some((converse(connections, stream, Arc::new(caller), phase), share))
 }
 
 /// Begins with HTTP. Not async, as is what it calls: an async function keeps a second copy of what it is given, and idle
 /// connections are counted by the thousand.
 fn converse(
-    receiver: &Arc<Receiver>,
+    connections: Arc<Connections>,
     stream: TlsStream<TcpStream>,
     caller: Arc<Caller>,
     phase: watch::Receiver<Phase>,
 ) -> Conversation {
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let limits = &receiver.limits;
+    let limits = &connections.limits;
     let activity = Arc::new(Activity::new(is_http2, limits.header_timeout, limits.idle_timeout));
     let socket = TokioIo::new(Socket::new(stream, Arc::clone(&activity)));
-    let service = Service { receiver: Arc::clone(receiver), caller, activity };
+    let service = Service { connections, caller, activity };
     if is_http2 { Box::pin(serve_http2(socket, service, phase)) } else { Box::pin(serve_http1(socket, service, phase)) }
 }
 
 /// Answers the requests of one connection; clones are of the same connection.
 #[derive(Clone)]
 struct Service {
-    receiver: Arc<Receiver>,
+    connections: Arc<Connections>,
     caller: Arc<Caller>,
     activity: Arc<Activity>,
 }
 
-impl hyper::service::Service<hyper::Request<Incoming>> for Service {
-    type Response = Response<Full<Bytes>>;
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Response;
     type Error = Infallible;
-    /// Boxed: hyper keeps the room of a request's future for as long as the connection lives.
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = Answering;
 
-    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Answering {
         let open = self.activity.begin();
-        Box::pin(handler::serve(Arc::clone(&self.receiver), Arc::clone(&self.caller), open, request))
+        request.extensions_mut().insert(Arc::clone(&self.caller));
+        Answering { answer: self.connections.application.clone().call(request), open: Some(open) }
+    }
+}
+
+/// A request that is being answered. It is as large as three pointers, and should stay so: hyper keeps its room for as long
+/// as the connection lives.
+struct Answering {
+    answer: <Application as tower::Service<Request<Incoming>>>::Future,
+    /// `None` once there is an answer.
+    open: Option<OpenRequest>,
+}
+
+impl Future for Answering {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(self.answer.as_mut().poll(cx));
+        self.open = None;
+        Poll::Ready(answer)
     }
 }
 
@@ -151,7 +174,7 @@ fn serve_http1(
     service: Service,
     mut phase: watch::Receiver<Phase>,
 ) -> impl Future<Output = ()> + Send {
-    let limits = &service.receiver.limits;
+    let limits = &service.connections.limits;
     let max_head = limits.head as usize;
     let mut builder = http1::Builder::new();
     if limits.headers != HEADERS {
@@ -186,7 +209,7 @@ fn serve_http2(
     service: Service,
     mut phase: watch::Receiver<Phase>,
 ) -> impl Future<Output = ()> + Send {
-    let limits = &service.receiver.limits;
+    let limits = &service.connections.limits;
     let mut connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)
@@ -222,16 +245,17 @@ async fn run<C>(connection: &mut C, service: &Service, phase: &mut watch::Receiv
 where
     C: GracefulConnection<Error = hyper::Error> + Unpin,
 {
-    let Service { receiver, caller, activity } = service;
+    let Service { connections, caller, activity } = service;
+    let refusals = &connections.refusals;
     let mut deadlines = Deadlines::new(Arc::clone(activity));
-    let mut retired = receiver.retired.subscribe();
+    let mut retired = connections.trust.retired();
     loop {
         // All branches are cancel safe: the connection and its deadlines are outside, and a watched value stays.
         tokio::select! {
             biased;
             ended = &mut *connection => {
                 if let Err(error) = &ended {
-                    note_end(receiver, caller, error);
+                    endings::note_end(refusals, caller, error);
                 }
                 return End::Over;
             }
@@ -239,7 +263,7 @@ where
                 match due {
                     Due::FarewellOver => return End::Cut,
                     Due::Overdue(why) => {
-                        refuse_overdue(receiver, caller, why);
+                        endings::refuse_overdue(refusals, caller, why);
                         if why == Overdue::Head {
                             return End::SlowHead;
                         }
@@ -294,63 +318,5 @@ async fn say_too_slow(mut socket: Socket) {
     .await;
     if said.is_ok() {
         linger(socket.into_tcp()).await;
-    }
-}
-
-fn refuse_overdue(receiver: &Receiver, caller: &Caller, why: Overdue) {
-    let (reason, status) = match why {
-        // The usual end of a kept connection.
-        Overdue::Idle => return,
-        Overdue::Silent => (Reason::Silent, None),
-        Overdue::Head => (Reason::HeadTimeout, Some(Refusal::HeadTimeout.status())),
-    };
-    refuse_connection(receiver, caller, reason, status);
-    log_refusal!(receiver, reason, peer = %caller.peer, "connection ended: no complete request in time");
-}
-
-/// Notes why hyper ended a connection. Its answers to heads that it cannot read (400, 414, 431) are its own, without a body.
-fn note_end(receiver: &Receiver, caller: &Caller, error: &hyper::Error) {
-    // What another's GOAWAY says is not repeated: it may be anything.
-    let is_quoting = http2_error(error).is_some_and(h2::Error::is_remote);
-    let text = if is_quoting { error.to_string() } else { base::error::chain(error) };
-    let (reason, status) = if error.is_parse_too_large() {
-        // Hyper has a limit of its own on paths, and tells the two apart in its text only.
-        let is_path = text == "URI too long";
-        let status = if is_path { StatusCode::URI_TOO_LONG } else { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE };
-        (Reason::HeadTooLarge, Some(status))
-    } else if error.is_parse_version_h2() {
-        // HTTP/2 where HTTP/1 was agreed on.
-        (Reason::HeadMalformed, None)
-    } else if error.is_parse() {
-        (Reason::HeadMalformed, Some(StatusCode::BAD_REQUEST))
-    } else if let Some(reason) = http2_offence(error) {
-        (reason, None)
-    } else {
-        // Callers leave without ceremony all the time; that is no refusal.
-        return tracing::debug!(peer = %caller.peer, error = text, "connection broke");
-    };
-    refuse_connection(receiver, caller, reason, status);
-    log_refusal!(receiver, reason, peer = %caller.peer, error = text, "connection ended: it cannot be understood");
-}
-
-fn http2_error(error: &hyper::Error) -> Option<&h2::Error> {
-    error.source()?.downcast_ref()
-}
-
-/// What a caller did to HTTP/2, where that made h2 end the connection.
-fn http2_offence(error: &hyper::Error) -> Option<Reason> {
-    let reason = http2_error(error).filter(|error| error.is_library())?.reason()?;
-    Some(if reason == h2::Reason::ENHANCE_YOUR_CALM { Reason::Http2Abuse } else { Reason::Http2Malformed })
-}
-
-/// Counts and keeps a connection that is ended for what its caller did; `status`, if it was answered.
-fn refuse_connection(receiver: &Receiver, caller: &Caller, reason: Reason, status: Option<StatusCode>) {
-    count(&receiver.metrics, reason);
-    if let Some(status) = status {
-        count_answer(receiver, status);
-    }
-    // Of one that never said anything there is nothing to keep.
-    if reason != Reason::Silent {
-        ledger::keep(receiver, caller, reason, status, None, None);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     activity::{Activity, Overdue},
-    slot::NOTICE,
+    drain::NOTICE,
 };
 use std::{
     pin::Pin,

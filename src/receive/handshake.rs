@@ -4,102 +4,189 @@
 //! counted, logged and closed.
 
 use super::{
-    Generation, Receiver, clients,
-    identity::{Certificate, Sender},
+    caller::Caller,
+    figures,
+    identity::{ClientCertificate, Identity},
     proxy,
     reason::Reason,
-    refusals::{Fault, count, log_refusal, turn_away},
+    refusals::{Fault, Refusals, log_refusal},
+    shares::{Share, Shares},
     socket::linger,
+    tls::note::{self, Note},
+    trust::{Generation, Trust},
 };
-use crate::metrics::{Outcome, Verdict};
+use ::settings::Networks;
 use base::clock;
 use rustls::AlertDescription;
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// The true address behind a socket: its own, or the one that a configured balancer names.
-pub(super) async fn caller_behind(
-    receiver: &Receiver,
-    tcp: &mut TcpStream,
-    peer: SocketAddr,
-    deadline: Instant,
-) -> Option<SocketAddr> {
-    let Some(proxies) = &receiver.proxies else { return Some(peer) };
-    if !proxies.contains(peer.ip()) {
-        turn_away(receiver, peer, Reason::ProxyUntrusted, "it does not come from listener.proxy_networks");
-        return None;
+/// What is needed to let callers in.
+#[derive(Debug)]
+pub(super) struct Entrance {
+    /// Balancers that name the caller; `None`: callers connect directly.
+    pub(super) proxies: Option<Networks>,
+    /// Connections by address.
+    pub(super) shares: Arc<Shares>,
+    pub(super) trust: Arc<Trust>,
+    /// For the PROXY header and the handshake together.
+    pub(super) timeout: Duration,
+    pub(super) figures: figures::Handshakes,
+    pub(super) refusals: Arc<Refusals>,
+}
+
+/// A socket that has got through its handshake.
+pub(super) struct Arrived {
+    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) caller: Caller,
+    /// Its place among the connections of its address.
+    pub(super) share: Share,
+}
+
+impl Entrance {
+    /// Finds out who is there, takes a place for that address, and shakes hands: all within the timeout.
+    pub(super) async fn arrive(&self, mut tcp: TcpStream, peer: SocketAddr) -> Option<Arrived> {
+        let deadline = Instant::now() + self.timeout;
+        let peer = self.caller_behind(&mut tcp, peer, deadline).await?;
+        let Some(share) = self.shares.take(peer.ip()) else {
+            let why = "its address has as many open as listener.max_connections_per_address allows";
+            self.refusals.turn_away(peer, Reason::AddressLimit, why);
+            return None;
+        };
+        let generation = self.trust.current();
+        let (stream, admitted) = self.shake_hands(&generation, tcp, peer, deadline).await?;
+        let Admitted { identity, is_proven } = admitted;
+        let caller = Caller { peer, is_proven, sender: identity.to_json(), generation: generation.number };
+        Some(Arrived { stream, caller, share })
     }
-    match timeout_at(deadline, proxy::read(tcp)).await {
-        Ok(Ok(proxy::Source::Caller(caller))) => Some(SocketAddr::new(caller.ip().to_canonical(), caller.port())),
-        Ok(Ok(proxy::Source::Balancer)) => Some(peer),
-        // A balancer that looks whether the port is open.
-        Ok(Err(proxy::Error::Nothing)) => None,
-        Ok(Err(error)) => {
-            tracing::debug!(%peer, error = base::error::chain(&error), "no PROXY header");
-            turn_away(receiver, peer, Reason::ProxyInvalid, "it does not begin with a PROXY header of version 1 or 2");
-            None
+
+    /// The true address behind a socket: its own, or the one that a configured balancer names.
+    async fn caller_behind(&self, tcp: &mut TcpStream, peer: SocketAddr, deadline: Instant) -> Option<SocketAddr> {
+        let Some(proxies) = &self.proxies else { return Some(peer) };
+        if !proxies.contains(peer.ip()) {
+            self.refusals.turn_away(peer, Reason::ProxyUntrusted, "it does not come from listener.proxy_networks");
+            return None;
         }
-        Err(_elapsed) => {
-            turn_away(
-                receiver,
-                peer,
-                Reason::ProxyTimeout,
-                "its PROXY header did not come within listener.handshake_timeout",
-            );
-            None
+        match timeout_at(deadline, proxy::read(tcp)).await {
+            Ok(Ok(proxy::Source::Caller(caller))) => Some(SocketAddr::new(caller.ip().to_canonical(), caller.port())),
+            Ok(Ok(proxy::Source::Balancer)) => Some(peer),
+            // A balancer that looks whether the port is open.
+            Ok(Err(proxy::Error::Nothing)) => None,
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, error = base::error::chain(&error), "no PROXY header");
+                self.refusals.turn_away(
+                    peer,
+                    Reason::ProxyInvalid,
+                    "it does not begin with a PROXY header of version 1 or 2",
+                );
+                None
+            }
+            Err(_elapsed) => {
+                self.refusals.turn_away(
+                    peer,
+                    Reason::ProxyTimeout,
+                    "its PROXY header did not come within listener.handshake_timeout",
+                );
+                None
+            }
         }
+    }
+
+    /// Shakes hands and judges the caller's certificate, by the deadline; whoever fails is counted, logged and gone.
+    async fn shake_hands(
+        &self,
+        generation: &Generation,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        deadline: Instant,
+    ) -> Option<(TlsStream<TcpStream>, Admitted)> {
+        let acceptor = TlsAcceptor::from(Arc::clone(&generation.loaded.config));
+        let accepting = note::noting(acceptor.accept(tcp).into_fallible());
+        let Ok((accepted, note)) = timeout_at(deadline, accepting).await else {
+            self.figures.ended("timeout");
+            self.refusals.count(Reason::HandshakeTimeout);
+            log_refusal!(self.refusals, Reason::HandshakeTimeout, %peer, "handshake not finished in time");
+            return None;
+        };
+        let (verdict, error, subject, tcp) = match accepted {
+            Ok(stream) => match self.admit(generation, &note, &stream, peer) {
+                Ok(admitted) => {
+                    self.figures.ended("ok");
+                    return Some((stream, admitted));
+                }
+                Err(verdict) => (Some(verdict), None, None, stream.into_inner().0),
+            },
+            Err((error, tcp)) => {
+                let verdict = note.reason.or_else(|| tls_error(&error).and_then(note::verdict_of));
+                (verdict, Some(error), note.subject, tcp)
+            }
+        };
+        self.figures.ended("failed");
+        if let Some(verdict) = verdict {
+            self.figures.judged(verdict.label());
+            self.refusals.count(Reason::ClientCertificate);
+            let error = error.map(tracing::field::display);
+            log_refusal!(self.refusals, verdict, %peer, subject, error, "handshake refused for the client's certificate");
+        } else if let Some(error) = error {
+            let reason = failure(&error);
+            self.refusals.count(reason);
+            log_refusal!(self.refusals, reason, %peer, %error, "handshake failed");
+        }
+        linger(tcp).await;
+        None
+    }
+
+    /// Says who has finished a handshake. It may yet be refused: a resumed session is not verified again, and its certificate
+    /// may have ended meanwhile.
+    fn admit(
+        &self,
+        generation: &Generation,
+        note: &Note,
+        stream: &TlsStream<TcpStream>,
+        peer: SocketAddr,
+    ) -> Result<Admitted, Reason> {
+        let tls = stream.get_ref().1;
+        if generation.loaded.authorities.is_empty() {
+            return Ok(Admitted { identity: Identity::of(peer, tls, None, None), is_proven: false });
+        }
+        let own = tls.peer_certificates().and_then(<[_]>::first);
+        if generation.loaded.is_observing {
+            let reason = note.reason.or_else(|| own.is_none().then_some(Reason::NoCertificate));
+            self.figures.judged(reason.map_or("ok", Reason::label));
+            if let Some(reason) = reason
+                && self.refusals.is_first_fault(Fault::Observed(reason))
+            {
+                tracing::warn!(
+                    %peer,
+                    reason = reason.label(),
+                    subject = note.subject,
+                    "a caller was let in that would be refused if client certificates were required"
+                );
+            }
+            let vouched_for = own.filter(|_| note.is_vouched_for).map(|der| ClientCertificate::of(der));
+            let identity = Identity::of(peer, tls, vouched_for, reason.map(Reason::label));
+            return Ok(Admitted { identity, is_proven: reason.is_none() });
+        }
+        let certificate = ClientCertificate::of(own.ok_or(Reason::NoCertificate)?);
+        let now = clock::now();
+        if certificate.ends < now {
+            return Err(Reason::Expired);
+        }
+        self.figures.judged("ok");
+        self.trust.note_client(certificate.ends, now);
+        Ok(Admitted { identity: Identity::of(peer, tls, Some(certificate), None), is_proven: true })
     }
 }
 
-/// Shakes hands and judges the caller's certificate, by the deadline; whoever fails is counted, logged and gone.
-pub(super) async fn shake_hands(
-    receiver: &Receiver,
-    generation: &Generation,
-    tcp: TcpStream,
-    peer: SocketAddr,
-    deadline: Instant,
-) -> Option<(TlsStream<TcpStream>, Admitted)> {
-    let acceptor = TlsAcceptor::from(Arc::clone(&generation.loaded.config));
-    let outcome = |outcome| {
-        receiver.metrics.handshakes.get_or_create(&Outcome { outcome }).inc();
-    };
-    let accepting = clients::noting(acceptor.accept(tcp).into_fallible());
-    let Ok((accepted, note)) = timeout_at(deadline, accepting).await else {
-        outcome("timeout");
-        count(&receiver.metrics, Reason::HandshakeTimeout);
-        log_refusal!(receiver, Reason::HandshakeTimeout, %peer, "handshake not finished in time");
-        return None;
-    };
-    let (verdict, error, subject, tcp) = match accepted {
-        Ok(stream) => match admit(receiver, generation, &note, &stream, peer) {
-            Ok(admitted) => {
-                outcome("ok");
-                return Some((stream, admitted));
-            }
-            Err(verdict) => (Some(verdict), None, None, stream.into_inner().0),
-        },
-        Err((error, tcp)) => {
-            let verdict = note.reason.or_else(|| tls_error(&error).and_then(clients::verdict_of));
-            (verdict, Some(error), note.subject, tcp)
-        }
-    };
-    outcome("failed");
-    if let Some(verdict) = verdict {
-        judged(receiver, verdict.label());
-        count(&receiver.metrics, Reason::ClientCertificate);
-        let error = error.map(tracing::field::display);
-        log_refusal!(receiver, verdict, %peer, subject, error, "handshake refused for the client's certificate");
-    } else if let Some(error) = error {
-        let reason = failure(&error);
-        count(&receiver.metrics, reason);
-        log_refusal!(receiver, reason, %peer, %error, "handshake failed");
-    }
-    linger(tcp).await;
-    None
+/// A caller that got through its handshake.
+struct Admitted {
+    identity: Identity,
+    /// Whether a certificate that is accepted says who it is.
+    is_proven: bool,
 }
 
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
@@ -121,63 +208,6 @@ fn failure(error: &io::Error) -> Reason {
         Some(_) => Reason::TlsInvalid,
         None => Reason::TlsBroken,
     }
-}
-
-/// A caller that got through its handshake.
-pub(super) struct Admitted {
-    pub(super) sender: Sender,
-    /// Whether a certificate that is accepted says who it is.
-    pub(super) is_proven: bool,
-}
-
-/// Says who has finished a handshake. It may yet be refused: a resumed session is not verified again, and its certificate
-/// may have ended meanwhile.
-fn admit(
-    receiver: &Receiver,
-    generation: &Generation,
-    note: &clients::Note,
-    stream: &TlsStream<TcpStream>,
-    peer: SocketAddr,
-) -> Result<Admitted, Reason> {
-    let tls = stream.get_ref().1;
-    if generation.loaded.authorities.is_empty() {
-        return Ok(Admitted { sender: Sender::of(peer, tls, None, None), is_proven: false });
-    }
-    let own = tls.peer_certificates().and_then(<[_]>::first);
-    if generation.loaded.is_observing {
-        let reason = note.reason.or_else(|| own.is_none().then_some(Reason::NoCertificate));
-        judged(receiver, reason.map_or("ok", Reason::label));
-        if let Some(reason) = reason
-            && receiver.refusals.is_first_fault(Fault::Observed(reason))
-        {
-            tracing::warn!(
-                %peer,
-                reason = reason.label(),
-                subject = note.subject,
-                "a caller was let in that would be refused if client certificates were required"
-            );
-        }
-        let vouched_for = own.filter(|_| note.is_vouched_for).map(|der| Certificate::of(der));
-        let sender = Sender::of(peer, tls, vouched_for, reason.map(Reason::label));
-        return Ok(Admitted { sender, is_proven: reason.is_none() });
-    }
-    let certificate = Certificate::of(own.ok_or(Reason::NoCertificate)?);
-    let now = clock::now();
-    if certificate.ends < now {
-        return Err(Reason::Expired);
-    }
-    judged(receiver, "ok");
-    let (ends, earliest) = (certificate.ends.as_millis().div_euclid(1000), &receiver.metrics.client_certificate_expiry);
-    let known = earliest.get();
-    // One that has ended was probably renewed: those that are still in use say when it is urgent.
-    if ends < known || known < now.as_millis().div_euclid(1000) {
-        earliest.set(ends);
-    }
-    Ok(Admitted { sender: Sender::of(peer, tls, Some(certificate), None), is_proven: true })
-}
-
-fn judged(receiver: &Receiver, verdict: &'static str) {
-    receiver.metrics.client_certificates.get_or_create(&Verdict { verdict }).inc();
 }
 
 #[cfg(test)]

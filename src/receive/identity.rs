@@ -5,14 +5,15 @@
 //! odd; what cannot be read is left out, never a panic.
 
 use base::clock::Timestamp;
+use data_encoding::HEXLOWER;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-/// The sender of the events of one connection.
+/// The authenticated sender of the events of one connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Sender {
+pub(super) struct Identity {
     /// Address and port.
     peer: SocketAddr,
     /// `1.2` or `1.3`.
@@ -20,7 +21,7 @@ pub(super) struct Sender {
     tls: Option<&'static str>,
     /// The client certificate, if one was asked for, shown and vouched for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    certificate: Option<Certificate>,
+    certificate: Option<ClientCertificate>,
     /// Why the caller would be refused if client certificates were required and not only observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     would_be_refused: Option<&'static str>,
@@ -28,7 +29,7 @@ pub(super) struct Sender {
 
 /// What is worth keeping of a certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Certificate {
+pub(super) struct ClientCertificate {
     /// Distinguished name.
     pub(super) subject: String,
     /// DNS names, addresses, URIs and mail addresses it is for.
@@ -46,12 +47,12 @@ pub(super) struct Certificate {
     pub(super) ends: Timestamp,
 }
 
-impl Sender {
+impl Identity {
     /// Reads the facts of a finished handshake; `certificate` if it was vouched for.
     pub(super) fn of(
         peer: SocketAddr,
         tls: &rustls::ServerConnection,
-        certificate: Option<Certificate>,
+        certificate: Option<ClientCertificate>,
         would_be_refused: Option<&'static str>,
     ) -> Self {
         let version = match tls.protocol_version() {
@@ -69,7 +70,7 @@ impl Sender {
     }
 }
 
-impl Certificate {
+impl ClientCertificate {
     /// Reads a certificate; empty where it cannot be read.
     pub(super) fn of(der: &[u8]) -> Self {
         let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Self::default() };
@@ -78,8 +79,8 @@ impl Certificate {
             subject: certificate.subject().to_string(),
             names: names(&certificate),
             issuer: certificate.issuer().to_string(),
-            serial: hex(certificate.raw_serial()),
-            fingerprint: hex(&Sha256::digest(certificate.public_key().raw)),
+            serial: HEXLOWER.encode(certificate.raw_serial()),
+            fingerprint: fingerprint(&certificate),
             not_after: ends.to_rfc3339(),
             ends,
         }
@@ -109,13 +110,9 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_length| <[u8; 16]>::try_from(octets).map(|octets| Ipv6Addr::from(octets).into())).ok()
 }
 
-/// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect()
+/// SHA-256 of a certificate's public key (SPKI), hexadecimal.
+pub(super) fn fingerprint(certificate: &X509Certificate<'_>) -> String {
+    HEXLOWER.encode(&Sha256::digest(certificate.public_key().raw))
 }
 
 #[cfg(test)]
@@ -130,20 +127,20 @@ mod tests {
         params.distinguished_name.push(rcgen::DnType::CommonName, "Webhook sender");
         params.not_after = rcgen::date_time_ymd(2040, 1, 2);
         params.serial_number = Some(vec![1, 0xab].into());
-        let certificate = Certificate::of(params.self_signed(&key).unwrap().der());
+        let certificate = ClientCertificate::of(params.self_signed(&key).unwrap().der());
         assert!(certificate.subject.contains("CN=Webhook sender"), "{}", certificate.subject);
         assert_eq!(certificate.issuer, certificate.subject);
         assert_eq!(certificate.names, ["hooks.example", "127.0.0.1"]);
         assert_eq!(certificate.serial, "01ab");
         assert_eq!(certificate.not_after.as_deref(), Some("2040-01-02T00:00:00Z"));
         let spki = rcgen::PublicKeyData::subject_public_key_info(&key);
-        assert_eq!(certificate.fingerprint, hex(&Sha256::digest(spki)));
+        assert_eq!(certificate.fingerprint, HEXLOWER.encode(&Sha256::digest(spki)));
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(der in proptest::collection::vec(any::<u8>(), 0..512)) {
-            Certificate::of(&der);
+            ClientCertificate::of(&der);
         }
 
         #[test]
@@ -153,7 +150,7 @@ mod tests {
             if let Some(place) = der.get_mut(at) {
                 *place = byte;
             }
-            Certificate::of(&der);
+            ClientCertificate::of(&der);
         }
     }
 }

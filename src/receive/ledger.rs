@@ -1,27 +1,27 @@
 //! Keeps what was refused for inspection, without ever holding up an answer.
 //!
 //! Linxo publishes no retry policy, so a refused request may be an event that never comes again: `inbox refused` shows who
-//! sent it and how it began. In: one [`Refused`] at a time, from whoever answers. Out: batches for [`Inbox::refuse`], by a
-//! task of their own.
+//! sent it and how it began. In: one [`Record`] at a time, from whoever answers. Out: batches for the inbox, by a task of
+//! their own ([`Queued::write`]).
 //!
 //! Callers decide how much is refused, so each step is bounded: a few a second for each reason, a short queue, a pause
 //! between batches, a fixed number of rows in the store. What does not fit is counted and left out.
-//!
-//! [`Inbox::refuse`]: crate::inbox::Inbox::refuse
 
-use super::{Receiver, caller::Caller, reason::Reason, refusals::Fault};
-use crate::inbox::Refused;
-use base::clock;
+use super::{
+    caller::Caller,
+    intake::{Intake, Refused},
+    reason::Reason,
+};
+use base::{clock, error::chain};
 use bytes::Bytes;
 use http::StatusCode;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 use tokio::{
     sync::mpsc,
-    task::JoinHandle,
     time::{sleep, timeout},
 };
 
@@ -38,6 +38,18 @@ const BATCH: usize = 128;
 const PAUSE: Duration = Duration::from_millis(500);
 /// For one batch; a store that takes longer has other worries.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A refusal that is to be kept.
+#[derive(Debug)]
+pub(super) struct Record<'a> {
+    pub(super) reason: Reason,
+    /// If it was answered.
+    pub(super) status: Option<StatusCode>,
+    /// Bytes of the body that came or were announced, if known.
+    pub(super) size: Option<u64>,
+    /// The body of a caller that is known.
+    pub(super) body: Option<&'a Bytes>,
+}
 
 /// The way to the store.
 #[derive(Debug)]
@@ -58,6 +70,20 @@ impl Default for Ledger {
 }
 
 impl Ledger {
+    /// Keeps a refusal; false where there is no room for it.
+    pub(super) fn keep(&self, caller: &Caller, record: &Record<'_>) -> bool {
+        self.has_room_for(record.reason)
+            && self.queue(Refused {
+                at: clock::now(),
+                sender: caller.sender.clone(),
+                reason: record.reason.label(),
+                status: record.status.map_or(0, |status| status.as_u16()),
+                size: record.size,
+                // Copied: a slice would hold the whole body in memory.
+                start: record.body.map(|body| Bytes::copy_from_slice(body.get(..START).unwrap_or(body))),
+            })
+    }
+
     /// Whether another refusal for this reason is kept in this second.
     fn has_room_for(&self, reason: Reason) -> bool {
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,59 +106,30 @@ impl Ledger {
         *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn take_queue(&self) -> Option<mpsc::Receiver<Refused>> {
-        self.queued.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The other end of the queue, for the task that writes; `None` when it was taken before.
+    pub(super) fn take_queued(&self) -> Option<Queued> {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner).take().map(Queued)
     }
 }
 
-/// Keeps a refusal for `inbox refused`, as far as there is room. `status`, if it was answered; `start`: the body of a caller
-/// that is known.
-pub(super) fn keep(
-    receiver: &Receiver,
-    caller: &Caller,
-    reason: Reason,
-    status: Option<StatusCode>,
-    size: Option<u64>,
-    start: Option<&Bytes>,
-) {
-    let is_kept = receiver.ledger.has_room_for(reason)
-        && receiver.ledger.queue(Refused {
-            at: clock::now(),
-            sender: caller.sender.clone(),
-            reason: reason.label(),
-            status: status.map_or(0, |status| status.as_u16()),
-            size,
-            // Copied: a slice would hold the whole body in memory.
-            start: start.map(|body| Bytes::copy_from_slice(body.get(..START).unwrap_or(body))),
-        });
-    if !is_kept {
-        receiver.metrics.refused_unkept.inc();
-    }
-}
+/// What waits to be written.
+#[derive(Debug)]
+pub(super) struct Queued(mpsc::Receiver<Refused>);
 
-/// Starts the task that writes; `None` when there is one already.
-pub(super) fn start(receiver: &Arc<Receiver>) -> Option<JoinHandle<()>> {
-    let queue = receiver.ledger.take_queue()?;
-    Some(tokio::spawn(write(Arc::clone(receiver), queue)))
-}
-
-async fn write(receiver: Arc<Receiver>, mut queue: mpsc::Receiver<Refused>) {
-    let mut batch = Vec::new();
-    while queue.recv_many(&mut batch, BATCH).await > 0 {
-        let count = batch.len() as u64;
-        let problem = match timeout(PATIENCE, receiver.inbox.refuse(std::mem::take(&mut batch))).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(base::error::chain(&error)),
-            Err(_elapsed) => Some("the store took too long".to_owned()),
-        };
-        if let Some(error) = problem {
-            receiver.metrics.refused_unkept.inc_by(count);
-            if receiver.refusals.is_first_fault(Fault::Unkept) {
-                tracing::warn!(error, "what was refused could not be kept for `inbox refused`");
+impl Queued {
+    /// Writes until the ledger is closed and nothing waits any more. `unkept` is told how many were not kept, and why.
+    pub(super) async fn write(mut self, intake: Intake, unkept: impl Fn(u64, &str)) {
+        let mut batch = Vec::new();
+        while self.0.recv_many(&mut batch, BATCH).await > 0 {
+            let count = batch.len() as u64;
+            match timeout(PATIENCE, intake.keep(std::mem::take(&mut batch))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => unkept(count, &chain(&error)),
+                Err(_elapsed) => unkept(count, "the store took too long"),
             }
-        }
-        if !queue.is_closed() {
-            sleep(PAUSE).await;
+            if !self.0.is_closed() {
+                sleep(PAUSE).await;
+            }
         }
     }
 }

@@ -9,24 +9,24 @@
 //! `drain_timeout` is cut. The commit of a cut request goes on.
 
 use super::{
-    Receiver, connection, descriptors, ledger,
+    Receiver, Sockets,
+    connection::{self, Connections},
+    descriptors,
+    drain::{Drain, NOTICE, Phase},
     reason::Reason,
-    refusals::{self, Fault, count, turn_away},
-    slot::{NOTICE, Phase, Slot},
+    refusals::{self, Fault, Refusals},
+    slot::Slot,
 };
-use crate::config;
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use crate::receive::settings;
+use prometheus_client::metrics::gauge::Gauge;
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{Semaphore, watch},
+    sync::Semaphore,
     task::yield_now,
     time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
 };
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Sockets that the kernel holds for us while the loop is busy.
 const BACKLOG: u32 = 4096;
@@ -51,7 +51,7 @@ pub struct Drained {
 ///
 /// # Errors
 /// The system's, when the address is taken, not ours or not allowed.
-pub async fn bind(config: &config::Listener) -> io::Result<Bound> {
+pub async fn bind(config: &settings::Listener) -> io::Result<Bound> {
     let socket = if config.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // A restart must not wait for the old process's closed sockets.
     socket.set_reuseaddr(true)?;
@@ -68,56 +68,34 @@ impl Bound {
         self.address
     }
 
-    /// Takes events until `shutdown` resolves, then drains.
+    /// Takes events until `stop` is cancelled, then drains.
     ///
     /// # Cancel safety
     /// When dropped, the address is free again and open connections are cut; commits that were begun go on.
-    pub async fn serve(self, receiver: Arc<Receiver>, shutdown: impl Future<Output = ()>) -> Drained {
-        tracing::info!(address = %self.address, path = receiver.path, "listening");
-        let max = descriptors::room_for(receiver.limits.connections).min(Semaphore::MAX_PERMITS);
+    pub async fn serve(self, receiver: Arc<Receiver>, stop: CancellationToken) -> Drained {
+        let Receiver { path, sockets: Sockets { connections: most, handshakes, drain_timeout }, .. } = &*receiver;
+        tracing::info!(address = %self.address, path, "listening");
+        let _cut = CutWhenDropped(&receiver.drain);
         let slots = Slots {
-            semaphore: Arc::new(Semaphore::new(max)),
-            handshakes: Arc::new(Semaphore::new(receiver.limits.handshakes.min(Semaphore::MAX_PERMITS))),
-            phase: watch::Sender::new(Phase::Serving),
+            sockets: Arc::new(Semaphore::new(descriptors::room_for(*most).min(Semaphore::MAX_PERMITS))),
+            handshakes: Arc::new(Semaphore::new((*handshakes).min(Semaphore::MAX_PERMITS))),
+            open: receiver.open.clone(),
+            tasks: TaskTracker::new(),
+            connections: Arc::clone(&receiver.connections),
+            drain: Arc::clone(&receiver.drain),
         };
-        let ledger = ledger::start(&receiver);
-        self.accept_until(&receiver, &slots, shutdown).await;
+        let ledger = receiver.write_ledger();
+        self.accept_until(&slots, &stop).await;
 
-        receiver.draining.store(true, Ordering::Relaxed);
-        let open = || max - slots.semaphore.available_permits();
-        tracing::info!(connections = open(), "draining: no new connections, finishing open requests");
-        if let Err(error) = take_waiting(self.listener, &receiver, &slots).await {
+        receiver.drain.begin();
+        tracing::info!(connections = slots.tasks.len(), "draining: no new connections, finishing open requests");
+        if let Err(error) = take_waiting(self.listener, &slots).await {
             tracing::warn!(%error, "callers that had only just connected could not be taken, and must connect again");
         }
-
-        let all_closed = async {
-            // Every socket holds one permit; having all of them means that none is left. Over the range of one call
-            // (4 billion) nobody configures a limit; such a drain would end at its timeout.
-            let all = u32::try_from(max).unwrap_or(u32::MAX);
-            drop(slots.semaphore.acquire_many(all).await);
-        };
-        let announced = async {
-            slots.phase.send_replace(Phase::Notice);
-            sleep(NOTICE.min(receiver.limits.drain_timeout / 2)).await;
-            slots.phase.send_replace(Phase::Closing);
-            std::future::pending::<()>().await;
-        };
-        let finished = async {
-            tokio::select! {
-                () = all_closed => {}
-                () = announced => {}
-            }
-        };
-        let cut = if timeout(receiver.limits.drain_timeout, finished).await.is_ok() {
-            0
-        } else {
-            let cut = open();
-            tracing::warn!(connections = cut, "connections were still open after listener.drain_timeout and are cut");
-            slots.phase.send_replace(Phase::Cut);
-            cut
-        };
+        slots.tasks.close();
+        let cut = slots.drain_within(*drain_timeout).await;
         receiver.refusals.summary();
-        receiver.ledger.close();
+        receiver.refusals.ledger().close();
         if let Some(ledger) = ledger
             && let Err(error) = ledger.await
         {
@@ -126,9 +104,9 @@ impl Bound {
         Drained { cut }
     }
 
-    /// Accepts until `shutdown` resolves.
-    async fn accept_until(&self, receiver: &Arc<Receiver>, slots: &Slots, shutdown: impl Future<Output = ()>) {
-        let mut shutdown = std::pin::pin!(shutdown);
+    /// Accepts until `stop` is cancelled.
+    async fn accept_until(&self, slots: &Slots, stop: &CancellationToken) {
+        let refusals = slots.refusals();
         let mut summary = interval_at(Instant::now() + refusals::EVERY, refusals::EVERY);
         summary.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pause = PAUSE.0;
@@ -136,32 +114,31 @@ impl Bound {
             // All branches are cancel safe: `accept` loses no socket, `tick` no tick.
             let accepted = tokio::select! {
                 biased;
-                () = &mut shutdown => return,
+                () = stop.cancelled() => return,
                 accepted = self.listener.accept() => accepted,
                 _ = summary.tick() => {
-                    receiver.refusals.summary();
+                    refusals.summary();
                     continue;
                 }
             };
             match accepted {
                 Ok((tcp, peer)) => {
                     pause = PAUSE.0;
-                    slots.take(receiver, tcp, peer);
+                    slots.take(tcp, peer);
                 }
                 // The caller was gone before we came to it; the next one waits already.
                 Err(error) if is_of_the_peer(&error) => {}
                 Err(error) => {
-                    count(&receiver.metrics, Reason::AcceptFailed);
-                    if receiver.refusals.is_first_fault(Fault::Accept) {
+                    refusals.count(Reason::AcceptFailed);
+                    if refusals.is_first_fault(Fault::Accept) {
                         tracing::error!(
                             error = %error,
                             "cannot accept connections for now; if it says that too many files are open, raise the \
                              limit of open files or lower listener.max_connections"
                         );
                     }
-                    tokio::select! {
-                        () = &mut shutdown => return,
-                        () = sleep(pause) => {}
+                    if stop.run_until_cancelled(sleep(pause)).await.is_none() {
+                        return;
                     }
                     pause = (pause * 2).min(PAUSE.1);
                 }
@@ -170,18 +147,27 @@ impl Bound {
     }
 }
 
+/// Cuts what is open when the listener is dropped before its drain; after the drain nothing is open.
+struct CutWhenDropped<'a>(&'a Drain);
+
+impl Drop for CutWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.reach(Phase::Cut);
+    }
+}
+
 /// Accepts what the kernel has already taken for us, and closes the listener; callers still waiting then are reset.
 ///
 /// Asks the socket itself: tokio's listener says "nothing there" whenever a task has had its turn, and as long as the
 /// runtime has not heard of the newest callers.
-async fn take_waiting(listener: TcpListener, receiver: &Arc<Receiver>, slots: &Slots) -> io::Result<()> {
+async fn take_waiting(listener: TcpListener, slots: &Slots) -> io::Result<()> {
     let listener = listener.into_std()?;
     // No more than the kernel holds for us: new callers without end must not put off ours.
     for taken in 1..=BACKLOG {
         match listener.accept() {
             Ok((tcp, peer)) => {
                 tcp.set_nonblocking(true)?;
-                slots.take(receiver, TcpStream::from_std(tcp)?, peer);
+                slots.take(TcpStream::from_std(tcp)?, peer);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) if is_of_the_peer(&error) => {}
@@ -195,29 +181,60 @@ async fn take_waiting(listener: TcpListener, receiver: &Arc<Receiver>, slots: &S
     Ok(())
 }
 
-/// Places for sockets.
+/// Places for sockets, and who has them.
 struct Slots {
-    semaphore: Arc<Semaphore>,
+    sockets: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
-    phase: watch::Sender<Phase>,
+    /// Counts open sockets.
+    open: Gauge,
+    /// One for each open socket.
+    tasks: TaskTracker,
+    connections: Arc<Connections>,
+    drain: Arc<Drain>,
 }
 
 impl Slots {
+    fn refusals(&self) -> &Refusals {
+        &self.connections.refusals
+    }
+
     /// Gives a socket its task, or closes it when all places are taken.
-    fn take(&self, receiver: &Arc<Receiver>, tcp: TcpStream, peer: SocketAddr) {
+    fn take(&self, tcp: TcpStream, peer: SocketAddr) {
         // A listener on `[::]` sees IPv4 callers in IPv6 clothes.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let Ok(permit) = Arc::clone(&self.semaphore).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.sockets).try_acquire_owned() else {
             let why = "as many are open as listener.max_connections, or the limit of open files, allows";
-            return turn_away(receiver, peer, Reason::ConnectionLimit, why);
+            return self.refusals().turn_away(peer, Reason::ConnectionLimit, why);
         };
         let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
             let why = "as many handshakes are under way as listener.max_handshakes allows";
-            return turn_away(receiver, peer, Reason::HandshakeLimit, why);
+            return self.refusals().turn_away(peer, Reason::HandshakeLimit, why);
         };
-        let slot = Slot { metrics: Arc::clone(&receiver.metrics), handshake: Some(handshake), _permit: permit };
-        slot.metrics.connections.inc();
-        tokio::spawn(connection::serve(Arc::clone(receiver), tcp, peer, self.phase.subscribe(), slot));
+        let slot = Slot::new(self.open.clone(), permit, handshake);
+        self.tasks.spawn(connection::serve(Arc::clone(&self.connections), tcp, peer, self.drain.watch(), slot));
+    }
+
+    /// Ends the open sockets one step after the other. Returns how many were cut because they did not end in time.
+    async fn drain_within(&self, limit: Duration) -> usize {
+        let announced = async {
+            self.drain.reach(Phase::Notice);
+            sleep(NOTICE.min(limit / 2)).await;
+            self.drain.reach(Phase::Closing);
+            std::future::pending::<()>().await;
+        };
+        let finished = async {
+            tokio::select! {
+                () = self.tasks.wait() => {}
+                () = announced => {}
+            }
+        };
+        if timeout(limit, finished).await.is_ok() {
+            return 0;
+        }
+        let cut = self.tasks.len();
+        tracing::warn!(connections = cut, "connections were still open after listener.drain_timeout and are cut");
+        self.drain.reach(Phase::Cut);
+        cut
     }
 }
 

@@ -4,10 +4,11 @@
 //! listener   accepts sockets, holds their number, drains
 //! handshake  one socket: PROXY header, TLS, client certificate
 //! connection the same socket from there: HTTP/1 or HTTP/2, deadlines
-//! handler    one request: checks, body, parse, commit, answer
+//! app        one request: the axum application, with routes, layers, extractors, handler
+//! intake     the inbox, as the receiver uses it
 //! ```
 //!
-//! In: sockets of the public address. Out: entries in the inbox, and the answers of the table in `handler`.
+//! In: sockets of the public address. Out: entries in the inbox, and the answers of the table in `app`.
 //!
 //! Promises, held by `tests`:
 //! - A 200 leaves after the inbox has synced the event. A caller that hangs up cancels nothing.
@@ -23,155 +24,156 @@
 //! Not here: what an event is (`event`), how it is stored (`inbox`), what happens next (`work`).
 //!
 //! Why not `axum::serve`: it sets no timer, so a silent caller would stay for ever, and it cannot be told to announce
-//! the end of a connection before it closes it. One path with one method needs no router either.
+//! the end of a connection before it closes it (decision 0004). So sockets are served by a loop of our own, and only their
+//! requests go to axum.
 
 mod activity;
+mod app;
 mod budget;
 mod caller;
-mod clients;
 mod connection;
 mod deadlines;
 mod descriptors;
-mod handler;
+mod drain;
+mod endings;
+mod figures;
 mod handshake;
 mod identity;
+mod intake;
 mod ledger;
 mod listener;
 mod problem;
 mod proxy;
 mod reason;
 mod refusals;
+pub mod settings;
 mod shares;
 mod slot;
 mod socket;
 pub mod tls;
+mod trust;
 
+pub use figures::Figures;
 pub use listener::{Bound, Drained, bind};
 
-use crate::{
-    config::{self, Networks},
-    inbox::Inbox,
-    metrics::{Metrics, Outcome, Status},
-};
+use app::{Answering, Bodies, COMMIT_TIMEOUT, Commits, Webhook};
 use arc_swap::ArcSwap;
-use base::clock::Timestamp;
 use budget::Budget;
-use ledger::Ledger;
-use prometheus_client::metrics::counter::Counter;
+use connection::Connections;
+use drain::Drain;
+use handshake::Entrance;
+use intake::Intake;
+use prometheus_client::metrics::gauge::Gauge;
 use refusals::Refusals;
 use shares::Shares;
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
-use tokio::sync::watch;
+use std::{sync::Arc, time::Duration};
+use tokio::task::JoinHandle;
+use trust::Trust;
 
-/// What every connection and request of the public listener shares.
+/// The public listener without its socket: what a reload changes, and what [`Bound::serve`] divides among its parts.
 #[derive(Debug)]
 pub struct Receiver {
     path: String,
-    /// Read with each request, so that a change holds on open connections too.
-    sender: ArcSwap<config::Sender>,
-    /// Balancers that name the caller; `None`: callers connect directly.
-    proxies: Option<Networks>,
-    limits: Limits,
-    shares: Arc<Shares>,
-    budget: Budget,
-    inbox: Arc<dyn Inbox>,
-    metrics: Arc<Metrics>,
-    /// Read once per socket, so that a reload only swaps it.
-    tls: ArcSwap<Generation>,
-    /// Number of the newest generation whose connections must end; they watch it.
-    retired: watch::Sender<u64>,
-    /// Set when the drain begins: HTTP/1 answers then say `Connection: close`.
-    draining: AtomicBool,
-    refusals: Refusals,
-    ledger: Ledger,
-    hot: Hot,
+    sender: Arc<ArcSwap<settings::Sender>>,
+    trust: Arc<Trust>,
+    sockets: Sockets,
+    /// Counts open sockets.
+    open: Gauge,
+    connections: Arc<Connections>,
+    drain: Arc<Drain>,
+    refusals: Arc<Refusals>,
+    intake: Intake,
 }
 
-/// TLS settings and which ones they are.
-#[derive(Debug)]
-struct Generation {
-    /// From 1.
-    number: u64,
-    loaded: tls::Loaded,
-}
-
-/// Bounds on what one caller may take.
+/// Bounds on all sockets together.
 #[derive(Clone, Copy, Debug)]
-struct Limits {
-    body: u64,
-    head: u32,
-    headers: usize,
-    http2_streams: u32,
+struct Sockets {
     connections: usize,
     handshakes: usize,
-    handshake_timeout: Duration,
-    header_timeout: Duration,
-    body_timeout: Duration,
-    idle_timeout: Duration,
     drain_timeout: Duration,
-    /// From the hand-over to the inbox to a 503; the commit itself goes on.
-    commit_timeout: Duration,
-}
-
-/// Counters of the good case, looked up once instead of with every request.
-#[derive(Debug)]
-struct Hot {
-    ok: Counter,
-    accepted: Counter,
-    duplicate: Counter,
 }
 
 impl Receiver {
     /// Puts the parts together; binds nothing.
     #[must_use]
     pub fn new(
-        listener: &config::Listener,
-        sender: &config::Sender,
+        listener: &settings::Listener,
+        sender: &settings::Sender,
         tls: tls::Loaded,
-        inbox: Arc<dyn Inbox>,
-        metrics: Arc<Metrics>,
+        inbox: Arc<dyn inbox::Intake>,
+        figures: Figures,
     ) -> Self {
-        let outcome = |outcome| metrics.events.get_or_create_owned(&Outcome { outcome });
-        let hot = Hot {
-            ok: metrics.requests.get_or_create_owned(&Status { status: 200 }),
-            accepted: outcome("accepted"),
-            duplicate: outcome("duplicate"),
-        };
-        note_expiries(&metrics, &tls);
-        Self {
+        Self::with_commit_timeout(listener, sender, tls, Intake::new(inbox), figures, COMMIT_TIMEOUT)
+    }
+
+    fn with_commit_timeout(
+        listener: &settings::Listener,
+        sender: &settings::Sender,
+        tls: tls::Loaded,
+        intake: Intake,
+        figures: Figures,
+        commit_timeout: Duration,
+    ) -> Self {
+        let sender = Arc::new(ArcSwap::from_pointee(sender.clone()));
+        let trust = Arc::new(Trust::new(tls, figures.certificates));
+        let refusals = Arc::new(Refusals::new(figures.refused, figures.answers));
+        let drain = Arc::new(Drain::new());
+        let webhook = Webhook {
             path: listener.path.clone(),
-            sender: ArcSwap::from_pointee(sender.clone()),
-            proxies: listener.proxies.clone(),
-            limits: Limits {
-                body: listener.max_body,
+            bodies: Bodies {
+                limit: listener.max_body,
+                timeout: listener.body_timeout,
+                budget: Budget::new(listener.max_requests, listener.body_memory),
+            },
+            commits: Commits {
+                intake: intake.clone(),
+                timeout: commit_timeout,
+                figures: figures.events,
+                refusals: Arc::clone(&refusals),
+            },
+        };
+        let answering = Answering {
+            sender: Arc::clone(&sender),
+            trust: Arc::clone(&trust),
+            drain: Arc::clone(&drain),
+            refusals: Arc::clone(&refusals),
+            body_timeout: listener.body_timeout,
+        };
+        let entrance = Entrance {
+            proxies: listener.proxies().cloned(),
+            shares: Shares::new(listener.max_connections_per_address),
+            trust: Arc::clone(&trust),
+            timeout: listener.handshake_timeout,
+            figures: figures.handshakes,
+            refusals: Arc::clone(&refusals),
+        };
+        let connections = Arc::new(Connections {
+            entrance,
+            application: app::application(webhook, answering),
+            limits: connection::Limits {
                 head: listener.max_head,
                 headers: listener.max_headers,
                 http2_streams: listener.http2_streams,
+                header_timeout: listener.header_timeout,
+                idle_timeout: listener.idle_timeout,
+            },
+            trust: Arc::clone(&trust),
+            refusals: Arc::clone(&refusals),
+        });
+        Self {
+            path: listener.path.clone(),
+            sender,
+            trust,
+            sockets: Sockets {
                 connections: listener.max_connections,
                 handshakes: listener.max_handshakes,
-                handshake_timeout: listener.handshake_timeout,
-                header_timeout: listener.header_timeout,
-                body_timeout: listener.body_timeout,
-                idle_timeout: listener.idle_timeout,
                 drain_timeout: listener.drain_timeout,
-                commit_timeout: handler::COMMIT_TIMEOUT,
             },
-            shares: Shares::new(listener.max_connections_per_address),
-            budget: Budget::new(listener.max_requests, listener.body_memory),
-            inbox,
-            metrics,
-            tls: ArcSwap::from_pointee(Generation { number: 1, loaded: tls }),
-            retired: watch::Sender::new(0),
-            draining: AtomicBool::new(false),
-            refusals: Refusals::default(),
-            ledger: Ledger::default(),
-            hot,
+            open: figures.connections,
+            connections,
+            drain,
+            refusals,
+            intake,
         }
     }
 
@@ -179,11 +181,7 @@ impl Receiver {
     /// so at once, idle connections are closed a moment later. Sessions of the old ones cannot be resumed, because each
     /// [`tls::Loaded`] has ticket keys of its own.
     pub fn replace_tls(&self, loaded: tls::Loaded) {
-        note_expiries(&self.metrics, &loaded);
-        self.metrics.client_certificate_expiry.set(0);
-        let old = self.tls.load().number;
-        self.tls.store(Arc::new(Generation { number: old + 1, loaded }));
-        self.retired.send_replace(old);
+        self.trust.replace(loaded);
     }
 
     /// Goes on with the same TLS settings, but ends the connections and the sessions that began under them so far, so that
@@ -192,30 +190,21 @@ impl Receiver {
     /// # Errors
     /// When the system gives no randomness; everything is as before then.
     pub fn renew_tls(&self) -> Result<(), tls::Error> {
-        let renewed = self.tls.load().loaded.renewed()?;
-        self.replace_tls(renewed);
+        self.trust.replace(self.trust.current().loaded.renewed()?);
         Ok(())
     }
 
     /// Judges requests by other path secrets and networks from now on.
-    pub fn replace_sender(&self, sender: config::Sender) {
+    pub fn replace_sender(&self, sender: settings::Sender) {
         self.sender.store(Arc::new(sender));
     }
 
-    /// Whether a connection's settings were replaced.
-    fn is_outdated(&self, generation: u64) -> bool {
-        self.tls.load().number != generation
+    /// Starts the task that keeps what was refused; `None` when there is one already.
+    fn write_ledger(&self) -> Option<JoinHandle<()>> {
+        let (queued, refusals) = (self.refusals.ledger().take_queued()?, Arc::clone(&self.refusals));
+        let unkept = move |count, error: &str| refusals.note_unkept(count, error);
+        Some(tokio::spawn(queued.write(self.intake.clone(), unkept)))
     }
-
-    fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-}
-
-fn note_expiries(metrics: &Metrics, tls: &tls::Loaded) {
-    let seconds = |at: Timestamp| at.as_millis().div_euclid(1000);
-    metrics.certificate_expiry.set(seconds(tls.certificate.not_after));
-    metrics.revocations_expiry.set(tls.revocations_end().map_or(0, seconds));
 }
 
 /// Readers of foreign bytes, for `fuzz/` alone.
@@ -230,7 +219,7 @@ pub mod fuzzing {
 
     /// A caller's certificate.
     pub fn certificate(der: &[u8]) {
-        super::identity::Certificate::of(der);
+        super::identity::ClientCertificate::of(der);
     }
 }
 

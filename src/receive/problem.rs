@@ -27,7 +27,7 @@ impl fmt::Display for RequestId {
 }
 
 /// Why a request is not answered 200.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// The caller's address is not in `sender.networks`.
     Network,
@@ -146,6 +146,11 @@ impl Refusal {
                 | Self::BodyCut
                 | Self::BodyMemory
         )
+    }
+
+    /// Whether it was said of the head alone, of a request whose body would have been welcome with another head.
+    pub(super) const fn is_of_the_head(&self) -> bool {
+        matches!(self, Self::NotFound | Self::Method | Self::MediaType | Self::ContentEncoding)
     }
 
     /// Whether the store itself is the trouble: then nothing about the refusal can be kept in it.

@@ -1,10 +1,15 @@
 //! Counts what is refused, and says it without letting a flood of refusals fill the log.
 //!
 //! The first refusal for a reason is logged at once, with its facts; those that follow are counted (and logged at `debug`),
-//! and once a minute one line a reason gives their number. Faults of ours that may come as often are held back likewise.
+//! and once a minute one line for each reason gives their number. Faults of ours that may come as often are held back
+//! likewise.
 
-use super::{Receiver, reason::Reason};
-use crate::metrics::{self, Metrics, Status};
+use super::{
+    caller::Caller,
+    figures,
+    ledger::{Ledger, Record},
+    reason::Reason,
+};
 use http::StatusCode;
 use std::{
     collections::HashMap,
@@ -13,6 +18,18 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
+
+/// Logs a refusal: as a warning if it is the first for its reason.
+macro_rules! log_refusal {
+    ($refusals:expr, $reason:expr, $($line:tt)*) => {
+        if $refusals.is_first($reason) {
+            tracing::warn!(reason = $reason.label(), $($line)*);
+        } else {
+            tracing::debug!(reason = $reason.label(), $($line)*);
+        }
+    };
+}
+pub(super) use log_refusal;
 
 /// How often [`Refusals::summary`] is due.
 pub(super) const EVERY: Duration = Duration::from_mins(1);
@@ -30,14 +47,59 @@ pub(super) enum Fault {
     Observed(Reason),
 }
 
-/// Which lines were logged in this minute, and how many were not.
-#[derive(Debug, Default)]
+/// Where every part of the receiver reports what it refuses.
+#[derive(Debug)]
 pub(super) struct Refusals {
+    figures: figures::Refused,
+    answers: figures::Answers,
+    /// What is kept for `inbox refused`.
+    ledger: Ledger,
+    /// Which lines were logged in this minute, and how many were not.
     reasons: Limiter<Reason>,
     faults: Limiter<Fault>,
 }
 
 impl Refusals {
+    pub(super) fn new(figures: figures::Refused, answers: figures::Answers) -> Self {
+        Self { figures, answers, ledger: Ledger::default(), reasons: Limiter::default(), faults: Limiter::default() }
+    }
+
+    /// Counts and logs a socket that is closed without a word, because there is nobody yet who could read one.
+    pub(super) fn turn_away(&self, peer: SocketAddr, reason: Reason, why: &'static str) {
+        self.count(reason);
+        log_refusal!(self, reason, %peer, why, "connection refused");
+    }
+
+    /// Counts a refusal.
+    pub(super) fn count(&self, reason: Reason) {
+        self.figures.count(reason);
+    }
+
+    /// Counts an answer.
+    pub(super) fn count_answer(&self, status: StatusCode) {
+        self.answers.count(status);
+    }
+
+    /// Keeps a refusal for `inbox refused`, as far as there is room.
+    pub(super) fn keep(&self, caller: &Caller, record: &Record<'_>) {
+        if !self.ledger.keep(caller, record) {
+            self.figures.unkept.inc();
+        }
+    }
+
+    /// Notes refusals that should have been kept, and were not; says why, if that was not said in this minute.
+    pub(super) fn note_unkept(&self, count: u64, error: &str) {
+        self.figures.unkept.inc_by(count);
+        if self.is_first_fault(Fault::Unkept) {
+            tracing::warn!(error, "what was refused could not be kept for `inbox refused`");
+        }
+    }
+
+    /// The ledger, for its task.
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// Notes a refusal, and says whether to log it.
     pub(super) fn is_first(&self, reason: Reason) -> bool {
         self.reasons.is_first(reason)
@@ -96,34 +158,6 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
         silenced.retain(|_, count| std::mem::take(count) > 0);
         found
     }
-}
-
-/// Logs a refusal: as a warning if it is the first for its reason.
-macro_rules! log_refusal {
-    ($receiver:expr, $reason:expr, $($line:tt)*) => {
-        if $receiver.refusals.is_first($reason) {
-            tracing::warn!(reason = $reason.label(), $($line)*);
-        } else {
-            tracing::debug!(reason = $reason.label(), $($line)*);
-        }
-    };
-}
-pub(super) use log_refusal;
-
-/// Counts and logs a socket that is closed without a word, because there is nobody yet who could read one.
-pub(super) fn turn_away(receiver: &Receiver, peer: SocketAddr, reason: Reason, why: &'static str) {
-    count(&receiver.metrics, reason);
-    log_refusal!(receiver, reason, %peer, why, "connection refused");
-}
-
-/// Counts a refusal.
-pub(super) fn count(metrics: &Metrics, reason: Reason) {
-    metrics.refused.get_or_create(&metrics::Reason { reason: reason.label() }).inc();
-}
-
-/// Counts an answer other than 200.
-pub(super) fn count_answer(receiver: &Receiver, status: StatusCode) {
-    receiver.metrics.requests.get_or_create(&Status { status: status.as_u16() }).inc();
 }
 
 #[cfg(test)]

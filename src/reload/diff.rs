@@ -5,7 +5,7 @@
 //! comparing it with what is used now; so the two cannot drift apart.
 
 use super::watch::{self, Contents};
-use crate::config::{self, Admin, Config, Sender, Sink, SinkKind};
+use crate::config::{self, Admin, Config, Sender};
 use std::net::SocketAddr;
 
 /// A configuration, and what stood in the files that its parts are built from.
@@ -79,7 +79,7 @@ pub(super) fn diff(used: &Snapshot, new: &Snapshot) -> Result<Changes, String> {
     }
     let next = next(used, new);
     let (old, config) = (&used.config, &next.config);
-    let changed = |(index, (sink, contents)): (usize, (&Sink, &Contents))| {
+    let changed = |(index, (sink, contents)): (usize, (&delivery::Settings, &Contents))| {
         let is_same = old.sinks.get(index) == Some(sink) && used.sinks.get(index) == Some(contents);
         (!is_same).then_some(index)
     };
@@ -99,7 +99,7 @@ pub(super) fn diff(used: &Snapshot, new: &Snapshot) -> Result<Changes, String> {
 fn weaker(used: &Config, new: &Config) -> Vec<&'static str> {
     let (old, clients) = (&used.tls.clients, &new.tls.clients);
     let lost = |had: bool, has: bool| had && !has;
-    let token = |admin: Option<&Admin>| admin.is_some_and(|admin| admin.token.is_some());
+    let token = |admin: &Admin| admin.address.is_some() && admin.token.is_some();
     [
         ("tls.clients.mode", clients.mode < old.mode),
         ("tls.clients.authorities", lost(!old.authorities.is_empty(), !clients.authorities.is_empty())),
@@ -109,7 +109,7 @@ fn weaker(used: &Config, new: &Config) -> Vec<&'static str> {
         ("sender.path_secret", lost(!used.sender.path_secrets.is_empty(), !new.sender.path_secrets.is_empty())),
         ("sender.networks", lost(used.sender.networks.is_selective(), new.sender.networks.is_selective())),
         // At another address it is not applied.
-        ("admin.token", address(used) == address(new) && lost(token(used.admin.as_ref()), token(new.admin.as_ref()))),
+        ("admin.token", address(used) == address(new) && lost(token(&used.admin), token(&new.admin))),
     ]
     .into_iter()
     .filter_map(|(key, is_weaker)| is_weaker.then_some(key))
@@ -142,13 +142,13 @@ fn next(used: &Snapshot, new: &Snapshot) -> Snapshot {
     }
 }
 
-/// The sinks in use; those that are HTTP still, under the same name, with their new settings.
-fn sinks(used: &Snapshot, new: &Snapshot) -> impl Iterator<Item = (Sink, Contents)> {
+/// The sinks in use. A sink takes the settings that stand under its name now, where its kind can change while it is open.
+fn sinks(used: &Snapshot, new: &Snapshot) -> impl Iterator<Item = (delivery::Settings, Contents)> {
     used.config.sinks.iter().zip(&used.sinks).map(|(sink, contents)| {
         let mut same = new.config.sinks.iter().zip(&new.sinks).filter(|(other, _)| other.name == sink.name);
-        match (same.next(), &sink.kind) {
-            (Some((Sink { kind: kind @ SinkKind::Http { .. }, .. }, contents)), SinkKind::Http { .. }) => {
-                (Sink { kind: kind.clone(), ..sink.clone() }, *contents)
+        match same.next() {
+            Some((other, contents)) if sink.kind.may_become(&other.kind) => {
+                (delivery::Settings { kind: other.kind.clone(), ..sink.clone() }, *contents)
             }
             _ => (sink.clone(), *contents),
         }
@@ -171,7 +171,7 @@ fn needing_restart(next: &Config, new: &Config) -> Vec<&'static str> {
 }
 
 fn address(config: &Config) -> Option<SocketAddr> {
-    config.admin.as_ref().map(|admin| admin.address)
+    config.admin.address
 }
 
 /// Whether both complete from the same API, whose address is the `source` of every delivery; or neither does.
@@ -241,13 +241,16 @@ mod tests {
     const SIGNING: [&str; 2] =
         ["whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "whsec_MTEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="];
 
+    /// What a file of authorities must have in it.
+    const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\n";
+
     struct Site(tempfile::TempDir);
 
     impl Site {
         fn new() -> Self {
             let site = Self(tempfile::tempdir().unwrap());
             for name in FILES {
-                site.put(name, "0123456789abcdef");
+                site.put(name, if name.ends_with("-ca") { AUTHORITY } else { "0123456789abcdef" });
             }
             site.put("secret", SIGNING[0]);
             site
@@ -315,7 +318,12 @@ mod tests {
             "sink",
         ]) {
             let used = site.snapshot(TOML);
-            site.put(name, if name == "secret" { SIGNING[1] } else { "another-0123456789" });
+            let text = match name {
+                "secret" => SIGNING[1].to_owned(),
+                _ if name.ends_with("-ca") => format!("{AUTHORITY}another"),
+                _ => "another-0123456789".to_owned(),
+            };
+            site.put(name, &text);
             assert_eq!(parts(&diff(&used, &site.snapshot(TOML)).unwrap()), part, "{name}");
             let is_watched = used.config.files().any(|file| file == site.0.path().join(name));
             assert_eq!(is_watched, !part.is_empty(), "{name}");

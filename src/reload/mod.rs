@@ -26,94 +26,92 @@
 
 mod diff;
 mod ends;
+mod figures;
 mod watch;
 
 pub use diff::Snapshot;
+pub use figures::Figures;
 
 use crate::{
     admin,
     config::Tls,
-    linxo,
-    metrics::{Metrics, Outcome},
-    readiness::{Phase, Readiness},
     receive::{
         Receiver,
         tls::{self, Validity},
     },
-    sink::{Replacement, Sink},
-    work::Completer,
+    work::Source,
 };
 use base::{clock, error::chain};
+use delivery::{Sink, Slot};
 use diff::Changes;
 use ends::Ends;
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{sync::Notify, task, time};
+use tokio_util::sync::CancellationToken;
 use watch::{Look, Watch};
 
 /// Between two looks. A change is used after two of them, which leaves half of the two seconds that are promised.
 const EVERY: Duration = Duration::from_millis(500);
 
 /// The parts that take new settings.
+pub struct Targets {
+    /// Certificates, path secrets and networks.
+    pub receiver: Arc<Receiver>,
+    /// Settings of sinks; in the order of the configuration.
+    pub sinks: Vec<Arc<Slot>>,
+    /// The client of the vendor's API.
+    pub source: Arc<Source>,
+    /// The admin token; `None` where there is no admin listener.
+    pub admin: Option<admin::Access>,
+}
+
+/// Keeps the parts in step with the files.
 pub struct Reload {
     watched: Watched,
-    receiver: Arc<Receiver>,
-    sinks: Vec<(String, Arc<dyn Sink>)>,
-    /// `None` where nothing is completed.
-    completer: Option<Arc<Completer>>,
-    /// `None` where there is no admin listener.
-    admin: Option<admin::Access>,
-    metrics: Arc<Metrics>,
+    targets: Targets,
+    figures: Figures,
 }
 
 impl Reload {
-    /// Puts the parts together. `sinks` are those of the configuration, in its order.
+    /// Puts the parts together.
     #[must_use]
-    pub fn new(
-        watched: Watched,
-        receiver: Arc<Receiver>,
-        sinks: Vec<(String, Arc<dyn Sink>)>,
-        completer: Option<Arc<Completer>>,
-        admin: Option<admin::Access>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        metrics.reloaded.set(clock::now().as_millis().div_euclid(1000));
-        Self { watched, receiver, sinks, completer, admin, metrics }
+    pub fn new(watched: Watched, targets: Targets, figures: Figures) -> Self {
+        figures.note_fresh();
+        Self { watched, targets, figures }
     }
 
-    /// Looks, and applies what has changed, until the process drains. `asked` is SIGHUP.
-    pub async fn run(mut self, asked: Arc<Notify>, readiness: Readiness) {
+    /// Looks, and applies what has changed, until `stop` is cancelled. `asked` is SIGHUP.
+    pub async fn run(mut self, asked: Arc<Notify>, stop: CancellationToken) {
         loop {
             let is_asked = tokio::select! {
-                () = readiness.reached(Phase::Draining) => return,
+                () = stop.cancelled() => return,
                 () = asked.notified() => true,
                 () = time::sleep(EVERY) => false,
             };
             self.look_at_the_clock();
-            let (mut watched, metrics) = (self.watched, Arc::clone(&self.metrics));
-            let client = self.completer.as_deref().and_then(Completer::client);
+            let mut watched = self.watched;
+            let source = Arc::clone(&self.targets.source);
             let looked = task::spawn_blocking(move || {
-                let found = watched.look(is_asked, client.as_deref(), &metrics);
+                let found = watched.look(is_asked, &source);
                 (watched, found)
             });
             // The runtime is ending, or reading panicked: this ends, and the service with it.
             let Ok((watched, found)) = looked.await else { return };
             self.watched = watched;
-            let outcome = match found {
-                Found::Nothing => continue,
+            match found {
+                Found::Nothing => {}
                 Found::Problem(problem) => {
                     tracing::error!(
                         problem,
                         "the changed configuration cannot be used; the last good one stays in use"
                     );
-                    "failed"
+                    self.figures.failed();
                 }
                 Found::Set(set) => {
                     self.apply(*set);
-                    self.metrics.reloaded.set(clock::now().as_millis().div_euclid(1000));
-                    "ok"
+                    self.figures.succeeded();
                 }
-            };
-            self.metrics.reloads.get_or_create(&Outcome { outcome }).inc();
+            }
         }
     }
 
@@ -121,7 +119,7 @@ impl Reload {
     fn look_at_the_clock(&mut self) {
         let now = clock::now();
         if self.watched.ends.is_list_over(now)
-            && let Err(error) = self.receiver.renew_tls()
+            && let Err(error) = self.targets.receiver.renew_tls()
         {
             let error = chain(&error);
             tracing::error!(
@@ -140,23 +138,23 @@ impl Reload {
         for warning in &changes.warnings {
             tracing::warn!("{warning}");
         }
-        if let (Some(client), Some(completer)) = (linxo, &self.completer) {
+        if let Some(client) = linxo {
             tracing::info!("another client of the Linxo API is in use");
-            completer.set_client(Some(client));
+            self.targets.source.replace(client);
         }
         if changes.sender {
             let (path_secrets, networks) = (config.sender.path_secrets.len(), config.sender.networks.len());
             tracing::info!(path_secrets, networks, "other path secrets or networks are in use");
-            self.receiver.replace_sender(config.sender.clone());
+            self.targets.receiver.replace_sender(config.sender.clone());
         }
-        if let (true, Some(access), Some(settings)) = (changes.admin, &self.admin, &config.admin) {
+        if let (true, Some(access)) = (changes.admin, &self.targets.admin) {
             tracing::info!("another admin token is in use");
-            access.replace_token(settings.token.clone());
+            access.replace_token(config.admin.token.clone());
         }
-        for (index, replacement) in sinks {
-            let Some((name, sink)) = self.sinks.get(index) else { continue };
-            tracing::info!(sink = name, "other settings of the sink are in use");
-            sink.replace(replacement);
+        for (index, sink) in sinks {
+            let Some(slot) = self.targets.sinks.get(index) else { continue };
+            tracing::info!(sink = %slot.name(), "other settings of the sink are in use");
+            slot.replace(sink);
         }
         if !changes.restart.is_empty() {
             let sections = changes.restart.join(", ");
@@ -167,7 +165,7 @@ impl Reload {
         }
         if let Some((loaded, ends)) = tls {
             loaded.log();
-            self.receiver.replace_tls(loaded);
+            self.targets.receiver.replace_tls(loaded);
             self.watched.ends = ends;
         } else {
             tracing::info!("certificates, authorities and revocations are the same as before");
@@ -192,8 +190,8 @@ struct Set {
     changes: Changes,
     tls: Option<(tls::Loaded, Ends)>,
     linxo: Option<linxo::Client>,
-    /// By place in the configuration.
-    sinks: Vec<(usize, Replacement)>,
+    /// Sinks opened with their new settings, by place in the configuration.
+    sinks: Vec<(usize, Box<dyn Sink>)>,
 }
 
 /// What is in use, and the files that it comes from.
@@ -213,7 +211,7 @@ impl Watched {
         Self { used, ends: Ends::of(loaded), watch: Watch::new(files), problem: None }
     }
 
-    fn look(&mut self, is_asked: bool, client: Option<&linxo::Client>, metrics: &Arc<Metrics>) -> Found {
+    fn look(&mut self, is_asked: bool, source: &Source) -> Found {
         let must_read = match self.watch.look() {
             Look::Judged => is_asked || self.problem.is_some(),
             Look::Moving => is_asked,
@@ -227,7 +225,7 @@ impl Watched {
             Err(problems) => (self.watch.files().to_vec(), Err(problems.to_string())),
             Ok(config) => {
                 let files = config.files().map(Path::to_owned).collect();
-                (files, self.read(&Snapshot::new(config), client, metrics))
+                (files, self.read(&Snapshot::new(config), source))
             }
         };
         if !self.watch.judged(files) && !is_asked {
@@ -251,20 +249,15 @@ impl Watched {
     }
 
     /// Compares, and builds what differs; nothing is replaced yet.
-    fn read(&self, new: &Snapshot, client: Option<&linxo::Client>, metrics: &Arc<Metrics>) -> Result<Set, String> {
+    fn read(&self, new: &Snapshot, source: &Source) -> Result<Set, String> {
         let changes = diff::diff(&self.used, new)?;
         let config = &changes.next.config;
         let tls = changes.tls.then(|| self.read_tls(&config.tls)).transpose()?;
         let linxo = config.linxo.as_ref().filter(|_| changes.linxo);
-        let linxo = linxo.map(|linxo| match client {
-            Some(used) => used.reconfigured(linxo.clone()),
-            None => linxo::Client::new(linxo.clone(), Arc::clone(metrics)),
-        });
-        let linxo = linxo.transpose().map_err(|error| chain(&error))?;
+        let linxo = linxo.map(|linxo| source.next(linxo)).transpose().map_err(|error| chain(&error))?;
         let mut sinks = Vec::new();
         for (index, sink) in config.sinks.iter().enumerate().filter(|(index, _)| changes.sinks.contains(index)) {
-            let replacement = Replacement::new(sink).map_err(|error| chain(&error))?;
-            sinks.extend(replacement.map(|replacement| (index, replacement)));
+            sinks.push((index, delivery::open(sink).map_err(|error| chain(&error))?));
         }
         Ok(Set { changes, tls, linxo, sinks })
     }

@@ -1,12 +1,12 @@
 //! When to try again, and when to stop: pure decisions.
 
-use crate::inbox::{Doubts, Lease, Outcome};
 use base::clock::Timestamp;
+use inbox::{Cause, Doubts, Lease, Outcome};
 use std::time::Duration;
 
 /// How failures of one kind of work are answered.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy {
+pub(super) struct Policy {
     /// Longest wait after the first failure; doubles with each further one.
     pub first: Duration,
     /// Longest wait between two tries.
@@ -17,7 +17,7 @@ pub struct Policy {
 
 /// A failed attempt, and what is known of those before it.
 #[derive(Clone, Debug)]
-pub struct Failed {
+pub(super) struct Failed {
     /// Attempts so far, this one included.
     pub attempts: u32,
     /// When the first failure of this run happened, if this is not it.
@@ -36,7 +36,7 @@ pub struct Failed {
 
 /// When an answer that may be another's mistake (a proxy's, a deployment's) counts as meant.
 #[derive(Clone, Copy, Debug)]
-pub struct Doubt {
+pub(super) struct Doubt {
     /// After so many failures in a row that were an answer,
     pub tries: u32,
     /// the first of them this long ago.
@@ -46,7 +46,7 @@ pub struct Doubt {
 impl Failed {
     /// A failure of the attempt that a lease stands for.
     #[must_use]
-    pub fn of(lease: &Lease, reason: String, remedy: &'static str) -> Self {
+    pub(super) fn of(lease: &Lease, reason: String, remedy: &'static str) -> Self {
         Self {
             attempts: lease.attempts,
             failing_since: lease.failing_since,
@@ -72,13 +72,14 @@ impl Policy {
     ///
     /// `dice` is a random number; the same number gives the same decision.
     #[must_use]
-    pub fn decide(&self, failed: Failed, now: Timestamp, dice: u64) -> Outcome {
+    pub(super) fn decide(&self, failed: Failed, now: Timestamp, dice: u64) -> Outcome {
         let failing_for = failed.failing_since.map_or(Duration::ZERO, |since| now.since(since));
-        let enough = failed.meant_for(now).or((failing_for >= self.give_up_after).then_some(failing_for));
+        let believed = failed.meant_for(now).map(|lasted| (Cause::Refused, lasted));
+        let enough = believed.or((failing_for >= self.give_up_after).then_some((Cause::GaveUp, failing_for)));
         let Failed { attempts, reason, remedy, .. } = failed;
-        if let Some(lasted) = enough {
+        if let Some((cause, lasted)) = enough {
             let reason = format!("{reason}; given up after {attempts} attempts in {}: {remedy}", spoken(lasted));
-            return Outcome::Park { reason };
+            return Outcome::Park { cause, reason };
         }
         let doublings = attempts.saturating_sub(1).min(20);
         let ceiling = self.first.saturating_mul(1 << doublings).min(self.longest);
@@ -157,7 +158,8 @@ mod tests {
     fn parks_when_it_failed_for_too_long() {
         let failed = |days: u64| Failed { failing_since: Some(ago(days * 86_400)), ..failed(40) };
         assert!(matches!(POLICY.decide(failed(2), NOW, 7), Outcome::Retry { .. }));
-        let Outcome::Park { reason } = POLICY.decide(failed(3), NOW, 7) else { panic!("not parked") };
+        let Outcome::Park { cause, reason } = POLICY.decide(failed(3), NOW, 7) else { panic!("not parked") };
+        assert_eq!(cause, Cause::GaveUp);
         assert_eq!(reason, "the sink answered 500; given up after 40 attempts in 3 days: look at it");
     }
 
@@ -172,7 +174,9 @@ mod tests {
         assert!(matches!(answered(0, None), Outcome::Retry { is_doubtful: true, .. }), "the first after many failures");
         assert!(matches!(answered(30, Some(ago(3599))), Outcome::Retry { .. }), "many, but all at once");
         assert!(matches!(answered(3, Some(ago(3600))), Outcome::Retry { .. }), "for long, but few");
-        let Outcome::Park { reason } = answered(4, Some(ago(3600))) else { panic!("not parked") };
+        let Outcome::Park { cause: Cause::Refused, reason } = answered(4, Some(ago(3600))) else {
+            panic!("not parked")
+        };
         assert!(reason.ends_with("in 60 minutes: look at it"), "{reason}");
         let silent = Failed { doubts: Doubts { tries: 9, since: Some(ago(3600)) }, ..failed(40) };
         assert!(matches!(POLICY.decide(silent, NOW, 7), Outcome::Retry { is_doubtful: false, .. }));

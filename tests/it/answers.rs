@@ -1,7 +1,7 @@
 //! The table of answers, through the whole service. The finer cases are beside the code, in `src/receive/tests`.
 
 use crate::support::{Client, Service, Site, entries, event_json, secrets};
-use linxo_webhook::inbox::{Filter, State};
+use inbox::{Filter, State};
 
 const PATH: &str = "/webhooks/linxo";
 
@@ -34,11 +34,11 @@ async fn events_are_answered_200_and_kept() {
         assert_eq!((got.status, got.body.as_str()), (200, answer));
         assert_eq!(got.header("content-type"), Some("application/json"));
     }
-    let kept = entries(&*service.running.inbox).await;
+    let kept = entries(&service.running.inbox).await;
     assert_eq!(kept.iter().map(|entry| entry.conflict).collect::<Vec<_>>(), [false, true]);
     assert_ne!(kept[0].delivery_id, kept[1].delivery_id);
     for (entry, body) in kept.iter().zip([&event, &other]) {
-        assert_eq!(service.running.inbox.body(entry.seq).await.unwrap().unwrap(), body.as_bytes());
+        assert_eq!(service.running.inbox.desk.body(entry.seq).await.unwrap().unwrap(), body.as_bytes());
     }
     service.stop().await;
 }
@@ -91,7 +91,7 @@ async fn what_cannot_be_an_event_is_refused_and_nothing_is_kept() {
         assert!(problem["detail"].as_str().unwrap().contains(detail), "{shown}: {problem}");
         assert_eq!(answer.header("allow"), (status == 405).then_some("POST"), "{shown}");
     }
-    assert!(entries(&*service.running.inbox).await.is_empty());
+    assert!(entries(&service.running.inbox).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,7 +123,7 @@ async fn what_is_unusual_but_an_event_is_taken() {
     assert_eq!(service.metric("linxo_webhook_schema_drift_total"), 3);
     let kept = service.settled().await;
     let parked: Vec<_> = kept.iter().filter(|entry| entry.state == State::Parked).collect();
-    assert_eq!(parked.iter().map(|entry| entry.id.as_str()).collect::<Vec<_>>(), ["9"]);
+    assert_eq!(parked.iter().map(|entry| entry.event_id.as_str()).collect::<Vec<_>>(), ["9"]);
     let reason = parked[0].stages[0].reason.as_deref().unwrap();
     assert!(reason.contains("$.resource.account_count") && reason.contains("replay"), "{reason}");
     // Drift is delivered as it came.
@@ -177,7 +177,7 @@ async fn our_own_trouble_is_503_with_retry_after() {
         refused(&mut client, id, code).await;
     }
     // A repeat would be refused too; but what was taken before is still there.
-    assert_eq!(entries(&*service.running.inbox).await.len(), 2);
+    assert_eq!(entries(&service.running.inbox).await.len(), 2);
     service.stop().await;
 
     site.set("inbox.min_free_disk", "\"100 TiB\"").set("inbox.max_waiting", 100);
@@ -186,7 +186,7 @@ async fn our_own_trouble_is_503_with_retry_after() {
     let ready = crate::support::admin(service.admin, "/readyz", None).await;
     assert_eq!(ready.status, 503);
     assert!(ready.body.contains("disk is full"), "{}", ready.body);
-    let all = service.running.inbox.list(&Filter::default(), 10).await.unwrap();
+    let all = service.running.inbox.desk.list(&Filter::default(), 10).await.unwrap();
     assert_eq!(all.len(), 2);
 }
 
@@ -220,4 +220,17 @@ async fn callers_without_the_right_certificate_get_an_alert_and_no_answer() {
     }
     service.metric_reaches(r#"linxo_webhook_tls_handshakes_total{outcome="failed"}"#, 1).await;
     assert_eq!(service.metric(r#"linxo_webhook_tls_handshakes_total{outcome="ok"}"#), 0);
+}
+
+/// Dashboards and alerts rest on these names. A figure with labels shows once something was counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_keep_their_names() {
+    let (_site, service) = receive_only().await;
+    let event = event_json("1", "7", 1, false);
+    service.door.accept(&event).await;
+    assert_eq!(service.door.exchange(post("/other", "", &event)).await.status, 404);
+    let shown = crate::support::admin(service.admin, "/metrics", None).await;
+    let mut described: Vec<_> = shown.body.lines().filter(|line| line.starts_with("# HELP")).collect();
+    described.sort_unstable();
+    insta::assert_snapshot!(described.join("\n"));
 }

@@ -2,14 +2,11 @@
 
 use crate::support::{Service, Site, documents, entries, eventually, secrets};
 use base::secret::Secret;
-use linxo_webhook::{
-    config::ApiVersion,
-    inbox::{Filter, State},
-    simulator::{
-        Connection, Endpoint, Fault, Rule, Script, Settings, Simulator, account_json,
-        events::{Plan, event},
-    },
+use double::{
+    ApiVersion, Connection, Endpoint, Fault, Rule, Script, Settings, Simulator, account_json,
+    events::{Plan, event},
 };
+use inbox::{Filter, State};
 use serde_json::{Value, value::RawValue};
 use std::{fs, path::PathBuf};
 
@@ -181,7 +178,7 @@ async fn a_token_that_is_refused_is_renewed_once() {
     bank.simulator.script(Script::of([Rule::always(Endpoint::Accounts, Fault::Unauthorized)]));
     bank.post("third", &connection).await;
     let tried = async || {
-        let stage = entries(&*bank.service.running.inbox).await.remove(2).stages.remove(0);
+        let stage = entries(&bank.service.running.inbox).await.remove(2).stages.remove(0);
         let is_tried = stage.attempts == 2 && stage.state == State::Waiting;
         is_tried.then(|| stage.reason.unwrap())
     };
@@ -205,7 +202,7 @@ async fn after_an_outage_pages_that_are_kept_are_not_asked_for_again() {
         |page| bank.pages().iter().filter(|(asked, _)| *asked == page).map(|(_, status)| status.unwrap()).collect();
     let answers: Vec<Vec<u16>> = (1..=5).map(of).collect();
     assert_eq!(answers, [vec![200], vec![200], vec![200], vec![503, 503, 200], vec![200]]);
-    let entry = &bank.service.running.inbox.list(&Filter::default(), 1).await.unwrap()[0];
+    let entry = &bank.service.running.inbox.desk.list(&Filter::default(), 1).await.unwrap()[0];
     assert_eq!(entry.stages[0].attempts, 3);
 }
 
@@ -221,16 +218,16 @@ async fn a_crash_in_the_middle_of_a_reading_keeps_its_pages() {
     process.door.accept(event(&plan)).await;
     let inbox = site.inbox();
     // The first reading of a new inbox.
-    let reading = linxo_webhook::inbox::ReadingId(1);
+    let reading = inbox::ReadingId(1);
     // The last is read when all others are held.
     eventually("three of five pages are kept", async || {
-        (inbox.pages(reading).await.unwrap_or_default().len() == 3).then_some(())
+        (inbox.shelf.pages(reading).await.unwrap_or_default().len() == 3).then_some(())
     })
     .await;
     process.kill().await;
     simulator.forget_requests();
     let process = site.spawn().await;
-    let entries = crate::support::settled(&*inbox).await;
+    let entries = crate::support::settled(&inbox).await;
     assert_eq!(entries[0].state, State::Done, "{entries:#?}");
     let document = documents(&file).remove(0);
     assert_eq!(sorted(ids(&document)), sorted(simulator.accounts(&connection.id)));
@@ -253,7 +250,7 @@ async fn without_an_api_truncated_events_are_parked_until_there_is_one() {
     let mut running = Box::pin(linxo_webhook::app::start(without)).await.unwrap();
     let door = site.door(running.address);
     door.accept(event(&Plan::new("e", connection.clone()))).await;
-    let entries = crate::support::settled(&*running.inbox).await;
+    let entries = crate::support::settled(&running.inbox).await;
     assert_eq!(entries[0].state, State::Parked);
     assert_eq!(
         entries[0].stages[0].reason.as_deref(),

@@ -1,10 +1,8 @@
 //! `sender.confirm = "api"`: an event is only a hint, through the whole service and the vendor double.
 
 use crate::support::{Service, Site, documents, eventually};
-use linxo_webhook::{
-    inbox::State,
-    simulator::{self, Connection, Fault, Rule, Script, Settings, Simulator},
-};
+use double::{Connection, Fault, Rule, Script, Settings, Simulator};
+use inbox::State;
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -99,7 +97,7 @@ async fn what_the_api_does_not_confirm_is_parked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_goes_while_it_is_confirmed_is_parked_and_never_delivered_as_it_was_forged() {
     let connection = Connection::numbered(1, 3);
-    let unknown = Rule::always(simulator::Endpoint::Accounts, Fault::UnknownConnection);
+    let unknown = Rule::always(double::Endpoint::Accounts, Fault::UnknownConnection);
     let script = Script::of([unknown]);
     let bank = Bank::with(Settings { connections: vec![connection.clone()], script, ..Settings::default() }).await;
     bank.service.door.accept(forged(&connection.id, &connection.user)).await;
@@ -114,7 +112,7 @@ async fn a_connection_that_goes_while_it_is_confirmed_is_parked_and_never_delive
 async fn whose_a_connection_is_only_the_api_says() {
     let connection = Connection::numbered(1, 3);
     let nobodys = Fault::Body { body: format!("{{\"id\":\"{}\"}}", connection.id) };
-    let script = Script::of([Rule::always(simulator::Endpoint::Connection, nobodys)]);
+    let script = Script::of([Rule::always(double::Endpoint::Connection, nobodys)]);
     let bank = Bank::with(Settings { connections: vec![connection.clone()], script, ..Settings::default() }).await;
     bank.service.door.accept(forged(&connection.id, &connection.user)).await;
     let document = bank.delivered().await;

@@ -1,10 +1,8 @@
 //! Ends without warning, and with one: no promise is broken.
 
 use crate::support::{Endpoint, Promises, Site, delivered, documents, entries, eventually, settled};
-use linxo_webhook::{
-    inbox::State,
-    simulator::{Connection, Settings},
-};
+use double::{Connection, Settings};
+use inbox::State;
 use rustix::process::Signal;
 use std::{collections::HashMap, fs};
 
@@ -43,7 +41,7 @@ async fn killed_at_random_moments_it_loses_nothing_that_it_acknowledged() {
         }
     }
     let process = site.spawn().await;
-    let kept = settled(&*site.inbox()).await;
+    let kept = settled(&site.inbox()).await;
     assert!(kept.iter().all(|entry| entry.state == State::Done && !entry.conflict));
     process.signal(Signal::TERM);
     assert_eq!(process.ended().await.0.code(), Some(0));
@@ -64,7 +62,7 @@ async fn killed_at_random_moments_it_loses_nothing_that_it_acknowledged() {
     let mut seen = std::collections::HashSet::new();
     for document in documents(&file) {
         let id = document["id"].as_str().unwrap().to_owned();
-        let seq = u64::try_from(kept.iter().find(|entry| entry.delivery_id == id).unwrap().seq.0).unwrap();
+        let seq = u64::try_from(kept.iter().find(|entry| entry.delivery_id.as_str() == id).unwrap().seq.0).unwrap();
         if seen.insert(id) {
             let last = last.entry(document["subject"].as_str().unwrap().to_owned()).or_default();
             assert!(seq > *last);
@@ -93,8 +91,8 @@ async fn told_to_stop_it_answers_what_it_has_read_and_gives_leases_back() {
     }
     let (status, log) = process.ended().await;
     assert_eq!(status.code(), Some(0), "{log}");
-    let kept = entries(&*site.inbox()).await;
-    let ids: Vec<String> = kept.iter().map(|entry| entry.delivery_id.clone()).collect();
+    let kept = entries(&site.inbox()).await;
+    let ids: Vec<String> = kept.iter().map(|entry| entry.delivery_id.as_str().to_owned()).collect();
     {
         let promises = promises.get();
         assert!(promises.unanswered.is_empty(), "{:?}", promises.unanswered.keys());
@@ -105,7 +103,7 @@ async fn told_to_stop_it_answers_what_it_has_read_and_gives_leases_back() {
         for stage in &entry.stages {
             assert_ne!(stage.state, State::Leased, "{entry:#?}");
             // What was given back does not count as an attempt.
-            assert!(stage.stage != "silent" || stage.attempts == 0, "{entry:#?}");
+            assert!(stage.stage.as_str() != "silent" || stage.attempts == 0, "{entry:#?}");
         }
     }
     assert!(log.contains("drained; nothing is left open"));
@@ -113,7 +111,7 @@ async fn told_to_stop_it_answers_what_it_has_read_and_gives_leases_back() {
     // Another start works off the rest.
     silent.judge(|_| Some(200));
     let process = site.spawn().await;
-    settled(&*site.inbox()).await;
+    settled(&site.inbox()).await;
     let taken: Vec<String> = silent.taken().iter().map(|taken| taken.header("ce-id").to_owned()).collect();
     for delivered in [taken, delivered(&file)] {
         assert_eq!(promises.lost(&delivered), [""; 0]);
@@ -138,7 +136,7 @@ async fn told_twice_it_stops_at_once() {
     assert!(log.contains("ended at once by a second signal"), "{log}");
     silent.judge(|_| Some(200));
     let process = site.spawn().await;
-    settled(&*site.inbox()).await;
+    settled(&site.inbox()).await;
     assert_eq!(silent.taken().len(), 1);
     process.kill().await;
 }

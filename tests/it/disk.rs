@@ -92,7 +92,7 @@ async fn fails_and_heals(fault: &str, change: impl FnOnce(&mut Site)) {
         machine.site.set("worker.concurrency", 32);
         machine.process = machine.site.spawn().await;
     }
-    settled(&*machine.site.inbox()).await;
+    settled(&machine.site.inbox()).await;
     let mut written = delivered(&machine.file);
     assert_eq!(machine.promises.lost(&written), [""; 0]);
     written.sort_unstable();
@@ -135,7 +135,7 @@ async fn a_slow_disk_is_answered_for_in_time() {
     }
     assert!(machine.promises.count() > 0);
     machine.disk("");
-    settled(&*machine.site.inbox()).await;
+    settled(&machine.site.inbox()).await;
     assert_eq!(machine.promises.lost(&delivered(&machine.file)), [""; 0]);
     machine.process.kill().await;
 }
@@ -150,7 +150,7 @@ async fn a_disk_that_lies_is_found_out_by_these_tests() {
     machine.process.kill().await;
     machine.site.set("worker.concurrency", 32);
     machine.process = machine.site.spawn().await;
-    settled(&*machine.site.inbox()).await;
+    settled(&machine.site.inbox()).await;
     assert_eq!(machine.promises.lost(&delivered(&machine.file)), ["forgotten"]);
     machine.process.kill().await;
 }

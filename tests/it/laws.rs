@@ -2,14 +2,12 @@
 
 use crate::support::{Door, Endpoint, Site, delivered, documents, entries, event_json, eventually, secrets, settled};
 use base::secret::Secret;
-use event::compact;
-use linxo_webhook::{
-    inbox::{Filter, State},
-    simulator::{
-        self, CANARY, Connection, Fault, Rule, Script, Settings, account_json,
-        events::{DOCUMENTED_TRUNCATED, DOCUMENTED_WHOLE, Plan, event},
-    },
+use double::{
+    CANARY, Connection, Fault, Rule, Script, Settings, account_json,
+    events::{DOCUMENTED_TRUNCATED, DOCUMENTED_WHOLE, Plan, event},
 };
+use event::compact;
+use inbox::{Filter, State};
 use standardwebhooks::Webhook;
 use std::{collections::BTreeMap, fs, path::Path};
 use tokio::{
@@ -36,7 +34,8 @@ async fn law_1_a_2xx_means_durable() {
         assert_eq!(client.post(event_json(&id.to_string(), "7", 1, false)).await.unwrap().status, 200);
     }
     process.kill().await;
-    let kept: Vec<String> = entries(&*site.inbox()).await.into_iter().map(|entry| entry.id).collect();
+    let kept: Vec<String> =
+        entries(&site.inbox()).await.into_iter().map(|entry| entry.event_id.as_str().to_owned()).collect();
     assert_eq!(kept, (0..20).map(|id| id.to_string()).collect::<Vec<_>>());
 }
 
@@ -69,10 +68,10 @@ async fn law_2_every_event_is_in_exactly_one_state() {
         let event = event_json(&id.to_string(), &(id % 4).to_string(), 1, id % 8 == 3);
         service.door.accept(event).await;
     }
-    let inbox = &*service.running.inbox;
+    let inbox = &service.running.inbox;
     let of = async |state| {
         let filter = Filter { state: Some(state), ..Filter::default() };
-        inbox.list(&filter, 1000).await.unwrap()
+        inbox.desk.list(&filter, 1000).await.unwrap()
     };
     eventually("what can be done is done", async || (of(State::Done).await.len() == 15).then_some(())).await;
     eventually("what is refused is parked", async || (of(State::Parked).await.len() == 15).then_some(())).await;
@@ -107,7 +106,7 @@ async fn law_3_the_documented_events_share_an_id_and_are_both_delivered() {
     assert_eq!(documents.len(), 2);
     let (whole, completed) = (&documents[0], &documents[1]);
     assert_eq!(whole["id"], "abc123456");
-    assert!(completed["id"].as_str().unwrap().starts_with("abc123456."));
+    assert!(completed["id"].as_str().unwrap().starts_with("abc123456~"));
     assert_eq!((&whole["linxocompletion"], &completed["linxocompletion"]), (&"event".into(), &"api".into()));
     assert_eq!((&whole["linxoaccounts"], &completed["linxoaccounts"]), (&2.into(), &102.into()));
     for document in &documents {
@@ -177,12 +176,10 @@ async fn law_5_bytes_are_kept() {
     service.door.accept(&body).await;
     let kept = service.settled().await;
     assert_eq!(kept[0].state, State::Done, "{kept:#?}");
-    assert_eq!(service.running.inbox.body(kept[0].seq).await.unwrap().unwrap(), body.as_bytes());
+    assert_eq!(service.running.inbox.desk.body(kept[0].seq).await.unwrap().unwrap(), body.as_bytes());
 
-    let accounts: Vec<String> = (0..120)
-        .rev()
-        .map(|number| account_json(&connection.id, number, linxo_webhook::config::ApiVersion::V2_1, false))
-        .collect();
+    let accounts: Vec<String> =
+        (0..120).rev().map(|number| account_json(&connection.id, number, double::ApiVersion::V2_1, false)).collect();
     for digits in ["1234.56", "10000", "-4", "0.10", "9007199254740993.01"] {
         assert!(accounts.iter().any(|account| account.contains(&format!(r#""balance":{digits},"#))), "{digits}");
     }
@@ -257,8 +254,8 @@ async fn law_6_a_dead_sink_delays_no_other() {
     let service = site.start().await;
     post_in_order(&service.door, &["1", "2", "3", "4", "5", "6"], 5).await;
     eventually("the sink that lives has everything", async || (delivered(&file).len() == 30).then_some(())).await;
-    for entry in entries(&*service.running.inbox).await {
-        let state = |stage: &str| entry.stages.iter().find(|found| found.stage == stage).unwrap().state;
+    for entry in entries(&service.running.inbox).await {
+        let state = |stage: &str| entry.stages.iter().find(|found| found.stage.as_str() == stage).unwrap().state;
         assert_ne!(state("dead"), State::Done);
         assert_ne!(state("silent"), State::Done);
     }
@@ -272,7 +269,7 @@ async fn law_6_a_failing_connection_delays_no_other() {
     let file = site.file_sink("file");
     let failing = Fault::Status { status: 500, retry_after: None, html: false };
     let rule =
-        Rule { connection: Some(connections[0].id.clone()), ..Rule::always(simulator::Endpoint::Accounts, failing) };
+        Rule { connection: Some(connections[0].id.clone()), ..Rule::always(double::Endpoint::Accounts, failing) };
     let endpoint = Endpoint::start({
         let refused = connections[1].id.clone();
         move |received| Some(if received.header("ce-subject") == refused { 500 } else { 200 })
@@ -406,15 +403,12 @@ async fn law_9_no_personal_data_or_secret_is_printed() {
         let settings = Settings { connections: connections.clone(), client_secret, ..Settings::default() };
         let leaky = |body: &str| Fault::Body { body: body.to_owned() };
         let script = Script::of([
-            Rule {
-                call: Some(1),
-                ..Rule::always(simulator::Endpoint::Token, leaky("{\"access_token\":{\"CANARY\":1}}"))
-            },
-            Rule { call: Some(1), ..Rule::always(simulator::Endpoint::Accounts, leaky("[{\"id\":\"CANARY")) },
-            Rule { call: Some(2), ..Rule::always(simulator::Endpoint::Accounts, leaky("[{\"CANARY\":\"CANARY\"}]")) },
-            Rule { call: Some(3), ..Rule::always(simulator::Endpoint::Accounts, Fault::Unauthorized) },
-            Rule { call: Some(4), ..Rule::always(simulator::Endpoint::Accounts, Fault::Cut { after: None }) },
-            Rule { call: Some(5), ..Rule::always(simulator::Endpoint::Accounts, Fault::TermsRequired) },
+            Rule { call: Some(1), ..Rule::always(double::Endpoint::Token, leaky("{\"access_token\":{\"CANARY\":1}}")) },
+            Rule { call: Some(1), ..Rule::always(double::Endpoint::Accounts, leaky("[{\"id\":\"CANARY")) },
+            Rule { call: Some(2), ..Rule::always(double::Endpoint::Accounts, leaky("[{\"CANARY\":\"CANARY\"}]")) },
+            Rule { call: Some(3), ..Rule::always(double::Endpoint::Accounts, Fault::Unauthorized) },
+            Rule { call: Some(4), ..Rule::always(double::Endpoint::Accounts, Fault::Cut { after: None }) },
+            Rule { call: Some(5), ..Rule::always(double::Endpoint::Accounts, Fault::TermsRequired) },
         ]);
         let _simulator = site.simulator(Settings { script, ..settings }).await;
         site.secret("sender.path_secret", secrets::PATH)
@@ -463,7 +457,7 @@ async fn law_9_no_personal_data_or_secret_is_printed() {
             plain.write_all(format!("POST /{CANARY}/{} HTTP/1.1\r\n\r\n", secrets::PATH).as_bytes()).await.unwrap();
             drop(plain.read_to_end(&mut Vec::new()).await);
         }
-        let kept = settled(&*site.inbox()).await;
+        let kept = settled(&site.inbox()).await;
         assert!(kept.iter().any(|entry| entry.state == State::Done));
         assert!(kept.iter().any(|entry| entry.state == State::Parked));
         assert!(fs::read_to_string(&file).unwrap().contains(CANARY), "deliveries do hold what they should");

@@ -1,13 +1,11 @@
 //! Lists of accounts: read once for all who need them, gone on with after a restart, and whole although they change.
 
 use crate::{
-    support::{event_json, inbox_config, new_entry},
+    support::{event_json, inbox_at, new_entry},
     support_api::{Service, assert_complete, connection, ids, truncated, until},
 };
-use linxo_webhook::{
-    inbox::{Access, Inbox, NewEntry, Sqlite},
-    simulator::{Endpoint, Fault, Rule, Script, Settings},
-};
+use double::{Endpoint, Fault, Rule, Script, Settings};
+use inbox::{Access, NewEntry, SinkName};
 use proptest::{prelude::*, test_runner::TestRunner};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,11 +24,11 @@ async fn equal_requests_are_shared() {
     let mut service = Service::set(settings, "").await;
     // Both are there before the list is read.
     let path = service.path("inbox.db");
-    let inbox = Sqlite::open(&path, &inbox_config(), &["lines".to_owned()], Access::Owner).unwrap();
+    let inbox = inbox::open(&inbox_at(&path), &[SinkName::new("lines")], Access::Owner).unwrap();
     for id in ["a", "b", "c"] {
-        inbox.accept(new_entry(&event_json(id, "7", 250, true))).await.unwrap();
+        inbox.intake.accept(new_entry(&event_json(id, "7", 250, true))).await.unwrap();
     }
-    inbox.close().await;
+    inbox.upkeep.close().await;
     drop(inbox);
     service.run().await;
     for delivery in service.delivered(3).await {
@@ -70,11 +68,11 @@ async fn a_reading_that_serves_two_events_is_compared_with_what_each_announced()
     let settings = Settings { connections: vec![connection("7", 150)], ..Settings::default() };
     let mut service = Service::set(settings, "").await;
     let path = service.path("inbox.db");
-    let inbox = Sqlite::open(&path, &inbox_config(), &["lines".to_owned()], Access::Owner).unwrap();
+    let inbox = inbox::open(&inbox_at(&path), &[SinkName::new("lines")], Access::Owner).unwrap();
     for (id, announced) in [("a", 150), ("b", 160), ("c", 160), ("d", 150)] {
-        inbox.accept(new_entry(&event_json(id, "7", announced, true))).await.unwrap();
+        inbox.intake.accept(new_entry(&event_json(id, "7", announced, true))).await.unwrap();
     }
-    inbox.close().await;
+    inbox.upkeep.close().await;
     drop(inbox);
     service.run().await;
     for (delivery, is_other) in service.delivered(4).await.iter().zip([false, true, true, false]) {
@@ -157,7 +155,7 @@ async fn deliver_changing(
     service.simulator.script(Script::of(changes.iter().map(rule).collect::<Vec<_>>()));
     let before = service.deliveries().len();
     let entry = NewEntry { confirm, ..new_entry(&truncated(id, accounts)) };
-    service.running().inbox.accept(entry).await.unwrap();
+    service.running().inbox.intake.accept(entry).await.unwrap();
     service.delivered(before + 1).await.pop().unwrap()
 }
 

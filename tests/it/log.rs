@@ -2,8 +2,8 @@
 
 use crate::support::{LIMIT, Site, event_json};
 use linxo_webhook::{
-    config::{Log, LogFormat},
-    log,
+    config::{Level, Log, LogFormat},
+    observe::log,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -93,7 +93,7 @@ const PANIC: &str = "LINXO_TEST_PANICS_WITH_LOG";
 async fn a_panic_is_told_by_its_place_and_without_its_message() {
     if let Some(with_log) = env::var_os(PANIC) {
         log::note_panics();
-        let log = Log { format: LogFormat::Json, level: tracing::Level::INFO };
+        let log = Log { format: LogFormat::Json, level: Level::Info };
         let _log = (with_log == "yes").then(|| log::start(&log).unwrap());
         panic!("canary: what somebody sent");
     }
@@ -111,7 +111,7 @@ async fn a_panic_is_told_by_its_place_and_without_its_message() {
         assert!(told.contains("tests/it/log.rs:"), "{told}");
         if with_log == "yes" {
             let line: Value = serde_json::from_str(told).unwrap();
-            assert_eq!((&line["level"], &line["target"]), (&"ERROR".into(), &"linxo_webhook::log".into()));
+            assert_eq!((&line["level"], &line["target"]), (&"ERROR".into(), &"linxo_webhook::observe::log".into()));
         }
     }
 }

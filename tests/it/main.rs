@@ -11,14 +11,11 @@
 
 mod answers;
 mod api;
-mod client;
 mod completion;
 mod confirm;
 mod crash;
 mod disk;
 mod hostile;
-mod inbox;
-mod inbox_model;
 mod json;
 mod laws;
 mod lists;

@@ -1,10 +1,8 @@
 //! What the documents say is tried: configurations, command lines, links.
 
 use clap::Parser;
-use linxo_webhook::{
-    cli::Cli,
-    pki::{Authority, write_identity},
-};
+use double::pki::{Authority, write_identity};
+use linxo_webhook::cli::Cli;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -148,4 +146,48 @@ fn links_between_documents_lead_somewhere() {
         }
     }
     assert!(tried > 20, "{tried}");
+}
+
+/// Comments of all code, each line without its slashes, joined by spaces.
+fn comments() -> Vec<(PathBuf, String)> {
+    let (mut folders, mut found) =
+        (["src", "crates", "tests", "benches", "fuzz/fuzz_targets"].map(|name| root().join(name)).to_vec(), Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let lines = text.lines().filter_map(|line| line.trim_start().strip_prefix("//"));
+                let words = lines.map(|line| line.trim_start_matches(['/', '!']).trim());
+                found.push((path, words.collect::<Vec<_>>().join(" ")));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn documents_and_sections_that_comments_cite_are_there() {
+    let mut cited = 0;
+    for (file, text) in comments() {
+        for (at, _) in text.match_indices("`docs/") {
+            let (path, rest) = text[at + 1..].split_once('`').unwrap();
+            assert!(root().join(path).exists(), "{} cites {path}, which is not there", file.display());
+            let Some(rest) = rest.strip_prefix(" section") else { continue };
+            let document = fs::read_to_string(root().join(path)).unwrap();
+            // `section 2`, `sections 3 and 8`.
+            for number in rest.trim_start_matches('s').split_whitespace().map_while(|word| match word {
+                "and" => Some(None),
+                word => word.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u32>().ok().map(Some),
+            }) {
+                let Some(number) = number else { continue };
+                cited += 1;
+                let heading = format!("\n## {number}. ");
+                assert!(document.contains(&heading), "{} cites section {number} of {path}", file.display());
+            }
+        }
+    }
+    assert!(cited > 10, "{cited}");
 }

@@ -1,11 +1,13 @@
 //! Certificates and secrets change while the service runs.
 
 use crate::support::{Process, Site, admin, delivered, event_json, eventually, request, secrets};
+use double::{
+    Settings,
+    pki::{self, Authority, Existing, Identity},
+};
 use linxo_webhook::{
     app::{self, Running},
     config,
-    pki::{self, Authority, Existing, Identity},
-    simulator::Settings,
 };
 use rustix::process::Signal;
 use rustls::{

@@ -1,35 +1,33 @@
 //! How often, and for how long, what failed is tried again before a person is asked.
 
 use crate::{
-    support::{self, Site, event_json, eventually, inbox_config, new_entry},
+    support::{self, Site, event_json, eventually, inbox_at, new_entry},
     support_api::{Service, assert_complete, connection, truncated, until},
 };
 use base::clock::Timestamp;
-use linxo_webhook::{
-    inbox::{Access, Filter, Inbox, Outcome, Sqlite, Stage, StageView, State},
-    simulator::{self, Fault, Rule, Script, Settings, Target},
-};
+use double::{Fault, Rule, Script, Settings, Target};
+use inbox::{Access, Filter, Inbox, Outcome, SinkName, Stage, StageView, State};
 use rusqlite::Connection;
 use std::path::Path;
 
 fn always(fault: Fault) -> Script {
-    Script::of([Rule::always(simulator::Endpoint::Accounts, fault)])
+    Script::of([Rule::always(double::Endpoint::Accounts, fault)])
 }
 
 const DOWN: Fault = Fault::Status { status: 503, retry_after: None, html: false };
 const ELSEWHERE: Fault = Fault::Redirect { to: Target::Other, location: None };
 
 /// Accepts an event whose work of this stage has failed six times, each time for the lack of an answer.
-async fn failed_six_times(path: &Path, sink: &str, json: &str, stage: impl Fn(&Sqlite) -> Stage) {
-    let inbox = Sqlite::open(path, &inbox_config(), &[sink.to_owned()], Access::Owner).unwrap();
-    inbox.accept(new_entry(json)).await.unwrap();
+async fn failed_six_times(path: &Path, sink: &str, json: &str, stage: Stage) {
+    let inbox = inbox::open(&inbox_at(path), &[SinkName::new(sink)], Access::Owner).unwrap();
+    inbox.intake.accept(new_entry(json)).await.unwrap();
     for _ in 0..6 {
-        let lease = inbox.claim(stage(&inbox), 1, std::time::Duration::from_mins(1)).await.unwrap().leases.remove(0);
+        let lease = inbox.queue.claim(&stage, 1, std::time::Duration::from_mins(1)).await.unwrap().leases.remove(0);
         let due = Timestamp::from_millis(0);
         let outcome = Outcome::Retry { due, reason: "503".to_owned(), is_doubtful: false };
-        inbox.settle(&lease, outcome).await.unwrap();
+        inbox.queue.settle(&lease, outcome).await.unwrap();
     }
-    inbox.close().await;
+    inbox.upkeep.close().await;
 }
 
 /// Makes the run of doubtful failures of the one entry longer by some hours, and its next try due.
@@ -38,8 +36,8 @@ fn age_doubts(path: &Path, tries: u32, hours: i64) {
     assert_eq!(Connection::open(path).unwrap().execute(sql, (tries, hours * 3_600_000)).unwrap(), 1);
 }
 
-async fn first_stage(inbox: &dyn Inbox) -> StageView {
-    inbox.list(&Filter::default(), 1).await.unwrap().remove(0).stages.remove(0)
+async fn first_stage(inbox: &Inbox) -> StageView {
+    inbox.desk.list(&Filter::default(), 1).await.unwrap().remove(0).stages.remove(0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,10 +47,10 @@ async fn an_answer_in_doubt_is_believed_after_some_in_a_row_over_some_time() {
             Settings { connections: vec![connection("7", 150)], script: always(fault), ..Settings::default() };
         let mut service = Service::set(settings, "").await;
         let path = service.path("inbox.db");
-        failed_six_times(&path, "lines", &truncated("7", 150), |_| Stage::Completion).await;
+        failed_six_times(&path, "lines", &truncated("7", 150), Stage::ACCOUNTS).await;
         service.run().await;
         let asked_again = async |attempts| {
-            let stage = first_stage(&*service.running().inbox).await;
+            let stage = first_stage(&service.running().inbox).await;
             (stage.state == State::Waiting && stage.attempts == attempts).then(|| stage.reason.unwrap())
         };
         let waits_for = until("the first doubt", async || asked_again(7).await).await;
@@ -74,11 +72,11 @@ async fn a_refusal_of_a_sink_after_an_outage_is_the_first_of_some() {
     let mut site = Site::new();
     site.http_sink("app", &endpoint.url());
     let config = site.config();
-    let linxo_webhook::config::Store::Sqlite(path) = &config.inbox.store;
-    failed_six_times(path, "app", &event_json("e", "7", 1, false), |inbox| inbox.sink("app").unwrap()).await;
+    let inbox::settings::Store::Sqlite(path) = &config.inbox.store;
+    failed_six_times(path, "app", &event_json("e", "7", 1, false), Stage::deliver("app")).await;
     let service = site.start().await;
     let stage = eventually("a seventh try", async || {
-        let stage = first_stage(&*service.running.inbox).await;
+        let stage = first_stage(&service.running.inbox).await;
         (stage.attempts == 7 && stage.state != State::Leased).then_some(stage)
     })
     .await;

@@ -95,7 +95,7 @@ fn a_module_uses_only_what_stands_above_it() {
     }
     // With an order that is total, a use against it is what a cycle would need.
     assert_eq!(wrong, [""; 0]);
-    assert!(seen > 100, "the uses were found at all: {seen}");
+    assert!(seen > 40, "the uses were found at all: {seen}");
 }
 
 #[test]

@@ -1,13 +1,12 @@
 //! The true service in a folder of its own, with the vendor double beside it.
 
 use crate::support::{new_entry, start};
-use linxo_webhook::{
-    app::Running,
-    config,
-    inbox::{Accepted, EntryView, Filter, State},
+use double::{
+    Connection, Endpoint, Settings, Simulator,
     pki::{self, Authority},
-    simulator::{Connection, Endpoint, Settings, Simulator},
 };
+use inbox::{EntryView, Filter, Folded, State};
+use linxo_webhook::{app::Running, config};
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
@@ -133,8 +132,8 @@ impl Service {
 
     /// Accepts an event, as the receiver does.
     pub(crate) async fn accept(&self, json: &str) {
-        let accepted = self.running().inbox.accept(new_entry(json)).await.unwrap();
-        assert!(matches!(accepted, Accepted::Stored { .. }), "{accepted:?}");
+        let accepted = self.running().inbox.intake.accept(new_entry(json)).await.unwrap();
+        assert!(matches!(accepted.folded, Some(Folded::Stored { .. })), "{accepted:?}");
     }
 
     /// What the sink was given so far.
@@ -153,7 +152,7 @@ impl Service {
 
     pub(crate) async fn parked_now(&self) -> Vec<EntryView> {
         let filter = Filter { state: Some(State::Parked), ..Filter::default() };
-        self.running().inbox.list(&filter, 1000).await.unwrap()
+        self.running().inbox.desk.list(&filter, 1000).await.unwrap()
     }
 
     /// Waits until this many entries are parked; returns why.
@@ -174,9 +173,7 @@ impl Service {
 
     /// How often a page of any list was asked for.
     pub(crate) fn asked_page(&self, page: u64) -> usize {
-        let is_page = |request: &&linxo_webhook::simulator::Request| {
-            request.endpoint == Endpoint::Accounts && request.page == Some(page)
-        };
+        let is_page = |request: &&double::Request| request.endpoint == Endpoint::Accounts && request.page == Some(page);
         self.simulator.requests().iter().filter(is_page).count()
     }
 

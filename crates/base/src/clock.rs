@@ -48,6 +48,12 @@ impl Timestamp {
     }
 }
 
+/// Whole milliseconds of a duration, for a log field.
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Reads the system clock.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system clock")]

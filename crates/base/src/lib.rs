@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`clock`] | the time of day, as milliseconds |
 //! | [`error`] | an error and its sources in one line |
+//! | [`names`] | names that several parts use, as types |
 //! | [`outbound`] | which addresses the service may call |
 //! | [`retry_after`] | the `Retry-After` header of RFC 9110 section 10.2.3 |
 //! | [`secret`] | texts that are never printed, and wiped |
@@ -12,6 +13,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod names;
 pub mod outbound;
 pub mod retry_after;
 pub mod secret;

@@ -1,15 +1,16 @@
 //! Ids as types, so that a user cannot stand where a connection is meant.
 
+use serde::Serialize;
 use std::fmt;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub struct $name(String);
 
         impl $name {
-            /// Wraps an id as the vendor wrote it (a string of digits, mostly; `linxo-api.md` section 4).
+            /// Wraps an id as the vendor wrote it (a string of digits, mostly; `docs/linxo-api.md` section 4).
             #[must_use]
             pub fn new(id: impl Into<String>) -> Self {
                 Self(id.into())

@@ -6,7 +6,8 @@
 //! event (the vendor publishes no retry policy). The bytes themselves are never rewritten: [`splice`] fills
 //! `resource.accounts` in place, so member order, digits and unknown members reach the receiver untouched.
 //!
-//! Sources: `seed/linxo-webhooks.txt` (the vendor's page) and `linxo-api.md` sections 4 and 6.
+//! Sources: the vendor's page, <https://developers.oxlin.io/docs/accounts-integration-webhooks-continuous>, and sections 4
+//! and 6 of `docs/linxo-api.md`.
 
 mod ids;
 mod scan;
@@ -50,6 +51,10 @@ pub struct Event {
     pub mode: Option<String>,
     /// Status of that channel: the outcome of *this* synchronisation (`resource.status` is the connection's).
     pub channel_status: Option<String>,
+    /// `resource.status`: of the connection as a whole.
+    pub status: Option<String>,
+    /// `resource.provider_id`: the bank.
+    pub provider: Option<String>,
     /// `creation_date`, seconds since the epoch.
     pub created: Option<i64>,
     /// `connection_updated.new_transactions`, else the top-level `new_transactions`.
@@ -100,7 +105,7 @@ impl fmt::Display for Drift {
 }
 
 /// Why a body is not an event.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// Not one JSON text (RFC 8259).
     #[error("the body is not JSON: {problem} at line {line} column {column}")]
@@ -157,16 +162,8 @@ impl Event {
     /// `CloudEvents` type: `com.linxo.connections.updated` for the documented kind, made alike for others.
     #[must_use]
     pub fn cloud_type(&self) -> String {
-        let word = |word: &str| -> String {
-            word.chars()
-                .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
-                .take(64)
-                .collect()
-        };
-        let event_type = if self.event_type == "UDPATED" { "updated".to_owned() } else { word(&self.event_type) };
-        format!("com.linxo.{}.{event_type}", word(&self.resource_type))
+        cloud_type(&self.resource_type, &self.event_type)
     }
-
     /// The event with every field typed.
     fn from_typed(event: &wire::Event<'_>) -> Result<Self, Malformed> {
         let connection = &event.resource;
@@ -191,6 +188,8 @@ impl Event {
             channel: event.channel_definition_id.as_ref().map(|id| ChannelDefinitionId::new(id.0.to_string())),
             mode: channel.and_then(|channel| channel.mode.as_ref()).map(|text| text.0.to_string()),
             channel_status: channel.and_then(|channel| channel.status.as_ref()).map(|text| text.0.to_string()),
+            status: connection.status.as_ref().map(|text| text.0.to_string()),
+            provider: connection.provider_id.as_ref().map(|id| id.0.to_string()),
             created: event.creation_date,
             new_transactions: event
                 .connection_updated
@@ -250,6 +249,8 @@ impl Event {
             channel: lenient_id(envelope.channel_definition_id).map(ChannelDefinitionId::new),
             mode: None,
             channel_status: None,
+            status: None,
+            provider: None,
             created: envelope.creation_date.and_then(|raw| serde_json::from_str(raw.get()).ok()),
             new_transactions: None,
             account_count: resource.account_count.and_then(|raw| serde_json::from_str(raw.get()).ok()),
@@ -258,6 +259,16 @@ impl Event {
             drift: Some(Drift::Field { path: wire::path_of_failure(text, error) }),
         })
     }
+}
+
+/// `CloudEvents` type of an event from its two words, as sent.
+#[must_use]
+pub fn cloud_type(resource_type: &str, event_type: &str) -> String {
+    let word = |word: &str| -> String {
+        word.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).take(64).collect()
+    };
+    let event_type = if event_type == "UDPATED" { "updated".to_owned() } else { word(event_type) };
+    format!("com.linxo.{}.{event_type}", word(resource_type))
 }
 
 /// The members that make an event, each kept raw so that every problem can be named.

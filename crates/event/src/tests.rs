@@ -34,7 +34,7 @@ fn the_documented_events() {
 
 #[test]
 fn every_sample_is_an_event() {
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples")).unwrap() {
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/samples")).unwrap() {
         let path = entry.unwrap().path();
         let event = Event::parse(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!(event.drift, None, "{}", path.display());

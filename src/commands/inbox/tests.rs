@@ -1,40 +1,51 @@
 //! The `inbox` command: what it prints, and what it refuses.
 
 use super::*;
-use crate::inbox::{RefusedView, StageView};
+use base::clock::Timestamp;
+use bytes::Bytes;
 use clap::Parser;
+use event::{ChannelDefinitionId, EventId};
+use inbox::{AttemptView, Cause, DeliveryId, RefusedView, Stage, StageView};
+
+/// 2026-11-23T10:00:00Z and some seconds.
+const fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_millis((1_795_428_000 + seconds) * 1000)
+}
 
 fn stage(name: &str, state: State, reason: Option<&str>) -> StageView {
     StageView {
-        stage: name.to_owned(),
+        stage: if name == "completion" { Stage::ACCOUNTS } else { Stage::deliver(name) },
         state,
         attempts: 3,
-        due: (state == State::Waiting).then(|| "2026-11-23T10:05:00Z".to_owned()),
-        changed: "2026-11-23T10:00:01Z".to_owned(),
+        due: (state == State::Waiting).then_some(at(300)),
+        changed: at(1),
+        cause: (state == State::Parked).then_some(Cause::Refused),
         reason: reason.map(str::to_owned),
+        is_queued: false,
     }
 }
 
 fn entry(seq: i64, state: State, stages: Vec<StageView>) -> EntryView {
     EntryView {
         seq: Seq(seq),
-        id: "abc123456".to_owned(),
-        delivery_id: if seq == 1 { "abc123456".to_owned() } else { format!("abc123456~{seq}") },
+        event_id: EventId::new("abc123456"),
+        delivery_id: DeliveryId::new(if seq == 1 { "abc123456".to_owned() } else { format!("abc123456~{seq}") }),
         state,
-        connection_id: "123".to_owned(),
-        user_id: (seq == 1).then(|| "321".to_owned()),
-        channel_definition_id: Some("24601".to_owned()),
+        connection: ConnectionId::new("123"),
+        user: (seq == 1).then(|| UserId::new("321")),
+        channel: Some(ChannelDefinitionId::new("24601")),
         event_type: "UPDATED".to_owned(),
         resource_type: "CONNECTIONS".to_owned(),
-        accepted: "2026-11-23T10:00:00Z".to_owned(),
+        accepted: at(0),
         account_count: Some(102),
-        accounts_listed: 0,
-        accounts_fetched: (state == State::Done).then_some(102),
+        listed: 0,
+        fetched: (state == State::Done).then_some(102),
         conflict: seq != 1,
         drift: None,
         bytes: 1193,
-        sender: Some(serde_json::json!({ "peer": "192.0.2.7:5000" })),
+        sender: Some(r#"{"peer":"192.0.2.7:5000"}"#.to_owned()),
         stages,
+        attempts: Vec::new(),
     }
 }
 
@@ -63,7 +74,7 @@ fn lists_entries_in_columns() {
 #[test]
 fn text_from_outside_cannot_move_the_cursor() {
     let mut hostile = entry(1, State::Parked, vec![stage("app", State::Parked, Some("\u{1b}[2J\r\nforged"))]);
-    hostile.connection_id = "1\u{202e}2\0".to_owned();
+    hostile.connection = ConnectionId::new("1\u{202e}2\0");
     for shown in [view::page(&hostile), view::table(&[hostile.clone()])] {
         assert!(!shown.contains(['\u{1b}', '\r', '\0', '\u{202e}']), "{shown}");
         assert!(shown.contains("\\u{1b}[2J"), "{shown}");
@@ -98,19 +109,38 @@ fn shows_everything_about_an_entry() {
 }
 
 #[test]
+fn shows_what_became_of_earlier_attempts() {
+    let mut replayed = entry(1, State::Waiting, vec![stage("app", State::Waiting, None)]);
+    let attempt = |seconds, state, reason: Option<&str>| AttemptView {
+        stage: Stage::deliver("app"),
+        at: at(seconds),
+        state,
+        reason: reason.map(str::to_owned),
+    };
+    replayed.attempts =
+        vec![attempt(1, State::Waiting, Some("the endpoint answered 503")), attempt(2, State::Done, None)];
+    let page = view::page(&replayed);
+    let (_, earlier) = page.split_once("\nEARLIER").unwrap();
+    insta::assert_snapshot!(format!("EARLIER{earlier}"), @r#"
+    EARLIER               WORK  ENDED    REASON
+    2026-11-23T10:00:01Z  app   waiting  the endpoint answered 503
+    2026-11-23T10:00:02Z  app   done     -
+    "#);
+}
+
+#[test]
 fn lists_refused_requests() {
     let request = RefusedView {
         number: 3,
-        refused: "2026-11-23T10:00:00Z".to_owned(),
+        at: at(0),
         reason: "not_json".to_owned(),
         status: 400,
         bytes: Some(2009),
-        sender: Some(
-            serde_json::json!({ "peer": "192.0.2.7:5000", "certificate": { "subject": "CN=Linxo\u{1b}[2J" } }),
-        ),
-        start: Some("{\"id\":\u{202e}\r\n".to_owned()),
+        sender: serde_json::json!({ "peer": "192.0.2.7:5000", "certificate": { "subject": "CN=Linxo\u{1b}[2J" } })
+            .to_string(),
+        start: Some(Bytes::from("{\"id\":\u{202e}\r\n")),
     };
-    let other = RefusedView { number: 2, bytes: None, sender: None, start: None, ..request.clone() };
+    let other = RefusedView { number: 2, bytes: None, sender: "?".to_owned(), start: None, ..request.clone() };
     let requests = [request, other];
     insta::assert_snapshot!(view::refused(&requests, true), @r#"
     NUMBER  REFUSED               STATUS  REASON    BYTES  SENDER                            START
@@ -125,8 +155,8 @@ fn lists_refused_requests() {
 fn exports_one_line_with_the_event_untouched_but_for_white_space() {
     let mut line = Vec::new();
     let body = b"{\n \"id\": \"abc123456\",\n \"amount\": 10000.50 }\n";
-    view::json(&entry(1, State::Done, vec![stage("app", State::Done, None)]), Some(body), &mut line).unwrap();
-    insta::assert_snapshot!(String::from_utf8(line).unwrap(), @r#"{"seq":1,"id":"abc123456","delivery_id":"abc123456","state":"done","connection_id":"123","user_id":"321","channel_definition_id":"24601","event_type":"UPDATED","resource_type":"CONNECTIONS","accepted":"2026-11-23T10:00:00Z","account_count":102,"accounts_listed":0,"accounts_fetched":102,"conflict":false,"drift":null,"bytes":1193,"sender":{"peer":"192.0.2.7:5000"},"stages":[{"stage":"app","state":"done","attempts":3,"due":null,"changed":"2026-11-23T10:00:01Z","reason":null}],"event":{"id":"abc123456","amount":10000.50}}"#);
+    json::entry(&entry(1, State::Done, vec![stage("app", State::Done, None)]), Some(body), &mut line).unwrap();
+    insta::assert_snapshot!(String::from_utf8(line).unwrap(), @r#"{"seq":1,"id":"abc123456","delivery_id":"abc123456","state":"done","connection_id":"123","user_id":"321","channel_definition_id":"24601","event_type":"UPDATED","resource_type":"CONNECTIONS","accepted":"2026-11-23T10:00:00Z","account_count":102,"accounts_listed":0,"accounts_fetched":102,"conflict":false,"drift":null,"bytes":1193,"sender":{"peer":"192.0.2.7:5000"},"stages":[{"stage":"app","state":"done","attempts":3,"due":null,"changed":"2026-11-23T10:00:01Z","cause":null,"reason":null}],"attempts":[],"event":{"id":"abc123456","amount":10000.50}}"#);
 }
 
 #[derive(Debug, Parser)]
@@ -166,9 +196,9 @@ fn turns_options_into_a_filter() {
     assert_eq!(selection.limit(), 50);
     let filter = selection.filter();
     assert_eq!(filter.state, Some(State::Parked));
-    assert_eq!(filter.sink.as_deref(), Some("app"));
-    assert_eq!(filter.connection.as_deref(), Some("1"));
-    assert_eq!(filter.user.as_deref(), Some("2"));
+    assert_eq!(filter.sink.as_ref().map(SinkName::as_str), Some("app"));
+    assert_eq!(filter.connection.as_ref().map(ConnectionId::as_str), Some("1"));
+    assert_eq!(filter.user.as_ref().map(UserId::as_str), Some("2"));
     assert_eq!(filter.id.as_deref(), Some("3"));
     assert_eq!(filter.seq, Some(Seq(4)));
 }

@@ -1,12 +1,10 @@
-//! How entries look: a table, a page, a line of JSON. Pure.
+//! How entries look to people: a table, a page. Pure.
 //!
 //! Ids and reasons come from outside and may hold anything; [`printable`] keeps them from moving the cursor of a terminal.
 
-use crate::inbox::{EntryView, RefusedView, StageView, State};
-use base::text::is_plain;
+use base::{clock::Timestamp, text::is_plain};
 use comfy_table::{Table, presets};
-use serde::Serialize;
-use serde_json::value::RawValue;
+use inbox::{AttemptView, EntryView, RefusedView, StageView, State};
 use std::fmt::Write;
 
 /// Longest text in a cell of the list.
@@ -23,10 +21,10 @@ pub(super) fn table(entries: &[EntryView]) -> String {
         table.add_row([
             entry.seq.to_string(),
             entry.state.as_str().to_owned(),
-            entry.accepted.clone(),
-            cell(&entry.delivery_id),
-            cell(&entry.connection_id),
-            entry.user_id.as_deref().map_or_else(dash, cell),
+            time(entry.accepted),
+            cell(entry.delivery_id.as_str()),
+            cell(entry.connection.as_str()),
+            entry.user.as_ref().map_or_else(dash, |user| cell(user.as_str())),
             accounts(entry),
             work(&entry.stages),
         ]);
@@ -46,14 +44,14 @@ pub(super) fn refused(requests: &[RefusedView], start: bool) -> String {
     for request in requests {
         let mut row = vec![
             request.number.to_string(),
-            request.refused.clone(),
+            time(request.at),
             if request.status == 0 { dash() } else { request.status.to_string() },
             printable(&request.reason),
             request.bytes.map_or_else(dash, |bytes| bytes.to_string()),
-            request.sender.as_ref().map_or_else(dash, sender),
+            sender(&request.sender),
         ];
         if start {
-            row.push(request.start.as_deref().map_or_else(dash, printable));
+            row.push(request.start.as_deref().map_or_else(dash, |start| printable(&String::from_utf8_lossy(start))));
         }
         table.add_row(row);
     }
@@ -61,7 +59,8 @@ pub(super) fn refused(requests: &[RefusedView], start: bool) -> String {
 }
 
 /// A sender's address, and the subject of its certificate where it showed one.
-fn sender(sender: &serde_json::Value) -> String {
+fn sender(sender: &str) -> String {
+    let Ok(sender) = serde_json::from_str::<serde_json::Value>(sender) else { return dash() };
     let text = |pointer: &str| sender.pointer(pointer).and_then(serde_json::Value::as_str);
     match (text("/peer"), text("/certificate/subject")) {
         (Some(peer), Some(subject)) => cell(&format!("{peer} {subject}")),
@@ -77,16 +76,15 @@ pub(super) fn page(entry: &EntryView) -> String {
         // Writing into a String does not fail.
         writeln!(text, "{name:<14}{value}").ok();
     };
-    let optional = |value: &Option<String>| value.as_deref().map_or_else(dash, printable);
     fact("number", entry.seq.to_string());
     fact("state", entry.state.as_str().to_owned());
-    fact("event id", printable(&entry.id));
-    fact("delivered as", printable(&entry.delivery_id));
+    fact("event id", printable(entry.event_id.as_str()));
+    fact("delivered as", printable(entry.delivery_id.as_str()));
     fact("type", format!("{} {}", printable(&entry.resource_type), printable(&entry.event_type)));
-    fact("connection", printable(&entry.connection_id));
-    fact("user", optional(&entry.user_id));
-    fact("channel", optional(&entry.channel_definition_id));
-    fact("accepted", entry.accepted.clone());
+    fact("connection", printable(entry.connection.as_str()));
+    fact("user", entry.user.as_ref().map_or_else(dash, |user| printable(user.as_str())));
+    fact("channel", entry.channel.as_ref().map_or_else(dash, |channel| printable(channel.as_str())));
+    fact("accepted", time(entry.accepted));
     fact("bytes", entry.bytes.to_string());
     fact("accounts", accounts(entry));
     if let Some(drift) = &entry.drift {
@@ -96,40 +94,55 @@ pub(super) fn page(entry: &EntryView) -> String {
         fact("conflict", "another entry with other content came first under this event id".to_owned());
     }
     if let Some(sender) = &entry.sender {
-        fact("sender", printable(&sender.to_string()));
+        fact("sender", printable(sender));
     }
     let mut table = plain();
     table.set_header(["WORK", "STATE", "ATTEMPTS", "CHANGED", "DUE", "REASON"]);
     for stage in &entry.stages {
         table.add_row([
-            printable(&stage.stage),
+            printable(stage.stage.as_str()),
             stage.state.as_str().to_owned(),
             stage.attempts.to_string(),
-            stage.changed.clone(),
-            stage.due.clone().unwrap_or_else(dash),
-            optional(&stage.reason),
+            time(stage.changed),
+            stage.due.map_or_else(dash, time),
+            reason(stage).map_or_else(dash, |reason| printable(&reason)),
         ]);
     }
     text.push('\n');
     text.push_str(&trimmed(&table));
+    if !entry.attempts.is_empty() {
+        text.push('\n');
+        text.push_str(&attempts(&entry.attempts));
+    }
     text
 }
 
-/// Appends one line of NDJSON: the entry, and its stored event as `event` where given (without insignificant white
-/// space, so that it stays one line).
-pub(super) fn json(entry: &EntryView, body: Option<&[u8]>, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-    #[derive(Serialize)]
-    struct Exported<'a> {
-        #[serde(flatten)]
-        entry: &'a EntryView,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        event: Option<&'a RawValue>,
+/// What became of earlier attempts.
+fn attempts(attempts: &[AttemptView]) -> String {
+    let mut table = plain();
+    table.set_header(["EARLIER", "WORK", "ENDED", "REASON"]);
+    for attempt in attempts {
+        table.add_row([
+            time(attempt.at),
+            printable(attempt.stage.as_str()),
+            attempt.state.as_str().to_owned(),
+            attempt.reason.as_deref().map_or_else(dash, printable),
+        ]);
     }
-    let body = body.map(event::compact);
-    let event = body.as_deref().map(serde_json::from_slice).transpose()?;
-    serde_json::to_writer(&mut *out, &Exported { entry, event })?;
-    out.push(b'\n');
-    Ok(())
+    trimmed(&table)
+}
+
+/// Why a stage waits or is parked.
+pub(super) fn reason(stage: &StageView) -> Option<String> {
+    match &stage.reason {
+        None if stage.is_queued => Some("waits for an earlier entry of its connection or for its accounts".to_owned()),
+        reason => reason.clone(),
+    }
+}
+
+/// RFC 3339; milliseconds where the year cannot be written.
+pub(super) fn time(at: Timestamp) -> String {
+    at.to_rfc3339().unwrap_or_else(|| at.as_millis().to_string())
 }
 
 /// Text from outside with everything escaped that is not plainly visible.
@@ -158,20 +171,20 @@ fn cell(text: &str) -> String {
 
 /// `2`, or `0 of 102` while they are not fetched, `102 fetched` after.
 fn accounts(entry: &EntryView) -> String {
-    match (entry.accounts_fetched, entry.account_count) {
+    match (entry.fetched, entry.account_count) {
         (Some(fetched), Some(announced)) if fetched != announced => format!("{fetched} fetched, {announced} announced"),
         (Some(fetched), _) => format!("{fetched} fetched"),
-        (None, Some(announced)) if announced != entry.accounts_listed => {
-            format!("{} of {announced}", entry.accounts_listed)
+        (None, Some(announced)) if announced != entry.listed => {
+            format!("{} of {announced}", entry.listed)
         }
-        (None, _) => entry.accounts_listed.to_string(),
+        (None, _) => entry.listed.to_string(),
     }
 }
 
 /// The stages that are not done, with what holds them up.
 fn work(stages: &[StageView]) -> String {
     let open = stages.iter().filter(|stage| stage.state != State::Done).map(|stage| {
-        let reason = stage.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let reason = reason(stage).map(|reason| format!(": {reason}")).unwrap_or_default();
         cell(&format!("{} {}{reason}", stage.stage, stage.state.as_str()))
     });
     let open: Vec<_> = open.collect();

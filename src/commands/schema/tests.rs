@@ -1,8 +1,8 @@
 //! The schemas hold for the samples, by a validator of exactly the keywords that they use.
 
 use super::*;
-use crate::sink::{Attributes, Completion};
-use event::Event;
+use delivery::{Attributes, Completion, DeliveryId};
+use event::{ChannelDefinitionId, ConnectionId, Event, UserId};
 use serde_json::json;
 use std::fs;
 
@@ -109,14 +109,14 @@ fn attributes_and_event_are_a_delivery() {
     let schema = schema(Subject::Delivery);
     let attributes = Attributes {
         specversion: "1.0",
-        id: "evt-0003".to_owned(),
+        id: DeliveryId::new("evt-0003"),
         source: "https://api.oxlin.io/v2.1".to_owned(),
         cloud_type: "com.linxo.connections.updated".to_owned(),
-        subject: "700001".to_owned(),
+        subject: ConnectionId::new("700001"),
         time: Some("2023-11-14T22:13:25Z".to_owned()),
         datacontenttype: "application/json",
-        linxouser: Some("300001".to_owned()),
-        linxochannel: Some("50001".to_owned()),
+        linxouser: Some(UserId::new("300001")),
+        linxochannel: Some(ChannelDefinitionId::new("50001")),
         linxomode: Some("REDIRECT".to_owned()),
         linxocompletion: Completion::Api,
         linxoaccounts: 137,

@@ -1,6 +1,6 @@
 //! Each row of the table of answers.
 
-use super::support::{Answer, EVENT, Script, Site, Wanted, post, post_to};
+use super::support::{Answer, EVENT, Script, Site, Wanted, post, post_to, wait_for};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -14,7 +14,7 @@ async fn an_event_is_stored_as_it_came_and_answered_200() {
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(answer.header("server"), None);
     {
-        let entries = site.inbox.entries.lock().unwrap();
+        let entries = site.inbox.entries();
         assert_eq!(entries[0].body, EVENT);
         let sender: serde_json::Value = serde_json::from_str(entries[0].sender.as_deref().unwrap()).unwrap();
         assert!(sender["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
@@ -91,7 +91,7 @@ async fn what_is_unusual_but_an_event_is_taken() {
         b.len()
     );
     assert!(site.exchange(&chunked).await.is_accepted());
-    assert!(site.inbox.entries.lock().unwrap().iter().all(|entry| entry.body == EVENT));
+    assert!(site.inbox.entries().iter().all(|entry| entry.body == EVENT));
     let drifted = EVENT.replace("UPDATED", "REMOVED");
     assert!(site.exchange(&post(&drifted)).await.is_accepted());
     assert_eq!(site.metric("linxo_webhook_schema_drift_total"), 1);
@@ -188,10 +188,7 @@ async fn hanging_up_cancels_no_commit() {
     site.inbox.set(Script::Slow(Duration::from_millis(100)));
     let mut client = site.connect().await;
     client.send(&post(EVENT)).await;
-    while site.metric("linxo_webhook_connections") == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    tokio::time::sleep(Duration::from_millis(30)).await;
+    wait_for(|| site.inbox.begun() == 1).await;
     drop(client);
     site.inbox.wait_for(1).await;
 }
@@ -222,6 +219,32 @@ async fn a_wrong_path_secret_is_any_unknown_path() {
     }
 }
 
+/// What the configuration allows as a path, the router takes as it stands.
+#[tokio::test]
+async fn any_path_can_be_the_webhooks() {
+    for (path, secrets, sent, status) in [
+        ("/", vec![], "/", 200),
+        ("/", vec!["a-secret"], "/a-secret", 200),
+        ("/", vec!["a-secret"], "/", 404),
+        ("/hooks/", vec![], "/hooks/", 200),
+        ("/hooks/", vec![], "/hooks", 404),
+        ("/hooks/", vec!["a-secret"], "/hooks/a-secret", 200),
+        ("/:a/*b", vec![], "/:a/*b", 200),
+        ("/:a/*b", vec![], "/x/y", 404),
+        ("/a%20b", vec![], "/a%20b", 200),
+        ("/hooks", vec!["a-secret"], "/hooks/a%2Dsecret", 404),
+        ("/hooks", vec!["a-secret"], "/hooks/%FF", 404),
+    ] {
+        let mut wanted = Wanted { secrets, ..Wanted::default() };
+        path.clone_into(&mut wanted.listener.path);
+        let site = Site::start(wanted).await;
+        assert_eq!(site.exchange(&post_to(sent, "", EVENT)).await.status, status, "{path} {sent}");
+        let other = format!("GET {sent} HTTP/1.1\r\nhost: x\r\n\r\n");
+        let status = if status == 200 { 405 } else { 404 };
+        assert_eq!(site.exchange(&other).await.status, status, "{path} {sent}");
+    }
+}
+
 #[tokio::test]
 async fn http2_gets_the_same_answers() {
     let site = Site::start(Wanted::default()).await;
@@ -249,6 +272,24 @@ async fn http2_gets_the_same_answers() {
         assert!(body.starts_with(b"{"));
     }
     assert_eq!(site.inbox.stored(), 2);
+}
+
+#[tokio::test]
+async fn head_is_answered_without_a_body_by_http2_too() {
+    let site = Site::start(Wanted::default()).await;
+    let stream = site.tls(site.client_builder().with_no_client_auth(), b"h2").await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    for (path, status) in [("/webhooks/linxo", 405), ("/other", 404), ("/webhooks/linxo", 405)] {
+        let request = http::Request::head(format!("https://localhost{path}")).body(Full::<Bytes>::default()).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers().get("allow").is_some(), status == 405);
+        let length: u64 = response.headers()["content-length"].to_str().unwrap().parse().unwrap();
+        assert!(length > 100, "the length of the problem document: {length}");
+        assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
+    }
 }
 
 /// Callers look for an answer after they have sent everything; one that is stopped before does not find it.

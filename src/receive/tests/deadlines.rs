@@ -1,6 +1,6 @@
 //! No caller holds a socket without using it.
 
-use super::support::{EVENT, LIMIT, Site, Wanted, post};
+use super::support::{EVENT, LIMIT, Site, Wanted, post, wait_for};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -11,7 +11,7 @@ use tokio::{
 const SHORT: Duration = Duration::from_millis(150);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-fn with(change: impl FnOnce(&mut crate::config::Listener)) -> Wanted {
+fn with(change: impl FnOnce(&mut crate::receive::settings::Listener)) -> Wanted {
     let mut wanted = Wanted::default();
     change(&mut wanted.listener);
     wanted
@@ -138,11 +138,6 @@ async fn over_the_limit_of_connections_a_socket_is_closed_at_once_and_a_freed_pl
     first.send(&post(EVENT)).await;
     assert_eq!(first.answer().await.unwrap().status, 200);
     drop(first);
-    let freed = async {
-        while site.metric("linxo_webhook_connections") > 0 {
-            sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(LIMIT, freed).await.unwrap();
+    wait_for(|| site.metric("linxo_webhook_connections") == 0).await;
     assert_eq!(site.exchange(&post(EVENT)).await.status, 200);
 }

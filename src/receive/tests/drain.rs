@@ -1,6 +1,6 @@
 //! The end of a receiver loses nothing that was begun.
 
-use super::support::{Client, EVENT, Script, Site, Wanted, post, shake_hands};
+use super::support::{Client, EVENT, Script, Site, Wanted, post, shake_hands, wait_for};
 use crate::receive::Drained;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -10,18 +10,19 @@ use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn half_sent_and_just_connected_requests_are_finished_and_told_to_close() {
-    let mut site = Site::start(Wanted::default()).await;
+    let site = Site::start(Wanted::default()).await;
     let request = post(EVENT);
     let (begin, end) = request.split_at(request.len() - 40);
     let (mut body, mut head, mut fresh) = (site.connect().await, site.connect().await, site.connect().await);
     body.send(begin).await;
     head.send(&request[..30]).await;
+    let mut idle = site.connect().await;
+    idle.send(&request).await;
+    assert_eq!(idle.answer().await.unwrap().status, 200);
     site.stop();
-    while !site.receiver.is_draining() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    // Beyond the notice: idle connections are closed by now, these are not.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    wait_for(|| site.receiver.drain.has_begun()).await;
+    // Beyond the notice, an idle connection is closed, and these are not.
+    assert!(idle.is_closed().await);
     body.send(end).await;
     head.send(&request[30..]).await;
     fresh.send(&request).await;
@@ -40,7 +41,7 @@ async fn callers_that_wait_in_the_kernel_are_all_served() {
     let mut wanted = Wanted::default();
     let listener = &mut wanted.listener;
     (listener.max_connections, listener.max_connections_per_address, listener.max_handshakes) = (400, 400, 400);
-    let mut site = Site::start(wanted).await;
+    let site = Site::start(wanted).await;
     // Nothing else runs in this thread until the next await: the receiver sees all of them and the signal at once.
     let waiting: Vec<_> = (0..CALLERS).map(|_| std::net::TcpStream::connect(site.address).unwrap()).collect();
     site.stop();
@@ -57,16 +58,14 @@ async fn callers_that_wait_in_the_kernel_are_all_served() {
 
 #[tokio::test]
 async fn a_kept_connection_is_told_before_it_is_closed() {
-    let mut site = Site::start(Wanted::default()).await;
+    let site = Site::start(Wanted::default()).await;
     let (mut busy, mut idle) = (site.connect().await, site.connect().await);
     for client in [&mut busy, &mut idle] {
         client.send(&post(EVENT)).await;
         assert_eq!(client.answer().await.unwrap().header("connection"), None);
     }
     site.stop();
-    while !site.receiver.is_draining() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    wait_for(|| site.receiver.drain.has_begun()).await;
     busy.send(&post(EVENT)).await;
     let answer = busy.answer().await.unwrap();
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
@@ -78,7 +77,7 @@ async fn a_kept_connection_is_told_before_it_is_closed() {
 
 #[tokio::test]
 async fn http2_finishes_its_streams() {
-    let mut site = Site::start(Wanted::default()).await;
+    let site = Site::start(Wanted::default()).await;
     site.inbox.set(Script::Slow(Duration::from_millis(200)));
     let stream = site.tls(site.client_builder().with_no_client_auth(), b"h2").await.unwrap();
     let (mut sender, connection) =
@@ -86,10 +85,7 @@ async fn http2_finishes_its_streams() {
     let connection = tokio::spawn(connection);
     let request = http::Request::post("https://localhost/webhooks/linxo").body(Full::new(Bytes::from(EVENT))).unwrap();
     let answer = tokio::spawn(sender.send_request(request));
-    while site.metric("linxo_webhook_connections") == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    wait_for(|| site.inbox.begun() == 1).await;
     site.stop();
     assert_eq!(answer.await.unwrap().unwrap().status(), 200);
     connection.await.unwrap().unwrap();
@@ -100,7 +96,7 @@ async fn http2_finishes_its_streams() {
 async fn what_does_not_end_is_cut() {
     let mut wanted = Wanted::default();
     wanted.listener.drain_timeout = Duration::from_millis(300);
-    let mut site = Site::start(wanted).await;
+    let site = Site::start(wanted).await;
     let mut client = site.connect().await;
     let request = post(EVENT);
     client.send(&request[..request.len() - 1]).await;

@@ -2,7 +2,7 @@
 //!
 //! The HTTP/2 floods are frames written by hand, because no client library would send them.
 
-use super::support::{EVENT, LIMIT, Site, Wanted, post};
+use super::support::{EVENT, LIMIT, Site, Wanted, post, wait_for};
 use std::{
     sync::{
         Arc,
@@ -245,19 +245,10 @@ async fn http2_floods_are_ended_while_an_honest_caller_is_served() {
             }
         }
     }
-    let all_gone = async {
-        while site.metric("linxo_webhook_connections") > 0 {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(LIMIT, all_gone).await.expect("no connection of the attackers is left");
+    wait_for(|| site.metric("linxo_webhook_connections") == 0).await;
     assert_eq!(site.metric(r#"linxo_webhook_refused_total{reason="internal"}"#), 0);
-    let kept = async {
-        while site.inbox.refused.lock().unwrap().iter().all(|kept| (kept.reason, kept.status) != ("http2_abuse", 0)) {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(LIMIT, kept).await.expect("one of them is kept for inspection");
+    let is_kept = |kept: &inbox::Refused| (kept.reason, kept.status) == ("http2_abuse", 0);
+    wait_for(|| site.inbox.refused().iter().any(is_kept)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,13 +1,11 @@
 //! Client certificates, sessions and protocol versions.
 
 use super::support::{Client, Clients, EVENT, LIMIT, Site, Wanted, post};
-use crate::{
-    config::TlsVersion,
-    pki::{self, Authority, Identity, KeyKind, Leaf, Usage},
-    receive::identity::hex,
-};
+use crate::receive::settings::TlsVersion;
 use base::clock;
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use double::pki::{self, Authority, Identity, KeyKind, Leaf, Usage};
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
@@ -93,7 +91,7 @@ async fn only_a_certificate_of_an_authority_of_ours_gets_an_answer() {
     }
     assert_eq!(site.inbox.stored(), accepted);
     assert_eq!(site.metric(r#"linxo_webhook_refused_total{reason="client_certificate"}"#), 18);
-    let sender = site.inbox.entries.lock().unwrap()[0].sender.clone().unwrap();
+    let sender = site.inbox.entries()[0].sender.clone().unwrap();
     let sender: serde_json::Value = serde_json::from_str(&sender).unwrap();
     let certificate = &sender["certificate"];
     assert!(certificate["subject"].as_str().unwrap().contains("CN=Sender"));
@@ -116,7 +114,7 @@ async fn observing_admits_everybody_and_counts_who_would_be_refused() {
             let config = clients(&site, version, identity.as_ref());
             assert_eq!(post_with(&site, config).await, Some(200), "{verdict}");
             assert_eq!(verdicts(&site, verdict), before + 1, "{verdict}");
-            let sender = site.inbox.entries.lock().unwrap().last().unwrap().sender.clone().unwrap();
+            let sender = site.inbox.entries().last().unwrap().sender.clone().unwrap();
             let sender: serde_json::Value = serde_json::from_str(&sender).unwrap();
             assert_eq!(sender.get("certificate").is_some(), verdict == "ok", "{verdict}");
             assert_eq!(sender.get("would_be_refused").is_some(), verdict != "ok", "{verdict}");
@@ -134,7 +132,7 @@ async fn names_and_keys_narrow_down_whom_an_authority_vouches_for() {
     let kelvin = ours.client("\u{212a}-sender", &["kelvin.example"]).unwrap();
     let chain = good.certificates().unwrap();
     let (_, parsed) = x509_parser::parse_x509_certificate(&chain[0]).unwrap();
-    let fingerprint = hex(&Sha256::digest(parsed.public_key().raw));
+    let fingerprint = HEXLOWER.encode(&Sha256::digest(parsed.public_key().raw));
     let site = Site::start(Wanted { clients: Some(Clients::of(&[&ours])), ..Wanted::default() }).await;
     for (names, fingerprints, refusal) in [
         (vec!["sender.example"], vec![], "name_not_listed"),

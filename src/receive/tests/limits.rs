@@ -2,7 +2,7 @@
 
 use super::{
     flood::{PREFACE, connect},
-    support::{Client, EVENT, LIMIT, Script, Site, Wanted, post},
+    support::{Client, EVENT, LIMIT, Script, Site, Wanted, post, wait_for},
 };
 use std::time::Duration;
 use tokio::{
@@ -11,7 +11,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-fn with(change: impl FnOnce(&mut crate::config::Listener)) -> Wanted {
+fn with(change: impl FnOnce(&mut crate::receive::settings::Listener)) -> Wanted {
     let mut wanted = Wanted::default();
     change(&mut wanted.listener);
     wanted
@@ -23,15 +23,6 @@ async fn is_turned_away(site: &Site, reason: &str) {
     // A reset is an end too.
     drop(timeout(LIMIT, socket.read_to_end(&mut rest)).await.expect("the connection ends in time"));
     assert_eq!(site.metric(&format!(r#"linxo_webhook_refused_total{{reason="{reason}"}}"#)), 1);
-}
-
-async fn wait_for(what: impl Fn() -> bool) {
-    let reached = async {
-        while !what() {
-            sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(LIMIT, reached).await.expect("the state is reached in time");
 }
 
 async fn is_served(client: &mut Client) -> bool {
@@ -54,7 +45,8 @@ async fn one_address_has_its_share_of_connections() {
 async fn callers_behind_a_balancer_have_shares_of_their_own() {
     let site = Site::start(with(|listener| {
         listener.max_connections_per_address = 1;
-        listener.proxies = Some([ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]))].into_iter().collect());
+        listener.proxy_protocol = true;
+        listener.proxy_networks = [ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]))].into_iter().collect();
     }))
     .await;
     let caller = async |address: &str| {
@@ -119,8 +111,8 @@ async fn a_commit_that_goes_on_after_its_answer_keeps_its_place() {
     assert_eq!(site.exchange(&post(EVENT)).await.code(), "overloaded");
     site.inbox.wait_for(1).await;
     site.inbox.set(Script::Store);
-    wait_for(|| site.receiver.budget.begin().is_ok()).await;
-    assert_eq!(site.exchange(&post(EVENT)).await.status, 200);
+    let taken = async { while site.exchange(&post(EVENT)).await.status != 200 {} };
+    timeout(LIMIT, taken).await.expect("the place is given back");
 }
 
 #[tokio::test]

@@ -2,15 +2,16 @@
 
 use super::{
     flood::{END_HEADERS, END_STREAM, PREFACE, connect, frame, head, kind},
-    support::{Clients, EVENT, LIMIT, Site, Wanted, post, post_to},
+    support::{Clients, EVENT, LIMIT, Site, Wanted, post, post_to, wait_for},
 };
-use crate::{config::LogFormat, log::double::Memory, pki::Authority};
+use crate::observe::log::{double::Memory, settings::LogFormat};
+use double::pki::Authority;
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 const SHORT: Duration = Duration::from_millis(500);
@@ -141,7 +142,7 @@ async fn broken_handshakes_and_heads_are_one_line_a_reason_and_a_summary() {
     let listener = &mut wanted.listener;
     (listener.handshake_timeout, listener.header_timeout) = (SHORT, SHORT);
     (listener.max_connections, listener.max_connections_per_address, listener.max_handshakes) = (500, 500, 500);
-    let mut site = Site::start(wanted).await;
+    let site = Site::start(wanted).await;
     let mut callers = JoinSet::new();
     for _ in 0..EACH {
         for opening in [&b""[..], b"GET / HTTP/1.1\r\n\r\n"] {
@@ -161,12 +162,7 @@ async fn broken_handshakes_and_heads_are_one_line_a_reason_and_a_summary() {
         }
     }
     callers.join_all().await;
-    let all_gone = async {
-        while site.metric("linxo_webhook_connections") > 0 {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(LIMIT, all_gone).await.unwrap();
+    wait_for(|| site.metric("linxo_webhook_connections") == 0).await;
     site.stop();
     site.stopped().await;
     let of = |found: Vec<serde_json::Value>| {

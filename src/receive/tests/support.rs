@@ -1,23 +1,28 @@
 //! A receiver on a free port, a scripted inbox behind it, and callers that can misbehave.
 
-pub(super) use crate::inbox::double::{Double, Script};
 use crate::{
-    config::{self, ClientMode, Networks, TlsClients, TlsVersion},
-    metrics::Metrics,
-    pki::Authority,
-    receive::{Drained, Receiver, bind, tls},
+    observe::metrics::{self, Exposition},
+    receive::{
+        Drained, Figures, Receiver, bind,
+        intake::Intake,
+        settings::{self, ClientMode, TlsClients, TlsVersion},
+        tls,
+    },
 };
+use ::settings::Networks;
 use base::secret::Secret;
+use double::pki::{self, Authority};
+pub(super) use inbox::double::{Double, Script};
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::oneshot,
     task::JoinHandle,
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::sync::CancellationToken;
 
 /// Nothing in these tests takes this long; it only turns a hang into a failure.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
@@ -25,7 +30,7 @@ pub(super) const EVENT: &str = r#"{"id":"e-1","event_type":"UPDATED","resource_t
 
 /// How a test wants its receiver.
 pub(super) struct Wanted {
-    pub(super) listener: config::Listener,
+    pub(super) listener: settings::Listener,
     pub(super) networks: Networks,
     pub(super) secrets: Vec<&'static str>,
     pub(super) minimum_version: TlsVersion,
@@ -37,7 +42,7 @@ pub(super) struct Wanted {
 impl Default for Wanted {
     fn default() -> Self {
         Self {
-            listener: config::Listener {
+            listener: settings::Listener {
                 address: ([127, 0, 0, 1], 0).into(),
                 path: "/webhooks/linxo".to_owned(),
                 max_body: 64 * 1024,
@@ -54,7 +59,8 @@ impl Default for Wanted {
                 body_timeout: LIMIT,
                 idle_timeout: LIMIT,
                 drain_timeout: LIMIT,
-                proxies: None,
+                proxy_protocol: false,
+                proxy_networks: Networks::default(),
             },
             networks: Networks::default(),
             secrets: Vec::new(),
@@ -104,12 +110,12 @@ impl Clients {
 pub(super) struct Site {
     pub(super) address: SocketAddr,
     pub(super) inbox: Arc<Double>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Exposition>,
     pub(super) receiver: Arc<Receiver>,
     roots: Arc<RootCertStore>,
     folder: tempfile::TempDir,
-    settings: config::Tls,
-    stop: Option<oneshot::Sender<()>>,
+    settings: settings::Tls,
+    stop: CancellationToken,
     served: JoinHandle<Drained>,
 }
 
@@ -123,46 +129,47 @@ impl Site {
             names: Vec::new(),
             fingerprints: Vec::new(),
         };
-        let settings = config::Tls {
+        let settings = settings::Tls {
             certificate: folder.path().join("server.pem"),
             key: folder.path().join("server.key"),
             may_generate: true,
             minimum_version: wanted.minimum_version,
             clients: wanted.clients.map_or(off, |clients| clients.settings(folder.path())),
         };
-        assert!(tls::generate_localhost(&settings).unwrap());
+        let identity = pki::self_signed_localhost().unwrap();
+        pki::write_identity(&settings.certificate, &settings.key, &identity).unwrap();
         let mut roots = RootCertStore::empty();
         let pem = std::fs::read(&settings.certificate).unwrap();
         roots.add(rustls::pki_types::pem::PemObject::from_pem_slice(&pem).unwrap()).unwrap();
         let inbox = Arc::new(Double::default());
-        let metrics = Arc::new(Metrics::new());
-        let sender = config::Sender {
+        let mut registry = metrics::registry();
+        let figures = Figures::new(&mut registry);
+        let metrics = Arc::new(Exposition::new(registry));
+        let sender = settings::Sender {
             confirm: false,
             networks: wanted.networks,
             path_secrets: wanted.secrets.iter().map(|text| Secret::new((*text).to_owned())).collect(),
         };
         let loaded = tls::load(&settings).unwrap();
-        let store = Arc::clone(&inbox);
-        let mut receiver = Receiver::new(&wanted.listener, &sender, loaded, store, Arc::clone(&metrics));
-        receiver.limits.commit_timeout = wanted.commit_timeout;
-        let receiver = Arc::new(receiver);
+        let intake = Intake::new(Arc::<Double>::clone(&inbox));
+        let (listener, within) = (&wanted.listener, wanted.commit_timeout);
+        let receiver = Arc::new(Receiver::with_commit_timeout(listener, &sender, loaded, intake, figures, within));
         let bound = bind(&wanted.listener).await.unwrap();
         let address = bound.address();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let serving = Arc::clone(&receiver);
-        let served = tokio::spawn(async move { bound.serve(serving, async { drop(stopped.await) }).await });
-        Self { address, inbox, metrics, receiver, roots: Arc::new(roots), folder, settings, stop: Some(stop), served }
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(bound.serve(Arc::clone(&receiver), stop.clone()));
+        Self { address, inbox, metrics, receiver, roots: Arc::new(roots), folder, settings, stop, served }
     }
 
     /// Judges callers by other settings from now on.
     pub(super) fn reload(&self, clients: &Clients) {
-        let settings = config::Tls { clients: clients.settings(self.folder.path()), ..self.settings.clone() };
+        let settings = settings::Tls { clients: clients.settings(self.folder.path()), ..self.settings.clone() };
         self.receiver.replace_tls(tls::load(&settings).unwrap());
     }
 
     /// Begins the drain.
-    pub(super) fn stop(&mut self) {
-        self.stop.take().unwrap().send(()).unwrap();
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
     }
 
     pub(super) async fn stopped(self) -> Drained {
@@ -214,10 +221,25 @@ impl Site {
 
     /// Value of one line of the metrics.
     pub(super) fn metric(&self, line: &str) -> u64 {
-        let text = self.metrics.encode();
-        let value = text.lines().find_map(|found| found.strip_prefix(line));
-        value.map_or(0, |value| value.trim().parse().unwrap())
+        metric(&self.metrics, line)
     }
+}
+
+/// Waits for a state.
+pub(super) async fn wait_for(what: impl Fn() -> bool) {
+    let reached = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(LIMIT, reached).await.expect("the state is reached in time");
+}
+
+/// Value of one line of the metrics.
+pub(super) fn metric(metrics: &Exposition, line: &str) -> u64 {
+    let text = metrics.encode();
+    let value = text.lines().find_map(|found| found.strip_prefix(line));
+    value.map_or(0, |value| value.trim().parse().unwrap())
 }
 
 /// TLS on a socket that is open already; no protocol is offered where `alpn` is empty.

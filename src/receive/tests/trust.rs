@@ -1,7 +1,7 @@
 //! Who may call: networks, balancers, and what never changes a caller's address.
 
-use super::support::{Client, EVENT, LIMIT, Site, Wanted, post, post_to};
-use crate::config::Networks;
+use super::support::{Client, EVENT, LIMIT, Site, Wanted, metric, post, post_to};
+use ::settings::Networks;
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,7 +20,8 @@ fn from(texts: &[&str]) -> Wanted {
 /// Behind a balancer on this machine; callers are taken from 192.0.2.0/24.
 fn balanced() -> Wanted {
     let mut wanted = from(&["192.0.2.0/24"]);
-    wanted.listener.proxies = Some(networks(&["127.0.0.0/8"]));
+    wanted.listener.proxy_protocol = true;
+    wanted.listener.proxy_networks = networks(&["127.0.0.0/8"]);
     wanted
 }
 
@@ -35,7 +36,7 @@ fn v2(source: [u8; 4]) -> Vec<u8> {
 }
 
 fn peer_of_last(site: &Site) -> String {
-    let entries = site.inbox.entries.lock().unwrap();
+    let entries = site.inbox.entries();
     let sender: serde_json::Value = serde_json::from_str(entries.last().unwrap().sender.as_deref().unwrap()).unwrap();
     sender["peer"].as_str().unwrap().to_owned()
 }
@@ -145,7 +146,8 @@ async fn a_header_is_not_waited_for_without_end() {
 #[tokio::test]
 async fn nobody_but_the_balancer_names_a_caller() {
     let mut wanted = balanced();
-    wanted.listener.proxies = Some(networks(&["10.0.0.0/8"]));
+    wanted.listener.proxy_protocol = true;
+    wanted.listener.proxy_networks = networks(&["10.0.0.0/8"]);
     let site = Site::start(wanted).await;
     assert!(behind(&site, b"PROXY TCP4 192.0.2.7 10.0.0.1 5000 443\r\n").await.is_err());
     assert_eq!(site.metric(r#"linxo_webhook_refused_total{reason="proxy_untrusted"}"#), 1);
@@ -157,12 +159,12 @@ async fn nobody_but_the_balancer_names_a_caller() {
 #[tokio::test]
 async fn what_is_refused_is_kept_and_its_body_only_of_known_callers() {
     let refused = async |wanted: Wanted, path: &str| {
-        let mut site = Site::start(wanted).await;
+        let site = Site::start(wanted).await;
         site.exchange(&post_to(path, "", &format!("{{\"canary\"{}", "x".repeat(2000)))).await;
         let inbox = std::sync::Arc::clone(&site.inbox);
         site.stop();
         site.stopped().await;
-        let mut kept = inbox.refused.lock().unwrap().clone();
+        let mut kept = inbox.refused();
         assert_eq!(kept.len(), 1);
         kept.remove(0)
     };
@@ -182,7 +184,7 @@ async fn what_is_refused_is_kept_and_its_body_only_of_known_callers() {
 
 #[tokio::test]
 async fn a_flood_of_refusals_does_not_wear_the_disk() {
-    let mut site = Site::start(Wanted::default()).await;
+    let site = Site::start(Wanted::default()).await;
     let mut client = site.connect().await;
     for _ in 0..200 {
         client.send(&post_to("/elsewhere", "", "")).await;
@@ -191,7 +193,8 @@ async fn a_flood_of_refusals_does_not_wear_the_disk() {
     let (inbox, metrics) = (std::sync::Arc::clone(&site.inbox), std::sync::Arc::clone(&site.metrics));
     site.stop();
     site.stopped().await;
-    let kept = inbox.refused.lock().unwrap().len() as u64;
+    let kept = inbox.refused().len() as u64;
     assert!((1..200).contains(&kept), "{kept}");
-    assert_eq!(metrics.refused_unkept.get() + kept, 200);
+    let unkept = metric(&metrics, "linxo_webhook_refused_unkept_total");
+    assert_eq!(unkept + kept, 200);
 }

@@ -1,7 +1,7 @@
 //! A caller that writes what it likes, over real TLS.
 
 use super::LIMIT;
-use linxo_webhook::pki::Authority;
+use double::pki::Authority;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
 use std::{io, net::SocketAddr, sync::Arc};
 use tokio::{

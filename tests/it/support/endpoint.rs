@@ -1,11 +1,11 @@
 //! The integrator's own HTTP endpoint: takes deliveries, judges each, remembers all.
 
 use bytes::Bytes;
+use double::CANARY;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use linxo_webhook::simulator::CANARY;
 use std::{
     convert::Infallible,
     future::pending,

@@ -1,7 +1,7 @@
 //! Callers that post events for as long as somebody answers, and remember every promise that they were given.
 
 use super::Door;
-use linxo_webhook::simulator::{
+use double::{
     Connection,
     events::{Plan, event},
 };

@@ -24,10 +24,7 @@ pub(crate) use site::{Service, Site, secrets, start};
 use base::clock;
 use bytes::Bytes;
 use event::Event;
-use linxo_webhook::{
-    config,
-    inbox::{EntryView, Filter, Inbox, NewEntry, State},
-};
+use inbox::{EntryView, Filter, Inbox, NewEntry, Settings, State, settings::Store};
 use serde_json::Value;
 use std::{
     path::Path,
@@ -50,14 +47,14 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
 }
 
 /// Every entry, oldest first.
-pub(crate) async fn entries(inbox: &dyn Inbox) -> Vec<EntryView> {
-    let mut entries = inbox.list(&Filter::default(), 1_000_000).await.unwrap();
+pub(crate) async fn entries(inbox: &Inbox) -> Vec<EntryView> {
+    let mut entries = inbox.desk.list(&Filter::default(), 1_000_000).await.unwrap();
     entries.reverse();
     entries
 }
 
 /// Waits until nothing is left to do but what a person must do; returns every entry, oldest first.
-pub(crate) async fn settled(inbox: &dyn Inbox) -> Vec<EntryView> {
+pub(crate) async fn settled(inbox: &Inbox) -> Vec<EntryView> {
     eventually("all work is done or parked", async || {
         let entries = entries(inbox).await;
         entries.iter().all(|entry| matches!(entry.state, State::Done | State::Parked)).then_some(entries)
@@ -77,10 +74,10 @@ pub(crate) fn delivered(path: &Path) -> Vec<String> {
     documents(path).iter().map(|document| document["id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Settings of an inbox without limits that matter.
-pub(crate) fn inbox_config() -> config::Inbox {
-    config::Inbox {
-        store: config::Store::Sqlite("unused".into()),
+/// Settings of an inbox at a path, without limits that matter.
+pub(crate) fn inbox_at(path: &Path) -> Settings {
+    Settings {
+        store: Store::Sqlite(path.to_owned()),
         retention: Duration::from_hours(1),
         max_waiting: 1_000_000,
         min_free_disk: 0,
@@ -109,5 +106,6 @@ pub(crate) fn new_entry(json: &str) -> NewEntry {
         received: clock::now(),
         confirm: false,
         sender: Some(r#"{"peer":"127.0.0.1"}"#.to_owned()),
+        trace: None,
     }
 }

@@ -1,7 +1,7 @@
 //! The true program as a child of the test.
 
 use super::{Answer, Door, LIMIT, admin, eventually};
-use linxo_webhook::pki::Authority;
+use double::pki::Authority;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::{

@@ -2,12 +2,14 @@
 
 use super::{Door, Process, eventually, settled};
 use base::error::chain;
+use double::{
+    Settings, Simulator,
+    pki::{Authority, write_identity},
+};
+use inbox::{Access, EntryView, Inbox};
 use linxo_webhook::{
     app,
     config::{self, Config},
-    inbox::{self, Access, EntryView, Inbox},
-    pki::{Authority, write_identity},
-    simulator::{Settings, Simulator},
 };
 use std::{
     collections::BTreeMap,
@@ -16,7 +18,6 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Output,
-    sync::Arc,
 };
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -186,9 +187,9 @@ impl Site {
     }
 
     /// The store, opened beside whoever owns it.
-    pub(crate) fn inbox(&self) -> Arc<dyn Inbox> {
+    pub(crate) fn inbox(&self) -> Inbox {
         let config = self.config();
-        let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
+        let sinks: Vec<_> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
         inbox::open(&config.inbox, &sinks, Access::Guest).unwrap()
     }
 
@@ -226,7 +227,7 @@ pub(crate) struct Service {
 impl Service {
     /// Waits until all work is done or parked; returns every entry, oldest first.
     pub(crate) async fn settled(&self) -> Vec<EntryView> {
-        settled(&*self.running.inbox).await
+        settled(&self.running.inbox).await
     }
 
     /// Value of one line of the metrics.

@@ -1,0 +1,24 @@
+//! What a sink on a file is told.
+
+use settings::{At, Flaw, path, section};
+use std::path::{Path, PathBuf};
+
+section! {
+    /// `[[sink]]` with type "file".
+    pub struct Settings {
+        /// The file that lines are appended to. Its folder must exist.
+        pub path: PathBuf = path().example("\"data/events.ndjson\""),
+    }
+    check(at) {
+        if let Ok(path) = &path {
+            file_in_folder(at, path);
+        }
+    }
+}
+
+fn file_in_folder(at: &mut At<'_, '_>, path: &Path) {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if at.must_be_folder("path", folder).is_ok() && path.is_dir() {
+        at.flawed("path", Flaw::from("is a folder, not a file"));
+    }
+}

@@ -1,0 +1,52 @@
+//! The kinds of sink: one folder each, and the one list of them.
+//!
+//! A new kind is a folder with its settings, its sink and its tests, and three lines here: the module, the variant, the arm.
+
+pub mod file;
+pub mod http;
+pub mod stdout;
+
+use crate::{
+    opens::{Cause, Opens},
+    sink::Sink,
+};
+use std::{mem, path::PathBuf};
+
+settings::variants! {
+    /// Kind of destination.
+    pub enum Kind by "type" {
+        /// One JSON document a line on standard output.
+        Stdout(stdout::Settings) = "stdout",
+        /// One JSON document a line, appended to a file and synced before the entry is settled.
+        File(file::Settings) = "file",
+        /// A POST of each completed event.
+        Http(http::Settings) = "http",
+    }
+    later = ["postgres", "nats", "amqp", "kafka", "redis"]
+}
+
+impl Kind {
+    fn settings(&self) -> &dyn Opens {
+        match self {
+            Self::Stdout(settings) => settings,
+            Self::File(settings) => settings,
+            Self::Http(settings) => settings,
+        }
+    }
+
+    pub(crate) fn open(&self) -> Result<Box<dyn Sink>, Cause> {
+        self.settings().open()
+    }
+
+    /// The files that the sink is built from, secrets and what it writes apart.
+    #[must_use]
+    pub fn files(&self) -> &[PathBuf] {
+        self.settings().files()
+    }
+
+    /// Whether a sink with these other settings may take over while this one is still open.
+    #[must_use]
+    pub fn may_become(&self, other: &Self) -> bool {
+        mem::discriminant(self) == mem::discriminant(other) && self.settings().may_change()
+    }
+}

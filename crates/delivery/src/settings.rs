@@ -1,0 +1,57 @@
+//! What a sink is told, `[[sink]]`, and how it is opened. Each kind declares its own keys in its own folder.
+
+use crate::{kinds::Kind, opens::Cause, sink::Sink};
+use ::settings::{Flaw, duration, flat, section, text};
+use base::names::SinkName;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+section! {
+    /// Where completed events go: one `[[sink]]` for each destination. Each gets every event, in order for each connection.
+    /// Without any `[[sink]]`, events go to standard output, as here.
+    pub struct Settings {
+        /// Unique name: letters a to z, digits, `-` and `_`. It is kept beside each entry: a sink that is renamed is a new one.
+        pub name: SinkName = text(sink_name).example("\"app\""),
+        /// How long a delivery is tried again after its first failed attempt. Then it is parked.
+        pub retry_for: Duration = duration().default("3d").between("1s", "365d"),
+        /// What kind of destination, with its own settings.
+        pub kind: Kind = flat(),
+    }
+}
+
+/// Names become metric labels and are typed on command lines.
+fn sink_name(text: &str) -> Result<SinkName, Flaw> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+    if text.len() <= 64 && text.bytes().all(is_plain) {
+        Ok(SinkName::new(text))
+    } else {
+        Err(Flaw::new("is not a name", "use 1 to 64 of: a to z, digits, `-` and `_`"))
+    }
+}
+
+impl Settings {
+    /// The files that the sink is built from, secrets and what it writes apart.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.kind.files().iter().map(PathBuf::as_path)
+    }
+}
+
+/// Opens a configured sink: files are opened and mended, clients built; nothing is connected to. Blocking.
+///
+/// # Errors
+/// What has to be corrected before the sink can work.
+pub fn open(settings: &Settings) -> Result<Box<dyn Sink>, OpenError> {
+    settings.kind.open().map_err(|cause| OpenError { sink: settings.name.clone(), cause })
+}
+
+/// A sink cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open the sink {sink}")]
+pub struct OpenError {
+    /// Its configured name.
+    pub sink: SinkName,
+    #[source]
+    cause: Cause,
+}

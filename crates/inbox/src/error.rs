@@ -1,0 +1,37 @@
+//! Why the inbox could not do what was asked.
+
+use crate::Seq;
+
+/// An error of the store's own library.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why the inbox could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store has no room; nothing was stored.
+    #[error("the inbox's disk is full")]
+    Full(#[source] Option<Source>),
+    /// As many unfinished entries as `inbox.max_waiting` allows.
+    #[error("the inbox holds as many unfinished entries as inbox.max_waiting allows")]
+    Backlog,
+    /// The store failed; nothing was stored.
+    #[error("the inbox's store failed")]
+    Store(#[source] Source),
+    /// The inbox is closed or its writer ended.
+    #[error("the inbox is closed")]
+    Closed,
+    /// The lease has expired and the work was given to another, or was settled.
+    #[error("the lease of entry {0} is no longer held")]
+    LeaseLost(Seq),
+    /// The store cannot be opened; the text says what to do.
+    #[error("cannot open the inbox {path}: {problem}")]
+    Open {
+        /// The file.
+        path: String,
+        /// What is wrong and what to do.
+        problem: String,
+        /// The store's own words.
+        #[source]
+        source: Option<Source>,
+    },
+}

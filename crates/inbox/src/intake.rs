@@ -1,0 +1,97 @@
+//! The way in: an event becomes durable, then it is answered.
+//!
+//! [`Intake::accept`] resolves when the event is on disk, at a [`Position`] of the record of accepted events. Making
+//! entries and stages of it is the fold's work. Where the store does both in one transaction, the receipt says at once
+//! what the fold made of the event; where a fold comes later, it does not.
+
+use crate::{Error, Position, Seq, TraceParent};
+use async_trait::async_trait;
+use base::clock::Timestamp;
+use bytes::Bytes;
+use event::Event;
+use std::fmt;
+
+/// An event about to be accepted.
+#[derive(Clone, Debug)]
+pub struct NewEntry {
+    /// What was read from the body.
+    pub event: Event,
+    /// The body, exactly as it came.
+    pub body: Bytes,
+    /// When its last byte came.
+    pub received: Timestamp,
+    /// Whether it is only a hint: its resource is fetched from the API, and what it says itself is not delivered.
+    pub confirm: bool,
+    /// Who sent it, as one JSON object without secrets (peer address, identity of the client certificate).
+    pub sender: Option<String>,
+    /// The trace that it belongs to, where the caller named one.
+    pub trace: Option<TraceParent>,
+}
+
+/// Proof that an event is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Where it stands in the record of accepted events.
+    pub position: Position,
+    /// What the fold made of it, where that is known already.
+    pub folded: Option<Folded>,
+}
+
+/// What became of an accepted event in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Folded {
+    /// A new entry.
+    Stored {
+        /// Its number.
+        seq: Seq,
+        /// Whether another event with the same id but other content was there before.
+        conflict: bool,
+    },
+    /// The same content is there already.
+    Duplicate {
+        /// Number of the first one.
+        seq: Seq,
+    },
+}
+
+/// A request that was refused, to be kept for inspection.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// When it was answered.
+    pub at: Timestamp,
+    /// Who sent it, as one JSON object without secrets.
+    pub sender: String,
+    /// The `code` of the answer.
+    pub reason: &'static str,
+    /// The status of the answer; 0: the connection was ended without one.
+    pub status: u16,
+    /// Bytes of the body that came or were announced, if known.
+    pub size: Option<u64>,
+    /// How the body began; only of senders that are known.
+    pub start: Option<Bytes>,
+}
+
+/// What the receiver needs of an inbox.
+#[async_trait]
+pub trait Intake: Send + Sync + fmt::Debug {
+    /// Makes an event durable.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Backlog`], [`Error::Store`], [`Error::Closed`]: nothing was promised; answer 503.
+    ///
+    /// # Cancel safety
+    /// When dropped, the event is stored whole or not at all.
+    async fn accept(&self, entry: NewEntry) -> Result<Receipt, Error>;
+
+    /// Whether an event would be accepted now: the store answers, has room, and is under `max_waiting`.
+    ///
+    /// # Errors
+    /// Those of [`accept`](Intake::accept).
+    fn ready(&self) -> Result<(), Error>;
+
+    /// Keeps refused requests for inspection: the newest, as many as `inbox.refused` allows.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Store`], [`Error::Closed`]: they are not kept.
+    async fn refuse(&self, refused: Vec<Refused>) -> Result<(), Error>;
+}

@@ -1,0 +1,105 @@
+//! The durable middle: what was accepted, and what is still to be done about it.
+//!
+//! In: events from the receiver. Out: leases on work for the workers. An **entry** is one accepted event. Its work is cut
+//! into **stages**: one [`Stage::Fetch`] for what the event left out, then one [`Stage::Deliver`] for each configured
+//! sink. Each stage of an entry has its own state, lease, attempts and reason, so that a dead sink delays no other.
+//!
+//! Each caller sees only what it uses:
+//!
+//! | interface | used by | what it does |
+//! | --- | --- | --- |
+//! | [`Intake`] | the receiver | makes an event durable; says whether it could |
+//! | [`Queue`] | the work loops | leases stages, renews leases, ends them |
+//! | [`Readings`] | fetches | keeps what was read of a connection, page by page |
+//! | [`Shelf`] | deliveries | gives out what was read |
+//! | [`Desk`] | operators' commands | lists, replays, parks, purges |
+//! | [`Upkeep`] | the service | figures, retention, the end |
+//!
+//! ```text
+//! rules     pure: what an outcome does to a stage, its line and its entry
+//! fold      pure: what an accepted event becomes: keys, ids, stages
+//! seal      the one place through which bodies and pages go to the disk and come back
+//! sqlite    the back end on one file: loads, applies the rules, stores
+//! ```
+//!
+//! Promises, each held by the contract in `tests/contract`, which runs on every back end:
+//! - `accept` returns after the event is synced to disk; the same content is stored once (a constraint, not a look-up).
+//! - A stage is leased to one worker at a time. A lease has an expiry and a token; `settle` needs both. A lease that is
+//!   never settled is found again, and an entry that repeatedly loses its lease is parked instead of tried for ever.
+//! - For each stage, the entries of one connection are leased one after the other, in the order of their places. A line
+//!   hands out its places under a lock, so that this holds with several writers. A parked entry leaves its line.
+//! - Nothing unfinished is ever deleted.
+//!
+//! Not here: what work means and how long to wait after a failure (`work`).
+
+mod desk;
+#[cfg(feature = "double")]
+pub mod double;
+mod error;
+mod figures;
+mod fold;
+mod ids;
+mod intake;
+mod queue;
+mod readings;
+pub mod rules;
+mod seal;
+pub mod settings;
+mod sqlite;
+mod upkeep;
+
+pub use self::settings::Settings;
+pub use base::names::{DeliveryId, SinkName};
+pub use desk::{AttemptView, Batch, Desk, EntryView, Filter, RefusedView, StageView};
+pub use error::{Error, Source};
+pub use figures::Figures;
+pub use ids::{Fetch, Identity, Keys, Position, ReadingId, Seq, Stage, State, Token, TraceParent};
+pub use intake::{Folded, Intake, NewEntry, Receipt, Refused};
+pub use queue::{
+    Awaiting, Cause, Claimed, CredentialsMark, Doubts, Facts, Fetched, Hold, Lease, Outcome, Queue, Resume,
+};
+pub use readings::{Certainty, Found, Page, PageFacts, Reading, Readings, Shelf};
+pub use sqlite::Access;
+pub use upkeep::{StageCounts, Stats, Upkeep};
+
+use std::sync::Arc;
+
+/// An open inbox: one handle for each kind of use. Clones share the store.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    /// For the receiver.
+    pub intake: Arc<dyn Intake>,
+    /// For the work loops.
+    pub queue: Arc<dyn Queue>,
+    /// For fetches.
+    pub readings: Arc<dyn Readings>,
+    /// For deliveries.
+    pub shelf: Arc<dyn Shelf>,
+    /// For operators' commands.
+    pub desk: Arc<dyn Desk>,
+    /// For the service that owns the store.
+    pub upkeep: Arc<dyn Upkeep>,
+    /// Which inbox this is, and the keys that live in it.
+    pub keys: Keys,
+}
+
+/// Opens the configured store. Every name of `sinks` gets a stage with each event that is accepted from now on.
+///
+/// # Errors
+/// [`Error::Open`], with what to do.
+pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<Inbox, Error> {
+    match &settings.store {
+        self::settings::Store::Sqlite(path) => {
+            let store = Arc::new(sqlite::Sqlite::open(path, settings, sinks, access)?);
+            Ok(Inbox {
+                keys: store.keys().clone(),
+                intake: Arc::clone(&store) as _,
+                queue: Arc::clone(&store) as _,
+                readings: Arc::clone(&store) as _,
+                shelf: Arc::clone(&store) as _,
+                desk: Arc::clone(&store) as _,
+                upkeep: store,
+            })
+        }
+    }
+}

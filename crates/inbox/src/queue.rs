@@ -1,0 +1,288 @@
+//! Work: leases on stages, and how they end.
+
+use crate::{DeliveryId, Error, Found, ReadingId, Seq, Stage, Token, TraceParent};
+use async_trait::async_trait;
+use base::clock::Timestamp;
+use bytes::Bytes;
+use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
+use std::{fmt, sync::Arc, time::Duration};
+
+/// Work handed to one worker for a limited time.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// Which entry.
+    pub seq: Seq,
+    /// Which part of its work.
+    pub stage: Stage,
+    /// Proves the holder.
+    pub token: Token,
+    /// When the stage may be leased to another.
+    pub expires: Timestamp,
+    /// How often the stage was leased, this one included. Stored before the work begins.
+    pub attempts: u32,
+    /// When the first of an unbroken run of failures happened.
+    pub failing_since: Option<Timestamp>,
+    /// The run of doubtful failures that the last try ended with.
+    pub doubts: Doubts,
+    /// What the entry is about.
+    pub entry: Arc<Facts>,
+    /// The event exactly as it came.
+    pub body: Bytes,
+    /// Tells the store that somebody here works on it.
+    pub hold: Hold,
+}
+
+/// Dropped with the last copy of a lease, it tells the store that nobody here works on that any more.
+pub type Hold = Arc<dyn fmt::Debug + Send + Sync>;
+
+/// An unbroken run of failures that were an answer, and not the lack of one: the answer may be meant, or be another's
+/// mistake (a proxy's, a deployment's).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Doubts {
+    /// How many.
+    pub tries: u32,
+    /// When the first of them happened.
+    pub since: Option<Timestamp>,
+}
+
+/// The facts of an entry that work needs, without its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The event's own id.
+    pub event_id: EventId,
+    /// The id under which it is delivered.
+    pub delivery_id: DeliveryId,
+    /// `event_type`, as sent.
+    pub event_type: String,
+    /// `resource_type`, as sent.
+    pub resource_type: String,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The user, if the event named one.
+    pub user: Option<UserId>,
+    /// The channel, if the event named one.
+    pub channel: Option<ChannelDefinitionId>,
+    /// The channel's mode, if found.
+    pub mode: Option<String>,
+    /// Seconds since the epoch, from the event.
+    pub created: Option<i64>,
+    /// When it was accepted.
+    pub accepted: Timestamp,
+    /// The announced number of accounts.
+    pub account_count: Option<u64>,
+    /// Accounts that the event itself lists.
+    pub listed: u64,
+    /// Whether it is only a hint ([`crate::NewEntry::confirm`]).
+    pub confirm: bool,
+    /// The trace that it belongs to.
+    pub trace: Option<TraceParent>,
+    /// What was fetched for it, where something had to be.
+    pub fetched: Option<Fetched>,
+}
+
+/// How the fetch of an entry's accounts ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// Its accounts were read.
+    Read {
+        /// The reading that holds the pages.
+        reading: ReadingId,
+        /// What is in it.
+        found: Found,
+    },
+    /// The API does not know the connection any more: there are none to read.
+    Gone,
+}
+
+/// How a worker ends its lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The stage is done.
+    Done,
+    /// The fetch is done; `reading` holds what was fetched.
+    Fetched {
+        /// Where it is.
+        reading: ReadingId,
+        /// What is in it.
+        found: Found,
+    },
+    /// The fetch is done: there is nothing to fetch, because the connection is gone.
+    Gone,
+    /// Try again, not before `due`.
+    Retry {
+        /// Earliest time of the next attempt.
+        due: Timestamp,
+        /// One sentence for people.
+        reason: String,
+        /// Whether it adds to the run of [`Doubts`]; if not, that ends.
+        is_doubtful: bool,
+    },
+    /// Stop until a person acts, or until the cause is gone.
+    Park {
+        /// What kind of trouble it is.
+        cause: Cause,
+        /// One sentence for people: what happened and what to do.
+        reason: String,
+    },
+    /// Not tried, because the other side is left alone: the attempt does not count, nor does it begin a run of failures.
+    Postpone {
+        /// Earliest time of the next attempt.
+        due: Timestamp,
+        /// One sentence for people.
+        reason: String,
+    },
+    /// Not tried after all (shutdown): the attempt does not count.
+    GiveBack,
+}
+
+/// What kind of trouble parked a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The event leaves something out, and this version cannot tell what.
+    Unclear,
+    /// What the stage needs was parked.
+    Needs,
+    /// The other side refused it, and was believed.
+    Refused,
+    /// The other side will never take it.
+    Gone,
+    /// It failed for as long as it may.
+    GaveUp,
+    /// A limit of our own.
+    Limit,
+    /// The API does not confirm what the event claims.
+    Unconfirmed,
+    /// Credentials are missing or were not good enough; goes on when they are other ones.
+    Credentials(CredentialsMark),
+    /// The process ended or hung again and again while it worked on this.
+    Lost,
+    /// An operator parked it.
+    Operator,
+}
+
+impl Cause {
+    /// The word for it: in the store, in output and in metrics.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unclear => "unclear",
+            Self::Needs => "needs",
+            Self::Refused => "refused",
+            Self::Gone => "gone",
+            Self::GaveUp => "gave_up",
+            Self::Limit => "limit",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Credentials(_) => "credentials",
+            Self::Lost => "lost",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// The cause that a word stands for. `None`: the word is of another version.
+    #[must_use]
+    pub fn parse(word: &str, credentials: Option<CredentialsMark>) -> Option<Self> {
+        Some(match word {
+            "unclear" => Self::Unclear,
+            "needs" => Self::Needs,
+            "refused" => Self::Refused,
+            "gone" => Self::Gone,
+            "gave_up" => Self::GaveUp,
+            "limit" => Self::Limit,
+            "unconfirmed" => Self::Unconfirmed,
+            "credentials" => Self::Credentials(credentials?),
+            "lost" => Self::Lost,
+            "operator" => Self::Operator,
+            _ => return None,
+        })
+    }
+}
+
+/// Stands for credentials that were not good enough: another text for other credentials, and gives nothing of them away.
+/// What the text means is the business of who wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CredentialsMark(String);
+
+impl CredentialsMark {
+    /// Wraps a text.
+    #[must_use]
+    pub fn new(mark: impl Into<String>) -> Self {
+        Self(mark.into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Parked work that waits for other credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Awaiting {
+    /// The user, if the events name one.
+    pub user: Option<UserId>,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Stands for the credentials that did not do.
+    pub credentials: CredentialsMark,
+}
+
+/// Which parked work goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// What waits for other credentials than these.
+    pub credentials: CredentialsMark,
+    /// Of this user; `None`: of events that name none, and of all users.
+    pub user: Option<UserId>,
+    /// Of this connection; `None`: of all.
+    pub connection: Option<ConnectionId>,
+}
+
+/// What a stage's worker got: leases, and when to look again.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// Work to do.
+    pub leases: Vec<Lease>,
+    /// When the next stage falls due, if any waits for a time.
+    pub next_due: Option<Timestamp>,
+}
+
+/// What the work loops need of an inbox.
+///
+/// Every method is cancel safe in this sense: when its future is dropped, the change either happens whole or not at all.
+#[async_trait]
+pub trait Queue: Send + Sync + fmt::Debug {
+    /// Leases up to `limit` due stages for `lease_for`, oldest due first.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Full`], [`Error::Closed`]: ask again later.
+    async fn claim(&self, stage: &Stage, limit: usize, lease_for: Duration) -> Result<Claimed, Error>;
+
+    /// Resolves when work may have come up for a stage since it last resolved; a wake-up that nobody waits for is kept.
+    async fn wake(&self, stage: &Stage);
+
+    /// Prolongs a lease.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`]: stop working, do not settle.
+    async fn renew(&self, lease: &Lease, lease_for: Duration) -> Result<(), Error>;
+
+    /// Ends a lease.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`]: another has it; its outcome counts, not this one.
+    async fn settle(&self, lease: &Lease, outcome: Outcome) -> Result<(), Error>;
+
+    /// What parked work waits for other credentials, each once; of one user, where one is named.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: ask again later.
+    async fn awaiting(&self, user: Option<&UserId>) -> Result<Vec<Awaiting>, Error>;
+
+    /// Puts up to `limit` entries back in line that wait for other credentials, the oldest first; says how many there were.
+    /// What needs their fetches goes back too; what was parked for another reason stays parked.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Full`], [`Error::Closed`]: ask again later.
+    async fn resume(&self, which: &Resume, limit: usize) -> Result<u64, Error>;
+}

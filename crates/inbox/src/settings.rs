@@ -1,0 +1,52 @@
+//! What the inbox is told: `[inbox]`.
+
+use settings::{Flaw, duration, number, section, size, text};
+use std::{fmt, path::PathBuf, time::Duration};
+
+section! {
+    /// The inbox: where events are safe before the vendor is answered.
+    pub struct Settings {
+        /// Where entries are kept: one SQLite file. Its folder is made if it is missing.
+        pub store("url"): Store = text(store).default("sqlite:data/inbox.db"),
+        /// How long done entries are kept. Unfinished ones are never deleted.
+        pub retention: Duration = duration().default("30d").between("1m", "3650d"),
+        /// Unfinished entries above which new events are answered 503.
+        pub max_waiting: u64 = number().default("1000000").between("1", "1000000000"),
+        /// Free space on the inbox's disk below which new events are answered 503.
+        pub min_free_disk: u64 = size().default("256 MiB").between("0 B", "100 TiB"),
+        /// Refused requests that are kept for inspection (`linxo-webhook inbox refused`). 0: none.
+        pub refused: u64 = number().default("1000").between("0", "100000"),
+    }
+}
+
+/// The store behind the inbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// One SQLite file, owned by one process.
+    Sqlite(PathBuf),
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Sqlite(path) = self;
+        write!(f, "sqlite:{}", path.display())
+    }
+}
+
+fn store(text: &str) -> Result<Store, Flaw> {
+    const HINT: &str = "write \"sqlite:data/inbox.db\" or \"sqlite:/var/lib/linxo-webhook/inbox.db\"";
+    if text.starts_with("postgres:") || text.starts_with("postgresql:") {
+        return Err(Flaw::new("names PostgreSQL, which is not available in this version", HINT));
+    }
+    let Some(path) = text.strip_prefix("sqlite:") else {
+        return Err(Flaw::new("must begin with `sqlite:`", HINT));
+    };
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() || path.ends_with('/') {
+        return Err(Flaw::new("does not name a file", HINT));
+    }
+    if path.starts_with(':') || path.contains('?') {
+        return Err(Flaw::new("must be the plain path of a file: an event that was answered has to be on disk", HINT));
+    }
+    Ok(Store::Sqlite(path.into()))
+}

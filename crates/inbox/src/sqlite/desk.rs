@@ -1,0 +1,159 @@
+//! [`Desk`] on the file.
+
+use super::{
+    attempts,
+    codes::{Kind, Sinks},
+    entries, refused,
+    select::{Order, select},
+    stages::{self, StageRow},
+    store::Sqlite,
+    tx::Tx,
+    views,
+};
+use crate::{
+    Batch, Cause, Desk, EntryView, Error, Filter, Keys, RefusedView, Seq,
+    rules::{Progress, Standing},
+    seal,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use rusqlite::OptionalExtension;
+use std::sync::Arc;
+
+#[async_trait]
+impl Desk for Sqlite {
+    async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<EntryView>, Error> {
+        let (filter, keys) = (filter.clone(), self.keys.clone());
+        self.read(move |connection| {
+            let found = select(connection, &keys, &filter, limit, Order::NewestFirst)?;
+            found.into_iter().map(|seq| views::entry(connection, seq)).collect()
+        })
+        .await
+    }
+
+    async fn body(&self, seq: Seq) -> Result<Option<Bytes>, Error> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached("SELECT bytes FROM body WHERE seq = ?1")?
+                .query_row([seq.0], |row| row.get(0).map(seal::open))
+                .optional()
+        })
+        .await
+    }
+
+    async fn replay(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {
+        let (filter, keys, sinks) = (filter.clone(), self.keys.clone(), Arc::clone(&self.sinks));
+        self.write(move |tx| replay(tx, &keys, &filter, limit, &sinks)).await
+    }
+
+    async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<Batch, Error> {
+        let (filter, keys, reason) = (filter.clone(), self.keys.clone(), reason.to_owned());
+        self.write(move |tx| {
+            let only = kind_of(tx, &filter)?;
+            each(tx, &keys, &filter, limit, |tx, rows| {
+                let mut changed = false;
+                for row in rows {
+                    // Parking a fetch parks what needs it: look again.
+                    let Some(mut row) = stages::load(tx.connection, row.seq, row.kind)? else { continue };
+                    if row.progress.standing.is_in_line() && only.is_none_or(|kind| kind == row.kind) {
+                        let now = tx.now;
+                        stages::apply(tx, &mut row, |progress| progress.park_by_hand(&reason, now))?;
+                        attempts::remember(tx, row.seq, row.kind, &row.progress)?;
+                        changed = true;
+                    }
+                }
+                Ok(changed)
+            })
+        })
+        .await
+    }
+
+    async fn purge(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {
+        let (filter, keys) = (filter.clone(), self.keys.clone());
+        self.write(move |tx| {
+            each(tx, &keys, &filter, limit, |tx, rows| {
+                let is_over = rows.iter().all(|row| !row.progress.standing.is_in_line());
+                if is_over && let Some(row) = rows.first() {
+                    entries::delete(tx, row.seq)?;
+                }
+                Ok(is_over)
+            })
+        })
+        .await
+    }
+
+    async fn refused(&self, limit: usize) -> Result<Vec<RefusedView>, Error> {
+        self.read(move |connection| refused::list(connection, limit)).await
+    }
+}
+
+/// Does something to each matching entry, the oldest first; it says whether it changed the entry.
+fn each(
+    tx: &mut Tx<'_>,
+    keys: &Keys,
+    filter: &Filter,
+    limit: usize,
+    mut change: impl FnMut(&mut Tx<'_>, Vec<StageRow>) -> rusqlite::Result<bool>,
+) -> rusqlite::Result<Batch> {
+    let mut batch = Batch::default();
+    for seq in select(tx.connection, keys, filter, limit, Order::OldestFirst)? {
+        batch.last = Some(Seq(seq));
+        let rows = stages::of_entry(tx.connection, seq)?;
+        batch.changed += u64::from(change(tx, rows)?);
+    }
+    Ok(batch)
+}
+
+/// The kind of the one sink that a filter names.
+fn kind_of(tx: &Tx<'_>, filter: &Filter) -> rusqlite::Result<Option<Kind>> {
+    let Some(sink) = &filter.sink else { return Ok(None) };
+    Ok(Some(stages::kind_of(tx.connection, sink.as_str())?.unwrap_or(Kind(i64::MIN))))
+}
+
+fn replay(tx: &mut Tx<'_>, keys: &Keys, filter: &Filter, limit: usize, sinks: &Sinks) -> rusqlite::Result<Batch> {
+    let only = kind_of(tx, filter)?;
+    // By number without the sink, so that a sink that was added later can be given earlier entries.
+    let wanted = match (&filter.sink, filter.state) {
+        (Some(_), None) => Filter { sink: None, ..filter.clone() },
+        _ => filter.clone(),
+    };
+    each(tx, keys, &wanted, limit, |tx, rows| {
+        let is_parked = |row: &StageRow| row.progress.standing == Standing::Parked;
+        let needs_fetch = |row: &StageRow| row.progress.cause == Some(Cause::Needs);
+        let any_parked = rows.iter().any(is_parked);
+        let fetch_parked = rows.iter().any(|row| row.kind.is_fetch() && is_parked(row));
+        let mut changed = false;
+        for mut row in rows.iter().filter(|row| row.kind.is_fetch() && is_parked(row)).cloned() {
+            stages::requeue(tx, &mut row)?;
+            changed = true;
+        }
+        for (kind, _) in &sinks.0 {
+            let found = rows.iter().find(|row| row.kind == *kind);
+            let is_meant = match only {
+                // What needs the fetch goes on with it, also at other sinks.
+                Some(only) => only == *kind || (fetch_parked && found.is_some_and(needs_fetch)),
+                None => found.is_some_and(is_parked) || !any_parked,
+            };
+            match found {
+                Some(row) if is_meant && !row.progress.standing.is_in_line() => {
+                    stages::requeue(tx, &mut row.clone())?;
+                    changed = true;
+                }
+                None if is_meant => changed |= add(tx, &rows, *kind)?,
+                _ => {}
+            }
+        }
+        Ok(changed)
+    })
+}
+
+/// Gives an entry a stage for a sink that it has none for, in its old place of the line.
+fn add(tx: &mut Tx<'_>, rows: &[StageRow], kind: Kind) -> rusqlite::Result<bool> {
+    let Some(other) = rows.first() else { return Ok(false) };
+    let is_fetched = rows.iter().filter(|row| row.kind.is_fetch()).all(|row| row.progress.standing == Standing::Done);
+    let progress = Progress::queued(tx.now);
+    let mut row = StageRow { seq: other.seq, kind, line: other.line, place: other.place, progress };
+    stages::insert(tx, &mut row, is_fetched)?;
+    stages::step_back(tx, &row)?;
+    Ok(true)
+}

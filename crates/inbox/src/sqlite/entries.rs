@@ -1,0 +1,116 @@
+//! The tables `entry`, `body` and `known`.
+
+use super::{readings, tx::Tx};
+use crate::{
+    TraceParent,
+    fold::{self, Record},
+    seal,
+};
+use event::{ChannelDefinitionId, Event, UserId};
+use rusqlite::params;
+
+/// Adds an entry and its body; returns its number.
+pub(super) fn insert(tx: &Tx<'_>, record: &Record, conflict: bool) -> rusqlite::Result<i64> {
+    let entry = &record.entry;
+    let delivery_id = fold::delivery_id(entry.event.id.as_str(), record.content, !conflict);
+    let drift = entry.event.drift.as_ref().map(ToString::to_string);
+    let row = EntryRow {
+        event: &entry.event,
+        drift: drift.as_deref(),
+        delivery_id: (delivery_id.as_str() != entry.event.id.as_str()).then_some(delivery_id.as_str()),
+        conflict,
+        content: record.content,
+        digest: &record.digest,
+        size: entry.body.len(),
+        accepted: entry.received.as_millis(),
+        confirm: entry.confirm,
+        sender: entry.sender.as_deref(),
+        trace: entry.trace.as_ref().map(TraceParent::as_str),
+    };
+    row.insert(tx.connection, None)?;
+    let seq = tx.connection.last_insert_rowid();
+    tx.connection
+        .prepare_cached("INSERT INTO body (seq, bytes) VALUES (?1, ?2)")?
+        .execute(params![seq, seal::seal(&entry.body)])?;
+    Ok(seq)
+}
+
+/// What is written to the table `entry`.
+pub(super) struct EntryRow<'a> {
+    pub(super) event: &'a Event,
+    /// What could not be typed of it.
+    pub(super) drift: Option<&'a str>,
+    pub(super) delivery_id: Option<&'a str>,
+    pub(super) conflict: bool,
+    pub(super) content: fold::ContentKey,
+    pub(super) digest: &'a [u8],
+    pub(super) size: usize,
+    pub(super) accepted: i64,
+    pub(super) confirm: bool,
+    pub(super) sender: Option<&'a str>,
+    pub(super) trace: Option<&'a str>,
+}
+
+impl EntryRow<'_> {
+    /// Adds the row, under the next number where none is given.
+    pub(super) fn insert(&self, connection: &rusqlite::Connection, seq: Option<i64>) -> rusqlite::Result<()> {
+        let event = self.event;
+        connection
+            .prepare_cached(
+                "INSERT INTO entry (seq, id, delivery_id, conflict, id_key, body_key, digest, size, event_type, resource_type,
+                                    connection, user, channel, mode, status, provider, new_transactions, created, account_count,
+                                    listed, drift, accepted, confirm, sender, trace)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
+                         ?24, ?25)",
+            )?
+            .execute(params![
+                seq,
+                event.id.as_str(),
+                self.delivery_id,
+                self.conflict,
+                self.content.id,
+                self.content.body,
+                self.digest,
+                i64::try_from(self.size).unwrap_or(i64::MAX),
+                event.event_type,
+                event.resource_type,
+                event.connection.as_str(),
+                event.user.as_ref().map(UserId::as_str),
+                event.channel.as_ref().map(ChannelDefinitionId::as_str),
+                event.mode,
+                event.status,
+                event.provider,
+                event.new_transactions,
+                event.created,
+                event.account_count.and_then(|count| i64::try_from(count).ok()),
+                i64::try_from(event.listed).unwrap_or(i64::MAX),
+                self.drift,
+                self.accepted,
+                self.confirm,
+                self.sender,
+                self.trace,
+            ])?;
+        Ok(())
+    }
+}
+
+/// Deletes an entry and all that belongs to it alone.
+pub(super) fn delete(tx: &mut Tx<'_>, seq: i64) -> rusqlite::Result<()> {
+    readings::forget_fetched(tx, seq)?;
+    let content: [i64; 2] = tx
+        .connection
+        .prepare_cached("SELECT id_key, body_key FROM entry WHERE seq = ?1")?
+        .query_row([seq], |row| Ok([row.get(0)?, row.get(1)?]))?;
+    tx.connection
+        .prepare_cached("DELETE FROM known WHERE id_key = ?1 AND body_key = ?2 AND seq = ?3")?
+        .execute([content[0], content[1], seq])?;
+    for sql in [
+        "DELETE FROM attempt WHERE seq = ?1",
+        "DELETE FROM stage WHERE seq = ?1",
+        "DELETE FROM body WHERE seq = ?1",
+        "DELETE FROM entry WHERE seq = ?1",
+    ] {
+        tx.connection.prepare_cached(sql)?.execute([seq])?;
+    }
+    Ok(())
+}

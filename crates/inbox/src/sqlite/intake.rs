@@ -1,0 +1,98 @@
+//! [`Intake`] on the file: the record of an event and its fold are one transaction here, so a receipt says at once what
+//! became of the event.
+
+use super::{
+    codes::{Kind, Sinks},
+    entries, refused,
+    stages::{self, StageRow},
+    store::Sqlite,
+    tx::Tx,
+};
+use crate::{Error, Folded, Intake, NewEntry, Receipt, Refused, Seq, fold::Record};
+use async_trait::async_trait;
+use rusqlite::OptionalExtension;
+use std::sync::Arc;
+
+#[async_trait]
+impl Intake for Sqlite {
+    async fn accept(&self, entry: NewEntry) -> Result<Receipt, Error> {
+        self.ready()?;
+        let sinks = Arc::clone(&self.sinks);
+        let record = Record::new(entry, &self.keys);
+        let accepted = self
+            .write(move |tx| {
+                let position = tx.next_position()?;
+                Ok(Receipt { position, folded: Some(fold(tx, &record, &sinks)?) })
+            })
+            .await;
+        if matches!(accepted, Err(Error::Full(_))) {
+            self.space.note_full();
+        }
+        accepted
+    }
+
+    fn ready(&self) -> Result<(), Error> {
+        self.is_sound()?;
+        if !self.space.has_room() {
+            return Err(Error::Full(None));
+        }
+        if self.shared.backlog() >= self.max_waiting { Err(Error::Backlog) } else { Ok(()) }
+    }
+
+    async fn refuse(&self, refused: Vec<Refused>) -> Result<(), Error> {
+        if self.refused == 0 {
+            return Ok(());
+        }
+        // Not through `ready`: a backlog is no reason to look away.
+        if !self.space.has_room() {
+            return Err(Error::Full(None));
+        }
+        let keep = self.refused;
+        self.write(move |tx| refused::keep(tx, &refused, keep)).await
+    }
+}
+
+/// Makes an entry and its stages of a record, unless the same content is there already.
+fn fold(tx: &mut Tx<'_>, record: &Record, sinks: &Sinks) -> rusqlite::Result<Folded> {
+    let content = record.content;
+    if let Some(seq) = tx
+        .connection
+        .prepare_cached("SELECT seq FROM known WHERE id_key = ?1 AND body_key = ?2")?
+        .query_row([content.id, content.body], |row| row.get(0))
+        .optional()?
+    {
+        return Ok(Folded::Duplicate { seq: Seq(seq) });
+    }
+    let conflict: bool = tx
+        .connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM known WHERE id_key = ?1)")?
+        .query_row([content.id], |row| row.get(0))?;
+    let seq = entries::insert(tx, record, conflict)?;
+    // The constraint decides, and not the look-up: a row that came in between makes this fail, and the whole operation.
+    tx.connection.prepare_cached("INSERT INTO known (id_key, body_key, seq) VALUES (?1, ?2, ?3)")?.execute([
+        content.id,
+        content.body,
+        seq,
+    ])?;
+    let place = place(tx, record.line)?;
+    let stage = |kind, progress| StageRow { seq, kind, line: record.line, place, progress };
+    for (fetch, progress) in record.plan.fetches(tx.now) {
+        stages::insert(tx, &mut stage(Kind::of_fetch(fetch), progress), true)?;
+    }
+    for (kind, _) in &sinks.0 {
+        stages::insert(tx, &mut stage(*kind, record.plan.delivery(tx.now)), record.plan.is_ready())?;
+    }
+    Ok(Folded::Stored { seq: Seq(seq), conflict })
+}
+
+/// The next place in a line. Its row stays locked until the commit, so that places are handed out in the order of commits.
+fn place(tx: &Tx<'_>, line: i64) -> rusqlite::Result<i64> {
+    // No RETURNING in statements that run for every event: SQLite collects its rows in a temporary table, which costs more
+    // than the whole insert.
+    let moved = tx.connection.prepare_cached("UPDATE line SET tail = tail + 1 WHERE key = ?1")?.execute([line])?;
+    if moved == 0 {
+        tx.connection.prepare_cached("INSERT INTO line (key, tail) VALUES (?1, 1)")?.execute([line])?;
+        return Ok(1);
+    }
+    tx.connection.prepare_cached("SELECT tail FROM line WHERE key = ?1")?.query_row([line], |row| row.get(0))
+}

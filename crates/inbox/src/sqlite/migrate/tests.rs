@@ -1,0 +1,98 @@
+//! A migration that is killed half-way. What a whole one brings over is tested in `tests/sqlite`.
+
+use super::*;
+use crate::{Access, Filter, Inbox, Settings, open, settings};
+use std::{path::Path, time::Duration};
+
+const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/inbox-v1.db");
+/// Entries of the fixture.
+const ENTRIES: usize = 15;
+
+fn open_at(path: &Path) -> Inbox {
+    let settings = Settings {
+        store: settings::Store::Sqlite(path.to_owned()),
+        retention: Duration::from_hours(1),
+        max_waiting: 1000,
+        min_free_disk: 0,
+        refused: 10,
+    };
+    open(&settings, &["app", "books"].map(crate::SinkName::new), Access::Owner).unwrap()
+}
+
+/// What is the same in every migrated copy: everything but what the opening itself changes.
+async fn listed(path: &Path) -> Vec<String> {
+    let inbox = open_at(path);
+    let entries = inbox.desk.list(&Filter::default(), 100).await.unwrap();
+    let mut shown = Vec::new();
+    for entry in entries {
+        let body = inbox.desk.body(entry.seq).await.unwrap().unwrap();
+        let stages: Vec<_> = entry
+            .stages
+            .iter()
+            .map(|stage| (&stage.stage, stage.state, stage.attempts, stage.is_queued, &stage.cause, &stage.reason))
+            .collect();
+        let facts = (entry.seq, &entry.delivery_id, entry.state, entry.conflict, entry.fetched, body.len());
+        shown.push(format!("{facts:?} {stages:?}"));
+    }
+    inbox.upkeep.close().await;
+    shown
+}
+
+fn raw(path: &Path) -> Connection {
+    Connection::open(path).unwrap()
+}
+
+#[tokio::test]
+async fn killed_half_way_it_goes_on() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let copy = |name: &str| {
+        let path = folder.path().join(name);
+        std::fs::copy(FIXTURE, &path).unwrap();
+        path
+    };
+    let whole = listed(&copy("whole.db")).await;
+    assert_eq!(whole.len(), ENTRIES);
+    for moved in 0..=ENTRIES {
+        let path = copy(&format!("{moved}.db"));
+        let mut connection = raw(&path);
+        set_aside(&mut connection).unwrap();
+        let keys = schema::keys(&connection).unwrap();
+        for _ in 0..moved {
+            let tx = connection.transaction().unwrap();
+            assert_eq!(move_batch(&tx, &keys, 1).unwrap(), 1);
+            tx.commit().unwrap();
+        }
+        assert_eq!(schema::version(&connection).unwrap(), schema::MOVING);
+        // A batch that was begun, and not committed.
+        let tx = connection.transaction().unwrap();
+        move_batch(&tx, &keys, BATCH).unwrap();
+        drop(tx);
+        connection.close().unwrap();
+
+        assert_eq!(listed(&path).await, whole, "after {moved}");
+        let connection = raw(&path);
+        assert_eq!(schema::version(&connection).unwrap(), schema::VERSION);
+        let old: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema WHERE name LIKE '%_v1'", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(old, 0, "the old tables are gone");
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_any_more_keeps_what_was_known() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("inbox.db");
+    std::fs::copy(FIXTURE, &path).unwrap();
+    let body = b"not JSON";
+    let changed = raw(&path).execute("UPDATE event SET body = ?1, drift = 'odd' WHERE seq = 9", [&body[..]]).unwrap();
+    assert_eq!(changed, 1);
+    let inbox = open_at(&path);
+    let filter = Filter { seq: Some(crate::Seq(9)), ..Filter::default() };
+    let entry = inbox.desk.list(&filter, 1).await.unwrap().remove(0);
+    assert_eq!((entry.event_id.as_str(), entry.connection.as_str()), ("e9", "11"));
+    assert_eq!((entry.user.unwrap().as_str(), entry.channel.unwrap().as_str()), ("u11", "5"));
+    assert_eq!((entry.account_count, entry.listed, entry.bytes), (Some(150), 0, 8));
+    assert_eq!(entry.drift.as_deref(), Some("odd"));
+    assert_eq!(&inbox.desk.body(entry.seq).await.unwrap().unwrap()[..], body);
+}

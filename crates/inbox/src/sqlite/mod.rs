@@ -1,0 +1,45 @@
+//! The inbox on one SQLite file: the default back end.
+//!
+//! ```text
+//! open      the file: permissions, lock, settings of durability, damage, versions
+//! schema    tables, and the way from one version to the next (migrate)
+//! codes     what states, kinds and causes are called in the file
+//! tx        an open transaction
+//! writer    the one thread that writes, in batches that share a sync
+//! shared    what callers know without asking the file
+//! stages    loads a stage, applies a rule, stores it, and does what follows for its line and its entry
+//! entries, readings, attempts, refused, select, views    the other tables, and questions about them
+//! store     the open file: readers, the writer, the room on the disk
+//! intake, queue, shelf, desk, upkeep    the interfaces of the inbox
+//! ```
+//!
+//! Bodies are written once and never touched again; the rows that change (`stage`) are small. SQLite through `rusqlite` was
+//! chosen over faster bare logs because it brings recovery, indexes and queries that this inbox would otherwise have to
+//! invent; see `docs/decisions/0001-sqlite-with-group-commit.md`.
+//!
+//! One process owns the file (a lock file says so); commands may read it and write short transactions beside it.
+
+mod attempts;
+mod codes;
+mod desk;
+mod entries;
+mod intake;
+mod migrate;
+mod open;
+mod queue;
+mod readings;
+mod refused;
+mod schema;
+mod select;
+mod shared;
+mod shelf;
+mod space;
+mod stages;
+mod store;
+mod tx;
+mod upkeep;
+mod views;
+mod writer;
+
+pub use open::Access;
+pub(crate) use store::Sqlite;

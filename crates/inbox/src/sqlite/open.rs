@@ -1,0 +1,247 @@
+//! Opening the file: permissions, ownership by one process, settings that make a commit durable, damage, versions.
+
+use super::{migrate, schema};
+use crate::Error;
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The first SQLite without the WAL-reset bug, which could corrupt a database written and checkpointed by two
+/// connections at once.
+const OLDEST_SQLITE: i32 = 3_051_003;
+/// How long a lock that another holds is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// Log kept on disk after a checkpoint.
+const JOURNAL_SIZE_LIMIT: i64 = 64 * 1024 * 1024;
+
+/// Who opens the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// The service: takes the lock, migrates, finds lost leases.
+    Owner,
+    /// A command beside it: reads, and writes short transactions.
+    Guest,
+}
+
+/// A writing connection.
+pub(super) struct Opened {
+    pub(super) connection: Connection,
+}
+
+impl Opened {
+    /// Folds the log into the file where possible and closes.
+    pub(super) fn close(self) {
+        if let Err((_, error)) = self.connection.close() {
+            tracing::warn!(error = %error, "the inbox's store did not close cleanly; it is checked at the next start");
+        }
+    }
+}
+
+/// Knows how to open one store; holds its lock.
+pub(super) struct Opener {
+    path: PathBuf,
+    access: Access,
+    /// Released by the system when the process ends, however it ends.
+    _lock: Option<File>,
+}
+
+impl Opener {
+    /// Prepares the folder and takes the lock.
+    pub(super) fn new(path: &Path, access: Access) -> Result<Self, Error> {
+        let problem = |problem: &str, source: std::io::Error| Error::Open {
+            path: path.display().to_string(),
+            problem: problem.to_owned(),
+            source: Some(Box::new(source)),
+        };
+        if rusqlite::version_number() < OLDEST_SQLITE {
+            return Err(Error::Open {
+                path: path.display().to_string(),
+                problem: format!("SQLite {} is too old; 3.51.3 or newer is needed", rusqlite::version()),
+                source: None,
+            });
+        }
+        let lock = match access {
+            Access::Guest => {
+                fs::metadata(path).map_err(|error| {
+                    problem(
+                        "there is no inbox yet; it is made when `serve` first starts with this configuration",
+                        error,
+                    )
+                })?;
+                None
+            }
+            Access::Owner => {
+                if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+                        problem("its folder cannot be made; give the service a folder that it may write to", error)
+                    })?;
+                }
+                let mut name = path.as_os_str().to_owned();
+                name.push(".lock");
+                let lock = OpenOptions::new()
+                    .create(true)
+                    .truncate(false)
+                    .write(true)
+                    .mode(0o600)
+                    .open(&name)
+                    .map_err(|error| problem("its folder is not writable for this user", error))?;
+                take(&lock).map_err(|error| match error {
+                    fs::TryLockError::WouldBlock => Error::Open {
+                        path: path.display().to_string(),
+                        problem: "another linxo-webhook has it open; stop that one first".to_owned(),
+                        source: None,
+                    },
+                    fs::TryLockError::Error(error) => problem("its lock file cannot be locked", error),
+                })?;
+                // Made here so that bank data is never readable by others, whatever the umask.
+                OpenOptions::new()
+                    .create(true)
+                    .truncate(false)
+                    .write(true)
+                    .mode(0o600)
+                    .open(path)
+                    .map_err(|error| problem("it is not writable for this user", error))?;
+                Some(lock)
+            }
+        };
+        Ok(Self { path: path.to_owned(), access, _lock: lock })
+    }
+
+    /// Opens, checks the header and brings the schema up to date.
+    pub(super) fn open(&self) -> Result<Opened, Error> {
+        self.try_open().map_err(|error| self.explain(error))
+    }
+
+    /// Opens after a failure, with everything that makes the file trustworthy again: a full structural check, and the log
+    /// folded into the file and emptied, so that no page whose sync failed is built upon.
+    pub(super) fn reopen(&self) -> Result<Opened, Error> {
+        let recheck = || -> rusqlite::Result<Opened> {
+            let opened = self.try_open()?;
+            let busy: i64 = opened.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+            if busy != 0 {
+                return Err(rusqlite::Error::SqliteFailure(
+                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+                    Some("the log is in use and cannot be folded in yet".to_owned()),
+                ));
+            }
+            let verdict: String = opened.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+            if verdict == "ok" {
+                Ok(opened)
+            } else {
+                Err(rusqlite::Error::SqliteFailure(
+                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+                    Some(verdict),
+                ))
+            }
+        };
+        recheck().map_err(|error| self.explain(error))
+    }
+
+    /// A connection that only reads.
+    pub(super) fn reader(&self) -> Result<Connection, Error> {
+        let open = || -> rusqlite::Result<Connection> {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(&self.path, flags)?;
+            connection.busy_timeout(Duration::from_secs(5))?;
+            connection.pragma_update(None, "query_only", true)?;
+            connection.set_prepared_statement_cache_capacity(32);
+            Ok(connection)
+        };
+        open().map_err(|error| self.explain(error))
+    }
+
+    fn try_open(&self) -> rusqlite::Result<Opened> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(Duration::from_secs(if self.access == Access::Owner { 5 } else { 10 }))?;
+        connection.set_prepared_statement_cache_capacity(64);
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        let version = schema::version(&connection)?;
+        if version > schema::VERSION || (version < schema::VERSION && self.access == Access::Guest) {
+            return Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_MISMATCH),
+                Some(format!("schema version {version}, this program knows {}", schema::VERSION)),
+            ));
+        }
+        if version == 0 {
+            let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+            if tables > 0 {
+                return Err(rusqlite::Error::SqliteFailure(
+                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_MISMATCH),
+                    Some("it is a database of something else".to_owned()),
+                ));
+            }
+            // Before the first table: a third less disk than 4096, and faster.
+            connection.pragma_update(None, "page_size", 8192)?;
+        }
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // FULL syncs each commit; NORMAL could lose acknowledged events at a power cut.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "journal_size_limit", JOURNAL_SIZE_LIMIT)?;
+        connection.pragma_update(None, "cache_size", -32_768)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        // Deleted bank data is overwritten where that costs no extra write.
+        connection.pragma_update(None, "secure_delete", "FAST")?;
+        migrate::migrate(&mut connection, version)?;
+        Ok(Opened { connection })
+    }
+
+    /// Puts the store's own error into words that say what to do.
+    fn explain(&self, error: rusqlite::Error) -> Error {
+        use rusqlite::ErrorCode as Code;
+        let problem = match error.sqlite_error_code() {
+            Some(Code::DatabaseCorrupt | Code::NotADatabase) => {
+                "it is damaged; restore it from a backup, or move it away to start with an empty one (its events are lost then)"
+            }
+            Some(Code::TypeMismatch) => {
+                "it was made by another version of linxo-webhook or by another program; use the version that made it, or a newer one"
+            }
+            Some(Code::ReadOnly | Code::PermissionDenied | Code::CannotOpen) => {
+                "it cannot be opened for writing; check the owner and mode of the file and its folder"
+            }
+            Some(Code::DatabaseBusy | Code::DatabaseLocked) => "another program holds it locked",
+            Some(Code::DiskFull) => "its disk is full",
+            _ => "the store failed",
+        };
+        Error::Open {
+            path: self.path.display().to_string(),
+            problem: problem.to_owned(),
+            source: Some(Box::new(error)),
+        }
+    }
+}
+
+/// Takes the lock; waits a moment for one that is about to let go, such as a process that is just ending.
+fn take(lock: &File) -> Result<(), fs::TryLockError> {
+    let give_up = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match lock.try_lock() {
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < give_up => thread::sleep(LOCK_PATIENCE / 20),
+            taken => return taken,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_synced_and_what_is_deleted_is_overwritten() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let opened = Opener::new(&folder.path().join("inbox.db"), Access::Owner).unwrap().open().unwrap();
+        let number = |pragma: &str| -> i64 {
+            opened.connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(number("synchronous"), 2, "FULL");
+        assert_eq!(number("secure_delete"), 2, "FAST");
+        assert_eq!(number("page_size"), 8192);
+        let mode: String = opened.connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
+    }
+}

@@ -1,0 +1,255 @@
+//! [`Queue`] on the file: who works on what, until when.
+
+use super::{
+    attempts,
+    codes::{Kind, unsigned},
+    readings,
+    select::resume,
+    shared::Shared,
+    stages::{self, StageRow},
+    store::Sqlite,
+    tx::Tx,
+};
+use crate::{
+    Awaiting, Cause, Certainty, Claimed, CredentialsMark, DeliveryId, Error, Facts, Fetched, Found, Lease, Outcome,
+    Queue, ReadingId, Resume, Seq, Stage, TraceParent,
+    rules::{self, Standing},
+    seal,
+};
+use async_trait::async_trait;
+use base::clock::Timestamp;
+use bytes::Bytes;
+use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
+use rusqlite::{Connection, Row, params};
+use std::{sync::Arc, time::Duration};
+
+/// Bodies handed out by one claim, in bytes; at least one entry is handed out.
+const CLAIM_BYTES: usize = 8 * 1024 * 1024;
+
+#[async_trait]
+impl Queue for Sqlite {
+    async fn claim(&self, stage: &Stage, limit: usize, lease_for: Duration) -> Result<Claimed, Error> {
+        let Some(kind) = self.sinks.kind(stage) else { return Ok(Claimed::default()) };
+        let (shared, stage) = (Arc::clone(&self.shared), stage.clone());
+        self.write(move |tx| Claiming { stage: &stage, kind, lease_for, shared: &shared }.run(tx, limit)).await
+    }
+
+    async fn wake(&self, stage: &Stage) {
+        match self.sinks.kind(stage) {
+            Some(kind) => self.shared.waker(kind).notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn renew(&self, lease: &Lease, lease_for: Duration) -> Result<(), Error> {
+        self.write_held(lease, move |tx, row| {
+            row.progress.renew(tx.now.after(lease_for));
+            stages::store(tx, row, row.progress.standing)
+        })
+        .await
+    }
+
+    async fn settle(&self, lease: &Lease, outcome: Outcome) -> Result<(), Error> {
+        self.write_held(lease, move |tx, row| settle(tx, row, &outcome)).await
+    }
+
+    async fn awaiting(&self, user: Option<&UserId>) -> Result<Vec<Awaiting>, Error> {
+        let user = user.cloned();
+        self.read(move |connection| awaiting(connection, user.as_ref())).await
+    }
+
+    async fn resume(&self, which: &Resume, limit: usize) -> Result<u64, Error> {
+        let which = which.clone();
+        self.write(move |tx| {
+            let found = resume(tx.connection, &which, limit)?;
+            for seq in &found {
+                go_on(tx, *seq, &which.credentials)?;
+            }
+            Ok(found.len() as u64)
+        })
+        .await
+    }
+}
+
+/// One claim.
+struct Claiming<'a> {
+    stage: &'a Stage,
+    kind: Kind,
+    lease_for: Duration,
+    shared: &'a Arc<Shared>,
+}
+
+impl Claiming<'_> {
+    fn run(&self, tx: &mut Tx<'_>, limit: usize) -> rusqlite::Result<Claimed> {
+        let mut leases = Vec::new();
+        let (mut bytes, mut is_over) = (0, false);
+        while !is_over {
+            let found = self.found(tx, limit - leases.len())?;
+            // Only what left the line, or went back in it, can have brought up more.
+            is_over = true;
+            for row in found {
+                if bytes >= CLAIM_BYTES {
+                    is_over = true;
+                    break;
+                }
+                match self.lease(tx, row)? {
+                    Some(lease) => {
+                        bytes += lease.body.len();
+                        leases.push(lease);
+                    }
+                    None => is_over = false,
+                }
+            }
+        }
+        Ok(Claimed { leases, next_due: stages::next_due(tx.connection, self.kind)? })
+    }
+
+    /// Stages that can be leased.
+    fn found(&self, tx: &mut Tx<'_>, limit: usize) -> rusqlite::Result<Vec<StageRow>> {
+        loop {
+            let found = stages::due(tx.connection, self.kind, tx.now, limit)?;
+            if !self.prolong_held(tx, &found)? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Prolongs those of the leases found that have expired although they are worked on here: the process was stopped for a
+    /// while, or the clock was set. Their work goes on; to give them to others too would do it twice. Returns whether there
+    /// were any.
+    fn prolong_held(&self, tx: &mut Tx<'_>, found: &[StageRow]) -> rusqlite::Result<bool> {
+        let mut any = false;
+        for row in found.iter().filter(|row| row.progress.token.is_some_and(|token| self.shared.is_held(token))) {
+            let mut row = row.clone();
+            // For a moment at least, so that it is not found again.
+            row.progress.renew(tx.now.after(self.lease_for.max(Duration::from_millis(1))));
+            stages::store(tx, &row, row.progress.standing)?;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    fn lease(&self, tx: &mut Tx<'_>, mut row: StageRow) -> rusqlite::Result<Option<Lease>> {
+        // Held before the commit: a lease that is in the file belongs to somebody, or its claim was answered with an error.
+        let (token, hold) = self.shared.hold();
+        let (now, expires) = (tx.now, tx.now.after(self.lease_for));
+        let is_first = row.progress.token.is_none() || stages::is_first(tx.connection, &row)?;
+        let mut claim = rules::Claim::Waits;
+        stages::apply(tx, &mut row, |progress| claim = progress.claim(token, expires, now, is_first))?;
+        match claim {
+            rules::Claim::Leased => {}
+            rules::Claim::Waits => return Ok(None),
+            rules::Claim::Parked => {
+                attempts::remember(tx, row.seq, row.kind, &row.progress)?;
+                return Ok(None);
+            }
+        }
+        let (entry, body) = facts(tx.connection, row.seq)?;
+        Ok(Some(Lease {
+            seq: Seq(row.seq),
+            stage: self.stage.clone(),
+            token,
+            expires,
+            attempts: row.progress.attempts,
+            failing_since: row.progress.failing_since,
+            doubts: row.progress.doubts,
+            entry: Arc::new(entry),
+            body,
+            hold,
+        }))
+    }
+}
+
+fn facts(connection: &Connection, seq: i64) -> rusqlite::Result<(Facts, Bytes)> {
+    connection
+        .prepare_cached(
+            "SELECT entry.id, coalesce(delivery_id, entry.id), event_type, resource_type, entry.connection, entry.user, channel,
+                    mode, created, accepted, account_count, listed, confirm, trace, body.bytes,
+                    fetched.seq IS NOT NULL, fetched.reading, reading.accounts, reading.certainty
+             FROM entry JOIN body USING (seq)
+                  LEFT JOIN fetched ON fetched.seq = entry.seq AND fetched.kind = ?2
+                  LEFT JOIN reading ON reading.id = fetched.reading
+             WHERE entry.seq = ?1",
+        )?
+        .query_row(params![seq, Kind::of_fetch(crate::Fetch::Accounts)], read_facts)
+}
+
+fn read_facts(row: &Row<'_>) -> rusqlite::Result<(Facts, Bytes)> {
+    let fetched = match (row.get(15)?, row.get::<_, Option<i64>>(16)?) {
+        (false, _) => None,
+        (true, None) => Some(Fetched::Gone),
+        (true, Some(reading)) => {
+            let found = readings::found(row, 17)?.unwrap_or(Found { accounts: 0, certainty: Certainty::Unsettled });
+            Some(Fetched::Read { reading: ReadingId(reading), found })
+        }
+    };
+    let facts = Facts {
+        event_id: EventId::new(row.get::<_, String>(0)?),
+        delivery_id: DeliveryId::new(row.get::<_, String>(1)?),
+        event_type: row.get(2)?,
+        resource_type: row.get(3)?,
+        connection: ConnectionId::new(row.get::<_, String>(4)?),
+        user: row.get::<_, Option<String>>(5)?.map(UserId::new),
+        channel: row.get::<_, Option<String>>(6)?.map(ChannelDefinitionId::new),
+        mode: row.get(7)?,
+        created: row.get(8)?,
+        accepted: Timestamp::from_millis(row.get(9)?),
+        account_count: unsigned(row, 10)?,
+        listed: unsigned(row, 11)?.unwrap_or(0),
+        confirm: row.get(12)?,
+        trace: row.get::<_, Option<String>>(13)?.and_then(|text| TraceParent::parse(&text)),
+        fetched,
+    };
+    Ok((facts, seal::open(row.get(14)?)))
+}
+
+fn settle(tx: &mut Tx<'_>, row: &mut StageRow, outcome: &Outcome) -> rusqlite::Result<()> {
+    match outcome {
+        Outcome::Fetched { reading, found } => {
+            readings::finish(tx, *reading, *found)?;
+            readings::note_fetched(tx, row.seq, row.kind, Some(*reading))?;
+        }
+        Outcome::Gone => readings::note_fetched(tx, row.seq, row.kind, None)?,
+        _ => {}
+    }
+    let now = tx.now;
+    stages::apply(tx, row, |progress| progress.settle(outcome, now))?;
+    if rules::is_remembered(outcome) {
+        attempts::remember(tx, row.seq, row.kind, &row.progress)?;
+    }
+    Ok(())
+}
+
+/// Puts back what waits for other credentials than these, and what needs it; nothing that was parked for another reason.
+fn go_on(tx: &mut Tx<'_>, seq: i64, credentials: &CredentialsMark) -> rusqlite::Result<()> {
+    for mut row in stages::of_entry(tx.connection, seq)? {
+        if matches!(&row.progress.cause, Some(Cause::Credentials(mark)) if mark == credentials) {
+            stages::requeue(tx, &mut row)?;
+        }
+    }
+    let rows = stages::of_entry(tx.connection, seq)?;
+    if rows.iter().any(|row| row.kind.is_fetch() && row.progress.standing == Standing::Parked) {
+        return Ok(());
+    }
+    for mut row in rows.into_iter().filter(|row| row.progress.cause == Some(Cause::Needs)) {
+        stages::requeue(tx, &mut row)?;
+    }
+    Ok(())
+}
+
+fn awaiting(connection: &Connection, user: Option<&UserId>) -> rusqlite::Result<Vec<Awaiting>> {
+    connection
+        .prepare_cached(
+            "SELECT DISTINCT entry.user, entry.connection, stage.credentials
+             FROM stage INDEXED BY stage_awaiting JOIN entry USING (seq)
+             WHERE stage.credentials IS NOT NULL AND (?1 IS NULL OR entry.user = ?1)",
+        )?
+        .query_map([user.map(UserId::as_str)], |row| {
+            Ok(Awaiting {
+                user: row.get::<_, Option<String>>(0)?.map(UserId::new),
+                connection: ConnectionId::new(row.get::<_, String>(1)?),
+                credentials: CredentialsMark::new(row.get::<_, String>(2)?),
+            })
+        })?
+        .collect()
+}

@@ -1,0 +1,53 @@
+//! Refused requests: a short list of the newest, for people.
+
+use super::{codes::unsigned, tx::Tx};
+use crate::{Refused, RefusedView, seal};
+use base::clock::Timestamp;
+use rusqlite::{Connection, params};
+
+/// Adds to the list and cuts it to its newest `most`.
+pub(super) fn keep(tx: &mut Tx<'_>, refused: &[Refused], most: u64) -> rusqlite::Result<()> {
+    let mut insert = tx.connection.prepare_cached(
+        "INSERT INTO refused (at, sender, reason, status, size, start) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for one in refused {
+        insert.execute(params![
+            one.at.as_millis(),
+            one.sender,
+            one.reason,
+            one.status,
+            one.size.and_then(|size| i64::try_from(size).ok()),
+            one.start.as_deref().map(seal::seal),
+        ])?;
+    }
+    tx.connection
+        .prepare_cached("DELETE FROM refused WHERE number <= (SELECT max(number) FROM refused) - ?1")?
+        .execute([i64::try_from(most).unwrap_or(i64::MAX)])?;
+    Ok(())
+}
+
+/// The newest first.
+pub(super) fn list(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<RefusedView>> {
+    connection
+        .prepare_cached(
+            "SELECT number, at, sender, reason, status, size, start FROM refused ORDER BY number DESC LIMIT ?1",
+        )?
+        .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+            Ok(RefusedView {
+                number: row.get(0)?,
+                at: Timestamp::from_millis(row.get(1)?),
+                sender: row.get(2)?,
+                reason: row.get(3)?,
+                status: row.get(4)?,
+                bytes: unsigned(row, 5)?,
+                start: row.get::<_, Option<Vec<u8>>>(6)?.map(seal::open),
+            })
+        })?
+        .collect()
+}
+
+/// Deletes those from before `cutoff`: the start of a body may hold personal data.
+pub(super) fn expire(tx: &mut Tx<'_>, cutoff: Timestamp) -> rusqlite::Result<()> {
+    tx.connection.prepare_cached("DELETE FROM refused WHERE at < ?1")?.execute([cutoff.as_millis()])?;
+    Ok(())
+}

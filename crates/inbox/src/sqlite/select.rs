@@ -1,0 +1,145 @@
+//! Which entries a filter means, as numbers.
+
+use super::{codes::Kind, stages};
+use crate::{Filter, Keys, Resume, Seq, State, fold};
+use event::{ConnectionId, UserId};
+use rusqlite::{Connection, ToSql, params, params_from_iter};
+
+/// In which order entries are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    OldestFirst,
+    NewestFirst,
+}
+
+/// Conditions, and the values of their `?` in order.
+#[derive(Default)]
+struct Conditions {
+    sql: Vec<&'static str>,
+    values: Vec<Box<dyn ToSql>>,
+}
+
+impl Conditions {
+    fn add(&mut self, sql: &'static str, values: impl IntoIterator<Item = Box<dyn ToSql>>) {
+        self.sql.push(sql);
+        self.values.extend(values);
+    }
+
+    fn add_one(&mut self, sql: &'static str, value: impl ToSql + 'static) {
+        self.add(sql, [Box::new(value) as Box<dyn ToSql>]);
+    }
+}
+
+/// Numbers of the entries that match.
+pub(super) fn select(
+    connection: &Connection,
+    keys: &Keys,
+    filter: &Filter,
+    limit: usize,
+    order: Order,
+) -> rusqlite::Result<Vec<i64>> {
+    let mut conditions = Conditions::default();
+    if let Some(Seq(seq)) = filter.seq {
+        conditions.add_one("entry.seq = ?", seq);
+    }
+    if let Some(Seq(before)) = filter.before {
+        conditions.add_one("entry.seq < ?", before);
+    }
+    if let Some(Seq(after)) = filter.after {
+        conditions.add_one("entry.seq > ?", after);
+    }
+    if let Some(of) = &filter.connection {
+        conditions.add_one("entry.connection = ?", of.as_str().to_owned());
+    }
+    if let Some(of) = &filter.user {
+        conditions.add_one("entry.user = ?", of.as_str().to_owned());
+    }
+    if let Some(id) = &filter.id {
+        with_id(&mut conditions, keys, id);
+    }
+    match (&filter.sink, filter.state) {
+        (Some(sink), state) => {
+            // A kind that no stage has, where the name is unknown.
+            let kind = stages::kind_of(connection, sink.as_str())?.unwrap_or(Kind(i64::MIN));
+            conditions.add_one(of_sink(state), kind);
+        }
+        (None, Some(state)) => conditions.add(of_any(state), []),
+        (None, None) => {}
+    }
+    let condition =
+        if conditions.sql.is_empty() { String::new() } else { format!("WHERE {}", conditions.sql.join(" AND ")) };
+    let order = match order {
+        Order::OldestFirst => "ASC",
+        Order::NewestFirst => "DESC",
+    };
+    let sql = format!("SELECT entry.seq FROM entry {condition} ORDER BY entry.seq {order} LIMIT {limit}");
+    connection.prepare_cached(&sql)?.query_map(params_from_iter(conditions.values.iter()), |row| row.get(0))?.collect()
+}
+
+/// An event id or a delivery id. Both are found by the key of the event id that they may stand for; delivery ids of the
+/// first version were the event id, a dot and eight digits.
+fn with_id(conditions: &mut Conditions, keys: &Keys, id: &str) {
+    let made_of = fold::event_id_of(id).unwrap_or_else(|| id.to_owned());
+    let of_first_version = id.rsplit_once('.').map_or(id, |(event_id, _)| event_id);
+    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
+    for candidate in [id, &made_of, of_first_version] {
+        values.push(Box::new(fold::id_key(keys, candidate)));
+    }
+    values.push(Box::new(id.to_owned()));
+    conditions.add(
+        "entry.seq IN (SELECT seq FROM known WHERE id_key IN (?, ?, ?)) AND ? IN (entry.id, entry.delivery_id)",
+        values,
+    );
+}
+
+/// Entries that have a stage of a kind, in a state where one is named.
+const fn of_sink(state: Option<State>) -> &'static str {
+    match state {
+        None => "EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND kind = ?)",
+        Some(State::Waiting) => {
+            "entry.seq IN (SELECT seq FROM stage WHERE kind = ? AND state IN ('queued', 'due', 'leased') AND state <> 'leased')"
+        }
+        Some(State::Leased) => {
+            "entry.seq IN (SELECT seq FROM stage WHERE kind = ? AND state IN ('due', 'leased') AND state = 'leased')"
+        }
+        Some(State::Done) => "EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND kind = ? AND state = 'done')",
+        Some(State::Parked) => "entry.seq IN (SELECT seq FROM stage WHERE kind = ? AND state = 'parked')",
+    }
+}
+
+/// Entries whose stages taken together are in a state (`rules::together`).
+const fn of_any(state: State) -> &'static str {
+    match state {
+        State::Parked => "entry.seq IN (SELECT seq FROM stage WHERE state = 'parked')",
+        State::Leased => {
+            "entry.seq IN (SELECT seq FROM stage WHERE state IN ('due', 'leased') AND state = 'leased')
+             AND entry.seq NOT IN (SELECT seq FROM stage WHERE state = 'parked')"
+        }
+        State::Waiting => {
+            "entry.seq IN (SELECT seq FROM stage WHERE state IN ('queued', 'due', 'leased'))
+             AND entry.seq NOT IN (SELECT seq FROM stage WHERE state IN ('due', 'leased') AND state = 'leased')
+             AND entry.seq NOT IN (SELECT seq FROM stage WHERE state = 'parked')"
+        }
+        State::Done => "NOT EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND state <> 'done')",
+    }
+}
+
+/// Numbers of entries that wait for other credentials, the oldest first.
+pub(super) fn resume(connection: &Connection, which: &Resume, limit: usize) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT DISTINCT stage.seq FROM stage JOIN entry USING (seq)
+             WHERE stage.credentials = ?1 AND (?2 IS NULL OR entry.user = ?2) AND (?3 IS NULL OR entry.connection = ?3)
+             ORDER BY stage.seq LIMIT ?4",
+        )?
+        .query_map(
+            params![
+                which.credentials.as_str(),
+                which.user.as_ref().map(UserId::as_str),
+                which.connection.as_ref().map(ConnectionId::as_str),
+                i64::try_from(limit).unwrap_or(i64::MAX),
+            ],
+            |row| row.get(0),
+        )?
+        .collect()
+}

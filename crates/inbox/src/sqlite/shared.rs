@@ -1,0 +1,118 @@
+//! What callers need to know without asking the store: how much is unfinished, which stage has work, whether the store
+//! is sound; and what the store needs to know of its callers: which leases they hold.
+
+use super::codes::Kind;
+use crate::{Hold, Token};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::sync::Notify;
+
+/// What one transaction changed; applied only after its commit.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    /// By kind: by how much the number of unfinished stages changed.
+    unfinished: BTreeMap<Kind, i64>,
+    /// Kinds that have new work.
+    due: Vec<Kind>,
+}
+
+impl Touched {
+    /// More (or fewer) unfinished stages.
+    pub(super) fn unfinished(&mut self, kind: Kind, by: i64) {
+        *self.unfinished.entry(kind).or_default() += by;
+    }
+
+    /// A stage of this kind became due.
+    pub(super) fn due(&mut self, kind: Kind) {
+        if !self.due.contains(&kind) {
+            self.due.push(kind);
+        }
+    }
+}
+
+/// Shared by the writer and the callers.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    unfinished: Mutex<BTreeMap<Kind, i64>>,
+    wakers: Mutex<BTreeMap<Kind, Arc<Notify>>>,
+    suspect: AtomicBool,
+    held: Mutex<BTreeSet<Token>>,
+}
+
+impl Shared {
+    /// Applies what a committed transaction changed.
+    pub(super) fn apply(&self, touched: &Touched) {
+        if !touched.unfinished.is_empty() {
+            let mut unfinished = lock(&self.unfinished);
+            for (kind, by) in &touched.unfinished {
+                *unfinished.entry(*kind).or_default() += by;
+            }
+        }
+        for kind in &touched.due {
+            self.waker(*kind).notify_one();
+        }
+    }
+
+    /// Replaces the figures by counted ones.
+    pub(super) fn set_unfinished(&self, counted: BTreeMap<Kind, i64>) {
+        *lock(&self.unfinished) = counted;
+    }
+
+    /// Unfinished entries: those of the stage that has most.
+    pub(super) fn backlog(&self) -> u64 {
+        let most = lock(&self.unfinished).values().copied().max().unwrap_or(0);
+        u64::try_from(most).unwrap_or(0)
+    }
+
+    /// Where a stage's worker waits. A notification that nobody waits for is kept for the next to wait.
+    pub(super) fn waker(&self, kind: Kind) -> Arc<Notify> {
+        Arc::clone(lock(&self.wakers).entry(kind).or_default())
+    }
+
+    /// Has every stage's worker look.
+    pub(super) fn wake_all(&self) {
+        lock(&self.wakers).values().for_each(|waker| waker.notify_one());
+    }
+
+    /// A new token, held until what comes with it is dropped.
+    pub(super) fn hold(self: &Arc<Self>) -> (Token, Hold) {
+        let token = Token(fastrand::i64(1..));
+        lock(&self.held).insert(token);
+        (token, Arc::new(HeldToken { token, shared: Arc::clone(self) }))
+    }
+
+    pub(super) fn is_held(&self, token: Token) -> bool {
+        lock(&self.held).contains(&token)
+    }
+
+    pub(super) fn set_suspect(&self, suspect: bool) {
+        self.suspect.store(suspect, Ordering::Release);
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Acquire)
+    }
+}
+
+/// See [`Hold`].
+#[derive(Debug)]
+struct HeldToken {
+    token: Token,
+    shared: Arc<Shared>,
+}
+
+impl Drop for HeldToken {
+    fn drop(&mut self) {
+        lock(&self.shared.held).remove(&self.token);
+    }
+}
+
+/// Locks even after a panic elsewhere: the figures are counted afresh regularly.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,57 @@
+//! How much room the disk of the store has.
+
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// How long a look at the free space of the disk is believed.
+const BELIEVED: Duration = Duration::from_millis(500);
+
+/// The disk of a store.
+#[derive(Debug)]
+pub(super) struct Space {
+    folder: PathBuf,
+    /// Bytes that must stay free (`inbox.min_free_disk`).
+    least: u64,
+    /// Bytes left, and when that was looked at.
+    last: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Space {
+    pub(super) fn new(folder: PathBuf, least: u64) -> Self {
+        Self { folder, least, last: Mutex::default() }
+    }
+
+    /// Whether the disk has room for events.
+    pub(super) fn has_room(&self) -> bool {
+        // A free space of 0 is noted when a commit found the disk full, whatever it has left by its own account.
+        let free = self.free();
+        free > 0 && free >= self.least
+    }
+
+    /// Whether the disk has room for more than events: what can be fetched again leaves a quarter more free.
+    pub(super) fn has_room_to_spare(&self) -> bool {
+        self.free() >= self.least.saturating_add(self.least / 4)
+    }
+
+    /// A commit found the disk full: a quota or a lost reservation, of which the file system knows nothing.
+    pub(super) fn note_full(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), 0));
+    }
+
+    fn free(&self) -> u64 {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match *last {
+            Some((at, free)) if at.elapsed() < BELIEVED => free,
+            _ => {
+                // A file system that cannot say is given the benefit of the doubt: a full one shows at the commit.
+                let stat = rustix::fs::statvfs(&self.folder);
+                let free = stat.map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+                *last = Some((Instant::now(), free));
+                free
+            }
+        }
+    }
+}

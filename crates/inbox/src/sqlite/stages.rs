@@ -1,0 +1,322 @@
+//! The table `stage`: loads a stage, applies a rule to it, stores it, and does what follows for its line and its entry.
+
+use super::{
+    attempts,
+    codes::{self, Kind},
+    readings,
+    shared::Shared,
+    tx::Tx,
+};
+use crate::{
+    Doubts, Fetch, Stage, Token,
+    rules::{self, Follows, Progress, Standing},
+};
+use base::clock::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::collections::BTreeMap;
+
+/// A stage as it is stored.
+#[derive(Clone, Debug)]
+pub(super) struct StageRow {
+    pub(super) seq: i64,
+    pub(super) kind: Kind,
+    /// Which line it stands in, and where.
+    pub(super) line: i64,
+    pub(super) place: i64,
+    pub(super) progress: Progress,
+}
+
+/// What [`read`] reads, in its order.
+const COLUMNS: &str = "seq, kind, line, place, state, due, attempts, losses, token, failing_since, doubts, doubts_since, changed, \
+                       reason, cause, credentials";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<StageRow> {
+    let time = |index| row.get::<_, Option<i64>>(index).map(|millis| millis.map(Timestamp::from_millis));
+    Ok(StageRow {
+        seq: row.get(0)?,
+        kind: row.get(1)?,
+        line: row.get(2)?,
+        place: row.get(3)?,
+        progress: Progress {
+            standing: row.get(4)?,
+            due: Timestamp::from_millis(row.get(5)?),
+            attempts: row.get(6)?,
+            losses: row.get(7)?,
+            token: row.get::<_, Option<i64>>(8)?.map(Token),
+            failing_since: time(9)?,
+            doubts: Doubts { tries: row.get(10)?, since: time(11)? },
+            changed: Timestamp::from_millis(row.get(12)?),
+            reason: row.get(13)?,
+            cause: codes::cause(row, 14, 15)?,
+        },
+    })
+}
+
+/// Rows of the table by the rest of a query, behind `FROM stage`.
+fn query(connection: &Connection, rest: &str, values: impl rusqlite::Params) -> rusqlite::Result<Vec<StageRow>> {
+    connection.prepare_cached(&format!("SELECT {COLUMNS} FROM stage {rest}"))?.query_map(values, read)?.collect()
+}
+
+/// The stage of an entry.
+pub(super) fn load(connection: &Connection, seq: i64, kind: Kind) -> rusqlite::Result<Option<StageRow>> {
+    Ok(query(connection, "WHERE seq = ?1 AND kind = ?2", params![seq, kind])?.pop())
+}
+
+/// Every stage of an entry, fetches first.
+pub(super) fn of_entry(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<StageRow>> {
+    query(connection, "WHERE seq = ?1 ORDER BY kind", [seq])
+}
+
+/// Stages of a kind that can be leased at a time, the longest due first.
+pub(super) fn due(
+    connection: &Connection,
+    kind: Kind,
+    now: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Vec<StageRow>> {
+    query(
+        connection,
+        "WHERE kind = ?1 AND state IN ('due', 'leased') AND due <= ?2 ORDER BY due, seq LIMIT ?3",
+        params![kind, now.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)],
+    )
+}
+
+/// When the next stage of a kind can be leased.
+pub(super) fn next_due(connection: &Connection, kind: Kind) -> rusqlite::Result<Option<Timestamp>> {
+    connection
+        .prepare_cached("SELECT due FROM stage WHERE kind = ?1 AND state IN ('due', 'leased') ORDER BY due LIMIT 1")?
+        .query_row(params![kind], |row| row.get(0).map(Timestamp::from_millis))
+        .optional()
+}
+
+/// Every leased stage.
+pub(super) fn leased(connection: &Connection) -> rusqlite::Result<Vec<StageRow>> {
+    query(connection, "INDEXED BY stage_due WHERE state IN ('due', 'leased') AND state = 'leased'", [])
+}
+
+/// Unfinished stages by kind.
+pub(super) fn count_unfinished(connection: &Connection) -> rusqlite::Result<BTreeMap<Kind, i64>> {
+    connection
+        .prepare_cached(
+            "SELECT kind, count(*) FROM stage INDEXED BY stage_line WHERE state IN ('queued', 'due', 'leased') GROUP BY kind",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+/// Applies a rule to a stage that is stored, and does what follows: the stage stands in its line again, or it has left it,
+/// and then the next one of the line, and the stages that need this one, move.
+pub(super) fn apply(tx: &mut Tx<'_>, row: &mut StageRow, rule: impl FnOnce(&mut Progress)) -> rusqlite::Result<()> {
+    let was = row.progress.standing;
+    rule(&mut row.progress);
+    stand(tx.connection, row)?;
+    store(tx, row, was)?;
+    if was.is_in_line() && !row.progress.standing.is_in_line() {
+        move_up(tx, row.kind, row.line)?;
+        if row.kind.is_fetch() {
+            // A list that was begun and is not gone on with holds bank data for nothing.
+            readings::drop_open(tx, row.seq)?;
+            dependents(tx, row)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds a stage: due where it is first in its line and its needs are done, else queued; or as it comes.
+pub(super) fn insert(tx: &mut Tx<'_>, row: &mut StageRow, needs_are_done: bool) -> rusqlite::Result<()> {
+    if row.progress.standing == Standing::Queued && needs_are_done {
+        let is_first = is_first(tx.connection, row)?;
+        row.progress.stand(is_first, true);
+    }
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO stage (seq, kind, line, place, state, due, changed, cause, reason)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            row.seq,
+            row.kind,
+            row.line,
+            row.place,
+            row.progress.standing,
+            row.progress.due.as_millis(),
+            row.progress.changed.as_millis(),
+            row.progress.cause.as_ref().map(crate::Cause::as_str),
+            row.progress.reason,
+        ])?;
+    count(tx, row, Standing::Done);
+    Ok(())
+}
+
+/// Puts a stage that has left its line back in it; later ones of the line wait for it again.
+pub(super) fn requeue(tx: &mut Tx<'_>, row: &mut StageRow) -> rusqlite::Result<()> {
+    let now = tx.now;
+    if row.progress.standing == Standing::Done {
+        // Failed attempts were noted when they ended; a success would be forgotten now.
+        attempts::remember(tx, row.seq, row.kind, &row.progress)?;
+    }
+    apply(tx, row, |progress| progress.requeue(now))?;
+    step_back(tx, row)
+}
+
+/// Lets later stages of the line that were due, and not begun, wait behind this one.
+pub(super) fn step_back(tx: &mut Tx<'_>, row: &StageRow) -> rusqlite::Result<()> {
+    let later = query(
+        tx.connection,
+        "WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') AND state = 'due' AND place > ?3",
+        params![row.kind, row.line, row.place],
+    )?;
+    for mut later in later {
+        let was = later.progress.standing;
+        later.progress.step_back();
+        store(tx, &later, was)?;
+    }
+    Ok(())
+}
+
+/// Makes a queued stage due where the rules say so.
+fn stand(connection: &Connection, row: &mut StageRow) -> rusqlite::Result<()> {
+    if row.progress.standing == Standing::Queued && is_first(connection, row)? {
+        let needs_are_done = needs_are_done(connection, row)?;
+        row.progress.stand(true, needs_are_done);
+    }
+    Ok(())
+}
+
+/// Makes the first stage of a line due, if it is queued and its needs are done.
+fn move_up(tx: &mut Tx<'_>, kind: Kind, line: i64) -> rusqlite::Result<()> {
+    let first = query(
+        tx.connection,
+        "WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') ORDER BY place LIMIT 1",
+        params![kind, line],
+    )?;
+    for mut row in first {
+        let was = row.progress.standing;
+        if was == Standing::Queued {
+            let needs_are_done = needs_are_done(tx.connection, &row)?;
+            if row.progress.move_up(needs_are_done, tx.now) {
+                store(tx, &row, was)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the end of a fetch does to the other stages of its entry.
+fn dependents(tx: &mut Tx<'_>, fetch: &StageRow) -> rusqlite::Result<()> {
+    let now = tx.now;
+    for mut row in of_entry(tx.connection, fetch.seq)? {
+        if row.kind.is_fetch() {
+            continue;
+        }
+        match rules::follows(fetch.progress.standing, row.progress.standing) {
+            Follows::Nothing => {}
+            Follows::MayGo => move_up(tx, row.kind, row.line)?,
+            Follows::IsParked => apply(tx, &mut row, |progress| progress.park_for_needs(now))?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether no earlier stage of the line is unfinished.
+pub(super) fn is_first(connection: &Connection, row: &StageRow) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT NOT EXISTS (SELECT 1 FROM stage
+                WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') AND place < ?3)",
+        )?
+        .query_row(params![row.kind, row.line, row.place], |row| row.get(0))
+}
+
+/// Whether every fetch of the entry that a stage needs is done.
+fn needs_are_done(connection: &Connection, row: &StageRow) -> rusqlite::Result<bool> {
+    if row.kind.is_fetch() {
+        return Ok(true);
+    }
+    connection
+        .prepare_cached("SELECT NOT EXISTS (SELECT 1 FROM stage WHERE seq = ?1 AND kind <= ?2 AND state <> ?3)")?
+        .query_row(params![row.seq, Kind::LAST_FETCH, Standing::Done], |row| row.get(0))
+}
+
+/// Writes what changes of a stage, and counts the change. `was` is where it stood before.
+pub(super) fn store(tx: &mut Tx<'_>, row: &StageRow, was: Standing) -> rusqlite::Result<()> {
+    let progress = &row.progress;
+    tx.connection
+        .prepare_cached(
+            "UPDATE stage SET state = ?3, due = ?4, attempts = ?5, losses = ?6, token = ?7, failing_since = ?8, doubts = ?9,
+                              doubts_since = ?10, changed = ?11, reason = ?12, cause = ?13, credentials = ?14
+             WHERE seq = ?1 AND kind = ?2",
+        )?
+        .execute(params![
+            row.seq,
+            row.kind,
+            progress.standing,
+            progress.due.as_millis(),
+            progress.attempts,
+            progress.losses,
+            progress.token.map(|token| token.0),
+            progress.failing_since.map(Timestamp::as_millis),
+            progress.doubts.tries,
+            progress.doubts.since.map(Timestamp::as_millis),
+            progress.changed.as_millis(),
+            progress.reason,
+            progress.cause.as_ref().map(crate::Cause::as_str),
+            codes::credentials(progress.cause.as_ref()),
+        ])?;
+    count(tx, row, was);
+    Ok(())
+}
+
+fn count(tx: &mut Tx<'_>, row: &StageRow, was: Standing) {
+    let is = row.progress.standing;
+    match (was.is_in_line(), is.is_in_line()) {
+        (false, true) => tx.touched.unfinished(row.kind, 1),
+        (true, false) => tx.touched.unfinished(row.kind, -1),
+        _ => {}
+    }
+    if is == Standing::Due && was != Standing::Due {
+        tx.touched.due(row.kind);
+    }
+}
+
+/// Gives back the leases that are in the file and that nobody holds: a commit that was answered with an error may be
+/// there all the same.
+pub(super) fn give_back_unheld(tx: &mut Tx<'_>, shared: &Shared) -> rusqlite::Result<()> {
+    let now = tx.now;
+    for mut row in leased(tx.connection)? {
+        if !row.progress.token.is_some_and(|token| shared.is_held(token)) {
+            apply(tx, &mut row, |progress| progress.give_back(now, now))?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends every lease: nobody can hold one when the owner has just opened the store. Returns how many there were.
+pub(super) fn end_all(tx: &mut Tx<'_>) -> rusqlite::Result<usize> {
+    let now = tx.now;
+    let leased = leased(tx.connection)?;
+    let count = leased.len();
+    for mut row in leased {
+        apply(tx, &mut row, |progress| progress.lose(now))?;
+    }
+    Ok(count)
+}
+
+/// The stage that a kind stands for; a sink by its stored name, configured or not.
+pub(super) fn name(connection: &Connection, kind: Kind) -> rusqlite::Result<Stage> {
+    match kind.fetch() {
+        Some(fetch) => Ok(Stage::Fetch(fetch)),
+        None => connection
+            .prepare_cached("SELECT name FROM sink WHERE id = ?1")?
+            .query_row(params![kind], |row| row.get::<_, String>(0))
+            .map(|name| Stage::deliver(&name)),
+    }
+}
+
+/// The kind of a fetch's or a sink's stage by its word; `None` for a sink that this store has never seen.
+pub(super) fn kind_of(connection: &Connection, word: &str) -> rusqlite::Result<Option<Kind>> {
+    if let Some(fetch) = Fetch::ALL.into_iter().find(|fetch| fetch.as_str() == word) {
+        return Ok(Some(Kind::of_fetch(fetch)));
+    }
+    connection.query_row("SELECT id FROM sink WHERE name = ?1", [word], |row| row.get(0)).optional()
+}

@@ -1,0 +1,205 @@
+//! The open file: its readers, its writer, and what every interface of the inbox needs of it.
+
+use super::{
+    codes::{Kind, Sinks},
+    open::{Access, Opener},
+    schema,
+    shared::Shared,
+    space::Space,
+    stages::{self, StageRow},
+    tx::{self, Tx},
+    writer::Writer,
+};
+use crate::{Error, Keys, Lease, Settings, SinkName};
+use rusqlite::{Connection, OptionalExtension};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+/// The inbox on one SQLite file.
+#[derive(Debug)]
+pub(crate) struct Sqlite {
+    pub(super) path: PathBuf,
+    /// `None` once closed.
+    writer: Mutex<Option<Arc<Writer>>>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+    readers: Arc<Readers>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) sinks: Arc<Sinks>,
+    pub(super) space: Space,
+    pub(super) keys: Keys,
+    pub(super) max_waiting: u64,
+    /// Refused requests that are kept.
+    pub(super) refused: u64,
+}
+
+/// Reading connections, opened as needed and kept.
+struct Readers {
+    opener: Opener,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl std::fmt::Debug for Readers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Readers")
+    }
+}
+
+impl Readers {
+    /// Runs a query away from the runtime's own threads.
+    async fn read<T, F>(self: &Arc<Self>, query: F) -> Result<T, Error>
+    where
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let readers = Arc::clone(self);
+        let task = tokio::task::spawn_blocking(move || {
+            let idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = match idle {
+                Some(connection) => connection,
+                None => readers.opener.reader()?,
+            };
+            let result = query(&connection).map_err(|error| Error::Store(Box::new(error)))?;
+            readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            Ok(result)
+        });
+        task.await.map_err(|error| Error::Store(Box::new(error)))?
+    }
+}
+
+impl Sqlite {
+    /// Opens (as owner: makes, locks, migrates) the store and registers the sinks by name.
+    pub(crate) fn open(path: &Path, settings: &Settings, sinks: &[SinkName], access: Access) -> Result<Self, Error> {
+        let opener = Opener::new(path, access)?;
+        let store = opener.open()?;
+        let readers = Opener::new(path, Access::Guest)?;
+        let failed = |error: rusqlite::Error| Error::Store(Box::new(error));
+        let shared = Arc::new(Shared::default());
+        let keys = schema::keys(&store.connection).map_err(failed)?;
+        let sinks = register(&store.connection, sinks, access).map_err(failed)?;
+        if access == Access::Owner {
+            let found = tx::run_at_once(&store.connection, stages::end_all).map_err(failed)?;
+            if found > 0 {
+                tracing::warn!(
+                    entries = found,
+                    "work was under way when the service last ended without warning; it is done again"
+                );
+            }
+        }
+        shared.set_unfinished(stages::count_unfinished(&store.connection).map_err(failed)?);
+        let (writer, thread) =
+            Writer::start(store, opener, Arc::clone(&shared)).map_err(|error| Error::Store(Box::new(error)))?;
+        let folder = path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok(Self {
+            path: path.to_owned(),
+            writer: Mutex::new(Some(Arc::new(writer))),
+            thread: Mutex::new(Some(thread)),
+            readers: Arc::new(Readers { opener: readers, idle: Mutex::default() }),
+            shared,
+            sinks: Arc::new(sinks),
+            space: Space::new(folder.to_owned(), settings.min_free_disk),
+            keys,
+            max_waiting: settings.max_waiting,
+            refused: settings.refused,
+        })
+    }
+
+    pub(crate) const fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Runs a query away from the runtime's own threads.
+    pub(super) async fn read<T, F>(&self, query: F) -> Result<T, Error>
+    where
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.readers.read(query).await
+    }
+
+    /// Runs an operation in the next transaction of the writer; returns after its commit was synced.
+    pub(super) async fn write<T, F>(&self, operation: F) -> Result<T, Error>
+    where
+        F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Error::Closed)?;
+        writer.write(operation).await
+    }
+
+    /// Writes under a lease, or not at all when it is no longer held.
+    pub(super) async fn write_held<T, F>(&self, lease: &Lease, mut write: F) -> Result<T, Error>
+    where
+        F: FnMut(&mut Tx<'_>, &mut StageRow) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (seq, token) = (lease.seq, lease.token);
+        let Some(kind) = self.sinks.kind(&lease.stage) else { return Err(Error::LeaseLost(seq)) };
+        let written = self
+            .write(move |tx| match stages::load(tx.connection, seq.0, kind)? {
+                Some(mut row) if row.progress.is_held_by(token) => write(tx, &mut row).map(Some),
+                _ => Ok(None),
+            })
+            .await?;
+        written.ok_or(Error::LeaseLost(seq))
+    }
+
+    /// Whether the store can be written.
+    pub(super) fn is_sound(&self) -> Result<(), Error> {
+        if self.shared.is_suspect() {
+            return Err(Error::Store("the store failed and is being checked".into()));
+        }
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.as_ref().is_none_or(thread::JoinHandle::is_finished) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Waits for open writes and closes the file.
+    pub(super) async fn end(&self) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(writer);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // The thread ends when the last queued operation is answered.
+            if let Err(error) = tokio::task::spawn_blocking(move || thread.join().is_ok()).await {
+                tracing::error!(error = %error, "the inbox's writer could not be waited for");
+            }
+        }
+        self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Gives every configured name its number.
+fn register(connection: &Connection, names: &[SinkName], access: Access) -> rusqlite::Result<Sinks> {
+    if access == Access::Owner {
+        for name in names {
+            connection.execute("INSERT INTO sink (name) VALUES (?1) ON CONFLICT DO NOTHING", [name.as_str()])?;
+        }
+    }
+    let mut sinks = Vec::with_capacity(names.len());
+    for name in names {
+        let kind: Option<Kind> = connection
+            .query_row("SELECT id FROM sink WHERE name = ?1", [name.as_str()], |row| row.get(0))
+            .optional()?;
+        sinks.extend(kind.map(|kind| (kind, name.clone())));
+    }
+    if access == Access::Owner {
+        let mut left_behind = connection.prepare(
+            "SELECT name, (SELECT count(*) FROM stage WHERE kind = sink.id AND state IN ('queued', 'due', 'leased')) AS waiting
+             FROM sink",
+        )?;
+        let found = left_behind.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+        for row in found {
+            let (name, waiting) = row?;
+            if waiting > 0 && names.iter().all(|configured| configured.as_str() != name) {
+                tracing::warn!(
+                    sink = name,
+                    entries = waiting,
+                    "a sink with waiting entries is no longer configured: configure it again, or park or purge its entries with `inbox park --sink`"
+                );
+            }
+        }
+    }
+    Ok(Sinks(sinks))
+}

@@ -1,0 +1,95 @@
+//! [`Upkeep`] on the file.
+
+use super::{entries, refused, stages, store::Sqlite};
+use crate::{Error, StageCounts, Stats, Upkeep};
+use async_trait::async_trait;
+use base::clock::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+use std::{fs, sync::Arc};
+
+/// Rows looked at by one call of [`expired`] at most.
+const EXPIRE_SCAN: usize = 5_000;
+
+const COUNT_LEASED: &str =
+    "SELECT count(*) FROM stage WHERE kind = ?1 AND state IN ('due', 'leased') AND state = 'leased'";
+const COUNT_PARKED: &str = "SELECT count(*) FROM stage WHERE kind = ?1 AND state = 'parked'";
+
+#[async_trait]
+impl Upkeep for Sqlite {
+    async fn stats(&self) -> Result<Stats, Error> {
+        let (sinks, shared, path) = (Arc::clone(&self.sinks), Arc::clone(&self.shared), self.path.clone());
+        self.read(move |connection| {
+            let unfinished = stages::count_unfinished(connection)?;
+            let mut counts = Vec::with_capacity(sinks.0.len() + 1);
+            for (kind, stage) in sinks.stages() {
+                let count = |sql| -> rusqlite::Result<u64> {
+                    let count: i64 = connection.prepare_cached(sql)?.query_row(params![kind], |row| row.get(0))?;
+                    Ok(u64::try_from(count).unwrap_or(0))
+                };
+                let (leased, parked) = (count(COUNT_LEASED)?, count(COUNT_PARKED)?);
+                let all = u64::try_from(unfinished.get(&kind).copied().unwrap_or(0)).unwrap_or(0);
+                counts.push((stage, StageCounts { waiting: all.saturating_sub(leased), leased, parked }));
+            }
+            // Also mends the running figures, which changes by other processes (a replay command) pass by.
+            shared.set_unfinished(unfinished);
+            let size = |suffix: &str| {
+                let mut name = path.as_os_str().to_owned();
+                name.push(suffix);
+                fs::metadata(name).map_or(0, |meta| meta.len())
+            };
+            let log_bytes = size("-wal");
+            Ok(Stats {
+                stages: counts,
+                oldest_unfinished: oldest_unfinished(connection)?,
+                size_bytes: size("") + log_bytes,
+                log_bytes,
+            })
+        })
+        .await
+    }
+
+    async fn expire(&self, cutoff: Timestamp, limit: usize) -> Result<u64, Error> {
+        self.write(move |tx| {
+            refused::expire(tx, cutoff)?;
+            let old = expired(tx.connection, cutoff, limit)?;
+            old.iter().try_for_each(|seq| entries::delete(tx, *seq))?;
+            Ok(old.len() as u64)
+        })
+        .await
+    }
+
+    async fn close(&self) {
+        self.end().await;
+    }
+}
+
+/// When the oldest unfinished entry was accepted.
+fn oldest_unfinished(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    connection
+        .prepare_cached(
+            "SELECT accepted FROM entry
+             WHERE seq = (SELECT min(seq) FROM stage INDEXED BY stage_line WHERE state IN ('queued', 'due', 'leased'))",
+        )?
+        .query_row([], |row| row.get(0).map(Timestamp::from_millis))
+        .optional()
+}
+
+/// Entries whose time is over. Old entries have low numbers, so they stand first.
+fn expired(connection: &Connection, cutoff: Timestamp, limit: usize) -> rusqlite::Result<Vec<i64>> {
+    let mut old: Vec<i64> = Vec::new();
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, accepted,
+                NOT EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND (state <> 'done' OR changed >= ?1))
+         FROM entry ORDER BY seq LIMIT ?2",
+    )?;
+    let mut rows = statement.query(params![cutoff.as_millis(), i64::try_from(EXPIRE_SCAN).unwrap_or(i64::MAX)])?;
+    while let Some(row) = rows.next()? {
+        if row.get::<_, i64>(1)? >= cutoff.as_millis() || old.len() >= limit {
+            break;
+        }
+        if row.get(2)? {
+            old.push(row.get(0)?);
+        }
+    }
+    Ok(old)
+}

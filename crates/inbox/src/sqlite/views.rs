@@ -1,0 +1,79 @@
+//! Entries as operators see them.
+
+use super::{
+    codes::{Kind, unsigned},
+    stages,
+};
+use crate::{AttemptView, DeliveryId, EntryView, Seq, StageView, rules};
+use base::clock::Timestamp;
+use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
+use rusqlite::{Connection, params};
+
+/// Everything about one entry.
+pub(super) fn entry(connection: &Connection, seq: i64) -> rusqlite::Result<EntryView> {
+    let stages = stages(connection, seq)?;
+    let attempts = attempts(connection, seq)?;
+    connection
+        .prepare_cached(
+            "SELECT id, coalesce(delivery_id, id), conflict, connection, user, channel, event_type, resource_type, accepted,
+                    account_count, listed, drift, size, sender,
+                    (SELECT accounts FROM reading JOIN fetched ON reading.id = fetched.reading
+                     WHERE fetched.seq = entry.seq AND fetched.kind = ?2)
+             FROM entry WHERE seq = ?1",
+        )?
+        .query_row(params![seq, Kind::of_fetch(crate::Fetch::Accounts)], |row| {
+            Ok(EntryView {
+                seq: Seq(seq),
+                event_id: EventId::new(row.get::<_, String>(0)?),
+                delivery_id: DeliveryId::new(row.get::<_, String>(1)?),
+                conflict: row.get(2)?,
+                connection: ConnectionId::new(row.get::<_, String>(3)?),
+                user: row.get::<_, Option<String>>(4)?.map(UserId::new),
+                channel: row.get::<_, Option<String>>(5)?.map(ChannelDefinitionId::new),
+                event_type: row.get(6)?,
+                resource_type: row.get(7)?,
+                accepted: Timestamp::from_millis(row.get(8)?),
+                account_count: unsigned(row, 9)?,
+                listed: unsigned(row, 10)?.unwrap_or(0),
+                drift: row.get(11)?,
+                bytes: unsigned(row, 12)?.unwrap_or(0),
+                sender: row.get(13)?,
+                fetched: unsigned(row, 14)?,
+                state: rules::together(stages.iter().map(|stage: &StageView| stage.state)),
+                stages,
+                attempts,
+            })
+        })
+}
+
+fn stages(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<StageView>> {
+    let view = |row: stages::StageRow| {
+        let progress = row.progress;
+        let has_time = matches!(progress.standing, rules::Standing::Due | rules::Standing::Leased);
+        Ok(StageView {
+            stage: stages::name(connection, row.kind)?,
+            state: progress.standing.state(),
+            attempts: progress.attempts,
+            due: has_time.then_some(progress.due),
+            changed: progress.changed,
+            cause: progress.cause,
+            is_queued: progress.standing == rules::Standing::Queued,
+            reason: progress.reason,
+        })
+    };
+    stages::of_entry(connection, seq)?.into_iter().map(view).collect()
+}
+
+fn attempts(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<AttemptView>> {
+    connection
+        .prepare_cached("SELECT kind, at, state, reason FROM attempt WHERE seq = ?1 ORDER BY at, kind, number")?
+        .query_map([seq], |row| {
+            Ok(AttemptView {
+                stage: stages::name(connection, row.get(0)?)?,
+                at: Timestamp::from_millis(row.get(1)?),
+                state: row.get::<_, rules::Standing>(2)?.state(),
+                reason: row.get(3)?,
+            })
+        })?
+        .collect()
+}

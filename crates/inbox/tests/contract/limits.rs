@@ -1,0 +1,68 @@
+//! When new events are turned away, and what is kept all the same.
+
+use crate::{
+    events::{event, new_entry, page},
+    stores::{Backend, LEASE, Store, every_back_end},
+};
+use inbox::{Error, Outcome, Stage};
+use rstest_reuse::apply;
+
+#[apply(every_back_end)]
+#[tokio::test]
+async fn a_backlog_over_the_limit_is_refused_until_it_shrinks(backend: Backend) {
+    let mut store = Store::new(backend, &["app"]);
+    store.open_with(|settings| settings.max_waiting = 2).await;
+    store.accept("e1", "a").await;
+    store.accept("e2", "a").await;
+    let refused = store.get().intake.accept(new_entry(&event("e3", "a", 1, false))).await;
+    assert!(matches!(refused, Err(Error::Backlog)));
+    assert!(matches!(store.get().intake.ready(), Err(Error::Backlog)));
+    let lease = store.claim_one(&Stage::deliver("app")).await;
+    store.settle(&lease, Outcome::Done).await;
+    store.get().intake.ready().unwrap();
+    store.accept("e3", "a").await;
+    store.open_with(|settings| settings.max_waiting = 2).await;
+    assert!(matches!(store.get().intake.ready(), Err(Error::Backlog)), "counted when the store is opened");
+}
+
+#[apply(every_back_end)]
+#[tokio::test]
+async fn too_little_free_disk_is_refused(backend: Backend) {
+    let mut store = Store::new(backend, &["app"]);
+    store.open_with(|settings| settings.min_free_disk = u64::MAX).await;
+    let refused = store.get().intake.accept(new_entry(&event("e1", "a", 1, false))).await;
+    assert!(matches!(refused, Err(Error::Full(_))));
+    assert!(matches!(store.get().intake.ready(), Err(Error::Full(_))));
+}
+
+#[apply(every_back_end)]
+#[tokio::test]
+async fn the_last_room_on_the_disk_is_for_events(backend: Backend) {
+    let mut store = Store::new(backend, &["app"]);
+    let disk = rustix::fs::statvfs(store.folder.path()).unwrap();
+    let free = disk.f_bavail * disk.f_frsize;
+    // Room for events, but not a quarter more.
+    store.open_with(|settings| settings.min_free_disk = free / 10 * 9).await;
+    store.accept_truncated("e1", "a").await;
+    let lease = store.claim_one(&Stage::ACCOUNTS).await;
+    let readings = &store.get().readings;
+    let reading = readings.find_or_begin(&lease, LEASE).await.unwrap();
+    assert!(matches!(readings.keep_page(&lease, reading.id, page(1)).await, Err(Error::Full(_))));
+    store.accept("e2", "a").await;
+}
+
+#[apply(every_back_end)]
+#[tokio::test]
+async fn a_closed_inbox_takes_and_gives_nothing(backend: Backend) {
+    let store = Store::new(backend, &["app"]);
+    let app = Stage::deliver("app");
+    store.accept("e1", "a").await;
+    let lease = store.claim_one(&app).await;
+    store.get().upkeep.close().await;
+    let inbox = store.get();
+    assert!(matches!(inbox.intake.ready(), Err(Error::Closed)));
+    let refused = inbox.intake.accept(new_entry(&event("e2", "a", 1, false))).await;
+    assert!(matches!(refused, Err(Error::Closed)));
+    assert!(matches!(inbox.queue.claim(&app, 1, LEASE).await, Err(Error::Closed)));
+    assert!(matches!(inbox.queue.settle(&lease, Outcome::Done).await, Err(Error::Closed)));
+}

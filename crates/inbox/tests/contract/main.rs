@@ -1,0 +1,29 @@
+//! The contract of an inbox: what every back end must do, as one list of cases.
+//!
+//! A case asks the factory in [`stores`] for a store and uses nothing but the inbox's own interfaces. Each back end is one
+//! value of [`stores::Backend`], and every case runs on each of them. What is special about one back end's files or tables
+//! has tests of its own beside this folder.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must end with a message"
+)]
+
+mod events;
+mod stores;
+
+mod accepting;
+mod attempts;
+mod desk;
+mod leases;
+mod limits;
+mod lines;
+mod model;
+mod parking;
+mod readings;
+mod retries;
+mod upkeep;
+mod world;
+mod writers;

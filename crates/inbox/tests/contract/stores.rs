@@ -1,0 +1,197 @@
+//! The factory: one [`Store`] for each back end, with what the cases need beyond the inbox's own interfaces: another
+//! receiver on the same store, a crash, and time that has passed.
+
+use crate::events::{event, new_entry};
+use inbox::{
+    Access, EntryView, Filter, Folded, Inbox, Lease, Outcome, Receipt, Seq, Settings, SinkName, Stage, State, open,
+    settings,
+};
+use rstest_reuse::template;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long leases of the cases last: longer than any case takes.
+pub(crate) const LEASE: Duration = Duration::from_mins(1);
+
+/// A back end of the inbox.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Backend {
+    Sqlite,
+}
+
+/// Every case runs on each of these.
+#[template]
+#[rstest::rstest]
+#[case::sqlite(Backend::Sqlite)]
+pub(crate) fn every_back_end(#[case] backend: Backend) {}
+
+/// Settings without limits that matter, for a store in this folder.
+fn settings(backend: Backend, folder: &TempDir) -> Settings {
+    let store = match backend {
+        Backend::Sqlite => settings::Store::Sqlite(folder.path().join("inbox.db")),
+    };
+    Settings { store, retention: Duration::from_hours(1), max_waiting: 1_000_000, min_free_disk: 0, refused: 1000 }
+}
+
+/// One store, and the first receiver's handle on it.
+pub(crate) struct Store {
+    backend: Backend,
+    pub(crate) folder: TempDir,
+    sinks: Vec<SinkName>,
+    inbox: Inbox,
+}
+
+impl Store {
+    /// A new store, for these sinks.
+    pub(crate) fn new(backend: Backend, sinks: &[&str]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let sinks: Vec<SinkName> = sinks.iter().map(|name| SinkName::new(*name)).collect();
+        let inbox = open(&settings(backend, &folder), &sinks, Access::Owner).unwrap();
+        Self { backend, folder, sinks, inbox }
+    }
+
+    /// The first receiver's handle.
+    pub(crate) fn get(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// Another receiver's handle on the same store.
+    pub(crate) fn another(&self) -> Inbox {
+        match self.backend {
+            Backend::Sqlite => open(&settings(self.backend, &self.folder), &self.sinks, Access::Guest).unwrap(),
+        }
+    }
+
+    /// Ends every lease's holder without a word, as a crash does, and opens the store again.
+    pub(crate) async fn crash(&mut self) {
+        self.open_with(|_| ()).await;
+    }
+
+    /// As [`crash`](Self::crash), with other settings.
+    pub(crate) async fn open_with(&mut self, change: impl FnOnce(&mut Settings)) {
+        self.inbox.upkeep.close().await;
+        let mut settings = settings(self.backend, &self.folder);
+        change(&mut settings);
+        self.inbox = open(&settings, &self.sinks, Access::Owner).unwrap();
+    }
+
+    /// As [`crash`](Self::crash), with another sink configured.
+    pub(crate) async fn add_sink(&mut self, name: &str) {
+        self.sinks.push(SinkName::new(name));
+        self.crash().await;
+    }
+
+    /// Moves every time that the store has recorded into the past, as if nothing had happened for so long.
+    pub(crate) fn let_pass(&self, time: Duration) {
+        match self.backend {
+            Backend::Sqlite => {
+                let by = i64::try_from(time.as_millis()).unwrap();
+                let columns = [
+                    ("entry", "accepted"),
+                    ("stage", "due"),
+                    ("stage", "changed"),
+                    ("stage", "failing_since"),
+                    ("stage", "doubts_since"),
+                    ("attempt", "at"),
+                    ("reading", "started"),
+                    ("reading", "changed"),
+                    ("fetched", "snapshot"),
+                    ("refused", "at"),
+                ];
+                let file = rusqlite::Connection::open(self.folder.path().join("inbox.db")).unwrap();
+                file.busy_timeout(Duration::from_secs(10)).unwrap();
+                for (table, column) in columns {
+                    file.execute(&format!("UPDATE {table} SET {column} = {column} - {by}"), []).unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// Shorthands for what most cases do.
+impl Store {
+    /// Accepts a whole event.
+    pub(crate) async fn accept(&self, id: &str, connection: &str) -> Seq {
+        self.accept_json(&event(id, connection, 1, false)).await
+    }
+
+    /// Accepts an event whose accounts must be fetched.
+    pub(crate) async fn accept_truncated(&self, id: &str, connection: &str) -> Seq {
+        self.accept_json(&event(id, connection, 150, true)).await
+    }
+
+    pub(crate) async fn accept_json(&self, json: &str) -> Seq {
+        stored(self.inbox.intake.accept(new_entry(json)).await.unwrap())
+    }
+
+    pub(crate) async fn claim(&self, stage: &Stage) -> Vec<Lease> {
+        self.inbox.queue.claim(stage, 100, LEASE).await.unwrap().leases
+    }
+
+    /// The one lease that there is for a stage.
+    pub(crate) async fn claim_one(&self, stage: &Stage) -> Lease {
+        let mut leases = self.claim(stage).await;
+        assert_eq!(leases.len(), 1, "{leases:?}");
+        leases.remove(0)
+    }
+
+    pub(crate) async fn claim_seqs(&self, stage: &Stage) -> Vec<Seq> {
+        self.claim(stage).await.iter().map(|lease| lease.seq).collect()
+    }
+
+    pub(crate) async fn settle(&self, lease: &Lease, outcome: Outcome) {
+        self.inbox.queue.settle(lease, outcome).await.unwrap();
+    }
+
+    pub(crate) async fn list(&self, filter: &Filter) -> Vec<EntryView> {
+        self.inbox.desk.list(filter, 1000).await.unwrap()
+    }
+
+    pub(crate) async fn list_seqs(&self, filter: &Filter) -> Vec<Seq> {
+        self.list(filter).await.iter().map(|entry| entry.seq).collect()
+    }
+
+    pub(crate) async fn view(&self, seq: Seq) -> EntryView {
+        self.list(&only(seq)).await.remove(0)
+    }
+
+    pub(crate) async fn state(&self, seq: Seq) -> State {
+        self.view(seq).await.state
+    }
+
+    /// Puts everything that matches back in line; says how many entries that were.
+    pub(crate) async fn replay(&self, filter: &Filter) -> u64 {
+        self.inbox.desk.replay(filter, 1000).await.unwrap().changed
+    }
+
+    pub(crate) async fn park(&self, filter: &Filter) -> u64 {
+        self.inbox.desk.park(filter, 1000, "by hand").await.unwrap().changed
+    }
+
+    pub(crate) async fn purge(&self, filter: &Filter) -> u64 {
+        self.inbox.desk.purge(filter, 1000).await.unwrap().changed
+    }
+}
+
+/// The number of the entry that an accepted event became.
+pub(crate) fn stored(receipt: Receipt) -> Seq {
+    match receipt.folded {
+        Some(Folded::Stored { seq, .. }) => seq,
+        other => panic!("not stored: {other:?}"),
+    }
+}
+
+/// The one entry.
+pub(crate) fn only(seq: Seq) -> Filter {
+    Filter { seq: Some(seq), ..Filter::default() }
+}
+
+/// One sink's part of the one entry.
+pub(crate) fn only_at(seq: Seq, sink: &str) -> Filter {
+    Filter { sink: Some(SinkName::new(sink)), ..only(seq) }
+}
+
+/// Entries in a state.
+pub(crate) fn in_state(state: State) -> Filter {
+    Filter { state: Some(state), ..Filter::default() }
+}

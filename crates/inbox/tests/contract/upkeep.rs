@@ -1,0 +1,107 @@
+//! Retention, figures, and the list of refused requests.
+
+use crate::{
+    events::park,
+    stores::{Backend, Store, every_back_end, only},
+};
+use base::clock::{self, Timestamp};
+use inbox::{Error, Filter, Outcome, Refused, Stage};
+use rstest_reuse::apply;
+use std::time::Duration;
+
+#[apply(every_back_end)]
+#[tokio::test]
+async fn nothing_unfinished_is_purged_or_expired(backend: Backend) {
+    let store = Store::new(backend, &["app"]);
+    let app = Stage::deliver("app");
+    let (done, waiting) = (store.accept("e1", "a").await, store.accept("e2", "b").await);
+    let lease = store.get().queue.claim(&app, 1, Duration::from_mins(1)).await.unwrap().leases.remove(0);
+    assert_eq!(lease.seq, done);
+    store.settle(&lease, Outcome::Done).await;
+    let later = clock::now().after(Duration::from_secs(1));
+    assert_eq!(store.get().upkeep.expire(later, 100).await.unwrap(), 1);
+    assert_eq!(store.purge(&Filter::default()).await, 0);
+    assert_eq!(store.list_seqs(&Filter::default()).await, [waiting]);
+    assert!(store.accept("e3", "c").await > waiting, "numbers are never used again");
+}
+
+#[apply(every_back_end)]
+#[tokio::test]
+async fn entries_expire_when_they_were_settled_long_ago_and_parked_ones_never(backend: Backend) {
+    let store = Store::new(backend, &["app"]);
+    let app = Stage::deliver("app");
+    let (old, parked, late) =
+        (store.accept("e1", "a").await, store.accept("e2", "b").await, store.accept("e3", "c").await);
+    let leases = store.claim(&app).await;
+    for (lease, outcome) in leases.iter().zip([Outcome::Done, park("410")]) {
+        store.settle(lease, outcome).await;
+    }
+    store.let_pass(Duration::from_hours(2));
+    store.settle(&leases[2], Outcome::Done).await;
+    let cutoff = clock::now().before(Duration::from_hours(1));
+    let upkeep = &store.get().upkeep;
+    assert_eq!(upkeep.stats().await.unwrap().oldest_unfinished, None);
+    assert_eq!(upkeep.expire(cutoff, 100).await.unwrap(), 1);
+    assert_eq!(store.list_seqs(&Filter::default()).await, [late, parked], "{old} is gone");
+    store.let_pass(Duration::from_hours(2));
+    assert_eq!(upkeep.expire(cutoff, 0).await.unwrap(), 0, "no more at once than asked for");
+    assert_eq!(upkeep.expire(cutoff, 100).await.unwrap(), 1);
+    assert_eq!(store.list_seqs(&Filter::default()).await, [parked]);
+}
+
+#[apply(every_back_end)]
+#[tokio::test]
+async fn figures_count_what_is_unfinished(backend: Backend) {
+    let store = Store::new(backend, &["app"]);
+    let first = store.accept("e1", "a").await;
+    let accepted = store.view(first).await.accepted;
+    store.accept_truncated("e2", "a").await;
+    let stats = store.get().upkeep.stats().await.unwrap();
+    let counts: Vec<_> = stats.stages.iter().map(|(_, of)| (of.waiting, of.leased, of.parked)).collect();
+    assert_eq!(counts, [(1, 0, 0), (2, 0, 0)]);
+    assert_eq!(stats.oldest_unfinished, Some(accepted));
+    assert!(stats.size_bytes > 0 && stats.log_bytes <= stats.size_bytes);
+    store.park(&only(first)).await;
+    let stats = store.get().upkeep.stats().await.unwrap();
+    assert!(stats.oldest_unfinished.unwrap() >= accepted);
+    assert_eq!(stats.stages[1].1.parked, 1);
+}
+
+fn refused(at: Timestamp, reason: &'static str) -> Refused {
+    Refused {
+        at,
+        sender: r#"{"peer":"192.0.2.7:5000"}"#.to_owned(),
+        reason,
+        status: 400,
+        size: Some(7),
+        start: Some(bytes::Bytes::from_static(b"{\xffno")),
+    }
+}
+
+#[apply(every_back_end)]
+#[tokio::test]
+async fn refused_requests_are_a_bounded_list_of_the_newest(backend: Backend) {
+    let mut store = Store::new(backend, &["app"]);
+    store.open_with(|settings| settings.refused = 3).await;
+    let now = clock::now();
+    for reason in ["one", "two", "three", "four"] {
+        store.get().intake.refuse(vec![refused(now, reason)]).await.unwrap();
+    }
+    let found = store.get().desk.refused(10).await.unwrap();
+    let reasons: Vec<_> = found.iter().map(|request| request.reason.as_str()).collect();
+    assert_eq!(reasons, ["four", "three", "two"]);
+    assert_eq!((found[0].at, found[0].status, found[0].bytes), (now, 400, Some(7)));
+    assert_eq!(found[0].start.as_deref(), Some(&b"{\xffno"[..]), "its bytes as they came");
+    assert_eq!(found[0].sender, r#"{"peer":"192.0.2.7:5000"}"#);
+    assert_eq!(store.get().desk.refused(1).await.unwrap().len(), 1);
+    // They have the same retention as entries, and are no entries.
+    assert_eq!(store.get().upkeep.expire(now.after(Duration::from_secs(1)), 10).await.unwrap(), 0);
+    assert!(store.get().desk.refused(10).await.unwrap().is_empty());
+    assert!(store.list(&Filter::default()).await.is_empty());
+
+    store.open_with(|settings| settings.refused = 0).await;
+    store.get().intake.refuse(vec![refused(now, "five")]).await.unwrap();
+    assert!(store.get().desk.refused(10).await.unwrap().is_empty());
+    store.open_with(|settings| settings.min_free_disk = u64::MAX).await;
+    assert!(matches!(store.get().intake.refuse(vec![refused(now, "six")]).await, Err(Error::Full(_))));
+}

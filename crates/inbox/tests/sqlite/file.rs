@@ -1,0 +1,88 @@
+//! The file: who may read and open it, and what is said when it cannot be used.
+
+use crate::{accept, event, open_at, try_open};
+use inbox::{Access, Error, Filter};
+use rusqlite::Connection;
+use std::{os::unix::fs::PermissionsExt, path::Path};
+use tempfile::TempDir;
+
+/// What is said about a file that cannot be opened.
+fn problem(path: &Path, access: Access) -> String {
+    match try_open(path, access) {
+        Err(Error::Open { problem, .. }) => problem,
+        Ok(_) => panic!("it was opened"),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn one_process_owns_the_file() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("inbox.db");
+    let inbox = open_at(&path);
+    assert!(problem(&path, Access::Owner).contains("another linxo-webhook has it open"));
+    inbox.upkeep.close().await;
+    open_at(&path).upkeep.close().await;
+}
+
+#[tokio::test]
+async fn files_are_readable_by_their_owner_only() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let inbox = open_at(&data.join("inbox.db"));
+    accept(&inbox, &event("e1", "a")).await;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&data), 0o700);
+    let files: Vec<_> = std::fs::read_dir(&data).unwrap().map(|file| file.unwrap().path()).collect();
+    assert_eq!(files.len(), 4, "the file, its log, the log's index, the lock: {files:?}");
+    for file in files {
+        assert_eq!(mode(&file) & 0o077, 0, "{}", file.display());
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_or_foreign_file_is_refused_with_what_to_do() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("inbox.db");
+    let inbox = open_at(&path);
+    for n in 0..200 {
+        accept(&inbox, &event(&format!("e{n}"), "a")).await;
+    }
+    inbox.upkeep.close().await;
+    let whole = std::fs::read(&path).unwrap();
+
+    std::fs::write(&path, &whole[..whole.len() - 20_000]).unwrap();
+    assert!(problem(&path, Access::Owner).contains("damaged"), "cut short");
+    std::fs::write(&path, vec![b'x'; 20_000]).unwrap();
+    assert!(problem(&path, Access::Owner).contains("damaged"), "not a database");
+    let mut newer = whole.clone();
+    newer[60..64].copy_from_slice(&99_u32.to_be_bytes());
+    std::fs::write(&path, &newer).unwrap();
+    assert!(problem(&path, Access::Owner).contains("another version"), "a newer version");
+    std::fs::write(&path, &whole).unwrap();
+    let inbox = open_at(&path);
+    assert_eq!(inbox.desk.list(&Filter::default(), 1000).await.unwrap().len(), 200);
+}
+
+#[tokio::test]
+async fn a_database_of_something_else_is_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("inbox.db");
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (a)").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    assert!(problem(&path, Access::Owner).contains("by another program"));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_command_makes_and_migrates_nothing() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("inbox.db");
+    assert!(problem(&path, Access::Guest).contains("there is no inbox yet"));
+    assert!(!path.exists());
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/inbox-v1.db"), &path).unwrap();
+    assert!(problem(&path, Access::Guest).contains("another version"));
+    let file = Connection::open(&path).unwrap();
+    let version: i64 = file.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 1);
+}

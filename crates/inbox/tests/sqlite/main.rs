@@ -1,0 +1,65 @@
+//! What is special about the inbox on a SQLite file: the file itself, its tables, and files of earlier versions. What every
+//! back end does is in `tests/contract`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must end with a message"
+)]
+
+mod columns;
+mod file;
+mod migration;
+
+use base::clock;
+use event::Event;
+use inbox::{Access, Error, Folded, Inbox, NewEntry, Seq, Settings, SinkName, open, settings};
+use std::{path::Path, time::Duration};
+
+const LEASE: Duration = Duration::from_mins(1);
+
+fn try_open(path: &Path, access: Access) -> Result<Inbox, Error> {
+    let settings = Settings {
+        store: settings::Store::Sqlite(path.to_owned()),
+        retention: Duration::from_hours(1),
+        max_waiting: 1_000_000,
+        min_free_disk: 0,
+        refused: 1000,
+    };
+    open(&settings, &["app", "books"].map(SinkName::new), access)
+}
+
+fn open_at(path: &Path) -> Inbox {
+    try_open(path, Access::Owner).unwrap()
+}
+
+fn new_entry(json: &str) -> NewEntry {
+    NewEntry {
+        event: Event::parse(json.as_bytes()).unwrap(),
+        body: json.to_owned().into(),
+        received: clock::now(),
+        confirm: false,
+        sender: None,
+        trace: None,
+    }
+}
+
+async fn folded(inbox: &Inbox, json: &str) -> Folded {
+    inbox.intake.accept(new_entry(json)).await.unwrap().folded.unwrap()
+}
+
+async fn accept(inbox: &Inbox, json: &str) -> Seq {
+    match folded(inbox, json).await {
+        Folded::Stored { seq, .. } => seq,
+        duplicate @ Folded::Duplicate { .. } => panic!("{duplicate:?}"),
+    }
+}
+
+/// A small whole event.
+fn event(id: &str, connection: &str) -> String {
+    format!(
+        r#"{{"id":"{id}","event_type":"UPDATED","resource_type":"CONNECTIONS",
+            "resource":{{"id":"{connection}","account_count":1,"accounts":[{{"id":"1"}}]}}}}"#
+    )
+}

@@ -1,0 +1,248 @@
+//! The client: one call at a time to the vendor's API, each with a token.
+//!
+//! In: a user and a connection. Out: raw account objects with their digits and unknown members, or an [`Error`] that says
+//! whether trying again can help. Which pages to ask for, what to keep and when to give up is for the caller to say.
+
+use crate::{
+    accounts::AccountsPage,
+    connection::Connection,
+    credentials::{Fingerprint, FingerprintKey, Lacking},
+    error::{Error, Peer, outcome},
+    figures::Figures,
+    lane::{Lane, Limits},
+    segment::encoded,
+    settings::{ApiVersion, Linxo, Reread, Users},
+    tokens::{Token, Tokens},
+    transport::{Transport, Way, built},
+};
+use bytes::Bytes;
+use event::{ConnectionId, UserId};
+use reqwest::{
+    Request, Url,
+    header::{self, HeaderValue},
+};
+use std::{sync::Arc, time::Duration};
+
+/// A server that takes no notice of `limit` may send this many times as many items as it asks for.
+const MORE_THAN_ASKED: u32 = 10;
+/// A server may send this many items in any case.
+const LEAST_ITEMS: u32 = 1000;
+
+/// A client of one environment (production or sandbox) of the API.
+#[derive(Debug)]
+pub struct Client {
+    api: Transport,
+    base: Url,
+    settings: Linxo,
+    tokens: Tokens,
+    key: FingerprintKey,
+    figures: Figures,
+}
+
+impl Client {
+    /// Prepares a client; nothing is asked of the API yet. Fingerprints of credentials are made under `key`.
+    ///
+    /// # Errors
+    /// [`Error::Build`] when a file is unusable or the system has no CA certificates.
+    pub fn new(settings: Linxo, key: FingerprintKey, figures: Figures) -> Result<Self, Error> {
+        Self::build(settings, key, figures, None)
+    }
+
+    /// A client with other settings that takes the place of this one: what is under way counts for both, servers that are
+    /// left alone stay so, and tokens are used on where the credentials are the same.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn reconfigured(&self, settings: Linxo) -> Result<Self, Error> {
+        Self::build(settings, self.key.clone(), self.figures.clone(), Some(self))
+    }
+
+    fn build(settings: Linxo, key: FingerprintKey, figures: Figures, before: Option<&Self>) -> Result<Self, Error> {
+        let base = Url::parse(&settings.api).map_err(|error| Error::Build(format!("linxo.api: {error}")))?;
+        if base.cannot_be_a_base() {
+            return Err(Error::Build("linxo.api: paths cannot be appended to it".to_owned()));
+        }
+        // Both servers are the vendor's, who has set one rate.
+        let pace = before.map_or_else(Arc::default, |before| Arc::clone(&before.api.limits().pace));
+        let transport = |peer, same: Option<&Transport>| {
+            Transport::new(Way {
+                lane: same.map_or_else(|| Lane::new(peer, &figures), |same| Arc::clone(same.lane())),
+                limits: Limits { at_once: settings.max_requests, rate: settings.rate, pace: Arc::clone(&pace) },
+                timeout: settings.timeout,
+                authorities: &settings.authorities,
+                identity: None,
+            })
+        };
+        let same_api = before.filter(|before| before.settings.api == settings.api).map(|before| &before.api);
+        let same_auth = before.filter(|before| before.settings.auth == settings.auth);
+        let api = transport(Peer::Linxo, same_api)?;
+        let auth = transport(Peer::Auth, same_auth.map(|before| before.tokens.auth()))?;
+        let tokens = Tokens::new(&settings, auth, &key, &figures, before.map(|before| &before.tokens))?;
+        Ok(Self { api, base, settings, tokens, key, figures })
+    }
+
+    /// How many pages of one listing are asked for side by side.
+    #[must_use]
+    pub fn page_concurrency(&self) -> usize {
+        self.settings.page_concurrency.max(1)
+    }
+
+    /// What bounds one listing.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            accounts: self.settings.max_accounts,
+            bytes: self.settings.max_size,
+            time: self.settings.list_timeout,
+            always_reread: self.settings.reread == Reread::Always,
+        }
+    }
+
+    /// From the first failure to read a user's accounts to giving up.
+    #[must_use]
+    pub fn retry_for(&self) -> Duration {
+        self.settings.retry_for
+    }
+
+    /// For how long nothing can be asked of the API, because it, or the server that gives the one token for all users, is
+    /// left alone.
+    #[must_use]
+    pub fn pause(&self) -> Option<Duration> {
+        self.api.pause().max(self.tokens.pause())
+    }
+
+    /// The fingerprint of the credentials with which a user's accounts are asked for.
+    pub async fn fingerprint(&self, user: Option<&UserId>) -> Fingerprint {
+        self.tokens.fingerprint(user).await
+    }
+
+    /// Whether another try may end better than the one that was [lacking](Error::lacking) these credentials. Where no token was
+    /// given, one is asked for from time to time, at an interval that grows up to ten minutes.
+    pub async fn may_help(&self, user: Option<&UserId>, lacking: Lacking) -> bool {
+        self.tokens.may_help(user, lacking).await
+    }
+
+    /// Asks for one page (from 1) of a connection's accounts. A token that is refused is renewed once.
+    ///
+    /// # Errors
+    /// See [`Error::disposition`].
+    pub async fn accounts(
+        &self,
+        user: Option<&UserId>,
+        connection: &ConnectionId,
+        page: u32,
+    ) -> Result<AccountsPage, Error> {
+        let (page, limit) = (page.to_string(), self.settings.page_limit.to_string());
+        let query =
+            [(self.settings.connection_parameter.as_str(), connection.as_str()), ("page", &page), ("limit", &limit)];
+        let most = self.settings.page_limit.saturating_mul(MORE_THAN_ASKED).max(LEAST_ITEMS);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        self.ask(user, "accounts", &query, |body| AccountsPage::parse(&body, connection, most)).await
+    }
+
+    /// Asks for a connection. A token that is refused is renewed once.
+    ///
+    /// # Errors
+    /// See [`Error::disposition`].
+    pub async fn connection(&self, user: Option<&UserId>, connection: &ConnectionId) -> Result<Connection, Error> {
+        let id = encoded(connection.as_str());
+        let id = id.ok_or(Error::Unaskable("the connection's id cannot stand in a URL"))?;
+        self.ask(user, &format!("connections/{id}"), &[], |body| Connection::parse(&body, connection)).await
+    }
+
+    /// Asks for a token, to see whether the credentials work.
+    ///
+    /// # Errors
+    /// See [`Error::disposition`]; [`Error::NoCredentials`] where only a user's token can be asked for.
+    pub async fn check(&self) -> Result<(), Error> {
+        self.tokens.get(None).await.map(drop)
+    }
+
+    /// Asks for something of a user, at a path below the API's base.
+    async fn ask<T>(
+        &self,
+        user: Option<&UserId>,
+        path: &str,
+        query: &[(&str, &str)],
+        parse: impl Fn(Bytes) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let acts_for = self.acts_for(user)?;
+        let mut is_renewed = false;
+        loop {
+            let granted = self.tokens.get(user).await?;
+            let turn = self.api.turn().await.inspect_err(|error| self.count(error.word()))?;
+            // The wait for it may have been longer than the token's life.
+            let granted = if granted.has_ended() { self.tokens.get(user).await? } else { granted };
+            let request = self.request(&granted.token, user, acts_for.clone(), path, query)?;
+            let answer = self.api.send(&turn, request, &[granted.token.expose()]).await;
+            drop(turn);
+            // Wiping is for tokens, and there are none in these.
+            let result = answer.and_then(|mut body| parse(Bytes::from(std::mem::take(&mut *body))));
+            self.count(outcome(&result));
+            match result {
+                Err(Error::Status { status: 401, .. })
+                    if !is_renewed && self.tokens.discard(user, &granted.token).await =>
+                {
+                    is_renewed = true;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// The header that says for whom a client token acts (`docs/linxo-api.md` section 2, way 2).
+    fn acts_for(&self, user: Option<&UserId>) -> Result<Option<HeaderValue>, Error> {
+        let (ApiVersion::V2_1, Users::Client(_), Some(user)) = (self.settings.version, &self.settings.users, user)
+        else {
+            return Ok(None);
+        };
+        let user = user.as_str();
+        // Spaces around the value of a header are cut off on the way, and what is left may be another user's id.
+        let is_fit = !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_graphic());
+        let value = HeaderValue::from_str(user).ok().filter(|_| is_fit);
+        value.map(Some).ok_or(Error::Unaskable("the user's id cannot stand in a header"))
+    }
+
+    fn request(
+        &self,
+        token: &Token,
+        user: Option<&UserId>,
+        acts_for: Option<HeaderValue>,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Request, Error> {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
+        let mut request = self
+            .api
+            .http()
+            .get(url)
+            .query(query)
+            .header(header::ACCEPT, "application/json")
+            .header(header::AUTHORIZATION, token.header());
+        if let (ApiVersion::V3, Some(user)) = (self.settings.version, user) {
+            request = request.query(&[("user_id", user.as_str())]);
+        }
+        if let Some(user) = acts_for {
+            request = request.header("x-linxo-user-id", user);
+        }
+        built(request)
+    }
+
+    fn count(&self, outcome: &'static str) {
+        self.figures.count_request(outcome);
+    }
+}
+
+/// What bounds one listing.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Accounts at most.
+    pub accounts: u64,
+    /// Bytes of their JSON at most.
+    pub bytes: u64,
+    /// For reading it.
+    pub time: Duration,
+    /// Whether two readings must agree even where nothing looks wrong.
+    pub always_reread: bool,
+}

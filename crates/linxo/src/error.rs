@@ -1,0 +1,298 @@
+//! Why the API did not give what was asked, and what that means for trying again.
+
+use crate::credentials::{Fingerprint, Lacking};
+use std::{fmt, time::Duration};
+
+/// Why the API did not give what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The client cannot be made.
+    #[error("cannot prepare the client of the Linxo API: {0}")]
+    Build(String),
+    /// An answer other than 2xx.
+    #[error("{peer} answered {status}{}", in_brackets(code.as_deref()))]
+    Status {
+        /// Who.
+        peer: Peer,
+        /// HTTP status.
+        status: u16,
+        /// The vendor's own code, if it gave one.
+        code: Option<String>,
+        /// What `Retry-After` asks for.
+        after: Option<Duration>,
+    },
+    /// A token was refused, for this user or for all.
+    #[error("no token: {peer} answered {status}{}", in_brackets(code.as_deref()))]
+    Credentials {
+        /// Who.
+        peer: Peer,
+        /// HTTP status.
+        status: u16,
+        /// The vendor's own code, if it gave one.
+        code: Option<String>,
+    },
+    /// There is nothing to ask for a token with.
+    #[error("no token: {0}")]
+    NoCredentials(Missing),
+    /// What the event says cannot be put into a request.
+    #[error("nothing can be asked: {0}")]
+    Unaskable(&'static str),
+    /// The other side failed so often, or asked for it, that it is left alone for a while.
+    #[error("{peer} {why} and is left alone for a while")]
+    Paused {
+        /// Who.
+        peer: Peer,
+        /// For how long.
+        after: Duration,
+        /// `failed several times in a row`, `asked for a rest`.
+        why: &'static str,
+    },
+    /// A redirect, which is never followed.
+    #[error("{peer} answered {status}, a redirect, which is not followed")]
+    Redirect {
+        /// Who.
+        peer: Peer,
+        /// HTTP status.
+        status: u16,
+    },
+    /// No answer, or half of one.
+    #[error("{peer} {what}")]
+    Network {
+        /// Who.
+        peer: Peer,
+        /// `could not be reached`, `did not answer in time`, ...
+        what: &'static str,
+        /// The client's own error, without the URL.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// A success that does not hold what it should.
+    #[error("the answer of {peer} {problem}")]
+    Answer {
+        /// Who.
+        peer: Peer,
+        /// Continues "the answer".
+        problem: String,
+    },
+    /// More bytes than are read.
+    #[error("one answer of {peer} is larger than {} MiB", limit >> 20)]
+    TooLarge {
+        /// Who.
+        peer: Peer,
+        /// Bytes.
+        limit: usize,
+    },
+}
+
+/// What is lacking to ask for a user's token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// A user.
+    #[error("the event names no user, and [linxo.users] goes by the user")]
+    User,
+    /// The user's password.
+    #[error("the user is not in the table of linxo.users.table")]
+    Login,
+    /// The user, at the integrator's endpoint.
+    #[error("the endpoint of linxo.users.url does not know the user")]
+    Endpoint,
+}
+
+/// Whom the client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// The vendor's API.
+    Linxo,
+    /// The vendor's authorisation server.
+    Auth,
+    /// The integrator's own endpoint for tokens.
+    Users,
+}
+
+impl Peer {
+    /// The word for it in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Linxo => "linxo",
+            Self::Auth => "auth",
+            Self::Users => "users",
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Linxo => "the Linxo API",
+            Self::Auth => "the token endpoint of linxo.auth",
+            Self::Users => "the endpoint of linxo.users.url",
+        })
+    }
+}
+
+/// What an error means for trying again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// Trying again can help; not before `after`, where the API said so.
+    Transient {
+        /// `Retry-After`.
+        after: Option<Duration>,
+    },
+    /// Nothing was tried: the other side is left alone for this long.
+    Paused {
+        /// How long.
+        after: Duration,
+    },
+    /// Trying again may help, but not often.
+    Doubtful,
+    /// A success that cannot be used: mostly an outage in disguise, but it may last.
+    Unusable,
+    /// It cannot help before credentials or rights change.
+    Credentials,
+    /// The API does not know what was asked for: the connection may be gone.
+    Gone,
+    /// A person must act first.
+    Permanent,
+}
+
+impl Error {
+    pub(crate) fn network(peer: Peer, error: reqwest::Error) -> Self {
+        let what = if error.is_timeout() {
+            "did not answer in time"
+        } else if error.is_connect() {
+            "could not be reached"
+        } else {
+            "broke off its answer"
+        };
+        Self::Network { peer, what, source: error.without_url() }
+    }
+
+    pub(crate) fn answer(peer: Peer, problem: impl Into<String>) -> Self {
+        Self::Answer { peer, problem: problem.into() }
+    }
+
+    /// Whether trying again can help.
+    #[must_use]
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::Status { status: 408 | 425 | 429 | 500.., after, .. } => Disposition::Transient { after: *after },
+            Self::Network { .. } => Disposition::Transient { after: None },
+            // A page of HTML, half an answer.
+            Self::Answer { .. } => Disposition::Unusable,
+            Self::Paused { after, .. } => Disposition::Paused { after: *after },
+            // After a 401 the token was renewed, so it is not its age. A vendor that has just lost its keys answers 401 as
+            // well, a portal answers with a redirect, and a proxy refuses a token without a code of the vendor's.
+            Self::Status { status: 401, .. } | Self::Redirect { .. } | Self::Credentials { code: None, .. } => {
+                Disposition::Doubtful
+            }
+            Self::Status { status: 403, .. } | Self::Credentials { .. } | Self::NoCredentials(_) => {
+                Disposition::Credentials
+            }
+            // Without a code of the vendor's it may be any server that does not know the path.
+            Self::Status { peer: Peer::Linxo, status: 404 | 410, code: Some(_), .. } => Disposition::Gone,
+            Self::Status { .. } | Self::Build(_) | Self::TooLarge { .. } | Self::Unaskable(_) => Disposition::Permanent,
+        }
+    }
+
+    /// Which credentials were lacking; `None` where other credentials or rights would not have helped.
+    ///
+    /// `with` is the fingerprint of the credentials that were used
+    /// ([`Client::fingerprint`](crate::Client::fingerprint)), taken before anything was asked. Were it taken afterwards, a
+    /// change in between would go unnoticed.
+    #[must_use]
+    pub fn lacking(&self, with: Fingerprint) -> Option<Lacking> {
+        match self {
+            Self::Credentials { .. } | Self::NoCredentials(_) => Some(Lacking::Token(with)),
+            Self::Status { status: 401 | 403, .. } => Some(Lacking::Access(with)),
+            _ => None,
+        }
+    }
+
+    /// The word for it in metrics.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Status { status: 401, .. } => "unauthorized",
+            Self::Status { status: 429, .. } => "throttled",
+            Self::Status { status: 500.., .. } => "server_error",
+            Self::Paused { .. } => "paused",
+            Self::Status { .. } | Self::Credentials { .. } | Self::NoCredentials(_) | Self::Redirect { .. } => {
+                "refused"
+            }
+            Self::Network { .. } => "network",
+            Self::Answer { .. } | Self::TooLarge { .. } | Self::Build(_) | Self::Unaskable(_) => "invalid",
+        }
+    }
+
+    /// What a person can do about an error that trying again does not mend.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Status { code: Some(code), .. } | Self::Credentials { code: Some(code), .. }
+                if code == "ACCEPT_TERMS_AND_CONDITIONS_REQUIRED" =>
+            {
+                "the user must accept the vendor's terms; replayed when another event of the user succeeds, or replay it"
+            }
+            Self::Credentials { peer: Peer::Users, .. } => {
+                "check linxo.users.url, its bearer token or certificate, and what the endpoint says of this user; asked again from time to time and replayed when it gives a token"
+            }
+            Self::Status { peer: Peer::Users, .. } => "check linxo.users.url, then replay",
+            Self::Credentials { .. } => {
+                "check linxo.client_id, linxo.client_secret, linxo.token_body, linxo.auth and the user's credentials; replayed when they change"
+            }
+            Self::NoCredentials(Missing::User) => {
+                "the event is of no use to this mode of [linxo.users]; purge the entry"
+            }
+            Self::NoCredentials(Missing::Login) => "add the user to the table; replayed when that is done",
+            Self::NoCredentials(Missing::Endpoint) => {
+                "let the endpoint know the user; asked again from time to time and replayed when it gives a token"
+            }
+            Self::Unaskable(_) => "the event is forged, or the vendor's data is wrong; purge the entry",
+            Self::Status { status: 401, .. } => {
+                "the token is not accepted: check linxo.users and the credentials; replayed when they change"
+            }
+            Self::Status { status: 403, .. } => {
+                "the token may not read this user's accounts: check linxo.scope and the user's consent; replayed when the credentials change"
+            }
+            Self::Status { status: 404 | 410, .. } => "check linxo.api, then replay",
+            Self::Status { status: 408 | 425 | 429 | 500.., .. } | Self::Network { .. } => {
+                "when it answers again, replay"
+            }
+            Self::Answer { .. } => "ask the vendor about these answers, then replay",
+            Self::TooLarge { .. } => "lower linxo.page_limit, then replay",
+            _ => "check the [linxo] section, then replay",
+        }
+    }
+}
+
+/// The word for a result in metrics.
+pub(crate) fn outcome<T>(result: &Result<T, Error>) -> &'static str {
+    result.as_ref().map_or_else(Error::word, |_| "ok")
+}
+
+fn in_brackets(code: Option<&str>) -> String {
+    code.map(|code| format!(" ({code})")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::key;
+
+    #[test]
+    fn only_refusals_of_credentials_and_rights_are_lacking_them() {
+        let with = key().parts().fingerprint();
+        let status = |status| Error::Status { peer: Peer::Linxo, status, code: None, after: None };
+        let refused = Error::Credentials { peer: Peer::Auth, status: 400, code: None };
+        for error in [refused, Error::NoCredentials(Missing::Login)] {
+            assert_eq!(error.lacking(with), Some(Lacking::Token(with)), "{error}");
+        }
+        for number in [401, 403] {
+            assert_eq!(status(number).lacking(with), Some(Lacking::Access(with)));
+        }
+        for number in [400, 404, 410, 429, 500, 503] {
+            assert_eq!(status(number).lacking(with), None, "{number}");
+        }
+        assert_eq!(Error::answer(Peer::Linxo, "is empty").lacking(with), None);
+    }
+}

@@ -1,0 +1,203 @@
+//! One server and the way to it: TLS, deadlines, bounds, and the reading of answers.
+//!
+//! In: a request. Out: the bytes of a successful answer within bounds, or an [`Error`]. Redirects are never followed,
+//! nothing is decompressed, and names that lead to addresses of no server are not connected to. When a call may be made is
+//! for the server's [`Lane`] to say.
+
+use crate::{
+    code,
+    error::{Error, Peer},
+    lane::{Lane, Limits, Turn},
+};
+use base::{clock, error::chain, outbound, retry_after};
+use reqwest::{Identity, Request, RequestBuilder, Response, StatusCode, header, redirect};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use zeroize::Zeroizing;
+
+/// Bytes of one answer that are read at most.
+const MAX_ANSWER: usize = 8 * 1024 * 1024;
+/// Bytes of an error answer that are looked at.
+const MAX_ERROR: usize = 8 * 1024;
+/// From the start of a connection attempt to the end of its TLS handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A server and the way to it.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    http: reqwest::Client,
+    lane: Arc<Lane>,
+    limits: Limits,
+}
+
+/// What leads to a server.
+pub(crate) struct Way<'a> {
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) limits: Limits,
+    /// For one request, from connect to the last byte.
+    pub(crate) timeout: Duration,
+    /// PEM files of extra roots.
+    pub(crate) authorities: &'a [PathBuf],
+    /// PEM files of a client certificate and its key.
+    pub(crate) identity: Option<(&'a Path, &'a Path)>,
+}
+
+impl Transport {
+    /// Prepares a client; nothing is connected to yet.
+    ///
+    /// # Errors
+    /// [`Error::Build`] when a file is unusable or the system has no CA certificates.
+    pub(crate) fn new(way: Way<'_>) -> Result<Self, Error> {
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT.min(way.timeout))
+            // From connect to the last byte: no way of being slow gets past it.
+            .timeout(way.timeout)
+            // A redirect could carry a token to another origin; the API has no reason to send one.
+            .redirect(redirect::Policy::none())
+            .user_agent(concat!("linxo-webhook/", env!("CARGO_PKG_VERSION")))
+            .dns_resolver(outbound::Resolver)
+            .no_proxy();
+        let roots = roots(way.authorities)?;
+        if !roots.is_empty() {
+            builder = builder.tls_certs_merge(roots);
+        }
+        if let Some((certificate, key)) = way.identity {
+            builder = builder.identity(identity(certificate, key)?);
+        }
+        let http = builder.build().map_err(|error| Error::Build(chain(&error)))?;
+        Ok(Self { http, lane: way.lane, limits: way.limits })
+    }
+
+    /// What makes requests.
+    pub(crate) fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// What is known of the server, to be handed on to the next client.
+    pub(crate) fn lane(&self) -> &Arc<Lane> {
+        &self.lane
+    }
+
+    /// Its limits.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// For how long the server is still left alone.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        self.lane.pause()
+    }
+
+    /// Waits until a request may be sent.
+    ///
+    /// # Errors
+    /// [`Error::Paused`].
+    pub(crate) async fn turn(&self) -> Result<Turn<'_>, Error> {
+        self.lane.turn(&self.limits).await
+    }
+
+    /// Sends a request when its turn comes, and reads the answer. No `secrets` of the request are in the error.
+    pub(crate) async fn call(&self, request: RequestBuilder, secrets: &[&str]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let request = built(request)?;
+        let turn = self.turn().await?;
+        self.send(&turn, request, secrets).await
+    }
+
+    /// [`call`](Self::call), in a turn that has come.
+    pub(crate) async fn send(
+        &self,
+        turn: &Turn<'_>,
+        request: Request,
+        secrets: &[&str],
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let call = turn.call().await?;
+        let result = match self.http.execute(request).await {
+            Ok(response) => read(self.lane.peer(), response, secrets).await,
+            Err(error) => Err(Error::network(self.lane.peer(), error)),
+        };
+        call.ended(&result);
+        result.map_err(a_little_later)
+    }
+}
+
+fn roots(files: &[PathBuf]) -> Result<Vec<reqwest::Certificate>, Error> {
+    let mut roots = Vec::new();
+    for path in files {
+        let bundle = reqwest::Certificate::from_pem_bundle(&read_file(path)?);
+        roots.extend(bundle.map_err(|error| Error::Build(format!("{}: {}", path.display(), chain(&error))))?);
+    }
+    Ok(roots)
+}
+
+fn identity(certificate: &Path, key: &Path) -> Result<Identity, Error> {
+    let mut pem = read_file(certificate)?;
+    pem.push(b'\n');
+    pem.extend_from_slice(&read_file(key)?);
+    let identity = Identity::from_pem(&pem);
+    identity.map_err(|error| Error::Build(format!("{}: {}", certificate.display(), chain(&error))))
+}
+
+/// Reads a successful answer within bounds, or turns it into an error. Wiped when dropped: it may hold a token.
+async fn read(peer: Peer, mut response: Response, secrets: &[&str]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let status = response.status();
+    if status.is_redirection() {
+        return Err(Error::Redirect { peer, status: status.as_u16() });
+    }
+    if !status.is_success() {
+        let after = retry_after::from_headers(response.headers(), clock::now());
+        let code = error_code(response, secrets).await;
+        return Err(Error::Status { peer, status: status.as_u16(), code, after });
+    }
+    if response.headers().contains_key(header::CONTENT_ENCODING) {
+        return Err(Error::answer(peer, "is compressed, which was not asked for"));
+    }
+    let mut body = Zeroizing::new(Vec::new());
+    while let Some(chunk) = response.chunk().await.map_err(|error| Error::network(peer, error))? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Err(Error::TooLarge { peer, limit: MAX_ANSWER });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if status == StatusCode::NO_CONTENT || body.is_empty() {
+        return Err(Error::answer(peer, "is empty"));
+    }
+    Ok(body)
+}
+
+/// The request itself. One that cannot be written says nothing about the server.
+pub(crate) fn built(request: RequestBuilder) -> Result<Request, Error> {
+    request.build().map_err(|_quotes_the_value| Error::Unaskable("it cannot be written as an HTTP request"))
+}
+
+/// The bytes of a file of the configuration, wiped when dropped.
+pub(crate) fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+    fs::read(path).map(Zeroizing::new).map_err(|error| Error::Build(format!("{}: {error}", path.display())))
+}
+
+/// Moves what `Retry-After` asked for to a somewhat later moment, another one for each caller, so that callers that were sent
+/// away together do not come back together.
+fn a_little_later(error: Error) -> Error {
+    match error {
+        Error::Status { peer, status, code, after: Some(asked) } => {
+            let most = asked.min(Duration::from_secs(50)) / 10;
+            Error::Status { peer, status, code, after: Some(asked + most.mul_f64(fastrand::f64())) }
+        }
+        other => other,
+    }
+}
+
+/// The vendor's own code of an error answer, if it gave one.
+async fn error_code(mut response: Response, secrets: &[&str]) -> Option<String> {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        if body.len() + chunk.len() > MAX_ERROR {
+            return None;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    code::of_answer(&body, secrets)
+}

@@ -1,0 +1,90 @@
+//! Files and folders that a key names: they must be there, and files of secrets must be private.
+
+use crate::{
+    at::{At, Read},
+    flaw::Flaw,
+};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+impl At<'_, '_> {
+    /// Reports a file that cannot be opened for reading.
+    ///
+    /// # Errors
+    /// The problem was recorded.
+    pub fn must_be_readable(&mut self, name: &str, file: &Path) -> Read<PathBuf> {
+        let opened = File::open(file).and_then(|opened| {
+            let is_folder = opened.metadata()?.is_dir();
+            if is_folder { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(opened) }
+        });
+        match opened {
+            Ok(_) => Ok(file.to_owned()),
+            Err(error) => {
+                let shown = file.display();
+                let reason = format!("names the file {shown}, which cannot be read: {error}");
+                let hint = "check the path (from the working directory) and who may read the file";
+                Err(self.flawed(name, Flaw::new(reason, hint)))
+            }
+        }
+    }
+
+    /// As [`Self::must_be_readable`], with a warning where others can open it too.
+    ///
+    /// # Errors
+    /// The problem was recorded.
+    pub fn must_be_private(&mut self, name: &str, file: &Path) -> Read<PathBuf> {
+        let path = self.must_be_readable(name, file)?;
+        if let Ok(opened) = File::open(file) {
+            let key = self.title(name);
+            self.warn_of_readers(&key, file, &opened);
+        }
+        Ok(path)
+    }
+
+    /// Reports a file that holds no certificate. Whether its certificates are sound is for those to say who use them.
+    ///
+    /// # Errors
+    /// The problem was recorded.
+    pub fn must_hold_certificates(&mut self, name: &str, file: &Path) -> Read<PathBuf> {
+        const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+        let path = self.must_be_readable(name, file)?;
+        let bytes = fs::read(&path).unwrap_or_default();
+        if bytes.windows(BEGIN.len()).any(|window| window == BEGIN) {
+            return Ok(path);
+        }
+        let reason = format!("names the file {}, which holds no PEM certificate", path.display());
+        let hint = "name a file with a line `-----BEGIN CERTIFICATE-----` in it";
+        Err(self.flawed(name, Flaw::new(reason, hint)))
+    }
+
+    /// Reports a folder that does not exist.
+    ///
+    /// # Errors
+    /// The problem was recorded.
+    pub fn must_be_folder(&mut self, name: &str, folder: &Path) -> Read<()> {
+        if fs::metadata(folder).is_ok_and(|about| about.is_dir()) {
+            return Ok(());
+        }
+        let reason = format!("lies in {}, which is no folder that exists", folder.display());
+        Err(self.flawed(name, Flaw::new(reason, "make the folder first")))
+    }
+
+    /// Warns where anybody may open a file that holds a secret, or its group may change it. That its group may read it
+    /// is how secrets are handed to a service: Kubernetes mounts them as root's, with the group of the pod.
+    pub(crate) fn warn_of_readers(&mut self, key: &str, path: &Path, file: &File) {
+        if let Ok(about) = file.metadata()
+            && about.permissions().mode() & 0o027 != 0
+        {
+            let mode = about.permissions().mode() & 0o777;
+            let name = path.display();
+            self.warn(format!(
+                "{key}: anybody on this machine can open {name}, or its group can change it (mode {mode:04o}): \
+                 `chmod o=,g-w {name}`"
+            ));
+        }
+    }
+}

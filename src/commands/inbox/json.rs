@@ -1,0 +1,141 @@
+//! How entries look to programs: lines of JSON whose members never change their meaning. Pure.
+
+use super::view::{reason, time};
+use inbox::{DeliveryId, EntryView, RefusedView, Seq, State};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// One entry.
+#[derive(Serialize)]
+struct Entry<'a> {
+    seq: Seq,
+    id: &'a str,
+    delivery_id: &'a DeliveryId,
+    state: State,
+    connection_id: &'a str,
+    user_id: Option<&'a str>,
+    channel_definition_id: Option<&'a str>,
+    event_type: &'a str,
+    resource_type: &'a str,
+    /// RFC 3339, as all times.
+    accepted: String,
+    account_count: Option<u64>,
+    accounts_listed: u64,
+    accounts_fetched: Option<u64>,
+    conflict: bool,
+    drift: Option<&'a str>,
+    bytes: u64,
+    sender: Option<&'a RawValue>,
+    stages: Vec<Stage<'a>>,
+    attempts: Vec<Attempt<'a>>,
+    /// The stored event without insignificant white space, so that a line stays one line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'a RawValue>,
+}
+
+/// One part of its work.
+#[derive(Serialize)]
+struct Stage<'a> {
+    #[serde(rename = "stage")]
+    name: &'a str,
+    state: State,
+    attempts: u32,
+    due: Option<String>,
+    changed: String,
+    cause: Option<&'static str>,
+    reason: Option<String>,
+}
+
+/// One attempt of the past.
+#[derive(Serialize)]
+struct Attempt<'a> {
+    stage: &'a str,
+    at: String,
+    state: State,
+    reason: Option<&'a str>,
+}
+
+/// A refused request.
+#[derive(Serialize)]
+struct Refused<'a> {
+    number: i64,
+    #[serde(rename = "refused")]
+    at: String,
+    reason: &'a str,
+    status: u16,
+    bytes: Option<u64>,
+    sender: Option<&'a RawValue>,
+    /// What is not UTF-8 is replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<String>,
+}
+
+/// Appends the line of an entry, with its stored event where given.
+pub(super) fn entry(entry: &EntryView, body: Option<&[u8]>, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    let body = body.map(event::compact);
+    let line = Entry {
+        seq: entry.seq,
+        id: entry.event_id.as_str(),
+        delivery_id: &entry.delivery_id,
+        state: entry.state,
+        connection_id: entry.connection.as_str(),
+        user_id: entry.user.as_ref().map(event::UserId::as_str),
+        channel_definition_id: entry.channel.as_ref().map(event::ChannelDefinitionId::as_str),
+        event_type: &entry.event_type,
+        resource_type: &entry.resource_type,
+        accepted: time(entry.accepted),
+        account_count: entry.account_count,
+        accounts_listed: entry.listed,
+        accounts_fetched: entry.fetched,
+        conflict: entry.conflict,
+        drift: entry.drift.as_deref(),
+        bytes: entry.bytes,
+        sender: entry.sender.as_deref().and_then(|json| serde_json::from_str(json).ok()),
+        stages: entry.stages.iter().map(stage).collect(),
+        attempts: entry.attempts.iter().map(attempt).collect(),
+        event: body.as_deref().map(serde_json::from_slice).transpose()?,
+    };
+    write(&line, out)
+}
+
+fn stage(stage: &inbox::StageView) -> Stage<'_> {
+    Stage {
+        name: stage.stage.as_str(),
+        state: stage.state,
+        attempts: stage.attempts,
+        due: stage.due.map(time),
+        changed: time(stage.changed),
+        cause: stage.cause.as_ref().map(inbox::Cause::as_str),
+        reason: reason(stage),
+    }
+}
+
+fn attempt(attempt: &inbox::AttemptView) -> Attempt<'_> {
+    Attempt {
+        stage: attempt.stage.as_str(),
+        at: time(attempt.at),
+        state: attempt.state,
+        reason: attempt.reason.as_deref(),
+    }
+}
+
+/// Appends the line of a refused request, with the start of its body where asked for.
+pub(super) fn refused(request: &RefusedView, start: bool, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    let start = request.start.as_deref().filter(|_| start);
+    let line = Refused {
+        number: request.number,
+        at: time(request.at),
+        reason: &request.reason,
+        status: request.status,
+        bytes: request.bytes,
+        sender: serde_json::from_str(&request.sender).ok(),
+        start: start.map(|start| String::from_utf8_lossy(start).into_owned()),
+    };
+    write(&line, out)
+}
+
+fn write(line: &impl Serialize, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    serde_json::to_writer(&mut *out, line)?;
+    out.push(b'\n');
+    Ok(())
+}

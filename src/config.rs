@@ -1,0 +1,217 @@
+//! The configuration of the whole program: the sections of all modules, put together.
+//!
+//! In: `--config` (or `config/linxo-webhook.toml` if it exists) and `LINXO_WEBHOOK__SECTION__KEY`. Out: one [`Config`]
+//! that the rest of the program trusts without checking it again, or every problem at once. Nothing here binds a port
+//! or opens a store; secrets are read and the named files opened, because a missing one must stop the start.
+//!
+//! Each section is declared in the `settings.rs` beside the module that uses it, and read by the crate [`settings`].
+//! What stands here is the list of sections, and what concerns several of them.
+
+pub use crate::{
+    admin::settings::Admin,
+    observe::log::settings::{Level, Log, LogFormat},
+    receive::settings::{ClientMode, Listener, Sender, Tls, TlsClients, TlsVersion},
+    work::settings::Worker,
+};
+pub use linxo::settings::Linxo;
+pub use settings::{Networks, Problems};
+
+use settings::{At, Flaw, Loaded, Program, Read, Source, aside, optional, section, sections};
+use std::path::{Path, PathBuf};
+
+/// What this program calls its file and its variables. `LINXO_WEBHOOK_CONFIG`, with one underscore, is an option of the
+/// command line.
+const PROGRAM: Program = Program { file: "config/linxo-webhook.toml", prefix: "LINXO_WEBHOOK" };
+
+/// What stands first in the reference.
+const HEAD: &str = "\
+Configuration of linxo-webhook. Every key is here with its default; commented-out keys have none. This file is made from the \
+declarations in the code; CONTRIBUTING.md says how.
+
+An environment variable wins over this file: LINXO_WEBHOOK__LISTENER__PATH sets `path` in [listener], \
+LINXO_WEBHOOK__SINK__0__URL the `url` of the first [[sink]]. Lists are separated by commas there. An empty variable counts as \
+one that is not set.
+
+Durations have ms, s, m, h or d (\"1h 30m\"), sizes B, KiB, MiB, GiB, KB, MB or GB. Secrets are never written here:
+{ file = \"secrets/path\" } names a file that holds one, { env = \"NAME\" } an environment variable.
+
+`linxo-webhook check` shows what takes effect and everything that is wrong.";
+
+section! {
+    /// Everything the program was told, checked.
+    pub struct Config {
+        /// The public HTTPS listener.
+        pub listener: Listener = section(),
+        /// Certificate, key and client certificates of the public listener.
+        pub tls: Tls = section(),
+        /// How callers are recognised besides client certificates.
+        pub sender: Sender = section(),
+        /// The durable middle.
+        pub inbox: inbox::Settings = section(),
+        /// Completion and delivery.
+        pub worker: Worker = section(),
+        /// The vendor's API; `None`: truncated events are parked.
+        pub linxo: Option<Linxo> = optional("truncated events are parked"),
+        /// Where completed events go, in the order of the file; never empty.
+        pub sinks("sink"): Vec<delivery::Settings> = sections("name", &[("name", "stdout"), ("type", "stdout")]),
+        /// Health and metrics.
+        pub admin: Admin = section(),
+        /// Logging.
+        pub log: Log = section(),
+        /// What is allowed but should be known, one sentence each; for `check` and the start of `serve`.
+        pub warnings: Vec<String> = aside(),
+        /// Where it came from, to load it again.
+        pub origin: Origin = aside(),
+    }
+    check(at) {
+        confirmation(at, &sender, &linxo);
+    }
+}
+
+/// What an event claims can be confirmed only by the API.
+fn confirmation(at: &mut At<'_, '_>, sender: &Read<Sender>, linxo: &Read<Option<Linxo>>) {
+    if let (Ok(Sender { confirm: true, .. }), Ok(None)) = (sender, linxo) {
+        let hint = "add a [linxo] section with the credentials for the API";
+        at.flawed("sender.confirm", Flaw::new("asks for the vendor's API, and there is no [linxo] section", hint));
+    }
+}
+
+/// The file and the environment of a start, to load the same again while the service runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    source: Source,
+    secret_files: Vec<PathBuf>,
+}
+
+impl Origin {
+    /// Reads everything again.
+    ///
+    /// # Errors
+    /// Every problem found.
+    pub fn load(&self) -> Result<Config, Problems> {
+        let Loaded { settings: mut config, mut warnings, secret_files, source } = self.source.load::<Config>()?;
+        warnings.extend(config.remarks());
+        config.warnings = warnings;
+        config.origin = Self { source, secret_files };
+        Ok(config)
+    }
+
+    /// The configuration file, whether it exists or not, and the files of the secrets.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.source.file()).chain(self.secret_files.iter().map(PathBuf::as_path))
+    }
+}
+
+/// Loads the configuration: `file` (or the default path, if it exists), then the environment.
+///
+/// The environment is a parameter so that tests have one of their own; secrets of the form `{ env = "..." }` come from
+/// it.
+///
+/// # Errors
+/// Every problem found, each with key, value unless secret, place, reason and hint.
+pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, Problems> {
+    Origin { source: Source::new(PROGRAM, file, environment), secret_files: Vec::new() }.load()
+}
+
+/// JSON Schema (2020-12) of the TOML file.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    settings::schema::<Config>("Configuration of linxo-webhook")
+}
+
+/// The reference file with every key, as it is shipped in `config/linxo-webhook.toml`.
+#[must_use]
+pub fn reference() -> String {
+    settings::reference::<Config>(HEAD)
+}
+
+impl Config {
+    /// Every file whose change means that there is something to load again.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let linxo = self.linxo.iter().flat_map(Linxo::files);
+        self.origin
+            .files()
+            .chain(self.tls.files())
+            .chain(linxo)
+            .chain(self.sinks.iter().flat_map(delivery::Settings::files))
+    }
+
+    /// How callers are authenticated, in one line for people.
+    #[must_use]
+    pub fn authentication(&self) -> String {
+        let clients = &self.tls.clients;
+        let bounds: Vec<String> = [
+            (clients.authorities.len(), "file of authorities", "files of authorities"),
+            (clients.names.len(), "name", "names"),
+            (clients.fingerprints.len(), "public key", "public keys"),
+            (clients.revocations.len(), "file of revocations", "files of revocations"),
+        ]
+        .into_iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, one, several)| format!("{count} {}", if count == 1 { one } else { several }))
+        .collect();
+        let bounds = bounds.join(", ");
+        let certificates = match clients.mode {
+            ClientMode::Off => None,
+            ClientMode::Observe => Some(format!("client certificates observed ({bounds}), nobody is refused for them")),
+            ClientMode::Required => Some(format!("client certificates required ({bounds})")),
+        };
+        let path = (!self.sender.path_secrets.is_empty()).then(|| "path secret".to_owned());
+        let networks = match self.sender.networks.len() {
+            _ if !self.sender.networks.is_selective() => None,
+            1 => Some("network (1 range)".to_owned()),
+            count => Some(format!("network ({count} ranges)")),
+        };
+        let confirm = self.sender.confirm.then(|| "confirmation of every event through the API".to_owned());
+        let ways: Vec<String> = [certificates, path, networks, confirm].into_iter().flatten().collect();
+        if ways.is_empty() { "nobody: anyone who knows the URL can post".to_owned() } else { ways.join(" and ") }
+    }
+
+    /// What concerns several keys, is allowed, and should be known.
+    fn remarks(&self) -> impl Iterator<Item = String> {
+        let is_everybody = |networks: &Networks| !networks.is_empty() && !networks.is_selective();
+        let senders = is_everybody(&self.sender.networks).then(|| {
+            "sender.networks holds every address of IPv4 or of IPv6, so it keeps nobody out and counts as no way to know \
+             a caller: name the networks that the caller really comes from, or remove the key"
+                .to_owned()
+        });
+        let proxies = self.listener.proxies().is_some_and(is_everybody).then(|| {
+            "listener.proxy_networks holds every address of IPv4 or of IPv6, so anybody can claim to call from anywhere: \
+             name the addresses of the load balancer"
+                .to_owned()
+        });
+        [senders, proxies, self.exposure()].into_iter().flatten()
+    }
+
+    /// Why strangers can post events, if they can: nothing says who may call, and the address is reachable for others.
+    fn exposure(&self) -> Option<String> {
+        let is_open = self.tls.clients.mode != ClientMode::Required
+            && self.sender.path_secrets.is_empty()
+            && !self.sender.networks.is_selective()
+            && !self.sender.confirm;
+        // A balancer in front brings others to a loopback address as well.
+        let is_balanced = self.listener.proxies().is_some();
+        if !is_open || (self.listener.address.ip().to_canonical().is_loopback() && !is_balanced) {
+            return None;
+        }
+        let (reached, instead) = if is_balanced {
+            ("the load balancer in front of ", "")
+        } else {
+            ("", ", or listen on a loopback address")
+        };
+        Some(format!(
+            "anyone who reaches {reached}{} can post events: require client certificates (tls.clients), set \
+             sender.path_secret, sender.networks or sender.confirm{instead}",
+            self.listener.address
+        ))
+    }
+
+    /// The configuration that takes effect, defaults included, laid out as the file is; secrets are `***`.
+    #[must_use]
+    pub fn effective(&self) -> String {
+        settings::effective(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! Lines as they are written.
+
+use super::{double::Memory, *};
+
+fn lines(format: LogFormat, level: Level, log: impl FnOnce()) -> String {
+    let memory = Memory::default();
+    tracing::dispatcher::with_default(&memory.dispatch(format, level), log);
+    memory.text()
+}
+
+/// Everything that makes a line look like another one, or like two.
+const HOSTILE: &str = "a\"b\\\n2026-01-01 INFO forged\r\t\u{1b}[31m\u{9b}31m\u{85}\u{2028}\u{202e}\u{feff}\u{e0041}é😀";
+
+#[test]
+fn json_is_one_flat_object_a_line() {
+    let text = lines(LogFormat::Json, Level::INFO, || {
+        let (user, error) = (None::<&str>, io::Error::other("full"));
+        tracing::info!(entry = 7_u32, left = -4, ok = true, event.id = HOSTILE, user.id = user, %error, "event accepted");
+    });
+    assert_eq!(text.lines().count(), 1);
+    assert!(text.is_ascii() || text.chars().filter(|c| !c.is_ascii()).eq("é😀".chars()), "{text}");
+    let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let time = line["timestamp"].as_str().unwrap();
+    assert!(time.len() == 24 && time.parse::<jiff::Timestamp>().is_ok(), "{time}");
+    let expected = serde_json::json!({
+        "timestamp": time, "level": "INFO", "target": "linxo_webhook::observe::log::tests", "message": "event accepted",
+        "entry": 7, "left": -4, "ok": true, "event.id": HOSTILE, "error": "full",
+    });
+    assert_eq!(line, expected);
+}
+
+#[test]
+fn text_is_read_by_people_and_forges_no_line_and_no_colour() {
+    let text = lines(LogFormat::Text, Level::INFO, || {
+        tracing::warn!(entry = 7, event.id = HOSTILE, error = %HOSTILE, "it {}", HOSTILE);
+    });
+    let (time, rest) = text.split_once(' ').unwrap();
+    assert!(time.parse::<jiff::Timestamp>().is_ok());
+    let shown = r"\n2026-01-01 INFO forged\r\t\u{1b}[31m\u{9b}31m\u{85}\u{2028}\u{202e}\u{feff}\u{e0041}é😀";
+    let expected = format!(
+        " WARN linxo_webhook::observe::log::tests: it a\"b\\{shown} entry=7 event.id=\"a\\\"b\\\\{shown}\" error=a\"b\\{shown}\n"
+    );
+    assert_eq!(rest, expected);
+}
+
+#[test]
+fn no_value_is_long_however_much_was_sent() {
+    for format in [LogFormat::Json, LogFormat::Text] {
+        for long in ["x".repeat(2_000_000), "\u{202e}".repeat(100_000), "é".repeat(100_000)] {
+            let text = lines(format, Level::INFO, || {
+                tracing::info!(event.id = long, other = %long, debug = ?long, "{long}");
+            });
+            assert!(text.len() < 4 * (line::LONGEST_VALUE + 64), "{} bytes", text.len());
+            assert!(text.len() > 4 * (line::LONGEST_VALUE - 64), "{} bytes", text.len());
+            assert_eq!(text.matches('…').count(), 4);
+            if format == LogFormat::Json {
+                serde_json::from_str::<serde_json::Value>(&text).unwrap();
+            }
+        }
+        let just = "x".repeat(line::LONGEST_VALUE);
+        assert!(lines(format, Level::INFO, || tracing::info!("{just}")).contains(&just));
+    }
+}
+
+#[test]
+fn libraries_speak_of_trouble_only_at_any_level() {
+    let log = || {
+        tracing::debug!("ours, debug");
+        tracing::info!(target: "hyper", "theirs, info");
+        tracing::warn!(target: "hyper", "theirs, warn");
+        tracing::warn!(target: "h2::proto::streams::recv", "h2, warn");
+        tracing::error!(target: "h2", "h2, error");
+    };
+    for (level, ours) in [(Level::INFO, false), (Level::DEBUG, true), (Level::TRACE, true)] {
+        let text = lines(LogFormat::Text, level, log);
+        assert_eq!(text.contains("ours"), ours);
+        assert!(!text.contains("theirs, info") && text.contains("theirs, warn"), "{text}");
+        assert!(!text.contains("h2, warn") && text.contains("h2, error"), "{text}");
+    }
+    assert!(!lines(LogFormat::Text, Level::ERROR, log).contains("theirs"));
+}

@@ -1,0 +1,5 @@
+//! What the service lets others see of itself: its log, its figures, and how far it is in its life.
+
+pub mod log;
+pub mod metrics;
+pub mod readiness;

@@ -1,0 +1,180 @@
+//! The handler of the webhook: an event from its body to its commit.
+//!
+//! The commit runs in a task of its own: when the caller hangs up, or has waited long enough, the event is stored all the
+//! same.
+
+use super::{Asked, Refused, Webhook, body::LimitedBody, head::EventHead, head::KnownPath};
+use crate::receive::{
+    figures,
+    intake::{Arrival, Intake, Outcome, refusal_of},
+    problem::Refusal,
+    refusals::{Fault, Refusals},
+};
+use axum::{body::Body, extract::State, response::Response};
+use base::{clock, error::chain};
+use bytes::Bytes;
+use event::{ConnectionId, Event, EventId, UserId};
+use http::header::{self, HeaderValue};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
+
+/// From the hand-over to the inbox to a 503. Callers wait for seconds, not for minutes.
+pub(in crate::receive) const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// POST on the webhook's path.
+pub(super) async fn accept(
+    State(webhook): State<Arc<Webhook>>,
+    asked: Asked,
+    _path: KnownPath,
+    head: EventHead,
+    body: LimitedBody,
+) -> Result<Response, Refused> {
+    let LimitedBody { bytes, place } = body;
+    let (received, since) = (clock::now(), Instant::now());
+    let event = match Event::parse(&bytes) {
+        Ok(event) => event,
+        Err(malformed) => {
+            let (refusal, size) = (Refusal::Malformed(malformed), Some(bytes.len() as u64));
+            return Err(Refused { refusal, size, body: bytes });
+        }
+    };
+    let (confirm, sender) = (asked.sender.confirm, asked.caller.sender.clone());
+    let arrival = Arrival { event, body: bytes, received, confirm, sender, trace: head.trace };
+    let within = webhook.commits.timeout;
+    let commit = tokio::spawn(async move {
+        let outcome = webhook.commits.commit(&asked, arrival, since).await;
+        // The body is held until here, whatever was answered meanwhile.
+        drop(place);
+        outcome
+    });
+    match timeout(within, commit).await {
+        Ok(Ok(answer)) => Ok(json(answer?)),
+        Ok(Err(join)) if join.is_panic() => Err(Refusal::Internal.into()),
+        // The runtime is ending.
+        Ok(Err(_cancelled)) => Err(Refusal::Draining.into()),
+        // The task goes on; a repeat of the event will be recognised.
+        Err(_elapsed) => Err(Refusal::StoreSlow.into()),
+    }
+}
+
+/// Hands events to the inbox.
+#[derive(Debug)]
+pub(in crate::receive) struct Commits {
+    pub(in crate::receive) intake: Intake,
+    /// From the hand-over to a 503; the commit itself goes on.
+    pub(in crate::receive) timeout: Duration,
+    pub(in crate::receive) figures: figures::Events,
+    pub(in crate::receive) refusals: Arc<Refusals>,
+}
+
+impl Commits {
+    /// Stores an event, counts it, logs it, and renders the answer. Runs to its end whatever becomes of the caller.
+    async fn commit(&self, asked: &Asked, arrival: Arrival, since: Instant) -> Result<Bytes, Refusal> {
+        let facts = Facts::of(&arrival);
+        let receipt = match self.intake.accept(arrival).await {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                if self.refusals.is_first_fault(Fault::Inbox) {
+                    let error = chain(&error);
+                    tracing::error!(error, request.id = %asked.id, "the inbox did not take an event");
+                }
+                return Err(refusal_of(&error));
+            }
+        };
+        let took = since.elapsed();
+        self.figures.accept_seconds.observe(took.as_secs_f64());
+        if facts.drift {
+            self.figures.drift.inc();
+        }
+        let (outcome, status) = match receipt.outcome {
+            Outcome::Accepted => {
+                self.figures.accepted.inc();
+                ("accepted", "accepted")
+            }
+            Outcome::Conflict => {
+                self.figures.accepted.inc();
+                self.figures.conflict();
+                ("conflict", "accepted")
+            }
+            Outcome::Duplicate => {
+                self.figures.duplicate.inc();
+                ("duplicate", "duplicate")
+            }
+        };
+        tracing::info!(
+            event.id = facts.event.as_str(),
+            entry = receipt.seq.map(|seq| seq.0),
+            outcome,
+            connection.id = facts.connection.as_str(),
+            user.id = facts.user.as_ref().map(UserId::as_str),
+            accounts.announced = facts.announced,
+            accounts.listed = facts.listed,
+            bytes = facts.bytes,
+            duration_ms = clock::millis(took),
+            peer = %asked.caller.peer,
+            request.id = %asked.id,
+            "event accepted"
+        );
+        Ok(rendered(status, &facts.event))
+    }
+}
+
+/// What is said of an event after the inbox took it.
+struct Facts {
+    event: EventId,
+    connection: ConnectionId,
+    user: Option<UserId>,
+    announced: Option<u64>,
+    listed: u64,
+    bytes: usize,
+    drift: bool,
+}
+
+impl Facts {
+    fn of(arrival: &Arrival) -> Self {
+        let event = &arrival.event;
+        Self {
+            event: event.id.clone(),
+            connection: event.connection.clone(),
+            user: event.user.clone(),
+            announced: event.account_count,
+            listed: event.listed,
+            bytes: arrival.body.len(),
+            drift: event.drift.is_some(),
+        }
+    }
+}
+
+/// The body of a 200.
+fn rendered(status: &str, event: &EventId) -> Bytes {
+    let event = event.as_str();
+    let mut body = Vec::with_capacity(32 + status.len() + event.len());
+    body.extend_from_slice(b"{\"status\":\"");
+    body.extend_from_slice(status.as_bytes());
+    body.extend_from_slice(b"\",\"id\":");
+    // A text always serialises, and a Vec takes everything.
+    if serde_json::to_writer(&mut body, event).is_err() {
+        body.extend_from_slice(b"null");
+    }
+    body.push(b'}');
+    body.into()
+}
+
+fn json(body: Bytes) -> Response {
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_escape_ids() {
+        assert_eq!(rendered("accepted", &EventId::new("a\"b\n")), r#"{"status":"accepted","id":"a\"b\n"}"#);
+    }
+}

@@ -1,0 +1,148 @@
+//! What is said of a request by its head alone: its path, and how its body is wrapped.
+
+use super::{Asked, Webhook};
+use crate::receive::problem::Refusal;
+use axum::extract::FromRequestParts;
+use base::secret::Secret;
+use http::{
+    HeaderMap, Version,
+    header::{self, HeaderValue},
+    request::Parts,
+};
+use inbox::TraceParent;
+use std::sync::Arc;
+
+/// The path is the webhook's, with the right secret where there is one.
+pub(super) struct KnownPath;
+
+impl FromRequestParts<Arc<Webhook>> for KnownPath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, webhook: &Arc<Webhook>) -> Result<Self, Refusal> {
+        let asked = parts.extensions.get::<Asked>().ok_or(Refusal::Internal)?;
+        let is_ours = is_ours(parts.uri.path(), &webhook.path, &asked.sender.path_secrets);
+        if is_ours { Ok(Self) } else { Err(Refusal::NotFound) }
+    }
+}
+
+/// The head announces a body that can be an event.
+pub(super) struct EventHead {
+    /// The trace that the caller named, if it is one.
+    pub(super) trace: Option<TraceParent>,
+}
+
+impl<S: Sync> FromRequestParts<S> for EventHead {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        if parts.version < Version::HTTP_2 && !is_plainly_framed(&parts.headers) {
+            return Err(Refusal::TransferEncoding);
+        }
+        if !parts.headers.get_all(header::CONTENT_TYPE).iter().all(is_json) {
+            return Err(Refusal::MediaType);
+        }
+        if !parts.headers.get_all(header::CONTENT_ENCODING).iter().all(is_identity) {
+            return Err(Refusal::ContentEncoding);
+        }
+        let trace = parts.headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(TraceParent::parse);
+        Ok(Self { trace })
+    }
+}
+
+/// Whether a path is the webhook's, with one of its secrets as last segment where there are any.
+fn is_ours(path: &str, ours: &str, secrets: &[Secret]) -> bool {
+    if secrets.is_empty() {
+        return path == ours;
+    }
+    let Some(segment) = path.strip_prefix(ours.trim_end_matches('/')).and_then(|rest| rest.strip_prefix('/')) else {
+        return false;
+    };
+    // No early end: which of several secrets it was must not show in the time either.
+    secrets.iter().fold(false, |found, secret| found | secret.matches(segment.as_bytes()))
+}
+
+/// Hyper takes `chunked, chunked` and `gzip, chunked` for chunked; a proxy in front may see other borders between requests.
+fn is_plainly_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+fn is_json(content_type: &HeaderValue) -> bool {
+    let essence = content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if essence.eq_ignore_ascii_case(b"application/json") {
+        return true;
+    }
+    let essence = essence.to_ascii_lowercase();
+    essence
+        .strip_prefix(b"application/")
+        .and_then(|rest| rest.strip_suffix(b"+json"))
+        .is_some_and(|subtype| !subtype.is_empty())
+}
+
+fn is_identity(content_encoding: &HeaderValue) -> bool {
+    let coding = content_encoding.as_bytes().trim_ascii();
+    coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(texts: &[&str]) -> Vec<Secret> {
+        texts.iter().map(|text| Secret::new((*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn only_the_exact_path_is_ours() {
+        assert!(is_ours("/webhooks/linxo", "/webhooks/linxo", &[]));
+        for other in ["/", "/webhooks", "/webhooks/linxo/", "/webhooks/linxo/x", "/Webhooks/linxo", "//webhooks/linxo"]
+        {
+            assert!(!is_ours(other, "/webhooks/linxo", &[]), "{other}");
+        }
+    }
+
+    #[test]
+    fn each_of_several_secrets_opens_the_path() {
+        let secrets = secrets(&["old-secret", "new-secret"]);
+        assert!(is_ours("/hook/old-secret", "/hook", &secrets));
+        assert!(is_ours("/hook/new-secret", "/hook", &secrets));
+        assert!(is_ours("/new-secret", "/", &secrets));
+        for other in ["/hook", "/hook/", "/hook/old-secre", "/hook/old-secret/", "/hook/x/old-secret", "/old-secret"] {
+            assert!(!is_ours(other, "/hook", &secrets), "{other}");
+        }
+    }
+
+    #[test]
+    fn json_media_types() {
+        for yes in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/cloudevents+json",
+            " application/json ",
+        ] {
+            assert!(is_json(&HeaderValue::from_str(yes).unwrap()), "{yes}");
+        }
+        for no in
+            ["", "text/json", "application/+json", "application/jsonp", "application/x-www-form-urlencoded", "json"]
+        {
+            assert!(!is_json(&HeaderValue::from_str(no).unwrap()), "{no}");
+        }
+    }
+
+    #[test]
+    fn one_chunked_and_nothing_else() {
+        let with = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::TRANSFER_ENCODING, HeaderValue::from_static(value));
+            }
+            is_plainly_framed(&headers)
+        };
+        assert!(with(&[]) && with(&["chunked"]) && with(&["Chunked"]));
+        assert!(!with(&["chunked, chunked"]) && !with(&["gzip, chunked"]) && !with(&["chunked", "chunked"]));
+    }
+}

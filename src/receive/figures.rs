@@ -1,0 +1,215 @@
+//! What the public listener counts. Each part of the receiver is handed the figures that it counts, and no others.
+
+use super::reason::Reason;
+use http::StatusCode;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// All figures of the public listener, to be divided among its parts.
+#[derive(Debug)]
+pub struct Figures {
+    /// Open sockets.
+    pub(super) connections: Gauge,
+    pub(super) handshakes: Handshakes,
+    pub(super) certificates: Certificates,
+    pub(super) events: Events,
+    pub(super) answers: Answers,
+    pub(super) refused: Refused,
+}
+
+impl Figures {
+    /// Enters them in the registry.
+    #[must_use]
+    pub fn new(registry: &mut Registry) -> Self {
+        let connections = Gauge::default();
+        registry.register("connections", "Open sockets of the public listener", connections.clone());
+        Self {
+            connections,
+            events: Events::new(registry),
+            answers: Answers::new(registry),
+            refused: Refused::new(registry),
+            certificates: Certificates::new(registry),
+            handshakes: Handshakes::new(registry),
+        }
+    }
+}
+
+/// An outcome from a closed set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+/// What became of events, and how long that took. Looked up once, and not with every event.
+#[derive(Debug)]
+pub(super) struct Events {
+    pub(super) accepted: Counter,
+    pub(super) duplicate: Counter,
+    /// Same id, other content; counted as accepted too.
+    outcomes: Family<Outcome, Counter>,
+    /// Events that could not be typed in full.
+    pub(super) drift: Counter,
+    /// From the last byte of a body to its synced commit.
+    pub(super) accept_seconds: Histogram,
+}
+
+impl Events {
+    fn new(registry: &mut Registry) -> Self {
+        let outcomes = Family::<Outcome, Counter>::default();
+        let of = |outcome| outcomes.get_or_create_owned(&Outcome { outcome });
+        let buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+        let figures = Self {
+            accepted: of("accepted"),
+            duplicate: of("duplicate"),
+            outcomes: outcomes.clone(),
+            drift: Counter::default(),
+            accept_seconds: Histogram::new(buckets),
+        };
+        registry.register("events", "Events by outcome", outcomes);
+        registry.register("schema_drift", "Events that could not be typed in full", figures.drift.clone());
+        registry.register_with_unit(
+            "accept",
+            "From the last byte of a body to its synced commit",
+            Unit::Seconds,
+            figures.accept_seconds.clone(),
+        );
+        figures
+    }
+
+    /// Counts an event with the id of another one and other content.
+    pub(super) fn conflict(&self) {
+        self.outcomes.get_or_create(&Outcome { outcome: "conflict" }).inc();
+    }
+}
+
+/// HTTP status of an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Status {
+    status: u16,
+}
+
+/// Answers by status. Clones count into the same figures.
+#[derive(Clone, Debug)]
+pub(super) struct Answers {
+    ok: Counter,
+    all: Family<Status, Counter>,
+}
+
+impl Answers {
+    fn new(registry: &mut Registry) -> Self {
+        let all = Family::<Status, Counter>::default();
+        registry.register("requests", "Answers of the public listener", all.clone());
+        Self { ok: all.get_or_create_owned(&Status { status: 200 }), all }
+    }
+
+    pub(super) fn count(&self, status: StatusCode) {
+        if status == StatusCode::OK {
+            self.ok.inc();
+        } else {
+            self.all.get_or_create(&Status { status: status.as_u16() }).inc();
+        }
+    }
+}
+
+/// Why something was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+/// Refused requests and sockets.
+#[derive(Debug)]
+pub(super) struct Refused {
+    all: Family<ReasonLabel, Counter>,
+    /// Not kept for inspection: too many at once, or the store had no room.
+    pub(super) unkept: Counter,
+}
+
+impl Refused {
+    fn new(registry: &mut Registry) -> Self {
+        let figures = Self { all: Family::default(), unkept: Counter::default() };
+        registry.register("refused", "Refused requests and sockets by reason", figures.all.clone());
+        registry.register(
+            "refused_unkept",
+            "Refused requests that were not kept for inspection",
+            figures.unkept.clone(),
+        );
+        figures
+    }
+
+    pub(super) fn count(&self, reason: Reason) {
+        self.all.get_or_create(&ReasonLabel { reason: reason.label() }).inc();
+    }
+}
+
+/// A judgement on a client certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Verdict {
+    verdict: &'static str,
+}
+
+/// Handshakes, and the client certificates that are shown in them.
+#[derive(Debug)]
+pub(super) struct Handshakes {
+    outcomes: Family<Outcome, Counter>,
+    verdicts: Family<Verdict, Counter>,
+}
+
+impl Handshakes {
+    fn new(registry: &mut Registry) -> Self {
+        let figures = Self { outcomes: Family::default(), verdicts: Family::default() };
+        registry.register("tls_handshakes", "TLS handshakes by outcome", figures.outcomes.clone());
+        registry.register(
+            "client_certificates",
+            "Judgements on client certificates by verdict",
+            figures.verdicts.clone(),
+        );
+        figures
+    }
+
+    /// Counts a handshake: `ok`, `failed`, `timeout`.
+    pub(super) fn ended(&self, outcome: &'static str) {
+        self.outcomes.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Counts a judgement: `ok`, or why a client certificate is (or, where they are only observed, would be) refused.
+    pub(super) fn judged(&self, verdict: &'static str) {
+        self.verdicts.get_or_create(&Verdict { verdict }).inc();
+    }
+}
+
+/// When certificates and revocation lists end, in seconds since the epoch.
+#[derive(Debug)]
+pub(super) struct Certificates {
+    /// Of the server's certificate.
+    pub(super) own: Gauge,
+    /// Earliest end of an accepted client certificate since the last reload; 0: none was seen.
+    pub(super) clients: Gauge,
+    /// Earliest end of a list of revoked client certificates; 0: there is none.
+    pub(super) revocations: Gauge,
+}
+
+impl Certificates {
+    fn new(registry: &mut Registry) -> Self {
+        let figures = Self { own: Gauge::default(), clients: Gauge::default(), revocations: Gauge::default() };
+        registry.register(
+            "tls_certificate_expiry_timestamp_seconds",
+            "End of the server certificate's validity",
+            figures.own.clone(),
+        );
+        registry.register(
+            "client_certificate_expiry_timestamp_seconds",
+            "Earliest end of an accepted client certificate since the last reload; 0: none was seen",
+            figures.clients.clone(),
+        );
+        registry.register(
+            "tls_revocations_expiry_timestamp_seconds",
+            "Earliest end of a list of revoked client certificates; 0: there is none",
+            figures.revocations.clone(),
+        );
+        figures
+    }
+}

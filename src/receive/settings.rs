@@ -1,0 +1,313 @@
+//! What the public listener is told: `[listener]`, `[tls]`, `[tls.clients]`, `[sender]`.
+//!
+//! Whether certificates and keys are sound is for [`tls`](super::tls) to say, which loads them again while
+//! the service runs.
+
+use base::secret::Secret;
+use settings::{
+    At, Flaw, Networks, Read, Words as _, address, aside, duration, files, networks, number, path, secrets, section,
+    size, switch, text, texts, word, words,
+};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Where a certificate for this machine is made on the first start.
+const CERTIFICATE: &str = "certs/server.pem";
+/// Its key.
+const KEY: &str = "certs/server.key";
+/// Fewer characters of a path secret could be guessed.
+const SHORTEST_PATH_SECRET: usize = 16;
+
+section! {
+    /// The public HTTPS listener.
+    pub struct Listener {
+        /// Address of the public HTTPS listener. Port 0 picks a free one, which the log line `listening` names.
+        pub address: SocketAddr = address().default("0.0.0.0:8443"),
+        /// Path of the webhook. The URL to register with the vendor is `https://<your host><path>`, or with a path
+        /// secret `https://<your host><path>/<secret>`.
+        pub path: String = text(webhook_path).default("/webhooks/linxo"),
+        /// Largest body of a request. A connection of 100 accounts takes about 50 KB. A larger body is answered 413.
+        pub max_body: u64 = size().default("8 MiB").between("1 KiB", "1 GiB"),
+        /// Largest head of a request, its fields included. A longer one is answered 431.
+        pub max_head: u32 = size().default("64 KiB").between("8 KiB", "1 MiB"),
+        /// Fields in the head of an HTTP/1 request. More are answered 431. Over HTTP/2 there is no such limit, but each
+        /// field counts 32 bytes more against `max_head`.
+        pub max_headers: usize = number().default("100").between("16", "1000"),
+        /// Open connections in total. Further ones are closed at once. The process needs about 256 file descriptors
+        /// beside them: where its limit (`ulimit -n`) leaves fewer, fewer are taken, and the log says so at the start.
+        pub max_connections: usize = number().default("4096").between("1", "1000000"),
+        /// Open connections from one address; an IPv6 /64 counts as one. Behind a load balancer without
+        /// `proxy_protocol`, all callers have the address of the balancer: set this as high as `max_connections` there.
+        pub max_connections_per_address: usize = number().default("1024").between("1", "1000000"),
+        /// TLS handshakes under way at once. Further connections are closed.
+        pub max_handshakes: usize = number().default("2048").between("1", "1000000"),
+        /// Requests that are being answered at once. Further ones are answered 503.
+        pub max_requests: usize = number().default("4096").between("1", "1000000"),
+        /// Memory for the bodies of all requests together. A request that needs more is answered 503.
+        pub body_memory: u64 = size().default("256 MiB").between("1 KiB", "1 TiB"),
+        /// Requests at once on one HTTP/2 connection.
+        pub http2_streams: u32 = number().default("128").between("1", "10000"),
+        /// Longest time from accepting a connection to the end of its TLS handshake.
+        pub handshake_timeout: Duration = duration().default("5s").between("100ms", "5m"),
+        /// Longest time for the head of a request, from its first byte (or from the end of the handshake).
+        pub header_timeout: Duration = duration().default("5s").between("100ms", "5m"),
+        /// Longest time for the whole body of a request.
+        pub body_timeout: Duration = duration().default("15s").between("100ms", "1h"),
+        /// How long a connection without a request stays open.
+        pub idle_timeout: Duration = duration().default("75s").between("100ms", "1h"),
+        /// Longest time from SIGTERM to the forced end of open requests.
+        pub drain_timeout: Duration = duration().default("20s").between("100ms", "1h"),
+        /// Whether each connection begins with a PROXY header (version 1 or 2), which a TCP load balancer in front
+        /// sends. Callers then have the address that the header names, everywhere: in networks, limits, logs and
+        /// entries.
+        pub proxy_protocol: bool = switch(
+            ("off", "Callers connect directly, and no header is read."),
+            ("required", "Each connection begins with the header."),
+        ).default("off"),
+        /// Addresses of the load balancer, as networks. Connections from elsewhere are closed. Needed where
+        /// `proxy_protocol` is required.
+        pub proxy_networks: Networks = networks(),
+    }
+    check(at) {
+        room_for_a_body(at, &max_body, &body_memory);
+        proxies(at, proxy_protocol, &proxy_networks);
+    }
+}
+
+section! {
+    /// Certificate and key of the public listener.
+    pub struct Tls {
+        /// PEM file of the server certificate with its full chain. Where certificate and key are left at these defaults
+        /// and neither file exists, a certificate for localhost is made on the first start.
+        pub certificate: PathBuf = path().default(CERTIFICATE),
+        /// PEM file of the private key of the certificate.
+        pub key: PathBuf = path().default(KEY),
+        /// Whether both paths are the defaults, so that a certificate for localhost may be made on the first start.
+        pub may_generate: bool = aside(),
+        /// Lowest TLS version that is offered.
+        pub minimum_version: TlsVersion = word().default("1.2"),
+        /// Client certificates.
+        pub clients: TlsClients = section(),
+    }
+    check(at) {
+        if let (Ok(certificate), Ok(key)) = (&certificate, &key) {
+            may_generate = server_files(at, certificate, key);
+        }
+    }
+}
+
+words! {
+    /// Lowest TLS version.
+    pub enum TlsVersion {
+        /// TLS 1.2 and TLS 1.3.
+        V1_2 = "1.2",
+        /// TLS 1.3 only.
+        V1_3 = "1.3",
+    }
+}
+
+section! {
+    /// Client certificates: by which certificates callers are recognised.
+    pub struct TlsClients {
+        /// Whether callers are asked for a certificate, and what happens without a good one.
+        pub mode: ClientMode = word().default("off"),
+        /// PEM files of the authorities that sign client certificates; several during a change. Needed unless mode is
+        /// off.
+        pub authorities: Vec<PathBuf> = files(),
+        /// PEM files of revocation lists, of intermediate authorities too. Where any is given, a certificate that no
+        /// list covers is refused, and so is every certificate below an authority whose list has ended.
+        pub revocations: Vec<PathBuf> = files(),
+        /// Accepted names: a DNS name of the certificate or the common name of its subject, without wildcards. None
+        /// given: any name.
+        pub names: Vec<String> = texts(client_name),
+        /// Accepted public keys: the SHA-256 of the SubjectPublicKeyInfo in hexadecimal. None given: any key. Where
+        /// names are given too, both must fit.
+        pub fingerprints: Vec<String> = texts(fingerprint),
+    }
+    check(at) {
+        if let Ok(mode) = &mode {
+            let bounds = [
+                ("authorities", is_given(&authorities)),
+                ("revocations", is_given(&revocations)),
+                ("names", is_given(&names)),
+                ("fingerprints", is_given(&fingerprints)),
+            ];
+            match mode {
+                ClientMode::Off => refuse_bounds(at, bounds),
+                ClientMode::Observe | ClientMode::Required => need_authorities(at, *mode, &authorities),
+            }
+        }
+    }
+}
+
+words! {
+    /// What is asked of the certificate of a caller, the least first.
+    pub enum ClientMode {
+        /// No certificate is asked for.
+        Off = "off",
+        /// A certificate is asked for, judged and logged, but nobody is refused. This shows what `required` would do.
+        Observe = "observe",
+        /// A good certificate is needed to finish the handshake.
+        Required = "required",
+    }
+}
+
+section! {
+    /// How callers are recognised besides client certificates.
+    pub struct Sender {
+        /// Secret last segment of the webhook's URL, at least 16 characters (`openssl rand -hex 24`). During a change
+        /// give a list, the newest first.
+        pub path_secrets("path_secret"): Vec<Secret> = secrets(path_secret).example("{ file = \"secrets/path\" }"),
+        /// Networks or single addresses that callers may come from. Others are answered 403. None given: any.
+        pub networks: Networks = networks(),
+        /// Whether an event is believed, or is only a hint that something happened.
+        pub confirm: bool = switch(
+            ("off", "The event is believed."),
+            (
+                "api",
+                "The connection and its accounts are fetched from the API before anything is delivered, and of the event \
+                 itself only its id and its kind are passed on. This needs `[linxo]`, and a linxo.scope that allows reading \
+                 connections (connections_manage). An event of a connection that the API does not know is parked.",
+            ),
+        ).default("off"),
+    }
+}
+
+impl Listener {
+    /// Balancers that begin each connection with a PROXY header; `None`: callers connect directly.
+    #[must_use]
+    pub fn proxies(&self) -> Option<&Networks> {
+        self.proxy_protocol.then_some(&self.proxy_networks)
+    }
+}
+
+impl Tls {
+    /// The files that it is loaded from.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let clients = &self.clients;
+        let own = [&self.certificate, &self.key];
+        own.into_iter().chain(&clients.authorities).chain(&clients.revocations).map(PathBuf::as_path)
+    }
+}
+
+fn room_for_a_body(at: &mut At<'_, '_>, max_body: &Read<u64>, body_memory: &Read<u64>) {
+    if let (Ok(max_body), Ok(body_memory)) = (max_body, body_memory)
+        && body_memory < max_body
+    {
+        let hint = "set listener.body_memory to several times listener.max_body";
+        at.flawed("body_memory", Flaw::new("has no room for one body of listener.max_body", hint));
+    }
+}
+
+/// The balancers whose PROXY headers are believed must be named: anybody else could claim any address.
+fn proxies(at: &mut At<'_, '_>, protocol: Read<bool>, networks: &Read<Networks>) {
+    let (Ok(is_required), Ok(networks)) = (protocol, networks) else { return };
+    let flaw = match (is_required, networks.is_empty()) {
+        (true, true) => Flaw::new(
+            "must name the load balancer where listener.proxy_protocol = \"required\"",
+            "write proxy_networks = [\"10.0.0.0/28\"], the addresses that the balancer connects from",
+        ),
+        (false, false) => Flaw::new(
+            "has no effect where listener.proxy_protocol = \"off\"",
+            "set listener.proxy_protocol = \"required\", or remove the networks",
+        ),
+        _ => return,
+    };
+    at.flawed("proxy_networks", flaw);
+}
+
+/// The path is compared with what callers send byte for byte, so it must be one that a request line can hold.
+fn webhook_path(text: &str) -> Result<String, Flaw> {
+    let flaw = |reason: &str| Flaw::new(reason, "write a path such as \"/webhooks/linxo\"");
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()+,;=:@".contains(c);
+    if !text.starts_with('/') {
+        return Err(flaw("must begin with `/`"));
+    }
+    if text.len() > 1 && text.ends_with('/') {
+        return Err(flaw("must not end with `/`"));
+    }
+    if text.len() > 1 && text.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
+        return Err(flaw("has an empty segment, `.` or `..`"));
+    }
+    match text.chars().find(|c| !is_plain(*c)) {
+        Some(c) => Err(flaw(&format!("must not contain `{}`", c.escape_debug()))),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// The server's certificate and key must be there, unless both are the defaults and neither was made yet. Returns
+/// whether they may be made.
+fn server_files(at: &mut At<'_, '_>, certificate: &Path, key: &Path) -> Read<bool> {
+    let may_generate = certificate == Path::new(CERTIFICATE) && key == Path::new(KEY);
+    if may_generate && !certificate.exists() && !key.exists() {
+        return Ok(true);
+    }
+    let certificate = at.must_be_readable("certificate", certificate);
+    let key = at.must_be_private("key", key);
+    certificate.and(key).map(|_| may_generate)
+}
+
+fn is_given<T>(list: &Read<Vec<T>>) -> bool {
+    list.as_ref().is_ok_and(|list| !list.is_empty())
+}
+
+/// Names and fingerprints narrow down whom the authorities vouch for; alone they would trust any chain.
+fn need_authorities(at: &mut At<'_, '_>, mode: ClientMode, authorities: &Read<Vec<PathBuf>>) {
+    if authorities.as_ref().is_ok_and(Vec::is_empty) {
+        let flaw = Flaw::new(
+            format!("must name at least one file where tls.clients.mode = \"{}\"", mode.word()),
+            "write authorities = [\"certs/clients-ca.pem\"], the authority that signs the callers' certificates",
+        );
+        at.flawed("authorities", flaw);
+    }
+}
+
+/// Where no certificate is asked for, nothing narrows it down: each of these that holds something is refused.
+fn refuse_bounds(at: &mut At<'_, '_>, bounds: [(&str, bool); 4]) {
+    for (name, _) in bounds.into_iter().filter(|(_, is_given)| *is_given) {
+        let hint = format!("set tls.clients.mode = \"required\", or remove the {name}");
+        at.flawed(name, Flaw::new("has no effect where tls.clients.mode = \"off\"", hint));
+    }
+}
+
+/// Kept in lower case: DNS names are compared without regard to case.
+fn client_name(text: &str) -> Result<String, Flaw> {
+    if text.trim() != text || text.is_empty() || text.chars().any(char::is_control) {
+        return Err(Flaw::new("is empty, or has spaces around it", "write the name as it stands in the certificate"));
+    }
+    if text.contains('*') {
+        return Err(Flaw::new("has a wildcard", "write each accepted name in full"));
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+/// SHA-256 in hexadecimal; colons and upper case, as tools print it, are fine.
+fn fingerprint(text: &str) -> Result<String, Flaw> {
+    let digits: String = text.chars().filter(|c| *c != ':').map(|c| c.to_ascii_lowercase()).collect();
+    if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(digits);
+    }
+    Err(Flaw::new(
+        "is not a SHA-256 in hexadecimal (64 digits)",
+        "take it from `openssl x509 -in client.pem -noout -pubkey | openssl pkey -pubin -outform der | sha256sum`",
+    ))
+}
+
+fn path_secret(text: &str) -> Result<(), Flaw> {
+    if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)) {
+        return Err(Flaw::new(
+            "is not fit for a URL",
+            "use letters, digits, `-`, `.`, `_` and `~` only, for example the output of `openssl rand -hex 24`",
+        ));
+    }
+    if text.len() < SHORTEST_PATH_SECRET {
+        return Err(Flaw::new(
+            format!("is shorter than {SHORTEST_PATH_SECRET} characters"),
+            "take the output of `openssl rand -hex 24`",
+        ));
+    }
+    Ok(())
+}

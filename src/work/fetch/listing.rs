@@ -1,0 +1,229 @@
+//! Reads one connection's list of accounts, page by page, until it is known to be whole.
+//!
+//! In: a reading of the inbox, new or begun earlier. Out: every account once, kept page by page as it comes, and their
+//! number. What was read so far is `rounds`'s to remember.
+//!
+//! When is a list whole? The first page tells the server's real page size. Reading goes on until the announced number of
+//! accounts is held and the last page was shorter than the first, or a page is empty or unknown to the API, or pages bring
+//! nothing new. When the number differs from the announced one, when none was announced that can be believed, or when an
+//! account was seen on two pages, the list may have changed while it was read: it is read again until two readings agree
+//! or [`READINGS`] are used up, and then delivered with what is known; the delivery says so.
+//!
+//! Accounts are numbered by their place in the list, not by a cursor. One that comes or goes moves all behind it over the
+//! borders of pages. While accounts only come, or only go, such a move never goes unseen: an account that is skipped on one
+//! border makes the number wrong, or makes another appear twice on a later border. The last page is read when all others are
+//! held, because this holds only if the end of the list is as new as the rest.
+//!
+//! One case stays unseen: while page 2 is read, account A leaves page 1 and account B joins page 3. Account C then moves
+//! from page 2 to page 1 and is on neither reading, but the number is right and nothing appears twice. Only a second
+//! reading shows that: with `linxo.reread = "always"` a list counts when two readings in a row agree, for twice the
+//! requests.
+//!
+//! Resuming is exact: all that a decision rests on is kept with each page, in the same commit as its accounts.
+
+use super::rounds::{Rounds, joined};
+use event::{ConnectionId, UserId};
+use futures_util::{StreamExt, future::OptionFuture, stream};
+use inbox::{Certainty, Found, Lease, Page, Reading, ReadingId, Readings, Shelf};
+use linxo::{Account, AccountsPage, Bounds, Client, Disposition};
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+/// Readings of one list at most, before it is delivered as it is known.
+const READINGS: u32 = 3;
+/// Pages of one list at most.
+const MAX_PAGES: u32 = 20_000;
+
+/// Pages that came and are not kept yet, after which no further answer is looked at.
+const MOST_TO_KEEP: usize = 16;
+
+/// Why a list could not be read.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Inbox(inbox::Error),
+    Api(linxo::Error),
+    /// More than is allowed; one sentence for people.
+    Bound(String),
+}
+
+impl From<inbox::Error> for Failure {
+    fn from(error: inbox::Error) -> Self {
+        Self::Inbox(error)
+    }
+}
+
+impl From<linxo::Error> for Failure {
+    fn from(error: linxo::Error) -> Self {
+        Self::Api(error)
+    }
+}
+
+/// One connection's list of accounts, being read.
+pub(super) struct Listing<'a> {
+    pub(super) client: &'a Client,
+    pub(super) readings: &'a dyn Readings,
+    pub(super) shelf: &'a dyn Shelf,
+    pub(super) lease: &'a Lease,
+    pub(super) reading: ReadingId,
+    pub(super) connection: &'a ConnectionId,
+    pub(super) user: Option<&'a UserId>,
+    /// The announced number of accounts; `None` where nobody announced one that can be believed.
+    pub(super) expected: Option<u64>,
+    pub(super) bounds: Bounds,
+}
+
+impl Listing<'_> {
+    /// Reads until the list is certain, two readings agree, or the last one is made.
+    pub(super) async fn read(&self, reading: Reading) -> Result<Found, Failure> {
+        let mut rounds = Rounds::resumed(reading);
+        loop {
+            self.check_bounds(&rounds)?;
+            self.read_once(&mut rounds).await?;
+            let last = &rounds.current;
+            let is_as_announced = self.expected == Some(last.accounts) && !last.shifted && !self.bounds.always_reread;
+            let certainty = match (rounds.agree(), is_as_announced) {
+                (true, _) => Certainty::Agreed,
+                (false, true) => Certainty::AsAnnounced,
+                // Everything that was seen is better than a guess at what is gone.
+                (false, false) if last.number + 1 == READINGS => {
+                    return Ok(Found { accounts: rounds.known, certainty: Certainty::Unsettled });
+                }
+                (false, false) => {
+                    rounds.next();
+                    continue;
+                }
+            };
+            self.prune(&rounds).await?;
+            return Ok(Found { accounts: last.accounts, certainty });
+        }
+    }
+
+    /// Reads the list from its first page to its end.
+    async fn read_once(&self, rounds: &mut Rounds) -> Result<(), Failure> {
+        self.read_pages(rounds, 1, 1).await?;
+        let Some(page_size) = rounds.current.pages.get(&1).map(|page| page.received).filter(|size| *size > 0) else {
+            return Ok(());
+        };
+        // The pages that must exist, side by side, but the last one when all others are held (see above); then on, until
+        // the end shows.
+        let announced = u32::try_from(self.expected.unwrap_or(0).div_ceil(u64::from(page_size))).unwrap_or(MAX_PAGES);
+        let mut last = announced.clamp(1, MAX_PAGES);
+        self.read_pages(rounds, 2, last.saturating_sub(1)).await?;
+        self.read_pages(rounds, last, last).await?;
+        let mut ahead = 1;
+        while !rounds.current.ended(page_size, self.expected.unwrap_or(0)) {
+            if last >= MAX_PAGES {
+                return Err(Failure::Bound(format!(
+                    "the list of accounts does not end after {MAX_PAGES} pages: ask the vendor, then replay"
+                )));
+            }
+            self.read_pages(rounds, last + 1, last + ahead).await?;
+            last += ahead;
+            ahead = (ahead * 2).min(u32::try_from(self.client.page_concurrency()).unwrap_or(1));
+        }
+        Ok(())
+    }
+
+    /// Fetches the pages of a range that are not held yet, several at once, and keeps each as it comes. After a failure, or
+    /// when the end has shown, no further page is asked for, but those under way are kept.
+    async fn read_pages(&self, rounds: &mut Rounds, first: u32, last: u32) -> Result<(), Failure> {
+        let stop = AtomicBool::new(rounds.current.over());
+        let missing: Vec<u32> = (first..=last).filter(|page| !rounds.current.pages.contains_key(page)).collect();
+        let mut answers = stream::iter(missing)
+            .map(|number| {
+                let stop = &stop;
+                async move {
+                    if stop.load(Ordering::Relaxed) {
+                        return None;
+                    }
+                    Some((number, self.client.accounts(self.user, self.connection, number).await))
+                }
+            })
+            .buffer_unordered(self.client.page_concurrency());
+        let mut first_failure: Option<Failure> = None;
+        let mut fail = |failure: Failure| {
+            stop.store(true, Ordering::Relaxed);
+            first_failure.get_or_insert(failure);
+        };
+        // Kept beside the requests, because a commit that was waited for would hold up the next one; one after the other,
+        // because a page leaves out the accounts that an earlier one holds.
+        let mut to_keep: VecDeque<Page> = VecDeque::new();
+        let mut keeping: OptionFuture<_> = None.into();
+        let mut is_keeping = false;
+        loop {
+            if !is_keeping && let Some(page) = to_keep.pop_front() {
+                keeping = Some(self.readings.keep_page(self.lease, self.reading, page)).into();
+                is_keeping = true;
+            }
+            tokio::select! {
+                Some(kept) = &mut keeping, if is_keeping => {
+                    kept?;
+                    is_keeping = false;
+                }
+                Some(answer) = answers.next(), if to_keep.len() < MOST_TO_KEEP => {
+                    let Some((number, answer)) = answer else { continue };
+                    let page = match answer {
+                        Ok(page) => page,
+                        // Some servers do not know the page behind the last one.
+                        Err(error) if number > 1 && error.disposition() == Disposition::Gone => {
+                            AccountsPage::default()
+                        }
+                        Err(error) => {
+                            fail(error.into());
+                            continue;
+                        }
+                    };
+                    to_keep.push_back(rounds.add(number, &page));
+                    if let Err(failure) = self.check_bounds(rounds) {
+                        fail(failure);
+                    }
+                    if rounds.current.over() {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                }
+                else => break,
+            }
+        }
+        first_failure.map_or(Ok(()), Err)
+    }
+
+    fn check_bounds(&self, rounds: &Rounds) -> Result<(), Failure> {
+        if rounds.known > self.bounds.accounts {
+            return Err(Failure::Bound(format!(
+                "the connection has more accounts than linxo.max_accounts allows ({}): raise it, then replay",
+                self.bounds.accounts
+            )));
+        }
+        if rounds.foreign > self.bounds.accounts {
+            return Err(Failure::Bound(format!(
+                "the API lists more accounts of other connections than linxo.max_accounts allows ({}): check linxo.connection_parameter, then replay",
+                self.bounds.accounts
+            )));
+        }
+        if rounds.bytes > self.bounds.bytes {
+            return Err(Failure::Bound(format!(
+                "the connection's accounts are larger than linxo.max_size allows ({} bytes): raise it, then replay",
+                self.bounds.bytes
+            )));
+        }
+        Ok(())
+    }
+
+    /// Takes accounts that are gone by now out of the kept pages. Doing it again changes nothing.
+    async fn prune(&self, rounds: &Rounds) -> Result<(), Failure> {
+        if rounds.known == rounds.current.accounts {
+            return Ok(());
+        }
+        for (number, _) in self.shelf.pages(self.reading).await? {
+            let kept = self.shelf.page(self.reading, number).await?;
+            let page = AccountsPage::parse(&[b"[", &kept[..], b"]"].concat().into(), self.connection, usize::MAX)?;
+            let left: Vec<&Account> = page.accounts.iter().filter(|account| rounds.is_current(&account.id)).collect();
+            if left.len() < page.accounts.len() {
+                self.readings.replace_accounts(self.lease, self.reading, number, joined(&left)).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! A pool over a real inbox.
+
+use super::*;
+use event::Event;
+use inbox::{Access, Filter, NewEntry, Settings, SinkName, State, settings::Store};
+use std::{
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
+
+/// Nothing here takes this long; it only turns a hang into a failure.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// Delivers everything but what is of one connection.
+#[derive(Default)]
+struct Fragile {
+    panics: AtomicU32,
+}
+
+#[async_trait]
+impl Handler for Fragile {
+    async fn handle(&self, lease: &Lease) -> Result<Outcome, Error> {
+        if lease.entry.connection.as_str() == "bad" {
+            self.panics.fetch_add(1, Relaxed);
+            panic!("as a test");
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+fn entry(id: &str, connection: &str) -> NewEntry {
+    let json = format!(
+        r#"{{"id":"{id}","event_type":"UPDATED","resource_type":"CONNECTIONS","resource":{{"id":"{connection}","accounts":[]}}}}"#
+    );
+    let event = Event::parse(json.as_bytes()).unwrap();
+    NewEntry { event, body: json.into(), received: clock::now(), confirm: false, sender: None, trace: None }
+}
+
+/// An inbox in a folder, with the sink `app`.
+fn open(folder: &Path) -> inbox::Inbox {
+    let settings = Settings {
+        store: Store::Sqlite(folder.join("inbox.db")),
+        retention: Duration::from_hours(1),
+        max_waiting: 1000,
+        min_free_disk: 0,
+        refused: 0,
+    };
+    inbox::open(&settings, &[SinkName::new("app")], Access::Owner).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_ends_one_attempt_and_an_entry_that_goes_on_panicking_is_parked() {
+    let folder = tempfile::tempdir().unwrap();
+    let inbox = open(folder.path());
+    let (handler, draining) = (Arc::new(Fragile::default()), CancellationToken::new());
+    let figures = Figures::new(&mut Registry::default());
+    let pool = Pool {
+        stage: Stage::deliver("app"),
+        concurrency: 1,
+        queue: Arc::clone(&inbox.queue),
+        handler: Arc::<Fragile>::clone(&handler),
+        figures: figures.clone(),
+    };
+    let running = tokio::spawn(pool.run(draining.clone(), LIMIT));
+    inbox.intake.accept(entry("first", "bad")).await.unwrap();
+    inbox.intake.accept(entry("second", "bad")).await.unwrap();
+    let parked = Filter { state: Some(State::Parked), ..Filter::default() };
+    let started = Instant::now();
+    let mut others = 0;
+    // Both of that connection, one after the other; all others are delivered meanwhile.
+    while inbox.desk.list(&parked, 10).await.unwrap().is_empty() {
+        assert!(started.elapsed() < LIMIT, "parked in time");
+        inbox.intake.accept(entry(&others.to_string(), "good")).await.unwrap();
+        others += 1;
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    let entries = inbox.desk.list(&Filter::default(), 1000).await.unwrap();
+    let delivered = entries.iter().filter(|entry| entry.state == State::Done).count();
+    assert!(delivered + 2 >= others && others > 0, "{delivered} of {others}");
+    let first = entries.iter().find(|entry| entry.event_id.as_str() == "first").unwrap();
+    assert_eq!(first.state, State::Parked);
+    assert!(first.stages[0].reason.as_deref().unwrap().contains("10 times in a row"), "{first:?}");
+    assert!(handler.panics.load(Relaxed) >= 10);
+    assert_eq!(figures.panics.get(), u64::from(handler.panics.load(Relaxed)));
+    draining.cancel();
+    running.await.unwrap();
+}
+
+/// Finds the store broken whenever it is asked.
+struct Broken;
+
+#[async_trait]
+impl Handler for Broken {
+    async fn handle(&self, _: &Lease) -> Result<Outcome, Error> {
+        Err(Error::Store("a page cannot be read".into()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_the_store_failed_in_waits_a_little_and_does_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let inbox = open(folder.path());
+    let draining = CancellationToken::new();
+    let pool = Pool {
+        stage: Stage::deliver("app"),
+        concurrency: 1,
+        queue: Arc::clone(&inbox.queue),
+        handler: Arc::new(Broken),
+        figures: Figures::new(&mut Registry::default()),
+    };
+    let running = tokio::spawn(pool.run(draining.clone(), LIMIT));
+    inbox.intake.accept(entry("first", "any")).await.unwrap();
+    let postponed = async {
+        loop {
+            let entries = inbox.desk.list(&Filter::default(), 10).await.unwrap();
+            let stage = entries[0].stages[0].clone();
+            if stage.state == State::Waiting && stage.reason.is_some() {
+                return stage;
+            }
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let stage = time::timeout(LIMIT, postponed).await.expect("it is put off");
+    assert_eq!(stage.reason.as_deref(), Some("the inbox's store failed while this was worked on"));
+    assert_eq!(stage.attempts, 0);
+    draining.cancel();
+    running.await.unwrap();
+}
+
+/// Delivers batches, and remembers how large they were.
+#[derive(Default)]
+struct Batches(std::sync::Mutex<Vec<usize>>);
+
+#[async_trait]
+impl Handler for Batches {
+    async fn handle(&self, _: &Lease) -> Result<Outcome, Error> {
+        self.0.lock().unwrap().push(1);
+        Ok(Outcome::Done)
+    }
+
+    async fn handle_many(&self, leases: &[Lease]) -> Vec<Result<Outcome, Error>> {
+        self.0.lock().unwrap().push(leases.len());
+        leases.iter().map(|_| Ok(Outcome::Done)).collect()
+    }
+
+    fn batch(&self) -> usize {
+        4
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_likes_batches_gets_them_and_each_lease_is_settled() {
+    let folder = tempfile::tempdir().unwrap();
+    let inbox = open(folder.path());
+    for number in 0..10 {
+        inbox.intake.accept(entry(&number.to_string(), &number.to_string())).await.unwrap();
+    }
+    let (handler, draining) = (Arc::new(Batches::default()), CancellationToken::new());
+    let pool = Pool {
+        stage: Stage::deliver("app"),
+        concurrency: 10,
+        queue: Arc::clone(&inbox.queue),
+        handler: Arc::<Batches>::clone(&handler),
+        figures: Figures::new(&mut Registry::default()),
+    };
+    let running = tokio::spawn(pool.run(draining.clone(), LIMIT));
+    let done = async {
+        let wanted = Filter { state: Some(State::Done), ..Filter::default() };
+        while inbox.desk.list(&wanted, 20).await.unwrap().len() < 10 {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    time::timeout(LIMIT, done).await.expect("all are done");
+    draining.cancel();
+    running.await.unwrap();
+    let sizes = handler.0.lock().unwrap().clone();
+    assert_eq!(sizes.iter().sum::<usize>(), 10);
+    assert!(sizes.iter().all(|size| *size <= 4) && sizes.contains(&4), "{sizes:?}");
+}

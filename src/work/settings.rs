@@ -1,0 +1,11 @@
+//! What the worker is told: `[worker]`.
+
+use settings::{number, section};
+
+section! {
+    /// Completion and delivery of what is in the inbox.
+    pub struct Worker {
+        /// Entries worked on at once, for each sink and for completion. 0: events are only received.
+        pub concurrency: usize = number().default("32").between("0", "10000"),
+    }
+}
