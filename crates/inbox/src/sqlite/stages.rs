@@ -26,9 +26,17 @@ pub(super) struct StageRow {
     pub(super) progress: Progress,
 }
 
-/// What [`read`] reads, in its order.
-const COLUMNS: &str = "seq, kind, line, place, state, due, attempts, losses, token, failing_since, doubts, doubts_since, changed, \
-                       reason, cause, credentials";
+/// A query of stages by what stands behind `FROM stage`; its columns are what [`read`] reads, in its order.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT seq, kind, line, place, state, due, attempts, losses, token, failing_since, doubts, doubts_since, changed,
+                    reason, cause, credentials
+             FROM stage ",
+            $rest
+        )
+    };
+}
 
 fn read(row: &Row<'_>) -> rusqlite::Result<StageRow> {
     let time = |index| row.get::<_, Option<i64>>(index).map(|millis| millis.map(Timestamp::from_millis));
@@ -52,19 +60,19 @@ fn read(row: &Row<'_>) -> rusqlite::Result<StageRow> {
     })
 }
 
-/// Rows of the table by the rest of a query, behind `FROM stage`.
-fn query(connection: &Connection, rest: &str, values: impl rusqlite::Params) -> rusqlite::Result<Vec<StageRow>> {
-    connection.prepare_cached(&format!("SELECT {COLUMNS} FROM stage {rest}"))?.query_map(values, read)?.collect()
+/// Rows of a [`select!`].
+fn query(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<Vec<StageRow>> {
+    connection.prepare_cached(sql)?.query_map(values, read)?.collect()
 }
 
 /// The stage of an entry.
 pub(super) fn load(connection: &Connection, seq: i64, kind: Kind) -> rusqlite::Result<Option<StageRow>> {
-    Ok(query(connection, "WHERE seq = ?1 AND kind = ?2", params![seq, kind])?.pop())
+    Ok(query(connection, select!("WHERE seq = ?1 AND kind = ?2"), params![seq, kind])?.pop())
 }
 
 /// Every stage of an entry, fetches first.
 pub(super) fn of_entry(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<StageRow>> {
-    query(connection, "WHERE seq = ?1 ORDER BY kind", [seq])
+    query(connection, select!("WHERE seq = ?1 ORDER BY kind"), [seq])
 }
 
 /// Stages of a kind that can be leased at a time, the longest due first.
@@ -76,7 +84,7 @@ pub(super) fn due(
 ) -> rusqlite::Result<Vec<StageRow>> {
     query(
         connection,
-        "WHERE kind = ?1 AND state IN ('due', 'leased') AND due <= ?2 ORDER BY due, seq LIMIT ?3",
+        select!("WHERE kind = ?1 AND state IN ('due', 'leased') AND due <= ?2 ORDER BY due, seq LIMIT ?3"),
         params![kind, now.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)],
     )
 }
@@ -91,7 +99,7 @@ pub(super) fn next_due(connection: &Connection, kind: Kind) -> rusqlite::Result<
 
 /// Every leased stage.
 pub(super) fn leased(connection: &Connection) -> rusqlite::Result<Vec<StageRow>> {
-    query(connection, "INDEXED BY stage_due WHERE state IN ('due', 'leased') AND state = 'leased'", [])
+    query(connection, select!("INDEXED BY stage_due WHERE state IN ('due', 'leased') AND state = 'leased'"), [])
 }
 
 /// Unfinished stages by kind.
@@ -163,7 +171,9 @@ pub(super) fn requeue(tx: &mut Tx<'_>, row: &mut StageRow) -> rusqlite::Result<(
 pub(super) fn step_back(tx: &mut Tx<'_>, row: &StageRow) -> rusqlite::Result<()> {
     let later = query(
         tx.connection,
-        "WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') AND state = 'due' AND place > ?3",
+        select!(
+            "WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') AND state = 'due' AND place > ?3"
+        ),
         params![row.kind, row.line, row.place],
     )?;
     for mut later in later {
@@ -187,7 +197,7 @@ fn stand(connection: &Connection, row: &mut StageRow) -> rusqlite::Result<()> {
 fn move_up(tx: &mut Tx<'_>, kind: Kind, line: i64) -> rusqlite::Result<()> {
     let first = query(
         tx.connection,
-        "WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') ORDER BY place LIMIT 1",
+        select!("WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') ORDER BY place LIMIT 1"),
         params![kind, line],
     )?;
     for mut row in first {
