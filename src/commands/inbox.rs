@@ -179,7 +179,14 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     // Before the store is opened, so that a usage error is the first to be heard.
     args.action.check()?;
     let inbox = open(global)?;
+    let deletes = matches!(args.action, Action::Purge { .. });
     let result = act(&*inbox.desk, args.action).await;
+    if deletes && inbox.upkeep.fold_log().await.is_err() {
+        note(format_args!(
+            "what was deleted may still stand in the log beside the inbox, which is in use now: run the command again, or \
+             wait until the service empties the log"
+        ))?;
+    }
     inbox.upkeep.close().await;
     result
 }

@@ -24,8 +24,10 @@ pub struct Upkeep {
 impl Upkeep {
     /// Deletes done entries after their time and keeps the figures right, until `draining` is cancelled.
     pub async fn run(self, draining: CancellationToken) {
+        // Whether the log may still hold what was deleted.
+        let mut is_unfolded = false;
         loop {
-            if let Err(error) = self.look().await {
+            if let Err(error) = self.look(&mut is_unfolded).await {
                 tracing::warn!(error = %chain(&error), "housekeeping of the inbox failed; it is tried again");
             }
             tokio::select! {
@@ -35,14 +37,27 @@ impl Upkeep {
         }
     }
 
-    async fn look(&self) -> Result<(), Error> {
+    async fn look(&self, is_unfolded: &mut bool) -> Result<(), Error> {
         let cutoff = clock::now().before(self.retention);
+        let mut deleted = 0;
         loop {
-            let deleted = self.inbox.expire(cutoff, BATCH).await?;
-            if deleted == 0 {
+            let expired = self.inbox.expire(cutoff, BATCH).await?;
+            deleted += expired.deleted;
+            if expired.is_done {
                 break;
             }
+        }
+        if deleted > 0 {
             tracing::debug!(entries = deleted, "done entries were deleted after inbox.retention");
+            *is_unfolded = true;
+        }
+        if *is_unfolded {
+            match self.inbox.fold_log().await {
+                Ok(()) => *is_unfolded = false,
+                Err(error) => {
+                    tracing::debug!(error = %chain(&error), "the inbox's log could not be emptied after deletions; it is tried again");
+                }
+            }
         }
         self.figures.show(&self.inbox.stats().await?);
         Ok(())

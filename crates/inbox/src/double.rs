@@ -1,7 +1,9 @@
 //! An inbox for tests of what stands beside it: takes events by script, shows figures that it is given, and does nothing
 //! else.
 
-use crate::{Error, Folded, Intake, NewEntry, Position, ReadingId, Receipt, Refused, Seq, Shelf, Stats, Upkeep};
+use crate::{
+    Error, Expired, Folded, Intake, NewEntry, Position, ReadingId, Receipt, Refused, Seq, Shelf, Stats, Upkeep,
+};
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use bytes::Bytes;
@@ -190,8 +192,12 @@ impl Upkeep for Double {
         }
     }
 
-    async fn expire(&self, _: Timestamp, _: usize) -> Result<u64, Error> {
+    async fn expire(&self, _: Timestamp, _: usize) -> Result<Expired, Error> {
         Err(Error::Closed)
+    }
+
+    async fn fold_log(&self) -> Result<(), Error> {
+        Ok(())
     }
 
     async fn close(&self) {}

@@ -60,7 +60,7 @@ pub use queue::{
 };
 pub use readings::{Certainty, Found, Page, PageFacts, Reading, Readings, Shelf};
 pub use sqlite::Access;
-pub use upkeep::{StageCounts, Stats, Upkeep};
+pub use upkeep::{Expired, StageCounts, Stats, Upkeep};
 
 use std::sync::Arc;
 

@@ -156,6 +156,8 @@ pub enum Cause {
     Credentials(CredentialsMark),
     /// The process ended or hung again and again while it worked on this.
     Lost,
+    /// What is stored is not what was accepted.
+    Damaged,
     /// An operator parked it.
     Operator,
 }
@@ -174,6 +176,7 @@ impl Cause {
             Self::Unconfirmed => "unconfirmed",
             Self::Credentials(_) => "credentials",
             Self::Lost => "lost",
+            Self::Damaged => "damaged",
             Self::Operator => "operator",
         }
     }
@@ -191,6 +194,7 @@ impl Cause {
             "unconfirmed" => Self::Unconfirmed,
             "credentials" => Self::Credentials(credentials?),
             "lost" => Self::Lost,
+            "damaged" => Self::Damaged,
             "operator" => Self::Operator,
             _ => return None,
         })

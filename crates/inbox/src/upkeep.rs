@@ -29,6 +29,15 @@ pub struct Stats {
     pub log_bytes: u64,
 }
 
+/// What one call of [`Upkeep::expire`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Entries that were deleted.
+    pub deleted: u64,
+    /// Whether every old entry was looked at since the round began.
+    pub is_done: bool,
+}
+
 /// What the service that owns a store needs of it.
 #[async_trait]
 pub trait Upkeep: Send + Sync + fmt::Debug {
@@ -38,12 +47,19 @@ pub trait Upkeep: Send + Sync + fmt::Debug {
     /// [`Error::Store`]: ask again later.
     async fn stats(&self) -> Result<Stats, Error>;
 
-    /// Deletes up to `limit` done entries that were accepted and settled before `cutoff`; returns how many. Deletes
-    /// refused requests from before it too.
+    /// Deletes up to `limit` done entries that were accepted and settled before `cutoff`, and refused requests from before
+    /// it. Each call looks at some entries only, and the next one goes on behind them: call it until the round is done.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::Full`], [`Error::Closed`]: ask again later.
-    async fn expire(&self, cutoff: Timestamp, limit: usize) -> Result<u64, Error>;
+    async fn expire(&self, cutoff: Timestamp, limit: usize) -> Result<Expired, Error>;
+
+    /// Sees to it that nothing of what was deleted stays in a log beside the store. Waits a moment for whoever uses the
+    /// store; call it after deletions.
+    ///
+    /// # Errors
+    /// [`Error::Open`]: somebody uses the store; ask again later.
+    async fn fold_log(&self) -> Result<(), Error>;
 
     /// Waits for open writes and closes the store.
     async fn close(&self);

@@ -16,6 +16,8 @@ use std::{
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long a lock that another holds is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// How long readers and writers are waited for before the log is emptied.
+const FOLD_PATIENCE: Duration = Duration::from_secs(2);
 /// Log kept on disk after a checkpoint.
 const JOURNAL_SIZE_LIMIT: i64 = 64 * 1024 * 1024;
 
@@ -34,8 +36,11 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Folds the log into the file where possible and closes.
+    /// Folds the log into the file and closes. Where another process still reads, the log stays.
     pub(super) fn close(self) {
+        if let Err(error) = fold_log(&self.connection) {
+            tracing::warn!(error = %error, "the inbox's log could not be folded into its file; the next start does it");
+        }
         if let Err((_, error)) = self.connection.close() {
             tracing::warn!(error = %error, "the inbox's store did not close cleanly; it is checked at the next start");
         }
@@ -122,13 +127,7 @@ impl Opener {
     pub(super) fn reopen(&self) -> Result<Opened, Error> {
         let recheck = || -> rusqlite::Result<Opened> {
             let opened = self.try_open()?;
-            let busy: i64 = opened.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-            if busy != 0 {
-                return Err(rusqlite::Error::SqliteFailure(
-                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
-                    Some("the log is in use and cannot be folded in yet".to_owned()),
-                ));
-            }
+            fold_log(&opened.connection)?;
             let verdict: String = opened.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
             if verdict == "ok" {
                 Ok(opened)
@@ -140,6 +139,18 @@ impl Opener {
             }
         };
         recheck().map_err(|error| self.explain(error))
+    }
+
+    /// Folds the log into the file and empties it, so that nothing of what was deleted stays in it. Waits a moment for
+    /// whoever reads or writes.
+    pub(super) fn fold_log(&self) -> Result<(), Error> {
+        let fold = || -> rusqlite::Result<()> {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(&self.path, flags)?;
+            connection.busy_timeout(FOLD_PATIENCE)?;
+            fold_log(&connection)
+        };
+        fold().map_err(|error| self.explain(error))
     }
 
     /// A connection that only reads.
@@ -185,8 +196,8 @@ impl Opener {
         connection.pragma_update(None, "journal_size_limit", JOURNAL_SIZE_LIMIT)?;
         connection.pragma_update(None, "cache_size", -32_768)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
-        // Deleted bank data is overwritten where that costs no extra write.
-        connection.pragma_update(None, "secure_delete", "FAST")?;
+        // Deleted bank data is overwritten, on pages that become free too.
+        connection.pragma_update(None, "secure_delete", "ON")?;
         migrate::migrate(&mut connection, version)?;
         Ok(Opened { connection })
     }
@@ -216,6 +227,16 @@ impl Opener {
     }
 }
 
+/// Folds the whole log into the file and cuts it to nothing.
+fn fold_log(connection: &Connection) -> rusqlite::Result<()> {
+    let is_busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if !is_busy {
+        return Ok(());
+    }
+    let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+    Err(rusqlite::Error::SqliteFailure(busy, Some("somebody reads or writes the inbox".to_owned())))
+}
+
 /// Takes the lock; waits a moment for one that is about to let go, such as a process that is just ending.
 fn take(lock: &File) -> Result<(), fs::TryLockError> {
     let give_up = Instant::now() + LOCK_PATIENCE;
@@ -239,7 +260,7 @@ mod tests {
             opened.connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0)).unwrap()
         };
         assert_eq!(number("synchronous"), 2, "FULL");
-        assert_eq!(number("secure_delete"), 2, "FAST");
+        assert_eq!(number("secure_delete"), 1, "ON: free pages too");
         assert_eq!(number("page_size"), 8192);
         let mode: String = opened.connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
         assert_eq!(mode, "wal");

@@ -21,10 +21,14 @@ use base::clock::Timestamp;
 use bytes::Bytes;
 use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
 use rusqlite::{Connection, Row, params};
+use sha2::{Digest, Sha256};
 use std::{sync::Arc, time::Duration};
 
 /// Bodies handed out by one claim, in bytes; at least one entry is handed out.
 const CLAIM_BYTES: usize = 8 * 1024 * 1024;
+/// Why an entry is parked whose body does not have the digest that it was stored with.
+const DAMAGED: &str = "the stored event is not the one that was accepted: the inbox's file or its disk is damaged; restore \
+                       the file from a backup, then replay the entry";
 
 #[async_trait]
 impl Queue for Sqlite {
@@ -144,7 +148,12 @@ impl Claiming<'_> {
                 return Ok(None);
             }
         }
-        let (entry, body) = facts(tx.connection, row.seq)?;
+        let Stored { entry, body, is_whole } = stored(tx.connection, row.seq)?;
+        if !is_whole {
+            let damaged = Outcome::Park { cause: Cause::Damaged, reason: DAMAGED.to_owned() };
+            settle(tx, &mut row, &damaged)?;
+            return Ok(None);
+        }
         Ok(Some(Lease {
             seq: Seq(row.seq),
             stage: self.stage.clone(),
@@ -160,21 +169,29 @@ impl Claiming<'_> {
     }
 }
 
-fn facts(connection: &Connection, seq: i64) -> rusqlite::Result<(Facts, Bytes)> {
+/// What work needs of an entry.
+struct Stored {
+    entry: Facts,
+    body: Bytes,
+    /// Whether the body is the one that was accepted.
+    is_whole: bool,
+}
+
+fn stored(connection: &Connection, seq: i64) -> rusqlite::Result<Stored> {
     connection
         .prepare_cached(
             "SELECT entry.id, coalesce(delivery_id, entry.id), event_type, resource_type, entry.connection, entry.user, channel,
                     mode, created, accepted, account_count, listed, confirm, trace, body.bytes,
-                    fetched.seq IS NOT NULL, fetched.reading, reading.accounts, reading.certainty
+                    fetched.seq IS NOT NULL, fetched.reading, reading.accounts, reading.certainty, digest
              FROM entry JOIN body USING (seq)
                   LEFT JOIN fetched ON fetched.seq = entry.seq AND fetched.kind = ?2
                   LEFT JOIN reading ON reading.id = fetched.reading
              WHERE entry.seq = ?1",
         )?
-        .query_row(params![seq, Kind::of_fetch(crate::Fetch::Accounts)], read_facts)
+        .query_row(params![seq, Kind::of_fetch(crate::Fetch::Accounts)], read_stored)
 }
 
-fn read_facts(row: &Row<'_>) -> rusqlite::Result<(Facts, Bytes)> {
+fn read_stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     let fetched = match (row.get(15)?, row.get::<_, Option<i64>>(16)?) {
         (false, _) => None,
         (true, None) => Some(Fetched::Gone),
@@ -183,7 +200,7 @@ fn read_facts(row: &Row<'_>) -> rusqlite::Result<(Facts, Bytes)> {
             Some(Fetched::Read { reading: ReadingId(reading), found })
         }
     };
-    let facts = Facts {
+    let entry = Facts {
         event_id: EventId::new(row.get::<_, String>(0)?),
         delivery_id: DeliveryId::new(row.get::<_, String>(1)?),
         event_type: row.get(2)?,
@@ -200,7 +217,9 @@ fn read_facts(row: &Row<'_>) -> rusqlite::Result<(Facts, Bytes)> {
         trace: row.get::<_, Option<String>>(13)?.and_then(|text| TraceParent::parse(&text)),
         fetched,
     };
-    Ok((facts, seal::open(row.get(14)?)))
+    let body = seal::open(row.get(14)?);
+    let digest: [u8; 32] = Sha256::digest(&body).into();
+    Ok(Stored { entry, is_whole: row.get::<_, [u8; 32]>(19)? == digest, body })
 }
 
 fn settle(tx: &mut Tx<'_>, row: &mut StageRow, outcome: &Outcome) -> rusqlite::Result<()> {

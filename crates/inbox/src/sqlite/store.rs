@@ -14,7 +14,7 @@ use crate::{Error, Keys, Lease, Settings, SinkName};
 use rusqlite::{Connection, OptionalExtension};
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicI64},
     thread,
 };
 
@@ -33,6 +33,8 @@ pub(crate) struct Sqlite {
     pub(super) max_waiting: u64,
     /// Refused requests that are kept.
     pub(super) refused: u64,
+    /// The last entry that retention has looked at in its present round.
+    pub(super) looked_at: Arc<AtomicI64>,
 }
 
 /// Reading connections, opened as needed and kept.
@@ -103,6 +105,7 @@ impl Sqlite {
             keys,
             max_waiting: settings.max_waiting,
             refused: settings.refused,
+            looked_at: Arc::default(),
         })
     }
 
@@ -155,8 +158,17 @@ impl Sqlite {
         if thread.as_ref().is_none_or(thread::JoinHandle::is_finished) { Err(Error::Closed) } else { Ok(()) }
     }
 
+    /// Folds the log into the file and empties it.
+    pub(super) async fn fold_log(&self) -> Result<(), Error> {
+        let readers = Arc::clone(&self.readers);
+        let folded = tokio::task::spawn_blocking(move || readers.opener.fold_log()).await;
+        folded.map_err(|error| Error::Store(Box::new(error)))?
+    }
+
     /// Waits for open writes and closes the file.
     pub(super) async fn end(&self) {
+        // Readers first: who closes last folds the log into the file, and that must be the writer.
+        self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(writer);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -1,11 +1,14 @@
 //! [`Upkeep`] on the file.
 
 use super::{entries, refused, stages, store::Sqlite};
-use crate::{Error, StageCounts, Stats, Upkeep};
+use crate::{Error, Expired, StageCounts, Stats, Upkeep};
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
-use std::{fs, sync::Arc};
+use std::{
+    fs,
+    sync::{Arc, atomic::Ordering},
+};
 
 /// Rows looked at by one call of [`expired`] at most.
 const EXPIRE_SCAN: usize = 5_000;
@@ -48,14 +51,22 @@ impl Upkeep for Sqlite {
         .await
     }
 
-    async fn expire(&self, cutoff: Timestamp, limit: usize) -> Result<u64, Error> {
-        self.write(move |tx| {
-            refused::expire(tx, cutoff)?;
-            let old = expired(tx.connection, cutoff, limit)?;
-            old.iter().try_for_each(|seq| entries::delete(tx, *seq))?;
-            Ok(old.len() as u64)
-        })
-        .await
+    async fn expire(&self, cutoff: Timestamp, limit: usize) -> Result<Expired, Error> {
+        let looked_at = Arc::clone(&self.looked_at);
+        let (deleted, next) = self
+            .write(move |tx| {
+                refused::expire(tx, cutoff)?;
+                let (old, next) = expired(tx.connection, cutoff, looked_at.load(Ordering::Relaxed), limit)?;
+                old.iter().try_for_each(|seq| entries::delete(tx, *seq))?;
+                Ok((old.len() as u64, next))
+            })
+            .await?;
+        self.looked_at.store(next, Ordering::Relaxed);
+        Ok(Expired { deleted, is_done: next == 0 })
+    }
+
+    async fn fold_log(&self) -> Result<(), Error> {
+        self.fold_log().await
     }
 
     async fn close(&self) {
@@ -74,22 +85,29 @@ fn oldest_unfinished(connection: &Connection) -> rusqlite::Result<Option<Timesta
         .optional()
 }
 
-/// Entries whose time is over. Old entries have low numbers, so they stand first.
-fn expired(connection: &Connection, cutoff: Timestamp, limit: usize) -> rusqlite::Result<Vec<i64>> {
-    let mut old: Vec<i64> = Vec::new();
+/// Entries whose time is over, of the [`EXPIRE_SCAN`] old ones behind `after`; and the number to go on behind, 0 at the end.
+/// Entries that a person must look at may stand in front for months, so what was looked at is not looked at again at once.
+fn expired(connection: &Connection, cutoff: Timestamp, after: i64, limit: usize) -> rusqlite::Result<(Vec<i64>, i64)> {
+    let (mut old, mut seen, mut last) = (Vec::new(), 0, after);
     let mut statement = connection.prepare_cached(
         "SELECT seq, accepted,
                 NOT EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND (state <> 'done' OR changed >= ?1))
-         FROM entry ORDER BY seq LIMIT ?2",
+         FROM entry WHERE seq > ?2 ORDER BY seq LIMIT ?3",
     )?;
-    let mut rows = statement.query(params![cutoff.as_millis(), i64::try_from(EXPIRE_SCAN).unwrap_or(i64::MAX)])?;
+    let scan = i64::try_from(EXPIRE_SCAN).unwrap_or(i64::MAX);
+    let mut rows = statement.query(params![cutoff.as_millis(), after, scan])?;
     while let Some(row) = rows.next()? {
-        if row.get::<_, i64>(1)? >= cutoff.as_millis() || old.len() >= limit {
-            break;
+        if old.len() >= limit {
+            return Ok((old, last));
         }
+        // Old entries have low numbers: behind the first young one there is nothing to find.
+        if row.get::<_, i64>(1)? >= cutoff.as_millis() {
+            return Ok((old, 0));
+        }
+        (last, seen) = (row.get(0)?, seen + 1);
         if row.get(2)? {
-            old.push(row.get(0)?);
+            old.push(last);
         }
     }
-    Ok(old)
+    Ok((old, if seen < EXPIRE_SCAN { 0 } else { last }))
 }

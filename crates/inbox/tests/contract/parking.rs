@@ -46,6 +46,7 @@ async fn each_cause_comes_back_and_ends_with_a_replay(backend: Backend) {
         Cause::Unconfirmed,
         Cause::Credentials(CredentialsMark::new("mark")),
         Cause::Lost,
+        Cause::Damaged,
         Cause::Operator,
     ];
     for (number, cause_of_parking) in causes.into_iter().enumerate() {

@@ -19,7 +19,7 @@ async fn nothing_unfinished_is_purged_or_expired(backend: Backend) {
     assert_eq!(lease.seq, done);
     store.settle(&lease, Outcome::Done).await;
     let later = clock::now().after(Duration::from_secs(1));
-    assert_eq!(store.get().upkeep.expire(later, 100).await.unwrap(), 1);
+    assert_eq!(store.get().upkeep.expire(later, 100).await.unwrap().deleted, 1);
     assert_eq!(store.purge(&Filter::default()).await, 0);
     assert_eq!(store.list_seqs(&Filter::default()).await, [waiting]);
     assert!(store.accept("e3", "c").await > waiting, "numbers are never used again");
@@ -41,12 +41,40 @@ async fn entries_expire_when_they_were_settled_long_ago_and_parked_ones_never(ba
     let cutoff = clock::now().before(Duration::from_hours(1));
     let upkeep = &store.get().upkeep;
     assert_eq!(upkeep.stats().await.unwrap().oldest_unfinished, None);
-    assert_eq!(upkeep.expire(cutoff, 100).await.unwrap(), 1);
+    assert_eq!(upkeep.expire(cutoff, 100).await.unwrap().deleted, 1);
     assert_eq!(store.list_seqs(&Filter::default()).await, [late, parked], "{old} is gone");
     store.let_pass(Duration::from_hours(2));
-    assert_eq!(upkeep.expire(cutoff, 0).await.unwrap(), 0, "no more at once than asked for");
-    assert_eq!(upkeep.expire(cutoff, 100).await.unwrap(), 1);
+    assert_eq!(upkeep.expire(cutoff, 0).await.unwrap().deleted, 0, "no more at once than asked for");
+    assert_eq!(upkeep.expire(cutoff, 100).await.unwrap().deleted, 1);
     assert_eq!(store.list_seqs(&Filter::default()).await, [parked]);
+}
+
+/// Parked entries may stand in front of what is to expire for months.
+#[apply(every_back_end)]
+#[tokio::test]
+async fn entries_expire_behind_any_number_of_parked_ones(backend: Backend) {
+    let store = Store::new(backend, &["app"]);
+    let app = Stage::deliver("app");
+    // One more than a single look takes in.
+    let parked = 5_001;
+    for number in 0..parked {
+        store.accept(&format!("p{number}"), &number.to_string()).await;
+    }
+    let batch = store.get().desk.park(&Filter::default(), parked, "by hand").await.unwrap();
+    assert_eq!(batch.changed, 5_001);
+    let done = store.accept("done", "a").await;
+    let lease = store.claim(&app).await.pop().unwrap();
+    assert_eq!(lease.seq, done);
+    store.settle(&lease, Outcome::Done).await;
+    let (later, mut deleted, mut looks) = (clock::now().after(Duration::from_secs(1)), 0, 0);
+    loop {
+        let expired = store.get().upkeep.expire(later, 100).await.unwrap();
+        (deleted, looks) = (deleted + expired.deleted, looks + 1);
+        if expired.is_done {
+            break;
+        }
+    }
+    assert_eq!((deleted, looks), (1, 2));
 }
 
 #[apply(every_back_end)]
@@ -95,7 +123,7 @@ async fn refused_requests_are_a_bounded_list_of_the_newest(backend: Backend) {
     assert_eq!(found[0].sender, r#"{"peer":"192.0.2.7:5000"}"#);
     assert_eq!(store.get().desk.refused(1).await.unwrap().len(), 1);
     // They have the same retention as entries, and are no entries.
-    assert_eq!(store.get().upkeep.expire(now.after(Duration::from_secs(1)), 10).await.unwrap(), 0);
+    assert_eq!(store.get().upkeep.expire(now.after(Duration::from_secs(1)), 10).await.unwrap().deleted, 0);
     assert!(store.get().desk.refused(10).await.unwrap().is_empty());
     assert!(store.list(&Filter::default()).await.is_empty());
 

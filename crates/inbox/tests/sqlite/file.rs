@@ -86,3 +86,82 @@ async fn a_command_makes_and_migrates_nothing() {
     let version: i64 = file.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     assert_eq!(version, 1);
 }
+
+/// What a text stands in, of all files of a folder.
+fn files_with(folder: &Path, text: &str) -> Vec<String> {
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let with = files.filter(|file| {
+        let bytes = std::fs::read(file).unwrap_or_default();
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    });
+    with.map(|file| file.display().to_string()).collect()
+}
+
+#[tokio::test]
+async fn nothing_of_what_was_purged_or_has_expired_is_left_on_the_disk() {
+    const IBAN: &str = "FR7630006000011234567890189";
+    let folder = TempDir::new().unwrap();
+    let inbox = open_at(&folder.path().join("inbox.db"));
+    let json = |id: &str, connection: &str| {
+        let accounts: Vec<String> = (0..60).map(|n| format!(r#"{{"id":"{n}","iban":"{IBAN}"}}"#)).collect();
+        format!(
+            r#"{{"id":"{id}","event_type":"UPDATED","resource_type":"CONNECTIONS","resource":{{"id":"{connection}","accounts":[{}]}}}}"#,
+            accounts.join(",")
+        )
+    };
+    for n in 0..60 {
+        accept(&inbox, &json(&format!("e{n}"), &n.to_string())).await;
+    }
+    assert!(!files_with(folder.path(), IBAN).is_empty());
+    // Some are deleted by hand, the rest by their age.
+    let half = Filter { before: Some(inbox::Seq(31)), ..Filter::default() };
+    assert_eq!(inbox.desk.park(&half, 100, "by hand").await.unwrap().changed, 30);
+    assert_eq!(inbox.desk.purge(&half, 100).await.unwrap().changed, 30);
+    for (stage, _) in inbox.upkeep.stats().await.unwrap().stages {
+        for lease in inbox.queue.claim(&stage, 100, std::time::Duration::from_mins(1)).await.unwrap().leases {
+            inbox.queue.settle(&lease, inbox::Outcome::Done).await.unwrap();
+        }
+    }
+    let later = base::clock::now().after(std::time::Duration::from_secs(1));
+    assert_eq!(inbox.upkeep.expire(later, 100).await.unwrap().deleted, 30);
+    inbox.upkeep.fold_log().await.unwrap();
+    assert_eq!(files_with(folder.path(), IBAN), [""; 0], "beside a running service");
+    inbox.upkeep.close().await;
+    assert_eq!(files_with(folder.path(), IBAN), [""; 0]);
+}
+
+#[tokio::test]
+async fn after_a_clean_end_the_file_is_whole_by_itself() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("inbox.db");
+    let inbox = open_at(&path);
+    for n in 0..50 {
+        accept(&inbox, &event(&format!("e{n}"), "a")).await;
+    }
+    // A reading connection that was used is kept.
+    assert_eq!(inbox.desk.list(&Filter::default(), 100).await.unwrap().len(), 50);
+    inbox.upkeep.close().await;
+    let copy = folder.path().join("copy.db");
+    std::fs::copy(&path, &copy).unwrap();
+    let copied = Connection::open(&copy).unwrap();
+    let entries: i64 = copied.query_row("SELECT count(*) FROM entry", [], |row| row.get(0)).unwrap();
+    assert_eq!(entries, 50);
+}
+
+#[tokio::test]
+async fn a_stored_event_that_was_changed_on_the_disk_is_parked_and_not_handed_out() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("inbox.db");
+    let inbox = open_at(&path);
+    accept(&inbox, &event("e1", "a")).await;
+    accept(&inbox, &event("e2", "b")).await;
+    let flip = "UPDATE body SET bytes = CAST(replace(CAST(bytes AS TEXT), 'UPDATED', 'UPDATEE') AS BLOB) WHERE seq = 1";
+    assert_eq!(Connection::open(&path).unwrap().execute(flip, []).unwrap(), 1);
+    let stage = inbox::Stage::deliver("app");
+    let leases = inbox.queue.claim(&stage, 10, std::time::Duration::from_mins(1)).await.unwrap().leases;
+    assert_eq!(leases.iter().map(|lease| lease.seq.0).collect::<Vec<_>>(), [2]);
+    let damaged = Filter { state: Some(inbox::State::Parked), ..Filter::default() };
+    let found = inbox.desk.list(&damaged, 10).await.unwrap();
+    assert_eq!((found.len(), found[0].stages[0].cause.as_ref()), (1, Some(&inbox::Cause::Damaged)));
+    inbox.upkeep.close().await;
+}
