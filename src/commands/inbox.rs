@@ -18,6 +18,10 @@ use std::{
     ops::ControlFlow,
 };
 
+/// Entries that are meant where no limit is said.
+const LIMIT: usize = 50;
+/// Every entry: stores count in signed 64 bits.
+const EVERY: usize = usize::MAX >> 1;
 /// Entries read at once where all are wanted; bounds memory.
 const PAGE: usize = 500;
 
@@ -110,9 +114,9 @@ struct Selection {
     /// Only the entry with this number
     #[arg(long, value_name = "NUMBER")]
     seq: Option<i64>,
-    /// At most this many entries
-    #[arg(long, value_name = "COUNT", default_value_t = 50, conflicts_with = "all")]
-    limit: usize,
+    /// At most this many entries (50 where none is said, but for `export`, which prints all)
+    #[arg(long, value_name = "COUNT", conflicts_with = "all")]
+    limit: Option<usize>,
     /// Every entry that matches; without a filter, every entry there is
     #[arg(long)]
     all: bool,
@@ -151,8 +155,7 @@ impl Selection {
     }
 
     fn limit(&self) -> usize {
-        // Stores count in signed 64 bits.
-        if self.all { usize::try_from(i64::MAX).unwrap_or(usize::MAX) } else { self.limit }
+        if self.all { EVERY } else { self.limit.unwrap_or(LIMIT) }
     }
 
     /// For what changes entries: the filter, unless everything would be meant without saying so.
@@ -222,13 +225,12 @@ async fn act(desk: &dyn Desk, action: Action) -> Result<(), Failure> {
         Action::Ls { selection, json: false } => {
             let entries = desk.list(&selection.filter(), selection.limit()).await.map_err(|error| failure(&error))?;
             // Whether the list was cut is said on standard error, to keep the data clean.
-            if !selection.all && entries.len() == selection.limit {
-                note(format_args!("the first {} entries; there may be more (--limit, --all)", selection.limit))?;
-            }
+            say_if_cut(entries.len(), selection.limit())?;
             emit(view::table(&entries).as_bytes()).map(drop)
         }
-        Action::Ls { selection, json: true } => each(desk, &selection, false).await,
-        Action::Export { selection } => each(desk, &selection, true).await,
+        Action::Ls { selection, json: true } => each(desk, &selection, selection.limit(), false).await,
+        // A person's data must not be cut because nobody thought of a limit.
+        Action::Export { selection } => each(desk, &selection, selection.limit.unwrap_or(EVERY), true).await,
         Action::Refused { body, json, limit } => refused(desk, body, json, limit).await,
         Action::Show { entry, body, json } => show(desk, &entry, body, json).await,
         Action::Replay { selection } => {
@@ -264,9 +266,9 @@ async fn batches(
 }
 
 /// Prints matching entries as NDJSON, page by page, so that any number of them fits in memory.
-async fn each(desk: &dyn Desk, selection: &Selection, bodies: bool) -> Result<(), Failure> {
+async fn each(desk: &dyn Desk, selection: &Selection, limit: usize, bodies: bool) -> Result<(), Failure> {
     let mut filter = selection.filter();
-    let mut left = selection.limit();
+    let mut left = limit;
     while left > 0 {
         let wanted = left.min(PAGE);
         let entries = desk.list(&filter, wanted).await.map_err(|error| failure(&error))?;
@@ -286,6 +288,14 @@ async fn each(desk: &dyn Desk, selection: &Selection, bodies: bool) -> Result<()
         }
         left -= entries.len();
         filter.before = entries.last().map(|entry| entry.seq);
+    }
+    say_if_cut(limit, limit)
+}
+
+/// Says on standard error that a list ended at its limit, to keep the data clean.
+fn say_if_cut(shown: usize, limit: usize) -> Result<(), Failure> {
+    if shown == limit {
+        note(format_args!("the first {limit} entries; there may be more (--limit, --all)"))?;
     }
     Ok(())
 }
@@ -355,7 +365,7 @@ async fn find(desk: &dyn Desk, wanted: &str) -> Result<Vec<EntryView>, Error> {
 fn report(count: u64, what: &str, selection: &Selection) -> Result<(), Failure> {
     let entries = if count == 1 { "entry" } else { "entries" };
     note(format_args!("{count} {entries} {what}"))?;
-    if !selection.all && count == selection.limit as u64 {
+    if count == selection.limit() as u64 {
         note(format_args!("hint: that is the limit; run it again, or with --limit or --all, for the rest"))?;
     }
     Ok(())
