@@ -6,6 +6,7 @@
 //! | a module of `src/` uses only what stands above it in `src/lib.rs` | the names behind `crate::` |
 //! | no file uses, by whatever way, a file that uses it | every path in the code, followed to the file of what it names |
 //! | a file of the program is at most 500 lines long | counted |
+| the container is built of all that it needs | what the `Dockerfile` copies |
 //!
 //! A path is followed as the compiler does: `crate`, `super`, `self`, modules, names that a `use` brought in, and names that
 //! another module hands on with `pub use`. `use crate::{Tls}` where `lib.rs` says `pub use tls::Tls` is thus a use of
@@ -93,6 +94,39 @@ fn crates_depend_only_along_the_flow() {
             assert_eq!(used.len(), FLOW.len() - 1, "the service uses every crate: {used:?}");
         }
     }
+}
+
+#[test]
+fn the_container_builds_the_dependencies_of_every_crate() {
+    let dockerfile = fs::read_to_string(root().join("Dockerfile")).unwrap();
+    for name in crates().keys().filter(|name| *name != "linxo-webhook") {
+        let line = format!("\nCOPY crates/{name}/Cargo.toml crates/{name}/\n");
+        assert!(dockerfile.contains(&line), "the Dockerfile does not copy the manifest of {name}");
+    }
+}
+
+#[test]
+fn the_container_has_every_file_that_is_built_in() {
+    let copied: Vec<PathBuf> = fs::read_to_string(root().join("Dockerfile"))
+        .unwrap()
+        .lines()
+        .filter_map(|line| Some(root().join(line.strip_prefix("COPY ")?.split_once(' ')?.0)))
+        .collect();
+    let mut files = Vec::new();
+    for folder in ["src", "crates"] {
+        sources(&root().join(folder), &mut files);
+    }
+    let mut seen = 0;
+    for file in files.into_iter().filter(|file| !file.ends_with("tests.rs")) {
+        let text = fs::read_to_string(&file).unwrap();
+        for rest in ["include_str!(\"", "include_bytes!(\""].iter().flat_map(|start| text.split(start).skip(1)) {
+            let (name, _) = rest.split_once('"').unwrap();
+            let path = fs::canonicalize(file.parent().unwrap().join(name)).unwrap();
+            assert!(copied.iter().any(|copied| path.starts_with(copied)), "the Dockerfile does not copy {name}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 4, "{seen}");
 }
 
 #[test]
