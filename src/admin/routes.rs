@@ -39,8 +39,8 @@ use tokio::{
 /// Longest wait for the store's figures during a scrape.
 pub const STATS_TIME: Duration = Duration::from_secs(2);
 
-/// A caller without the right token waits this long for its answer. With one request a socket and a bounded number of sockets
-/// that bounds guessing, and keeps nobody from the figures who has the token.
+/// A caller without the right token waits this long for its answer. A socket carries one request, and the number of sockets is
+/// bounded; so the wait bounds how fast a token can be guessed. Whoever has the token is not held up.
 pub(super) const WRONG_TOKEN_TIME: Duration = Duration::from_millis(500);
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -10,14 +10,11 @@ use crate::observe::{
 };
 use base::{clock, secret::Secret};
 use inbox::{Stage, StageCounts, Stats, double::Double};
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 

@@ -31,11 +31,12 @@ pub struct Lease {
     pub hold: Hold,
 }
 
-/// Dropped with the last copy of a lease, it tells the store that nobody here works on that any more.
+/// A guard in every copy of a lease. When the last copy is dropped, the store knows that nobody in this process works on the
+/// stage any more.
 pub type Hold = Arc<dyn fmt::Debug + Send + Sync>;
 
-/// An unbroken run of failures that were an answer, and not the lack of one: the answer may be meant, or be another's
-/// mistake (a proxy's, a deployment's).
+/// An unbroken run of failures in which the other side answered. Such an answer may be meant, or be the mistake of something in
+/// between, such as a proxy or a deployment. A failure without an answer, such as a timeout, ends the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Doubts {
     /// How many.
@@ -98,12 +99,13 @@ pub enum Fetched {
 pub struct Found {
     /// Distinct accounts.
     pub accounts: u64,
-    /// How sure that is.
+    /// How sure that number is.
     pub certainty: Certainty,
 }
 
 impl Found {
-    /// Whether that is not what an event announced, or not sure. What a hint announced means nothing.
+    /// Whether this number differs from the one that the event announced, or is not certain. The number that a hint announces
+    /// is never compared.
     #[must_use]
     pub fn differs(&self, entry: &Facts) -> bool {
         let is_other = !entry.confirm && entry.account_count.is_some_and(|announced| announced != self.accounts);
@@ -111,13 +113,14 @@ impl Found {
     }
 }
 
-/// Why a list of accounts was taken for whole.
+/// Why a list of accounts was taken to be complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certainty {
-    /// It is as long as the event announced, and nothing looked wrong: sure for events that announced that number.
+    /// It is as long as the event announced, and no page contradicted another. This is certain only for events that announced
+    /// this number.
     AsAnnounced,
     /// It was read until two passes agreed.
     Agreed,
-    /// It changed with every pass: all that was seen is in it, also what may be gone.
+    /// The list changed with every pass. Everything that was seen is in it, even accounts that may be gone.
     Unsettled,
 }

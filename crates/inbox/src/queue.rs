@@ -26,7 +26,8 @@ pub enum Outcome {
         due: Timestamp,
         /// One sentence for people.
         reason: String,
-        /// Whether it adds to the run of [`Doubts`](crate::Doubts); if not, that ends.
+        /// Whether the other side answered: this failure then adds to the run of [`Doubts`](crate::Doubts). If not, the run
+        /// ends.
         is_doubtful: bool,
     },
     /// Stop until a person acts, or until the cause is gone.
@@ -64,7 +65,7 @@ pub enum Cause {
     Limit,
     /// The API does not confirm what the event claims.
     Unconfirmed,
-    /// Credentials are missing or were not good enough; goes on when they are other ones.
+    /// Credentials are missing or were not good enough. The stage goes back in line when the credentials are other ones.
     Credentials(CredentialsMark),
     /// The process ended or hung again and again while it worked on this.
     Lost,
@@ -109,8 +110,8 @@ impl Cause {
     }
 }
 
-/// Stands for credentials that were not good enough: another text for other credentials, and gives nothing of them away.
-/// What the text means is the business of who wrote it.
+/// A fingerprint of credentials that were not good enough. Other credentials have another one, and nothing of them can be read
+/// from it. The inbox only compares it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CredentialsMark(String);
 
@@ -135,14 +136,14 @@ pub struct Awaiting {
     pub user: Option<UserId>,
     /// The connection.
     pub connection: ConnectionId,
-    /// Stands for the credentials that did not do.
+    /// Fingerprint of the credentials that were not good enough.
     pub credentials: CredentialsMark,
 }
 
 /// Which parked work goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resume {
-    /// What waits for other credentials than these.
+    /// The work that was parked with this fingerprint.
     pub credentials: CredentialsMark,
     /// Of this user; `None`: of events that name none, and of all users.
     pub user: Option<UserId>,
@@ -185,14 +186,15 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// [`Error::LeaseLost`]: another has it; its outcome counts, not this one.
     async fn settle(&self, lease: &Lease, outcome: Outcome) -> Result<(), Error>;
 
-    /// What parked work waits for other credentials, each once; of one user, where one is named.
+    /// Parked work that waits for other credentials: each combination of user, connection and fingerprint once. With `user`,
+    /// only that user's.
     ///
     /// # Errors
     /// [`Error::Store`]: ask again later.
     async fn awaiting(&self, user: Option<&UserId>) -> Result<Vec<Awaiting>, Error>;
 
-    /// Puts up to `limit` entries back in line that wait for other credentials, the oldest first; says how many there were.
-    /// What needs their fetches goes back too; what was parked for another reason stays parked.
+    /// Puts up to `limit` entries back in line whose fetch waits for other credentials, the oldest first; says how many there
+    /// were. Deliveries that need the fetch go back too. Work that was parked for another reason stays parked.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::Full`], [`Error::Closed`]: ask again later.

@@ -17,9 +17,9 @@ pub struct Page {
     pub ids: Vec<AccountId>,
     /// Ids of other connections' accounts on this page.
     pub foreign: Vec<AccountId>,
-    /// Items that stood on no page that came before this one.
+    /// Items that are on no earlier page.
     pub fresh: u32,
-    /// JSON of those that no other kept page holds, joined by commas, without brackets.
+    /// JSON of the accounts that no other kept page holds, joined by commas, without brackets.
     pub accounts: Bytes,
     /// How many items the server sent on this page, before duplicates and foreign accounts were removed.
     pub received: u32,
@@ -47,7 +47,7 @@ pub struct PageFacts {
     pub ids: Vec<AccountId>,
     /// Ids of other connections' accounts.
     pub foreign: Vec<AccountId>,
-    /// Items that stood on no page that came before.
+    /// Items that are on no earlier page.
     pub fresh: u32,
     /// Items that the server sent.
     pub received: u32,

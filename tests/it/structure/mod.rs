@@ -4,9 +4,10 @@
 //! | --- | --- |
 //! | crates depend only along the flow | their `Cargo.toml` files, and the compiler |
 //! | a module of `src/` uses only what stands above it in `src/lib.rs` | the names behind `crate::` |
+//! | the tables of files in some crates' heads are in order | as the module order |
 //! | no file uses, by whatever way, a file that uses it | every path in the code, followed to the file of what it names |
 //! | a file of the program is at most 500 lines long | counted |
-| the container is built of all that it needs | what the `Dockerfile` copies |
+//! | the container is built of all that it needs | what the `Dockerfile` copies |
 //!
 //! A path is followed as the compiler does: `crate`, `super`, `self`, modules, names that a `use` brought in, and names that
 //! another module hands on with `pub use`. `use crate::{Tls}` where `lib.rs` says `pub use tls::Tls` is thus a use of
@@ -29,6 +30,9 @@ const LONGEST: [(&[&str], usize); 2] = [(&["src", "crates", "benches"], 500), (&
 
 /// Files whose circles are still to be untied, by crate and the beginning of their path.
 const TIED: [(&str, &str); 3] = [("event", ""), ("linxo-webhook", "receive/"), ("linxo-webhook", "work/fetch/")];
+
+/// The crate whose table of files is still to be put in order.
+const UNSORTED: &str = "linxo";
 
 /// Crates in the order of the flow, each with those that it may depend on. `double` stands beside the flow.
 const FLOW: [(&str, &[&str]); 8] = [
@@ -161,6 +165,46 @@ fn a_module_uses_only_what_stands_above_it() {
         }
     }
     assert!(seen > 100, "the uses were found at all: {seen}");
+}
+
+/// The names of each row of the table in a crate's head, without rows of other tables; lower case.
+fn rows(head: &str) -> Vec<Vec<String>> {
+    let cells = head.lines().filter_map(|line| line.strip_prefix("//! |")?.split('|').next());
+    cells
+        .map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_lowercase).collect())
+        .filter(|row: &Vec<String>| !row.is_empty())
+        .collect()
+}
+
+#[test]
+fn a_table_that_says_the_order_of_its_files_is_right() {
+    let mut tables = 0;
+    for (name, folder) in crates() {
+        let head = fs::read_to_string(folder.join("src/lib.rs")).unwrap();
+        let is_in_order =
+            ["only files above it in this table", "only modules above it in this table", "only what stands above it:"];
+        if !is_in_order.iter().any(|promise| head.contains(promise)) {
+            continue;
+        }
+        tables += 1;
+        if name == UNSORTED {
+            continue;
+        }
+        let rows = rows(&head);
+        let place = |file: &str| {
+            let module = file.split('/').next().unwrap().trim_end_matches(".rs");
+            rows.iter().position(|row| row.iter().any(|name| name == module))
+        };
+        let found = Crate::read(&folder.join("src/lib.rs"));
+        for (file, used) in found.uses().into_iter().filter(|(file, _)| *file != "lib.rs") {
+            for used in used.into_iter().filter(|used| *used != "lib.rs") {
+                // Small files that the table leaves out have no place.
+                let (Some(mine), Some(theirs)) = (place(file), place(used)) else { continue };
+                assert!(theirs <= mine, "{name}: {file} uses {used}, which stands below it in the table of lib.rs");
+            }
+        }
+    }
+    assert!(tables >= 3, "{tables}");
 }
 
 #[test]
