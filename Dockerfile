@@ -7,17 +7,26 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 
-# Dependencies first, with an empty program: this layer is built again only when they change. rust-toolchain.toml stays
-# out: the image is that toolchain, and the file would make rustup fetch rustfmt and clippy.
+# Dependencies first, with an empty program and empty crates: this layer is built again only when a manifest changes.
+# rust-toolchain.toml stays out: the image is that toolchain, and the file would make rustup fetch rustfmt and clippy.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/base/Cargo.toml crates/base/
+COPY crates/delivery/Cargo.toml crates/delivery/
+COPY crates/double/Cargo.toml crates/double/
+COPY crates/event/Cargo.toml crates/event/
+COPY crates/inbox/Cargo.toml crates/inbox/
+COPY crates/linxo/Cargo.toml crates/linxo/
+COPY crates/settings/Cargo.toml crates/settings/
 RUN mkdir -p src benches/service && echo 'fn main() {}' | tee src/main.rs > benches/service/main.rs && touch src/lib.rs \
+ && for crate in crates/*; do mkdir "$crate/src" && touch "$crate/src/lib.rs"; done \
  && cargo build --release --locked \
- && rm -r src
+ && rm -r src crates/*/src
 
 COPY config config
 COPY crates crates
+COPY docs/schema docs/schema
 COPY src src
-# Newer than the empty program, or cargo would keep that.
+# Newer than the empty files, or cargo would keep what it made of those.
 RUN find crates src -name '*.rs' -exec touch {} + && cargo build --release --locked
 
 COPY deploy/assemble-root.sh deploy/

@@ -137,8 +137,8 @@ address = "127.0.0.1:0"
     pub(crate) async fn worked_off(&self, name: &str) -> Outcome<()> {
         let inbox = read(&self.path(&format!("{name}.db")))?;
         let mut unfinished = inbox.prepare(
-            "SELECT EXISTS (SELECT 1 FROM stage INDEXED BY stage_line WHERE state IN (0, 1, 2)), \
-                    EXISTS (SELECT 1 FROM stage WHERE state = 4)",
+            "SELECT EXISTS (SELECT 1 FROM stage INDEXED BY stage_line WHERE state IN ('queued', 'due', 'leased')),
+                    EXISTS (SELECT 1 FROM stage INDEXED BY stage_parked WHERE state = 'parked')",
         )?;
         let started = Instant::now();
         loop {
@@ -157,7 +157,7 @@ address = "127.0.0.1:0"
     pub(crate) fn delivered(&self, name: &str) -> Outcome<u64> {
         let inbox = read(&self.path(&format!("{name}.db")))?;
         let done: i64 =
-            inbox.query_row("SELECT count(*) FROM stage WHERE state = 3 AND kind > 0", [], |row| row.get(0))?;
+            inbox.query_row("SELECT count(*) FROM stage WHERE state = 'done' AND kind > 0", [], |row| row.get(0))?;
         Ok(u64::try_from(done)?)
     }
 
@@ -169,20 +169,26 @@ address = "127.0.0.1:0"
         let (entries, connections) = (i64::try_from(entries)?, i64::try_from(CONNECTIONS)?);
         inbox.execute(
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
-             INSERT INTO event (id, digest, event_type, resource_type, connection, user, channel, mode, created,
-                                account_count, listed, cloud_type, accepted, confirm, sender, body)
-             SELECT lower(hex(randomblob(16))), randomblob(32), 'UPDATED', 'CONNECTIONS', CAST(700000 + i % ?2 AS TEXT),
-                    '321', '24601', 'OAUTH', 1700000000, 2, 2, 'com.linxo.connections.updated', ?3, 0,
-                    '{\"peer\":\"127.0.0.1:40000\"}', ?4
+             INSERT INTO entry (id, conflict, id_key, body_key, digest, size, event_type, resource_type, connection, user,
+                                channel, mode, created, account_count, listed, accepted, confirm, sender)
+             SELECT lower(hex(randomblob(16))), 0, random(), random(), randomblob(32), length(?4), 'UPDATED',
+                    'CONNECTIONS', CAST(700000 + i % ?2 AS TEXT), '321', '24601', 'OAUTH', 1700000000, 2, 2, ?3, 0,
+                    '{\"peer\":\"127.0.0.1:40000\"}'
              FROM n",
             params![entries, connections, now, body],
         )?;
+        inbox.execute("INSERT INTO body (seq, bytes) SELECT seq, ?1 FROM entry", [body])?;
+        // The first entry of each connection is at the head of its line; the others wait behind it.
         inbox.execute(
-            "INSERT INTO stage (seq, kind, line, state, due, changed)
-             SELECT event.seq, sink.id, CAST(event.connection AS INTEGER),
-                    CASE WHEN ?1 THEN 3 ELSE event.seq <= ?2 END, ?3, ?3
-             FROM event, sink",
+            "INSERT INTO stage (seq, kind, line, place, state, due, changed)
+             SELECT entry.seq, sink.id, CAST(entry.connection AS INTEGER), entry.seq,
+                    CASE WHEN ?1 THEN 'done' WHEN entry.seq <= ?2 THEN 'due' ELSE 'queued' END, ?3, ?3
+             FROM entry, sink",
             params![is_done, connections, now],
+        )?;
+        inbox.execute_batch(
+            "INSERT INTO known (id_key, body_key, seq) SELECT id_key, body_key, seq FROM entry ORDER BY id_key, body_key;
+             INSERT INTO line (key, tail) SELECT line, max(place) FROM stage GROUP BY line;",
         )?;
         inbox.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)")?;
         Ok(())

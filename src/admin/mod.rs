@@ -1,218 +1,24 @@
 //! The operators' listener: is the process alive, is it ready, and what are its figures.
 //!
 //! Plain HTTP/1.1 on an address of its own, loopback by default, so that nothing of it can be reached through the public
-//! listener. Answers:
+//! listener. `routes` has the table of answers, `serve` the sockets.
 //!
-//! | path | answer |
-//! | --- | --- |
-//! | `/livez` | 200 while the process serves at all |
-//! | `/readyz` | 200 `{"status":"ready"}`, or 503 with the reasons: starting, draining, what the inbox says |
-//! | `/metrics` | OpenMetrics text; needs the bearer token where one is configured |
+//! Promises, held by `tests`:
+//! - No answer waits for the store longer than [`STATS_TIME`]. A scrape never fails because the store does: it shows the
+//!   last figures instead.
+//! - A caller that sends nothing, or never ends, is closed. However many such callers there are, the next one is answered.
+//! - A wrong token is answered late, counted, and logged once a minute.
 //!
-//! Promises: no answer waits for the store longer than [`STATS_TIME`]; a scrape never fails because the store does, it
-//! then shows the last figures; a silent or endless client is closed, and however many there are, who comes next is
-//! answered; a wrong token is answered late, counted, and logged once a minute. Not here: the public listener (`receive`).
-//!
-//! Probes stay open although a token is configured: an orchestrator's probe has none, and they tell nothing but a state.
+//! Not here: the public listener (`receive`), and pages that show the inbox: the commands under `inbox` do that.
 
 mod figures;
+mod routes;
 mod serve;
 pub mod settings;
 
 pub use figures::Figures;
+pub use routes::{Access, STATS_TIME, State};
 pub use serve::{Bound, bind};
-
-use crate::observe::{
-    metrics::Exposition,
-    readiness::{Phase, Readiness},
-};
-use arc_swap::ArcSwapOption;
-use axum::{
-    Extension, Router, extract,
-    response::{IntoResponse, Response},
-    routing::get,
-};
-use base::secret::Secret;
-use http::{
-    HeaderMap, StatusCode,
-    header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
-};
-use serde::Serialize;
-use std::{
-    net::SocketAddr,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
-use tokio::{
-    sync::Mutex,
-    time::{self, Instant},
-};
-
-/// Longest wait for the store's figures during a scrape.
-pub const STATS_TIME: Duration = Duration::from_secs(2);
-
-/// A caller without the right token waits this long for its answer. With one request a socket and a bounded number of sockets
-/// that bounds guessing, and keeps nobody from the figures who has the token.
-const WRONG_TOKEN_TIME: Duration = Duration::from_millis(500);
-
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// What the listener shows.
-#[derive(Clone, Debug)]
-pub struct State {
-    /// Asked for readiness and figures.
-    pub intake: Arc<dyn inbox::Intake>,
-    /// Asked for its figures.
-    pub upkeep: Arc<dyn inbox::Upkeep>,
-    /// All figures, to be read.
-    pub exposition: Arc<Exposition>,
-    /// Those of the inbox, refreshed before they are read.
-    pub inbox: inbox::Figures,
-    /// Those of this listener.
-    pub figures: Figures,
-    /// Where the process is in its life.
-    pub readiness: Readiness,
-}
-
-/// The state behind the routes.
-struct Shown {
-    state: State,
-    access: Access,
-    wrong_tokens: Seldom,
-    /// One scrape at a time, so that none sees the inbox's figures half replaced.
-    scrape: Mutex<()>,
-}
-
-/// Who may read the figures. Clones share one token, so that a rotation is seen by the listener.
-#[derive(Clone, Debug)]
-pub struct Access(Arc<ArcSwapOption<Secret>>);
-
-impl Access {
-    fn new(token: Option<Secret>) -> Self {
-        Self(Arc::new(ArcSwapOption::from_pointee(token)))
-    }
-
-    /// Asks for another bearer token from now on; `None`: for none.
-    pub fn replace_token(&self, token: Option<Secret>) {
-        self.0.store(token.map(Arc::new));
-    }
-
-    fn allows(&self, headers: &HeaderMap) -> bool {
-        self.0.load().as_ref().is_none_or(|token| bearer(headers).is_some_and(|candidate| token.matches(candidate)))
-    }
-}
-
-fn router(state: State, access: Access) -> Router {
-    Router::new()
-        .route("/livez", get(alive))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(figures))
-        .fallback(|| async { problem(StatusCode::NOT_FOUND, "not_found", "there is nothing under this path") })
-        .method_not_allowed_fallback(|| async {
-            problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path is only read")
-        })
-        .with_state(Arc::new(Shown { state, access, wrong_tokens: Seldom::default(), scrape: Mutex::new(()) }))
-}
-
-async fn alive() -> Response {
-    json(StatusCode::OK, "application/json", &Status { status: "alive", reasons: Vec::new() })
-}
-
-async fn ready(extract::State(shown): extract::State<Arc<Shown>>) -> Response {
-    let mut reasons = Vec::new();
-    match shown.state.readiness.phase() {
-        Phase::Starting => reasons.push("starting".to_owned()),
-        Phase::Ready => {}
-        Phase::Draining => reasons.push("draining".to_owned()),
-    }
-    if let Err(error) = shown.state.intake.ready() {
-        // Without its source, which may name files and hosts.
-        reasons.push(error.to_string());
-    }
-    if reasons.is_empty() {
-        json(StatusCode::OK, "application/json", &Status { status: "ready", reasons })
-    } else {
-        json(StatusCode::SERVICE_UNAVAILABLE, "application/json", &Status { status: "not_ready", reasons })
-    }
-}
-
-async fn figures(
-    extract::State(shown): extract::State<Arc<Shown>>,
-    Extension(peer): Extension<SocketAddr>,
-    headers: HeaderMap,
-) -> Response {
-    if !shown.access.allows(&headers) {
-        shown.state.figures.unauthorized.inc();
-        if shown.wrong_tokens.is_due() {
-            tracing::warn!(%peer, "somebody asked for the figures with a wrong admin token, or none; said once a minute");
-        }
-        time::sleep(WRONG_TOKEN_TIME).await;
-        let mut refused =
-            problem(StatusCode::UNAUTHORIZED, "unauthorized", "the admin token is needed as bearer token");
-        refused.headers_mut().insert(WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));
-        return refused;
-    }
-    let _alone = shown.scrape.lock().await;
-    let State { upkeep, inbox, exposition, .. } = &shown.state;
-    match tokio::time::timeout(STATS_TIME, upkeep.stats()).await {
-        Ok(Ok(stats)) => inbox.show(&stats),
-        Ok(Err(error)) => tracing::warn!(%error, "the inbox's figures in /metrics are old: they could not be read"),
-        Err(_elapsed) => tracing::warn!("the inbox's figures in /metrics are old: reading them took too long"),
-    }
-    ([(CONTENT_TYPE, OPENMETRICS), (CACHE_CONTROL, "no-store")], exposition.encode()).into_response()
-}
-
-/// Lets one log line a minute through.
-#[derive(Debug, Default)]
-struct Seldom(std::sync::Mutex<Option<Instant>>);
-
-impl Seldom {
-    const EVERY: Duration = Duration::from_mins(1);
-
-    fn is_due(&self) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = last.is_none_or(|last| last.elapsed() >= Self::EVERY);
-        if is_due {
-            *last = Some(Instant::now());
-        }
-        is_due
-    }
-}
-
-/// The token of `Authorization: Bearer ...`; the scheme's case does not matter.
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
-}
-
-#[derive(Serialize)]
-struct Status {
-    status: &'static str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    reasons: Vec<String>,
-}
-
-/// A problem document (RFC 9457).
-#[derive(Serialize)]
-struct Problem {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: &'static str,
-    code: &'static str,
-}
-
-fn problem(status: StatusCode, code: &'static str, detail: &'static str) -> Response {
-    let title = status.canonical_reason().unwrap_or_default();
-    let document = Problem { r#type: "about:blank", title, status: status.as_u16(), detail, code };
-    json(status, "application/problem+json", &document)
-}
-
-fn json(status: StatusCode, content_type: &'static str, document: &impl Serialize) -> Response {
-    // These types hold nothing that JSON cannot write.
-    let text = serde_json::to_string(document).unwrap_or_default();
-    (status, [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store")], text).into_response()
-}
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! The admin listener's sockets: how many, how long, and how they end.
 
-use super::{Access, Seldom, State, router};
+use super::routes::{Access, Seldom, State, router};
 use axum::{Extension, Router};
 use base::secret::Secret;
 use hyper::server::conn::http1;

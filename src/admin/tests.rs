@@ -1,13 +1,20 @@
 //! The admin listener over real sockets.
 
-use super::*;
-use crate::observe;
-use base::clock;
+use super::{
+    Figures, State, bind,
+    routes::{Seldom, WRONG_TOKEN_TIME},
+};
+use crate::observe::{
+    metrics::{self, Exposition},
+    readiness::Readiness,
+};
+use base::{clock, secret::Secret};
 use inbox::{Stage, StageCounts, Stats, double::Double};
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +34,7 @@ async fn start(double: Double, token: Option<&str>) -> Running {
     let bound = bind("127.0.0.1:0".parse().unwrap(), token).await.unwrap();
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     let (address, double, readiness) = (bound.address(), Arc::new(double), Readiness::new(drain.clone()));
-    let mut registry = observe::metrics::registry();
+    let mut registry = metrics::registry();
     let state = State {
         intake: Arc::<Double>::clone(&double),
         upkeep: Arc::<Double>::clone(&double),

@@ -242,6 +242,7 @@ async fn without_descriptors_it_waits_calmly_and_recovers() {
     }
     let failures = || process.output().matches("cannot accept connections").count();
     eventually("no descriptor is left", async || (failures() > 0).then_some(())).await;
+    // The span of the measurement: how much it computes in two seconds in which it can take nobody.
     let before = process.ticks();
     sleep(Duration::from_secs(2)).await;
     let computed = process.ticks() - before;

@@ -21,6 +21,7 @@ mod json;
 mod laws;
 mod lists;
 mod log;
+mod names;
 mod readme;
 mod reload;
 mod retries;

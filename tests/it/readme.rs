@@ -9,12 +9,12 @@ use std::{
     process::Command,
 };
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Every document that people read.
-fn documents() -> Vec<PathBuf> {
+pub(crate) fn documents() -> Vec<PathBuf> {
     let mut found = Vec::new();
     for folder in ["", "docs", "docs/decisions", "certs", "deploy", "config", "tests/samples"] {
         let Ok(entries) = fs::read_dir(root().join(folder)) else { continue };
@@ -149,7 +149,7 @@ fn links_between_documents_lead_somewhere() {
 }
 
 /// Comments of all code, each line without its slashes, joined by spaces.
-fn comments() -> Vec<(PathBuf, String)> {
+pub(crate) fn comments() -> Vec<(PathBuf, String)> {
     let (mut folders, mut found) =
         (["src", "crates", "tests", "benches", "fuzz/fuzz_targets"].map(|name| root().join(name)).to_vec(), Vec::new());
     while let Some(folder) = folders.pop() {

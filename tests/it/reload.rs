@@ -457,14 +457,18 @@ async fn authorities_revocations_and_path_secrets_change_under_callers() {
     ];
     let service = Arc::new(Service::start(extra, &files).await);
     let sender = Arc::new(Mutex::new((service.caller(Some(&before)), "secret-of-yesterday")));
+    // The secret that each caller used last.
+    let used = Arc::new(Mutex::new([""; 4]));
     let callers: Vec<_> = (0..4)
-        .map(|_| {
-            let (service, sender) = (Arc::clone(&service), Arc::clone(&sender));
+        .map(|number| {
+            let (service, sender, used) = (Arc::clone(&service), Arc::clone(&sender), Arc::clone(&used));
             tokio::spawn(async move {
                 loop {
                     let (caller, secret) = sender.lock().unwrap().clone();
                     let exchanged = service.exchange_as(&caller, &format!("/webhooks/linxo/{secret}")).await;
                     assert_eq!(exchanged.expect("a handshake and an answer").status, 200);
+                    used.lock().unwrap()[number] = secret;
+                    // Leaves the processor to the others.
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 }
             })
@@ -484,8 +488,10 @@ async fn authorities_revocations_and_path_secrets_change_under_callers() {
     write(&service.path("newer"), "secret-of-tomorrow");
     service.wait_for_metric(OK, 3).await;
     *sender.lock().unwrap() = (service.caller(Some(&after)), "secret-of-tomorrow");
-    // Those who have begun with the old ones end.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    eventually("nobody is under way with the old secret", async || {
+        used.lock().unwrap().iter().all(|secret| *secret == "secret-of-tomorrow").then_some(())
+    })
+    .await;
     write(&service.path("older"), "secret-of-tomorrow");
     write(&service.path("ca"), new.certificate_pem());
     service.wait_for_metric(OK, 4).await;

@@ -1,8 +1,8 @@
 //! What shows that a file changed, without reading it.
 //!
-//! In: a path. Out: a [`Stamp`], another one after each change of the content, the owner or the mode, and after a
-//! replacement of the file or of a link to it. Where one change follows another within the grain of the file system's
-//! clock both may look alike: a stamp that [is young](Stamp::is_young) is to be taken again a moment later.
+//! In: a path. Out: a [`Stamp`]. It differs after every change of the content, the owner or the mode, and after the file or a
+//! link to it was replaced. Two changes that follow each other within the grain of the file system's clock may give the same
+//! stamp. So a stamp that [is young](Stamp::is_young) must be taken again a moment later.
 
 use crate::clock::Timestamp;
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
@@ -52,7 +52,7 @@ mod tests {
         fs::write(&path, "one").unwrap();
         let first = Stamp::of(&path).unwrap();
         assert!(first.is_young(clock::now()) && !first.is_young(clock::now().after(Duration::from_secs(5))));
-        // The grain of the clock may hide a change at once, not for long.
+        // The grain of the clock may hide a change at first, but not for long.
         let changed = |change: &dyn Fn(), before: Stamp| {
             (0..200).any(|_| {
                 std::thread::sleep(Duration::from_millis(10));

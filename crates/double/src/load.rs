@@ -292,7 +292,7 @@ async fn post(
 
 fn describe(error: &hyper::Error) -> String {
     let source = std::error::Error::source(error);
-    // rustls explains at length that a peer which dies says no goodbye; that it died is enough.
+    // rustls has a long text for a peer that ends without saying so. That the peer ended is enough here.
     let died = source
         .and_then(|source| source.downcast_ref::<io::Error>())
         .is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);

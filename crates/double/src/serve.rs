@@ -68,7 +68,7 @@ pub(crate) async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>,
 
 async fn serve(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, shared: Arc<Shared>) {
     let service = service_fn(move |request| routes::answer(Arc::clone(&shared), request));
-    // Broken connections are this server's trade: an error here is a fault played, or a caller that hung up.
+    // An error here is a fault that was played, or a caller that hung up. Both are expected.
     if let Err(error) = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await {
         tracing::trace!(error, "a connection to the vendor double ended early");
     }

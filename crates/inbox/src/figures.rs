@@ -48,7 +48,7 @@ impl Figures {
         this
     }
 
-    /// Puts figures in place of the last ones. One at a time: who reads meanwhile may see them half replaced.
+    /// Replaces the figures. Whoever reads them meanwhile may see them half replaced, so readers are kept out by the caller.
     pub fn show(&self, stats: &Stats) {
         // A stage that is gone must not keep its last figure.
         self.entries.clear();

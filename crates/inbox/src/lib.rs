@@ -40,6 +40,7 @@ mod figures;
 mod fold;
 mod ids;
 mod intake;
+mod lease;
 mod queue;
 mod readings;
 pub mod rules;
@@ -55,10 +56,9 @@ pub use error::{Error, Source};
 pub use figures::Figures;
 pub use ids::{Fetch, Identity, Keys, Position, ReadingId, Seq, Stage, State, Token, TraceParent};
 pub use intake::{Folded, Intake, NewEntry, Receipt, Refused};
-pub use queue::{
-    Awaiting, Cause, Claimed, CredentialsMark, Doubts, Facts, Fetched, Hold, Lease, Outcome, Queue, Resume,
-};
-pub use readings::{Certainty, Found, Page, PageFacts, Reading, Readings, Shelf};
+pub use lease::{Certainty, Doubts, Facts, Fetched, Found, Hold, Lease};
+pub use queue::{Awaiting, Cause, Claimed, CredentialsMark, Outcome, Queue, Resume};
+pub use readings::{Page, PageFacts, Reading, Readings, Shelf};
 pub use sqlite::Access;
 pub use upkeep::{Expired, StageCounts, Stats, Upkeep};
 

@@ -1,98 +1,10 @@
-//! Work: leases on stages, and how they end.
+//! The queue of work: taking leases, prolonging them, and the ways in which they end.
 
-use crate::{DeliveryId, Error, Found, ReadingId, Seq, Stage, Token, TraceParent};
+use crate::{Error, Found, Lease, ReadingId, Stage};
 use async_trait::async_trait;
 use base::clock::Timestamp;
-use bytes::Bytes;
-use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
-use std::{fmt, sync::Arc, time::Duration};
-
-/// Work handed to one worker for a limited time.
-#[derive(Clone, Debug)]
-pub struct Lease {
-    /// Which entry.
-    pub seq: Seq,
-    /// Which part of its work.
-    pub stage: Stage,
-    /// Proves the holder.
-    pub token: Token,
-    /// When the stage may be leased to another.
-    pub expires: Timestamp,
-    /// How often the stage was leased, this one included. Stored before the work begins.
-    pub attempts: u32,
-    /// When the first of an unbroken run of failures happened.
-    pub failing_since: Option<Timestamp>,
-    /// The run of doubtful failures that the last try ended with.
-    pub doubts: Doubts,
-    /// What the entry is about.
-    pub entry: Arc<Facts>,
-    /// The event exactly as it came.
-    pub body: Bytes,
-    /// Tells the store that somebody here works on it.
-    pub hold: Hold,
-}
-
-/// Dropped with the last copy of a lease, it tells the store that nobody here works on that any more.
-pub type Hold = Arc<dyn fmt::Debug + Send + Sync>;
-
-/// An unbroken run of failures that were an answer, and not the lack of one: the answer may be meant, or be another's
-/// mistake (a proxy's, a deployment's).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Doubts {
-    /// How many.
-    pub tries: u32,
-    /// When the first of them happened.
-    pub since: Option<Timestamp>,
-}
-
-/// The facts of an entry that work needs, without its body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// The event's own id.
-    pub event_id: EventId,
-    /// The id under which it is delivered.
-    pub delivery_id: DeliveryId,
-    /// `event_type`, as sent.
-    pub event_type: String,
-    /// `resource_type`, as sent.
-    pub resource_type: String,
-    /// The connection.
-    pub connection: ConnectionId,
-    /// The user, if the event named one.
-    pub user: Option<UserId>,
-    /// The channel, if the event named one.
-    pub channel: Option<ChannelDefinitionId>,
-    /// The channel's mode, if found.
-    pub mode: Option<String>,
-    /// Seconds since the epoch, from the event.
-    pub created: Option<i64>,
-    /// When it was accepted.
-    pub accepted: Timestamp,
-    /// The announced number of accounts.
-    pub account_count: Option<u64>,
-    /// Accounts that the event itself lists.
-    pub listed: u64,
-    /// Whether it is only a hint ([`crate::NewEntry::confirm`]).
-    pub confirm: bool,
-    /// The trace that it belongs to.
-    pub trace: Option<TraceParent>,
-    /// What was fetched for it, where something had to be.
-    pub fetched: Option<Fetched>,
-}
-
-/// How the fetch of an entry's accounts ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fetched {
-    /// Its accounts were read.
-    Read {
-        /// The reading that holds the pages.
-        reading: ReadingId,
-        /// What is in it.
-        found: Found,
-    },
-    /// The API does not know the connection any more: there are none to read.
-    Gone,
-}
+use event::{ConnectionId, UserId};
+use std::{fmt, time::Duration};
 
 /// How a worker ends its lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +26,8 @@ pub enum Outcome {
         due: Timestamp,
         /// One sentence for people.
         reason: String,
-        /// Whether it adds to the run of [`Doubts`]; if not, that ends.
+        /// Whether the other side answered: this failure then adds to the run of [`Doubts`](crate::Doubts). If not, the run
+        /// ends.
         is_doubtful: bool,
     },
     /// Stop until a person acts, or until the cause is gone.
@@ -152,7 +65,7 @@ pub enum Cause {
     Limit,
     /// The API does not confirm what the event claims.
     Unconfirmed,
-    /// Credentials are missing or were not good enough; goes on when they are other ones.
+    /// Credentials are missing or were not good enough. The stage goes back in line when the credentials are other ones.
     Credentials(CredentialsMark),
     /// The process ended or hung again and again while it worked on this.
     Lost,
@@ -201,8 +114,8 @@ impl Cause {
     }
 }
 
-/// Stands for credentials that were not good enough: another text for other credentials, and gives nothing of them away.
-/// What the text means is the business of who wrote it.
+/// A fingerprint of credentials that were not good enough. Other credentials have another one, and nothing of them can be read
+/// from it. The inbox only compares it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CredentialsMark(String);
 
@@ -227,14 +140,14 @@ pub struct Awaiting {
     pub user: Option<UserId>,
     /// The connection.
     pub connection: ConnectionId,
-    /// Stands for the credentials that did not do.
+    /// Fingerprint of the credentials that were not good enough.
     pub credentials: CredentialsMark,
 }
 
 /// Which parked work goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resume {
-    /// What waits for other credentials than these.
+    /// The work that was parked with this fingerprint.
     pub credentials: CredentialsMark,
     /// Of this user; `None`: of events that name none, and of all users.
     pub user: Option<UserId>,
@@ -277,14 +190,15 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// [`Error::LeaseLost`]: another has it; its outcome counts, not this one.
     async fn settle(&self, lease: &Lease, outcome: Outcome) -> Result<(), Error>;
 
-    /// What parked work waits for other credentials, each once; of one user, where one is named.
+    /// Parked work that waits for other credentials: each combination of user, connection and fingerprint once. With `user`,
+    /// only that user's.
     ///
     /// # Errors
     /// [`Error::Store`]: ask again later.
     async fn awaiting(&self, user: Option<&UserId>) -> Result<Vec<Awaiting>, Error>;
 
-    /// Puts up to `limit` entries back in line that wait for other credentials, the oldest first; says how many there were.
-    /// What needs their fetches goes back too; what was parked for another reason stays parked.
+    /// Puts up to `limit` entries back in line whose fetch waits for other credentials, the oldest first; says how many there
+    /// were. Deliveries that need the fetch go back too. Work that was parked for another reason stays parked.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::Full`], [`Error::Closed`]: ask again later.

@@ -1,7 +1,7 @@
 //! Readings: what was fetched of a connection, page by page, kept so that neither a crash nor a second event of the same
 //! connection fetches it again.
 
-use crate::{Error, Facts, Lease, ReadingId};
+use crate::{Error, Found, Lease, ReadingId};
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use bytes::Bytes;
@@ -17,9 +17,9 @@ pub struct Page {
     pub ids: Vec<AccountId>,
     /// Ids of other connections' accounts on this page.
     pub foreign: Vec<AccountId>,
-    /// Items that stood on no page that came before this one.
+    /// Items that are on no earlier page.
     pub fresh: u32,
-    /// JSON of those that no other kept page holds, joined by commas, without brackets.
+    /// JSON of the accounts that no other kept page holds, joined by commas, without brackets.
     pub accounts: Bytes,
     /// How many items the server sent on this page, before duplicates and foreign accounts were removed.
     pub received: u32,
@@ -47,41 +47,12 @@ pub struct PageFacts {
     pub ids: Vec<AccountId>,
     /// Ids of other connections' accounts.
     pub foreign: Vec<AccountId>,
-    /// Items that stood on no page that came before.
+    /// Items that are on no earlier page.
     pub fresh: u32,
     /// Items that the server sent.
     pub received: u32,
     /// Bytes of its accounts' JSON.
     pub bytes: u64,
-}
-
-/// What a finished reading holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Distinct accounts.
-    pub accounts: u64,
-    /// How sure that is.
-    pub certainty: Certainty,
-}
-
-impl Found {
-    /// Whether that is not what an event announced, or not sure. What a hint announced means nothing.
-    #[must_use]
-    pub fn differs(&self, entry: &Facts) -> bool {
-        let is_other = !entry.confirm && entry.account_count.is_some_and(|announced| announced != self.accounts);
-        is_other || self.certainty == Certainty::Unsettled
-    }
-}
-
-/// Why a list of accounts was taken for whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Certainty {
-    /// It is as long as the event announced, and nothing looked wrong: sure for events that announced that number.
-    AsAnnounced,
-    /// It was read until two passes agreed.
-    Agreed,
-    /// It changed with every pass: all that was seen is in it, also what may be gone.
-    Unsettled,
 }
 
 /// What fetches need of an inbox. Only who holds the lease may write.

@@ -179,7 +179,7 @@ pub fn words(known: &'static [Word]) -> Kind<&'static str> {
     )
 }
 
-/// Two words, each with what it means; whether it is the second.
+/// A switch with two words, each with what it means. `true` is the second word.
 #[must_use]
 pub fn switch(off: (&'static str, &'static str), on: (&'static str, &'static str)) -> Kind<bool> {
     let words = [off, on].map(|(word, doc)| Word { word, doc });
@@ -360,13 +360,13 @@ pub fn networks() -> Kind<Networks> {
     Kind::new(Shape::Networks, read, |networks: &Networks| Some(toml_list(networks.iter())))
 }
 
-/// A secret, held against a function.
+/// A secret, checked by a function.
 #[must_use]
 pub fn secret(check: Check) -> Kind<Secret> {
     Kind::new(Shape::Secret, move |_, name, at| at.secret(name, check), |_| Some(HIDDEN.to_owned()))
 }
 
-/// Secrets that are valid side by side, the newest first, each held against a function; none where none was given.
+/// Secrets that are valid side by side, the newest first, each checked by a function. The list is empty where none was given.
 #[must_use]
 pub fn secrets(check: Check) -> Kind<Vec<Secret>> {
     // How many there are, and nothing of them.

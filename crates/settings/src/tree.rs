@@ -56,7 +56,7 @@ impl Node {
         matches!(self.place, Place::Variable(_))
     }
 
-    /// Takes over what the `config` crate merged. Nothing is left of members that hold nothing.
+    /// Takes over what the `config` crate merged. Members without a value are left out.
     pub(crate) fn new(value: Value, path: &str, file: &Arc<str>, lines: &Lines) -> Option<Self> {
         let variable = value.origin().map(str::to_owned);
         let content = match value.kind {
@@ -83,7 +83,7 @@ impl Node {
         let place = match (variable, lines.line(path)) {
             (Some(variable), _) => Place::Variable(variable),
             (None, Some(line)) => Place::File { name: Arc::clone(file), line: Some(line) },
-            // A table of which nothing stands in the file: one of its variables stands for it.
+            // A table that is in no file, but in variables: its place is that of one of them.
             (None, None) => content.first_place(),
         };
         Some(Self { place, content })

@@ -12,7 +12,7 @@ use rusqlite::{
 pub(super) struct Kind(pub(super) i64);
 
 impl Kind {
-    /// Fetches have this number or a smaller one; sinks begin behind it.
+    /// A fetch has this number or a smaller one, a sink a larger one.
     pub(super) const LAST_FETCH: Self = Self(0);
 
     pub(super) const fn of_fetch(fetch: Fetch) -> Self {

@@ -116,7 +116,7 @@ fn move_batch(connection: &Connection, keys: &Keys, limit: usize) -> rusqlite::R
 
 fn read(row: &Row<'_>) -> rusqlite::Result<First> {
     let body: Vec<u8> = row.get(5)?;
-    // The body says more than version 1 kept. Where it cannot be read any more, what was kept stands.
+    // The body says more than version 1 kept. Where it cannot be parsed any more, the columns of version 1 are taken.
     let (event, drift) = match Event::parse(&body) {
         Ok(event) => {
             let drift = event.drift.as_ref().map(ToString::to_string);

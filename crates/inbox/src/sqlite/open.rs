@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_commit_is_synced_and_what_is_deleted_is_overwritten() {
+    fn a_commit_is_synced() {
         let folder = tempfile::TempDir::new().unwrap();
         let opened = Opener::new(&folder.path().join("inbox.db"), Access::Owner).unwrap().open().unwrap();
         let number = |pragma: &str| -> i64 {

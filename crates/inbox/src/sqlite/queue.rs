@@ -89,7 +89,7 @@ impl Claiming<'_> {
         let (mut bytes, mut is_over) = (0, false);
         while !is_over {
             let found = self.found(tx, limit - leases.len())?;
-            // Only what left the line, or went back in it, can have brought up more.
+            // Only a stage that left its line, or went back into it, can have made another one due.
             is_over = true;
             for row in found {
                 if bytes >= CLAIM_BYTES {
@@ -239,7 +239,8 @@ fn settle(tx: &mut Tx<'_>, row: &mut StageRow, outcome: &Outcome) -> rusqlite::R
     Ok(())
 }
 
-/// Puts back what waits for other credentials than these, and what needs it; nothing that was parked for another reason.
+/// Puts work back in line that was parked with this fingerprint of credentials, and the deliveries that need it. Work that was
+/// parked for another reason stays parked.
 fn go_on(tx: &mut Tx<'_>, seq: i64, credentials: &CredentialsMark) -> rusqlite::Result<()> {
     for mut row in stages::of_entry(tx.connection, seq)? {
         if matches!(&row.progress.cause, Some(Cause::Credentials(mark)) if mark == credentials) {

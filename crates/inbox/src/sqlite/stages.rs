@@ -122,7 +122,7 @@ pub(super) fn apply(tx: &mut Tx<'_>, row: &mut StageRow, rule: impl FnOnce(&mut 
     if was.is_in_line() && !row.progress.standing.is_in_line() {
         move_up(tx, row.kind, row.line)?;
         if row.kind.is_fetch() {
-            // A list that was begun and is not gone on with holds bank data for nothing.
+            // A list that was begun and will not be finished would hold bank data for no use.
             readings::drop_open(tx, row.seq)?;
             dependents(tx, row)?;
         }
@@ -130,7 +130,8 @@ pub(super) fn apply(tx: &mut Tx<'_>, row: &mut StageRow, rule: impl FnOnce(&mut 
     Ok(())
 }
 
-/// Adds a stage: due where it is first in its line and its needs are done, else queued; or as it comes.
+/// Adds a stage. One that begins in line is due where it is first and its needs are done, else queued. A stage that begins
+/// parked is stored as it is.
 pub(super) fn insert(tx: &mut Tx<'_>, row: &mut StageRow, needs_are_done: bool) -> rusqlite::Result<()> {
     if row.progress.standing == Standing::Queued && needs_are_done {
         let is_first = is_first(tx.connection, row)?;
@@ -160,7 +161,7 @@ pub(super) fn insert(tx: &mut Tx<'_>, row: &mut StageRow, needs_are_done: bool) 
 pub(super) fn requeue(tx: &mut Tx<'_>, row: &mut StageRow) -> rusqlite::Result<()> {
     let now = tx.now;
     if row.progress.standing == Standing::Done {
-        // Failed attempts were noted when they ended; a success would be forgotten now.
+        // A failed attempt was noted when it ended. A success was not, and the replay would wipe it out.
         attempts::remember(tx, row.seq, row.kind, &row.progress)?;
     }
     apply(tx, row, |progress| progress.requeue(now))?;
@@ -289,8 +290,8 @@ fn count(tx: &mut Tx<'_>, row: &StageRow, was: Standing) {
     }
 }
 
-/// Gives back the leases that are in the file and that nobody holds: a commit that was answered with an error may be
-/// there all the same.
+/// Gives back leases that are in the file although nobody holds them. This happens when a commit is reported as failed and is
+/// in the file all the same.
 pub(super) fn give_back_unheld(tx: &mut Tx<'_>, shared: &Shared) -> rusqlite::Result<()> {
     let now = tx.now;
     for mut row in leased(tx.connection)? {

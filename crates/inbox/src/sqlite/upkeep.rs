@@ -33,7 +33,7 @@ impl Upkeep for Sqlite {
                 let all = u64::try_from(unfinished.get(&kind).copied().unwrap_or(0)).unwrap_or(0);
                 counts.push((stage, StageCounts { waiting: all.saturating_sub(leased), leased, parked }));
             }
-            // Also mends the running figures, which changes by other processes (a replay command) pass by.
+            // Also corrects the running figures: changes by other processes, such as a replay command, do not reach them.
             shared.set_unfinished(unfinished);
             let size = |suffix: &str| {
                 let mut name = path.as_os_str().to_owned();

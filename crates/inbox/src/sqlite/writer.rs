@@ -134,8 +134,8 @@ impl Thread {
         }
     }
 
-    /// Waits for an operation; `None` when there will be no more. A suspect store is looked after meanwhile: nobody may ask
-    /// anything of a service that is not ready.
+    /// Waits for an operation; `None` when there will be no more. A suspect store is looked after meanwhile, because a service
+    /// that is not ready may be asked nothing for hours.
     fn next(&mut self) -> Option<Box<dyn Operation>> {
         loop {
             if self.connection.is_some() {

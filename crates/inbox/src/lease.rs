@@ -1,0 +1,126 @@
+//! A lease on a stage, and what a worker knows of the entry that it works on.
+
+use crate::{DeliveryId, ReadingId, Seq, Stage, Token, TraceParent};
+use base::clock::Timestamp;
+use bytes::Bytes;
+use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
+use std::{fmt, sync::Arc};
+
+/// Work handed to one worker for a limited time.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// Which entry.
+    pub seq: Seq,
+    /// Which part of its work.
+    pub stage: Stage,
+    /// Proves the holder.
+    pub token: Token,
+    /// When the stage may be leased to another.
+    pub expires: Timestamp,
+    /// How often the stage was leased, this one included. Stored before the work begins.
+    pub attempts: u32,
+    /// When the first of an unbroken run of failures happened.
+    pub failing_since: Option<Timestamp>,
+    /// The run of doubtful failures that the last try ended with.
+    pub doubts: Doubts,
+    /// What the entry is about.
+    pub entry: Arc<Facts>,
+    /// The event exactly as it came.
+    pub body: Bytes,
+    /// Tells the store that somebody here works on it.
+    pub hold: Hold,
+}
+
+/// A guard in every copy of a lease. When the last copy is dropped, the store knows that nobody in this process works on the
+/// stage any more.
+pub type Hold = Arc<dyn fmt::Debug + Send + Sync>;
+
+/// An unbroken run of failures in which the other side answered. Such an answer may be meant, or be the mistake of something in
+/// between, such as a proxy or a deployment. A failure without an answer, such as a timeout, ends the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Doubts {
+    /// How many.
+    pub tries: u32,
+    /// When the first of them happened.
+    pub since: Option<Timestamp>,
+}
+
+/// The facts of an entry that work needs, without its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The event's own id.
+    pub event_id: EventId,
+    /// The id under which it is delivered.
+    pub delivery_id: DeliveryId,
+    /// `event_type`, as sent.
+    pub event_type: String,
+    /// `resource_type`, as sent.
+    pub resource_type: String,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The user, if the event named one.
+    pub user: Option<UserId>,
+    /// The channel, if the event named one.
+    pub channel: Option<ChannelDefinitionId>,
+    /// The channel's mode, if found.
+    pub mode: Option<String>,
+    /// Seconds since the epoch, from the event.
+    pub created: Option<i64>,
+    /// When it was accepted.
+    pub accepted: Timestamp,
+    /// The announced number of accounts.
+    pub account_count: Option<u64>,
+    /// Accounts that the event itself lists.
+    pub listed: u64,
+    /// Whether it is only a hint ([`crate::NewEntry::confirm`]).
+    pub confirm: bool,
+    /// The trace that it belongs to.
+    pub trace: Option<TraceParent>,
+    /// What was fetched for it, where something had to be.
+    pub fetched: Option<Fetched>,
+}
+
+/// How the fetch of an entry's accounts ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// Its accounts were read.
+    Read {
+        /// The reading that holds the pages.
+        reading: ReadingId,
+        /// What is in it.
+        found: Found,
+    },
+    /// The API does not know the connection any more: there are none to read.
+    Gone,
+}
+
+/// What a finished reading holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Distinct accounts.
+    pub accounts: u64,
+    /// How sure that number is.
+    pub certainty: Certainty,
+}
+
+impl Found {
+    /// Whether this number differs from the one that the event announced, or is not certain. The number that a hint announces
+    /// is never compared.
+    #[must_use]
+    pub fn differs(&self, entry: &Facts) -> bool {
+        let is_other = !entry.confirm && entry.account_count.is_some_and(|announced| announced != self.accounts);
+        is_other || self.certainty == Certainty::Unsettled
+    }
+}
+
+/// Why a list of accounts was taken to be complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certainty {
+    /// It is as long as the event announced, and no page contradicted another. This is certain only for events that announced
+    /// this number.
+    AsAnnounced,
+    /// It was read until two passes agreed.
+    Agreed,
+    /// The list changed with every pass. Everything that was seen is in it, even accounts that may be gone.
+    Unsettled,
+}
