@@ -47,7 +47,7 @@ pub async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
 }
 
 async fn ask_for_a_token(config: config::Linxo) -> Result<&'static str, Failure> {
-    // Nothing of this client is kept or shown: any key will do, and its figures are nobody's.
+    // Nothing of this client is kept or shown, so any key will do, and its figures go into a registry that nobody reads.
     let (key, figures) = (FingerprintKey::new([0; 32]), Figures::new(&mut Registry::default()));
     let client = linxo::Client::new(config, key, figures).map_err(|error| Failure::configuration(chain(&error)))?;
     match client.check().await {
