@@ -234,35 +234,39 @@ async fn act(desk: &dyn Desk, action: Action) -> Result<(), Failure> {
         Action::Refused { body, json, limit } => refused(desk, body, json, limit).await,
         Action::Show { entry, body, json } => show(desk, &entry, body, json).await,
         Action::Replay { selection } => {
-            let count = batches(&selection, async |filter, limit| desk.replay(&filter, limit).await).await?;
+            let (count, _) = batches(&selection, async |filter, limit| desk.replay(&filter, limit).await).await?;
             report(count, "put back in line", &selection)
         }
         Action::Park { selection, reason } => {
-            let count = batches(&selection, async |filter, limit| desk.park(&filter, limit, &reason).await).await?;
+            let (count, _) =
+                batches(&selection, async |filter, limit| desk.park(&filter, limit, &reason).await).await?;
             report(count, "parked", &selection)
         }
         Action::Purge { selection, yes: _ } => {
-            let count = batches(&selection, async |filter, limit| desk.purge(&filter, limit).await).await?;
-            report(count, "deleted", &selection)
+            let (count, left) = batches(&selection, async |filter, limit| desk.purge(&filter, limit).await).await?;
+            report(count, "deleted", &selection)?;
+            all_deleted(left)
         }
     }
 }
 
-/// Changes matching entries batch by batch, each entry once, so that a running server gets to write in between.
+/// Changes matching entries batch by batch, each entry once, so that a running server gets to write in between. Returns
+/// how many were changed and how many stay as they are.
 async fn batches(
     selection: &Selection,
     change: impl AsyncFn(Filter, usize) -> Result<Batch, Error>,
-) -> Result<u64, Failure> {
+) -> Result<(u64, u64), Failure> {
     let mut filter = selection.meant()?;
-    let (mut changed, limit) = (0, selection.limit() as u64);
+    let (mut changed, mut left, limit) = (0, 0, selection.limit() as u64);
     while changed < limit {
         let wanted = PAGE.min(usize::try_from(limit - changed).unwrap_or(PAGE));
         let batch = change(filter.clone(), wanted).await.map_err(|error| failure(&error))?;
         changed += batch.changed;
+        left += batch.left;
         let Some(last) = batch.last else { break };
         filter.after = Some(last);
     }
-    Ok(changed)
+    Ok((changed, left))
 }
 
 /// Prints matching entries as NDJSON, page by page, so that any number of them fits in memory.
@@ -369,6 +373,18 @@ fn report(count: u64, what: &str, selection: &Selection) -> Result<(), Failure> 
         note(format_args!("hint: that is the limit; run it again, or with --limit or --all, for the rest"))?;
     }
     Ok(())
+}
+
+/// Whoever asked for a deletion must not take the rest for deleted.
+fn all_deleted(left: u64) -> Result<(), Failure> {
+    if left == 0 {
+        return Ok(());
+    }
+    let entries = if left == 1 { "entry is" } else { "entries are" };
+    Err(Failure::not_now(format!(
+        "{left} matching {entries} unfinished and not deleted\nhint: wait until the work is done, or give it up with \
+         `inbox park` and the same filters, then purge again"
+    )))
 }
 
 /// A line for the person at the terminal.

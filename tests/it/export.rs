@@ -27,3 +27,20 @@ async fn an_export_is_whole_and_a_list_that_is_cut_says_so() {
     }
     service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_says_what_it_left() {
+    let mut site = Site::new();
+    site.file_sink("app");
+    site.set("worker.concurrency", "0");
+    let service = site.start().await;
+    service.door.accept(event_json("e1", "1", 1, false)).await;
+    let purge = &["inbox", "purge", "--user", "u1", "--yes"][..];
+    let output = site.run(purge).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(75), "{said}");
+    assert!(said.contains("0 entries deleted") && said.contains("1 matching entry is unfinished"), "{said}");
+    assert!(site.run(&["inbox", "park", "--user", "u1"]).await.status.success());
+    assert!(site.run(purge).await.status.success());
+    service.stop().await;
+}

@@ -34,6 +34,8 @@ pub struct Filter {
 pub struct Batch {
     /// Entries changed.
     pub changed: u64,
+    /// Entries that match and stay as they are, such as unfinished ones that are to be purged.
+    pub left: u64,
     /// The last entry looked at: go on behind it ([`Filter::after`]); `None` when no more match.
     pub last: Option<Seq>,
 }

@@ -99,7 +99,11 @@ fn each(
     for seq in select(tx.connection, keys, filter, limit, Order::OldestFirst)? {
         batch.last = Some(Seq(seq));
         let rows = stages::of_entry(tx.connection, seq)?;
-        batch.changed += u64::from(change(tx, rows)?);
+        if change(tx, rows)? {
+            batch.changed += 1;
+        } else {
+            batch.left += 1;
+        }
     }
     Ok(batch)
 }

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 use tokio::sync::Notify;
@@ -17,11 +17,19 @@ use tokio::sync::Notify;
 pub(super) struct Touched {
     /// By kind: by how much the number of unfinished stages changed.
     unfinished: BTreeMap<Kind, i64>,
+    /// The numbers themselves, counted in this transaction; `unfinished` is what changed since.
+    counted: Option<(i64, BTreeMap<Kind, i64>)>,
     /// Kinds that have new work.
     due: Vec<Kind>,
 }
 
 impl Touched {
+    /// The numbers of unfinished stages at this point of the transaction, and the `data_version` that they belong to.
+    pub(super) fn counted(&mut self, version: i64, counted: BTreeMap<Kind, i64>) {
+        self.unfinished.clear();
+        self.counted = Some((version, counted));
+    }
+
     /// More (or fewer) unfinished stages.
     pub(super) fn unfinished(&mut self, kind: Kind, by: i64) {
         *self.unfinished.entry(kind).or_default() += by;
@@ -42,11 +50,17 @@ pub(super) struct Shared {
     wakers: Mutex<BTreeMap<Kind, Arc<Notify>>>,
     suspect: AtomicBool,
     held: Mutex<BTreeSet<Token>>,
+    /// SQLite's `data_version` of the writer's connection when the unfinished stages were last counted.
+    counted_at: AtomicI64,
 }
 
 impl Shared {
     /// Applies what a committed transaction changed.
     pub(super) fn apply(&self, touched: &Touched) {
+        if let Some((version, counted)) = &touched.counted {
+            self.counted_at.store(*version, Ordering::Relaxed);
+            self.set_unfinished(counted.clone());
+        }
         if !touched.unfinished.is_empty() {
             let mut unfinished = lock(&self.unfinished);
             for (kind, by) in &touched.unfinished {
@@ -61,6 +75,10 @@ impl Shared {
     /// Replaces the figures by counted ones.
     pub(super) fn set_unfinished(&self, counted: BTreeMap<Kind, i64>) {
         *lock(&self.unfinished) = counted;
+    }
+
+    pub(super) fn counted_at(&self) -> i64 {
+        self.counted_at.load(Ordering::Relaxed)
     }
 
     /// Unfinished entries: those of the stage that has most.

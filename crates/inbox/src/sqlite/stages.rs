@@ -102,6 +102,17 @@ pub(super) fn leased(connection: &Connection) -> rusqlite::Result<Vec<StageRow>>
     query(connection, select!("INDEXED BY stage_due WHERE state IN ('due', 'leased') AND state = 'leased'"), [])
 }
 
+/// Counts anew where another process, such as a replay command, has written: its changes do not reach the running figures.
+///
+/// In the writer's own transactions, because a count beside them would miss, or count twice, what is committed meanwhile.
+pub(super) fn recount(tx: &mut Tx<'_>, counted_at: i64) -> rusqlite::Result<()> {
+    let version = tx.connection.query_row("PRAGMA data_version", [], |row| row.get(0))?;
+    if version != counted_at {
+        tx.touched.counted(version, count_unfinished(tx.connection)?);
+    }
+    Ok(())
+}
+
 /// Unfinished stages by kind.
 pub(super) fn count_unfinished(connection: &Connection) -> rusqlite::Result<BTreeMap<Kind, i64>> {
     connection

@@ -8,7 +8,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use std::{
     fs,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
+use tokio::time::timeout;
+
+/// How long the figures wait for their correction.
+const RECOUNT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Rows looked at by one call of [`expired`] at most.
 const EXPIRE_SCAN: usize = 5_000;
@@ -20,7 +25,10 @@ const COUNT_PARKED: &str = "SELECT count(*) FROM stage WHERE kind = ?1 AND state
 #[async_trait]
 impl Upkeep for Sqlite {
     async fn stats(&self) -> Result<Stats, Error> {
-        let (sinks, shared, path) = (Arc::clone(&self.sinks), Arc::clone(&self.shared), self.path.clone());
+        let counted_at = self.shared.counted_at();
+        // A writer that is held up must not hold up the figures; they are corrected the next time.
+        drop(timeout(RECOUNT_TIMEOUT, self.write(move |tx| stages::recount(tx, counted_at))).await);
+        let (sinks, path) = (Arc::clone(&self.sinks), self.path.clone());
         self.read(move |connection| {
             let unfinished = stages::count_unfinished(connection)?;
             let mut counts = Vec::with_capacity(sinks.0.len() + 1);
@@ -33,8 +41,6 @@ impl Upkeep for Sqlite {
                 let all = u64::try_from(unfinished.get(&kind).copied().unwrap_or(0)).unwrap_or(0);
                 counts.push((stage, StageCounts { waiting: all.saturating_sub(leased), leased, parked }));
             }
-            // Also corrects the running figures: changes by other processes, such as a replay command, do not reach them.
-            shared.set_unfinished(unfinished);
             let size = |suffix: &str| {
                 let mut name = path.as_os_str().to_owned();
                 name.push(suffix);

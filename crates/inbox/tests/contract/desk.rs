@@ -77,10 +77,10 @@ async fn changes_go_through_many_entries_in_batches(backend: Backend) {
         }
     }
     let expected = [(2, Some(seqs[1])), (2, Some(seqs[3])), (1, Some(seqs[4])), (0, None)];
-    assert_eq!(batches, expected.map(|(changed, last)| Batch { changed, last }));
+    assert_eq!(batches, expected.map(|(changed, last)| Batch { changed, left: 0, last }));
     assert_eq!(desk.list(&Filter::default(), 2).await.unwrap().len(), 2);
     assert_eq!(store.replay(&in_state(State::Parked)).await, 5);
-    assert_eq!(desk.purge(&Filter::default(), 3).await.unwrap(), Batch { changed: 0, last: Some(seqs[2]) });
+    assert_eq!(desk.purge(&Filter::default(), 3).await.unwrap(), Batch { changed: 0, left: 3, last: Some(seqs[2]) });
 }
 
 #[apply(every_back_end)]

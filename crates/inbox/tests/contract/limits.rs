@@ -4,7 +4,7 @@ use crate::{
     events::{event, new_entry, page},
     stores::{Backend, LEASE, Store, every_back_end},
 };
-use inbox::{Error, Outcome, Stage};
+use inbox::{Error, Filter, Outcome, Stage};
 use rstest_reuse::apply;
 
 #[apply(every_back_end)]
@@ -23,6 +23,35 @@ async fn a_backlog_over_the_limit_is_refused_until_it_shrinks(backend: Backend) 
     store.accept("e3", "a").await;
     store.open_with(|settings| settings.max_waiting = 2).await;
     assert!(matches!(store.get().intake.ready(), Err(Error::Backlog)), "counted when the store is opened");
+}
+
+/// Figures are read beside commits, which they must neither miss nor count twice.
+#[apply(every_back_end)]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_backlog_is_exact_while_figures_are_read(backend: Backend) {
+    let mut store = Store::new(backend, &["app"]);
+    store.open_with(|settings| settings.max_waiting = 200).await;
+    let accepting = async {
+        for number in 0..200 {
+            store.accept(&format!("e{number}"), "a").await;
+        }
+    };
+    let reading = async {
+        loop {
+            store.get().upkeep.stats().await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = reading => {}
+    }
+    assert!(matches!(store.get().intake.ready(), Err(Error::Backlog)));
+    let by_hand = store.another();
+    assert_eq!(by_hand.desk.park(&Filter::default(), 1, "by hand").await.unwrap().changed, 1);
+    store.get().upkeep.stats().await.unwrap();
+    store.get().intake.ready().unwrap();
+    store.accept("one more", "a").await;
+    assert!(matches!(store.get().intake.ready(), Err(Error::Backlog)));
 }
 
 #[apply(every_back_end)]
