@@ -2,10 +2,12 @@
 
 use crate::{
     events::{event, new_entry, page},
-    stores::{Backend, LEASE, Store, every_back_end},
+    stores::{Backend, LEASE, Store, every_back_end, in_state},
 };
-use inbox::{Error, Filter, Outcome, Stage};
+use inbox::{Error, Outcome, Stage, State};
 use rstest_reuse::apply;
+use std::sync::Arc;
+use tokio::task::JoinSet;
 
 #[apply(every_back_end)]
 #[tokio::test]
@@ -30,24 +32,28 @@ async fn a_backlog_over_the_limit_is_refused_until_it_shrinks(backend: Backend) 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_backlog_is_exact_while_figures_are_read(backend: Backend) {
     let mut store = Store::new(backend, &["app"]);
-    store.open_with(|settings| settings.max_waiting = 200).await;
-    let accepting = async {
-        for number in 0..200 {
-            store.accept(&format!("e{number}"), "a").await;
-        }
-    };
-    let reading = async {
-        loop {
-            store.get().upkeep.stats().await.unwrap();
-        }
-    };
-    tokio::select! {
-        () = accepting => {}
-        () = reading => {}
+    store.open_with(|settings| settings.max_waiting = 1).await;
+    let upkeep = Arc::clone(&store.get().upkeep);
+    let mut reading = JoinSet::new();
+    for _ in 0..4 {
+        let upkeep = Arc::clone(&upkeep);
+        reading.spawn(async move {
+            loop {
+                upkeep.stats().await.unwrap();
+            }
+        });
     }
-    assert!(matches!(store.get().intake.ready(), Err(Error::Backlog)));
+    for number in 0..500 {
+        store.accept(&format!("e{number}"), "a").await;
+        assert!(matches!(store.get().intake.ready(), Err(Error::Backlog)));
+        let lease = store.claim_one(&Stage::deliver("app")).await;
+        store.settle(&lease, Outcome::Done).await;
+        store.get().intake.ready().unwrap();
+    }
+    store.accept("the last", "a").await;
+    reading.shutdown().await;
     let by_hand = store.another();
-    assert_eq!(by_hand.desk.park(&Filter::default(), 1, "by hand").await.unwrap().changed, 1);
+    assert_eq!(by_hand.desk.park(&in_state(State::Waiting), 1, "by hand").await.unwrap().changed, 1);
     store.get().upkeep.stats().await.unwrap();
     store.get().intake.ready().unwrap();
     store.accept("one more", "a").await;
