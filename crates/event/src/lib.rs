@@ -2,14 +2,16 @@
 //!
 //! Two layers, by intent. The envelope is strict: what makes an event addressable (`id`, `event_type`,
 //! `resource_type`, `resource.id`) must be there, or the body is refused as [`Malformed`]. The inside is lenient:
-//! what cannot be typed is [`Drift`], and the event is still kept and handed on, because each refusal may be a lost
-//! event (the vendor publishes no retry policy). The bytes themselves are never rewritten: [`splice`] fills
+//! what cannot be typed is [`Drift`], and the event is still kept, completed and handed on, because each refusal may be a
+//! lost event (the vendor publishes no retry policy). Completion needs the connection, a number of accounts that can be read
+//! as a whole number, and no accounts in the event; nothing else in it can be in the way. The bytes themselves are never rewritten: [`splice`] fills
 //! `resource.accounts` in place, so member order, digits and unknown members reach the receiver untouched.
 //!
 //! Sources: the vendor's page, <https://developers.oxlin.io/docs/accounts-integration-webhooks-continuous>, and sections 4
 //! and 6 of `docs/linxo-api.md`.
 
 mod ids;
+mod lenient;
 mod scan;
 mod splice;
 pub mod wire;
@@ -18,12 +20,14 @@ pub use ids::{AccountId, ChannelDefinitionId, ConnectionId, EventId, UserId};
 pub use scan::{Compact, compact};
 pub use splice::{Splice, SpliceError, splice};
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use std::fmt;
 
 /// Deepest nesting of arrays and objects that is accepted.
 pub const MAX_DEPTH: usize = 128;
+
+/// Longest id, in bytes. The vendor's are short (`docs/linxo-api.md` section 4); ids become keys and header values, and
+/// must not be as long as whoever sends them likes.
+pub const MAX_ID: usize = 256;
 
 /// Whether a list of accounts, or a connection, is nested so deep that an event which takes it in would be too deep.
 #[must_use]
@@ -61,7 +65,7 @@ pub struct Event {
     pub new_transactions: Option<bool>,
     /// `resource.account_count`.
     pub account_count: Option<u64>,
-    /// How many accounts the event itself lists.
+    /// How many accounts the event itself lists, each counted once.
     pub listed: u64,
     /// Whether the accounts must be fetched.
     pub shape: Shape,
@@ -79,7 +83,8 @@ pub enum Shape {
         /// The announced number of accounts.
         expected: u64,
     },
-    /// Looks truncated, but cannot be typed: a person must look.
+    /// Nobody can say what to fetch: the announced number cannot be read, or the user's id cannot be kept
+    /// ([`Event::drift`] says which). A person must look.
     Unclear,
 }
 
@@ -93,6 +98,18 @@ pub enum Drift {
         /// JSON path of the member, such as `$.resource.channels[0].mode`.
         path: String,
     },
+    /// A member that is longer than [`MAX_ID`].
+    TooLong {
+        /// JSON path of the member.
+        path: &'static str,
+    },
+    /// A list in which something stands twice.
+    Repeated {
+        /// JSON path of the list.
+        path: &'static str,
+    },
+    /// The request said that its body is something else than JSON.
+    ContentType,
 }
 
 impl fmt::Display for Drift {
@@ -100,6 +117,9 @@ impl fmt::Display for Drift {
         match self {
             Self::UnknownType => f.write_str("unknown event_type or resource_type"),
             Self::Field { path } => write!(f, "{path} is not of the documented type"),
+            Self::TooLong { path } => write!(f, "{path} is longer than {MAX_ID} bytes"),
+            Self::Repeated { path } => write!(f, "{path} lists something twice"),
+            Self::ContentType => f.write_str("the Content-Type is not one of JSON"),
         }
     }
 }
@@ -128,17 +148,18 @@ pub enum Malformed {
     Field {
         /// JSON path (RFC 9535).
         path: &'static str,
-        /// `is missing`, `is empty`, `must be a string, not an array`, ...
+        /// `is missing`, `is empty`, `is longer than 256 bytes`, `must be a string, not an array`, ...
         problem: String,
     },
 }
 
 impl Event {
-    /// Reads an event from the bytes of a body.
+    /// Reads an event from the bytes of a body; a byte order mark is skipped.
     ///
     /// # Errors
     /// [`Malformed`] when the body is not JSON or lacks what makes an event; answer 400 or 422 accordingly.
     pub fn parse(body: &[u8]) -> Result<Self, Malformed> {
+        let body = without_mark(body);
         let text = std::str::from_utf8(body).map_err(|error| {
             let (line, column) = scan::position(body, error.valid_up_to());
             Malformed::Syntax { problem: "invalid UTF-8", line, column }
@@ -149,7 +170,7 @@ impl Event {
         }
         match serde_json::from_str::<wire::Event<'_>>(text) {
             Ok(event) => Self::from_typed(&event),
-            Err(error) => Self::from_envelope(text, &error),
+            Err(error) => lenient::read(text, &error),
         }
     }
 
@@ -164,32 +185,33 @@ impl Event {
     pub fn cloud_type(&self) -> String {
         cloud_type(&self.resource_type, &self.event_type)
     }
+
     /// The event with every field typed.
     fn from_typed(event: &wire::Event<'_>) -> Result<Self, Malformed> {
         let connection = &event.resource;
-        let required = |path, value: &str| {
-            if value.is_empty() {
-                Err(Malformed::Field { path, problem: "is empty".to_owned() })
-            } else {
-                Ok(value.to_owned())
-            }
-        };
+        let id = EventId::new(required("$.id", &event.id.0)?);
+        let event_type = required("$.event_type", &event.event_type)?;
+        let resource_type = required("$.resource_type", &event.resource_type)?;
+        let resource = ConnectionId::new(required("$.resource.id", &connection.id.0)?);
         let channel = event
             .channel_definition_id
             .as_ref()
             .and_then(|id| connection.channels.iter().flatten().find(|channel| channel.channel_definition_id == *id));
-        let listed = connection.accounts.as_ref().map_or(0, Vec::len) as u64;
+        let mut accounts: Vec<&str> = connection.accounts.iter().flatten().map(|account| &*account.id.0).collect();
+        let came = accounts.len() as u64;
+        let listed = distinct(&mut accounts);
+        let mut noted = Noted::default();
+        let expected = connection.account_count.filter(|count| *count > 0 && listed == 0);
+        let text = |text: &Option<wire::Text<'_>>| text.as_ref().map(|text| text.0.to_string());
         let mut parsed = Self {
-            id: EventId::new(required("$.id", &event.id.0)?),
-            event_type: required("$.event_type", &event.event_type)?,
-            resource_type: required("$.resource_type", &event.resource_type)?,
-            connection: ConnectionId::new(required("$.resource.id", &connection.id.0)?),
-            user: connection.user_id.as_ref().filter(|id| !id.0.is_empty()).map(|id| UserId::new(id.0.to_string())),
-            channel: event.channel_definition_id.as_ref().map(|id| ChannelDefinitionId::new(id.0.to_string())),
-            mode: channel.and_then(|channel| channel.mode.as_ref()).map(|text| text.0.to_string()),
-            channel_status: channel.and_then(|channel| channel.status.as_ref()).map(|text| text.0.to_string()),
-            status: connection.status.as_ref().map(|text| text.0.to_string()),
-            provider: connection.provider_id.as_ref().map(|id| id.0.to_string()),
+            user: noted.user(connection.user_id.as_ref().map(|id| &*id.0)),
+            channel: noted
+                .text("$.channel_definition_id", event.channel_definition_id.as_ref().map(|id| id.0.to_string()))
+                .map(ChannelDefinitionId::new),
+            mode: noted.text("$.resource.channels.mode", channel.and_then(|channel| text(&channel.mode))),
+            channel_status: noted.text("$.resource.channels.status", channel.and_then(|channel| text(&channel.status))),
+            status: noted.text("$.resource.status", text(&connection.status)),
+            provider: noted.text("$.resource.provider_id", connection.provider_id.as_ref().map(|id| id.0.to_string())),
             created: event.creation_date,
             new_transactions: event
                 .connection_updated
@@ -198,67 +220,87 @@ impl Event {
                 .or(event.new_transactions),
             account_count: connection.account_count,
             listed,
-            shape: match connection.account_count {
-                Some(expected) if expected > 0 && listed == 0 => Shape::Truncated { expected },
-                _ => Shape::Whole,
-            },
+            shape: expected.map_or(Shape::Whole, |expected| Shape::Truncated { expected }),
             drift: None,
-        };
-        if !parsed.is_documented() {
-            parsed.drift = Some(Drift::UnknownType);
-            if parsed.resource_type != "CONNECTIONS" && parsed.shape != Shape::Whole {
-                parsed.shape = Shape::Unclear;
-            }
-        }
-        Ok(parsed)
-    }
-
-    /// The event whose typing failed with `error`: refused when the envelope is at fault, else kept as drift.
-    fn from_envelope(text: &str, error: &serde_json::Error) -> Result<Self, Malformed> {
-        scan::check_syntax(text)?;
-        let found = scan::kind(text);
-        if found != "an object" {
-            return Err(Malformed::NotAnObject { found });
-        }
-        let repeated = |path| Malformed::Field { path, problem: "has a member that is given twice".to_owned() };
-        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|_repeated_member| repeated("$"))?;
-        let id = id_member("$.id", envelope.id)?;
-        let event_type = text_member("$.event_type", envelope.event_type)?;
-        let resource_type = text_member("$.resource_type", envelope.resource_type)?;
-        let Some(resource) = envelope.resource else {
-            return Err(Malformed::Field { path: "$.resource.id", problem: "is missing".to_owned() });
-        };
-        let found = scan::kind(resource.get());
-        if found != "an object" {
-            return Err(Malformed::Field { path: "$.resource", problem: format!("must be an object, not {found}") });
-        }
-        let resource: EnvelopeResource<'_> =
-            serde_json::from_str(resource.get()).map_err(|_repeated_member| repeated("$.resource"))?;
-        let connection = ConnectionId::new(id_member("$.resource.id", resource.id)?);
-        let listed = match resource.accounts {
-            None => 0,
-            Some(raw) => serde_json::from_str::<Vec<&RawValue>>(raw.get()).map_or(0, |accounts| accounts.len()) as u64,
-        };
-        let counted = !matches!(resource.account_count.map(RawValue::get), None | Some("0" | "null"));
-        Ok(Self {
-            id: EventId::new(id),
+            id,
             event_type,
             resource_type,
-            connection,
-            user: lenient_id(resource.user_id).map(UserId::new),
-            channel: lenient_id(envelope.channel_definition_id).map(ChannelDefinitionId::new),
-            mode: None,
-            channel_status: None,
-            status: None,
-            provider: None,
-            created: envelope.creation_date.and_then(|raw| serde_json::from_str(raw.get()).ok()),
-            new_transactions: None,
-            account_count: resource.account_count.and_then(|raw| serde_json::from_str(raw.get()).ok()),
-            listed,
-            shape: if counted && listed == 0 { Shape::Unclear } else { Shape::Whole },
-            drift: Some(Drift::Field { path: wire::path_of_failure(text, error) }),
-        })
+            connection: resource,
+        };
+        if !parsed.is_documented() {
+            noted.note(Drift::UnknownType);
+        }
+        if listed < came {
+            noted.note(Drift::Repeated { path: "$.resource.accounts" });
+        }
+        noted.finish(&mut parsed);
+        Ok(parsed)
     }
+}
+
+/// What was noticed of an event while it was read: the first thing of all.
+#[derive(Debug, Default)]
+struct Noted {
+    first: Option<Drift>,
+    /// Why a person must look, which is said instead.
+    unclear: Option<Drift>,
+}
+
+impl Noted {
+    fn note(&mut self, drift: Drift) {
+        self.first.get_or_insert(drift);
+    }
+
+    /// The user. Without one whose id can be kept, nobody can say for whom to ask: the event is left to a person.
+    fn user(&mut self, id: Option<&str>) -> Option<UserId> {
+        let id = id.filter(|id| !id.is_empty())?;
+        if id.len() > MAX_ID {
+            self.unclear = Some(Drift::TooLong { path: "$.resource.user_id" });
+            return None;
+        }
+        Some(UserId::new(id))
+    }
+
+    /// A text that is only a label; one that is too long for that stays in the body.
+    fn text(&mut self, path: &'static str, text: Option<String>) -> Option<String> {
+        let text = text?;
+        if text.len() > MAX_ID {
+            self.note(Drift::TooLong { path });
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Enters what was noticed.
+    fn finish(self, event: &mut Event) {
+        if self.unclear.is_some() {
+            event.shape = Shape::Unclear;
+        }
+        event.drift = self.unclear.or(self.first);
+    }
+}
+
+/// A required text or id that was read.
+fn required(path: &'static str, value: &str) -> Result<String, Malformed> {
+    let problem = match value.len() {
+        0 => "is empty".to_owned(),
+        1..=MAX_ID => return Ok(value.to_owned()),
+        _ => format!("is longer than {MAX_ID} bytes"),
+    };
+    Err(Malformed::Field { path, problem })
+}
+
+/// How many of these ids differ. Sorts them.
+fn distinct(ids: &mut [&str]) -> u64 {
+    ids.sort_unstable();
+    let repeats = ids.iter().zip(ids.iter().skip(1)).filter(|(one, next)| one == next).count();
+    ids.len().saturating_sub(repeats) as u64
+}
+
+/// A body without its byte order mark (RFC 8259 section 8.1 lets a reader skip one). The mark is no part of the JSON text.
+#[must_use]
+pub fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 /// `CloudEvents` type of an event from its two words, as sent.
@@ -269,72 +311,6 @@ pub fn cloud_type(resource_type: &str, event_type: &str) -> String {
     };
     let event_type = if event_type == "UDPATED" { "updated".to_owned() } else { word(event_type) };
     format!("com.linxo.{}.{event_type}", word(resource_type))
-}
-
-/// The members that make an event, each kept raw so that every problem can be named.
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    event_type: Option<&'a RawValue>,
-    #[serde(borrow)]
-    resource_type: Option<&'a RawValue>,
-    #[serde(borrow)]
-    creation_date: Option<&'a RawValue>,
-    #[serde(borrow)]
-    channel_definition_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    resource: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct EnvelopeResource<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    user_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    account_count: Option<&'a RawValue>,
-    #[serde(borrow)]
-    accounts: Option<&'a RawValue>,
-}
-
-/// A required string.
-fn text_member(path: &'static str, raw: Option<&RawValue>) -> Result<String, Malformed> {
-    let field = |problem: String| Malformed::Field { path, problem };
-    let raw = raw.ok_or_else(|| field("is missing".to_owned()))?.get();
-    let found = scan::kind(raw);
-    if found != "a string" {
-        return Err(field(format!("must be a string, not {found}")));
-    }
-    let text: String =
-        serde_json::from_str(raw).map_err(|_lone_surrogate| field("is not valid Unicode text".to_owned()))?;
-    if text.is_empty() { Err(field("is empty".to_owned())) } else { Ok(text) }
-}
-
-/// A required id: a string or an integer.
-fn id_member(path: &'static str, raw: Option<&RawValue>) -> Result<String, Malformed> {
-    match raw.map(RawValue::get) {
-        Some(text) if scan::kind(text) == "a number" => {
-            serde_json::from_str::<wire::Id<'_>>(text).map(|id| id.0.into_owned()).map_err(|_fraction| {
-                Malformed::Field { path, problem: "must be a string or an integer of at most 64 bits".to_owned() }
-            })
-        }
-        _ => text_member(path, raw).map_err(|malformed| match malformed {
-            Malformed::Field { path, problem } => Malformed::Field {
-                path,
-                problem: problem.replace("must be a string,", "must be a string or an integer,"),
-            },
-            other => other,
-        }),
-    }
-}
-
-/// An optional id of an event that could not be typed: taken where it can be read.
-fn lenient_id(raw: Option<&RawValue>) -> Option<String> {
-    let id = serde_json::from_str::<wire::Id<'_>>(raw?.get()).ok()?.0.into_owned();
-    (!id.is_empty()).then_some(id)
 }
 
 #[cfg(test)]
