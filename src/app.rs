@@ -125,7 +125,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
 
     let bound = receive::bind(&config.listener).await.map_err(|source| Error::Bind {
         key: "listener.address",
-        address: config.listener.address,
+        address: config.listener.address(),
         source,
     })?;
     let admin = match config.admin.address {

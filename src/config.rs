@@ -10,7 +10,7 @@
 pub use crate::{
     admin::settings::Admin,
     observe::log::settings::{Level, Log, LogFormat},
-    receive::settings::{ClientMode, Listener, Sender, Tls, TlsClients, TlsVersion},
+    receive::settings::{ClientMode, ClientUsage, Listener, Sender, Tls, TlsClients, TlsVersion},
     work::settings::Worker,
 };
 pub use linxo::settings::Linxo;
@@ -65,7 +65,16 @@ section! {
     }
     check(at) {
         confirmation(at, &sender, &linxo);
+        if let (Ok(listener), Ok(tls), Ok(sender)) = (&mut listener, &tls, &sender) {
+            listener.choose_address(keeps_strangers_out(tls, sender));
+        }
     }
+}
+
+/// Whether somebody who only knows the address and the path cannot post events. Confirming events and observing
+/// certificates keep nobody out.
+fn keeps_strangers_out(tls: &Tls, sender: &Sender) -> bool {
+    tls.clients.mode == ClientMode::Required || !sender.path_secrets.is_empty() || sender.networks.is_selective()
 }
 
 /// What an event claims can be confirmed only by the API.
@@ -143,6 +152,7 @@ impl Config {
         let bounds: Vec<String> = [
             (clients.authorities.len(), "file of authorities", "files of authorities"),
             (clients.names.len(), "name", "names"),
+            (clients.subjects.len(), "subject", "subjects"),
             (clients.fingerprints.len(), "public key", "public keys"),
             (clients.revocations.len(), "file of revocations", "files of revocations"),
         ]
@@ -183,27 +193,30 @@ impl Config {
         [senders, proxies, self.exposure()].into_iter().flatten()
     }
 
-    /// Why strangers can post events, if they can: nothing says who may call, and the address is reachable for others.
+    /// Why strangers can post events, if they can; or why nobody else can reach the service.
     fn exposure(&self) -> Option<String> {
-        let is_open = self.tls.clients.mode != ClientMode::Required
-            && self.sender.path_secrets.is_empty()
-            && !self.sender.networks.is_selective()
-            && !self.sender.confirm;
-        // A balancer in front brings others to a loopback address as well.
-        let is_balanced = self.listener.proxies().is_some();
-        if !is_open || (self.listener.address.ip().to_canonical().is_loopback() && !is_balanced) {
+        const REMEDY: &str = "require client certificates (tls.clients), or set sender.path_secret or sender.networks";
+        if keeps_strangers_out(&self.tls, &self.sender) {
             return None;
         }
-        let (reached, instead) = if is_balanced {
-            ("the load balancer in front of ", "")
-        } else {
-            ("", ", or listen on a loopback address")
-        };
-        Some(format!(
-            "anyone who reaches {reached}{} can post events: require client certificates (tls.clients), set \
-             sender.path_secret, sender.networks or sender.confirm{instead}",
-            self.listener.address
-        ))
+        let address = self.listener.address();
+        // A balancer in front brings others to a loopback address as well.
+        if self.listener.proxies().is_some() {
+            return Some(format!(
+                "anyone who reaches the load balancer in front of {address} can post events: {REMEDY}"
+            ));
+        }
+        if !address.ip().to_canonical().is_loopback() {
+            return Some(format!(
+                "anyone who reaches {address} can post events: {REMEDY}, or set listener.address to a loopback address"
+            ));
+        }
+        (!self.listener.is_address_given).then(|| {
+            format!(
+                "listener.address is not set, and nothing keeps strangers out, so that only this machine can reach {address}: \
+                 {REMEDY}, and the service listens on every address"
+            )
+        })
     }
 
     /// The configuration that takes effect, defaults included, laid out as the file is; secrets are `***`.

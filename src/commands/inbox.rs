@@ -14,7 +14,7 @@ use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use event::{ConnectionId, UserId};
 use inbox::{Access, Batch, Desk, EntryView, Error, Filter, Inbox, Seq, SinkName, State};
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     ops::ControlFlow,
 };
 
@@ -392,10 +392,13 @@ fn note(text: std::fmt::Arguments<'_>) -> io::Result<()> {
     writeln!(io::stderr(), "{text}")
 }
 
-/// Data on standard output; `Break` when its reader has seen enough (`| head`).
+/// Data on standard output; `Break` when its reader has seen enough (`| head`). A program gets every byte as it is; on a
+/// terminal, text from outside could move the cursor or turn the order of what is read.
 fn emit(text: &[u8]) -> Result<ControlFlow<()>, Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(text).and_then(|()| out.flush()) {
+    let written =
+        if out.is_terminal() { out.write_all(view::for_terminal(text).as_bytes()) } else { out.write_all(text) };
+    match written.and_then(|()| out.flush()) {
         Ok(()) => Ok(ControlFlow::Continue(())),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
         Err(error) => Err(error.into()),

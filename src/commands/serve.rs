@@ -5,6 +5,7 @@
 
 use super::{Failure, Global, chain};
 use crate::{app, observe::log};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Options of `serve`.
@@ -19,6 +20,7 @@ pub async fn run(_args: Args, global: &Global) -> Result<(), Failure> {
     let config = global.load()?;
     // Dropped last: what is logged while draining is still written.
     let _log = log::start(&config.log).map_err(|error| Failure::ours(format_args!("cannot start the log: {error}")))?;
+    forbid_cores();
     let signals = |error| Failure::ours(format_args!("cannot listen for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
@@ -46,5 +48,13 @@ pub async fn run(_args: Args, global: &Global) -> Result<(), Failure> {
                 running.drain();
             }
         }
+    }
+}
+
+/// A crash must not write bank data and keys to a file. Where the system refuses, the service runs all the same.
+fn forbid_cores() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "cannot forbid core dumps: a crash may leave bank data in a file");
     }
 }

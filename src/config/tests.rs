@@ -192,7 +192,8 @@ fn says_how_callers_are_authenticated() {
 fn says_where_anybody_could_post() {
     let exposure = |toml: &str| load_with(toml, &[("P", "0123456789abcdef")]).unwrap().exposure();
     let proxies = "address = \"127.0.0.1:8443\"\nproxy_protocol = \"required\"\nproxy_networks = [\"127.0.0.1\"]";
-    assert!(exposure("[listener]\naddress = \"[::]:8443\"").unwrap().ends_with(", or listen on a loopback address"));
+    let open = exposure("[listener]\naddress = \"[::]:8443\"").unwrap();
+    assert!(open.ends_with("or set listener.address to a loopback address"), "{open}");
     let balanced = exposure(&format!("[listener]\n{proxies}")).unwrap();
     assert!(balanced.contains("the load balancer in front of 127.0.0.1:8443"), "{balanced}");
     for toml in [
@@ -205,13 +206,44 @@ fn says_where_anybody_could_post() {
     }
 }
 
+/// (C6) Where nobody is kept out, nobody else reaches the service, unless it is told so.
+#[test]
+fn listens_on_loopback_unless_strangers_are_kept_out() {
+    let folder = folder();
+    let required = format!("[tls.clients]\nmode = \"required\"\nauthorities = [\"{}\"]", put(&folder, "ca.pem", "x"));
+    let observed = required.replace("required", "observe");
+    let api = "[sender]\nconfirm = \"api\"\n[linxo]\nclient_id = \"x\"\nclient_secret = { env = \"P\" }";
+    let (here, everywhere) = ("127.0.0.1:8443", "0.0.0.0:8443");
+    for (toml, address) in [
+        ("", here),
+        ("[sender]\nnetworks = [\"0.0.0.0/0\"]", here),
+        (observed.as_str(), here),
+        (api, here),
+        ("[sender]\npath_secret = { env = \"P\" }", everywhere),
+        ("[sender]\nnetworks = [\"192.0.2.0/24\"]", everywhere),
+        (required.as_str(), everywhere),
+    ] {
+        let config = load_with(toml, &[("P", "0123456789abcdef")]).unwrap();
+        assert_eq!(config.listener.address(), address.parse().unwrap(), "{toml}");
+        let is_said = config.warnings.iter().any(|warning| warning.starts_with("listener.address is not set"));
+        assert_eq!(is_said, address == here, "{toml}: {:?}", config.warnings);
+        assert!(config.effective().contains(&format!("address = \"{address}\"")), "{toml}");
+    }
+    let open = load_text("[listener]\naddress = \"0.0.0.0:1\"").unwrap();
+    assert_eq!(open.listener.address(), "0.0.0.0:1".parse().unwrap());
+    assert!(open.warnings[0].starts_with("anyone who reaches 0.0.0.0:1"), "{:?}", open.warnings);
+}
+
 #[test]
 fn networks_that_hold_everybody_are_no_way_to_know_a_caller() {
     let config = load_text("[sender]\nnetworks = [\"0.0.0.0/0\", \"::/0\"]").unwrap();
     assert!(config.exposure().is_some());
     assert_eq!(config.authentication(), "nobody: anyone who knows the URL can post");
     let [networks, exposure] = config.warnings.as_slice() else { panic!("{:?}", config.warnings) };
-    assert!(networks.starts_with("sender.networks holds every address") && exposure.starts_with("anyone who reaches"));
+    assert!(
+        networks.starts_with("sender.networks holds every address")
+            && exposure.starts_with("listener.address is not set")
+    );
     let proxies = "[listener]\naddress = \"127.0.0.1:0\"\nproxy_protocol = \"required\"\nproxy_networks = [\"::/0\"]\n\
                    [sender]\nnetworks = [\"192.0.2.7\"]";
     let warnings = load_text(proxies).unwrap().warnings;

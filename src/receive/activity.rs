@@ -32,6 +32,8 @@ pub(super) struct Activity {
     head: AtomicU64,
     /// When the last request ended, in ms since `born`.
     quiet: AtomicU64,
+    /// Bytes that came since the head of the last request.
+    received: AtomicU64,
 }
 
 /// Why a connection is ended.
@@ -56,6 +58,7 @@ impl Activity {
             served: AtomicBool::new(false),
             head: AtomicU64::new(0),
             quiet: AtomicU64::new(0),
+            received: AtomicU64::new(0),
         }
     }
 
@@ -65,7 +68,8 @@ impl Activity {
 
     /// Notes that bytes came. Between two requests they are a head; in HTTP/2 they may be anything, so only idleness counts
     /// there.
-    pub(super) fn bytes(&self) {
+    pub(super) fn bytes(&self, count: usize) {
+        self.received.fetch_add(count as u64, Relaxed);
         if !self.is_http2 && self.open.load(Relaxed) == 0 && self.head.load(Relaxed) == 0 {
             self.head.store(self.age() + 1, Relaxed);
         }
@@ -76,7 +80,13 @@ impl Activity {
         self.open.fetch_add(1, Relaxed);
         self.served.store(true, Relaxed);
         self.head.store(0, Relaxed);
+        self.received.store(0, Relaxed);
         OpenRequest(Arc::clone(self))
+    }
+
+    /// Bytes that came since the head of the last request.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Relaxed)
     }
 
     /// Whether there was a request yet.
@@ -132,7 +142,7 @@ mod tests {
         let born = Instant::now();
         assert_eq!(activity.deadline(), Some((born + HEAD, Overdue::Silent)));
         tokio::time::advance(Duration::from_secs(3)).await;
-        activity.bytes();
+        activity.bytes(1);
         assert_eq!(activity.deadline(), Some((born + HEAD, Overdue::Head)));
     }
 
@@ -145,10 +155,10 @@ mod tests {
         drop(open);
         assert_eq!(activity.deadline(), Some((Instant::now() + IDLE, Overdue::Idle)));
         tokio::time::advance(Duration::from_secs(40)).await;
-        activity.bytes();
+        activity.bytes(1);
         let first_byte = Instant::now();
         tokio::time::advance(Duration::from_secs(2)).await;
-        activity.bytes();
+        activity.bytes(1);
         assert_eq!(activity.deadline(), Some((first_byte + HEAD, Overdue::Head)));
         drop(activity.begin());
         assert_eq!(activity.deadline(), Some((Instant::now() + IDLE, Overdue::Idle)));
@@ -160,7 +170,7 @@ mod tests {
         drop(activity.begin());
         let end = Instant::now();
         tokio::time::advance(Duration::from_secs(40)).await;
-        activity.bytes();
+        activity.bytes(1);
         assert_eq!(activity.deadline(), Some((end + IDLE, Overdue::Idle)));
     }
 }

@@ -1,4 +1,4 @@
-//! Bounds what all requests together may hold: their number, and the memory of their bodies.
+//! Bounds what all requests together may hold: their number, and the memory of their bodies and of large heads.
 //!
 //! A body pays for the memory that it truly takes, as it comes: what a caller only announces costs nothing, so nobody can
 //! use up the budget with a handful of heads. What is over is answered 503 at once instead of after a wait, because
@@ -27,11 +27,27 @@ impl Budget {
         }
     }
 
+    /// Memory for a large head.
+    pub(super) fn memory(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        take(&self.memory, bytes.div_ceil(UNIT))
+    }
+
+    /// Bytes that nobody has taken.
+    #[cfg(test)]
+    pub(super) fn memory_left(&self) -> usize {
+        self.memory.available_permits() * UNIT
+    }
+
     /// A place for one request, without memory yet.
     pub(super) fn begin(&self) -> Result<Place, Refusal> {
         let request = Arc::clone(&self.requests).try_acquire_owned().map_err(|_full| Refusal::Overloaded)?;
         Ok(Place { memory: Arc::clone(&self.memory), held: None, _request: request })
     }
+}
+
+fn take(memory: &Arc<Semaphore>, units: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+    let units = u32::try_from(units).map_err(|_far_over| Refusal::BodyMemory)?;
+    Arc::clone(memory).try_acquire_many_owned(units).map_err(|_full| Refusal::BodyMemory)
 }
 
 /// What one request holds; given back when dropped, which is after its commit, not after its answer.
@@ -50,8 +66,7 @@ impl Place {
         if more == 0 {
             return Ok(());
         }
-        let more = u32::try_from(more).map_err(|_far_over| Refusal::BodyMemory)?;
-        let more = Arc::clone(&self.memory).try_acquire_many_owned(more).map_err(|_full| Refusal::BodyMemory)?;
+        let more = take(&self.memory, more)?;
         match &mut self.held {
             Some(held) => held.merge(more),
             none => *none = Some(more),

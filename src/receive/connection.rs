@@ -8,16 +8,19 @@
 use super::{
     activity::{Activity, OpenRequest, Overdue},
     app::Application,
+    budget::Budget,
     caller::Caller,
     deadlines::{Deadlines, Due, FAREWELL},
     drain::Phase,
     endings,
     handshake::{Arrived, Entrance},
+    heads,
+    lobby::Ticket,
     problem::{Refusal, RequestId},
     refusals::Refusals,
     shares::Share,
     slot::Slot,
-    socket::{Socket, linger},
+    socket::{Rest, Socket, linger},
     trust::Trust,
 };
 use axum::response::Response;
@@ -60,6 +63,7 @@ const HTTP2_PING: Duration = Duration::from_secs(20);
 pub(super) struct Connections {
     pub(super) entrance: Entrance,
     pub(super) application: Application,
+    pub(super) budget: Arc<Budget>,
     pub(super) limits: Limits,
     pub(super) trust: Arc<Trust>,
     pub(super) refusals: Arc<Refusals>,
@@ -70,11 +74,15 @@ pub(super) struct Connections {
 pub(super) struct Limits {
     /// Bytes of a head.
     pub(super) head: u32,
-    /// Fields of a head; HTTP/1.
+    /// Fields of a head.
     pub(super) headers: usize,
     pub(super) http2_streams: u32,
     pub(super) header_timeout: Duration,
     pub(super) idle_timeout: Duration,
+    /// From telling a caller of the end to the end: the longest that an open request takes.
+    pub(super) farewell: Duration,
+    /// What is read of a request and after its answer, where that is the last one.
+    pub(super) rest: Rest,
 }
 
 /// Serves a socket to its end.
@@ -86,17 +94,17 @@ pub(super) async fn serve(
     tcp: TcpStream,
     peer: SocketAddr,
     phase: watch::Receiver<Phase>,
-    mut slot: Slot,
+    ticket: Ticket,
+    slot: Slot,
 ) {
     // Small answers must not wait for an acknowledgement. A socket that cannot be set so still works.
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
     // Boxed: most of a connection's life is idle, and must not carry the room of its handshake along.
-    let Some((conversation, share)) = Box::pin(begin(connections, tcp, peer, phase)).await else {
+    let Some((conversation, share)) = Box::pin(begin(connections, tcp, peer, phase, ticket)).await else {
         return;
     };
-    slot.handshake_is_over();
     conversation.await;
     drop((share, slot));
 }
@@ -110,8 +118,9 @@ async fn begin(
     tcp: TcpStream,
     peer: SocketAddr,
     phase: watch::Receiver<Phase>,
+    ticket: Ticket,
 ) -> Option<(Conversation, Share)> {
-    let Arrived { stream, caller, share } = connections.entrance.arrive(tcp, peer).await?;
+    let Arrived { stream, caller, share } = connections.entrance.arrive(tcp, peer, ticket).await?;
     Some((converse(connections, stream, Arc::new(caller), phase), share))
 }
 
@@ -146,8 +155,12 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
     fn call(&self, mut request: Request<Incoming>) -> Answering {
         let open = self.activity.begin();
+        let Connections { application, limits, budget, .. } = &*self.connections;
+        if self.activity.is_http2() {
+            heads::weigh(&mut request, limits.headers, budget);
+        }
         request.extensions_mut().insert(Arc::clone(&self.caller));
-        Answering { answer: self.connections.application.clone().call(request), open: Some(open) }
+        Answering { answer: application.clone().call(request), open: Some(open) }
     }
 }
 
@@ -175,7 +188,7 @@ fn serve_http1(
     mut phase: watch::Receiver<Phase>,
 ) -> impl Future<Output = ()> + Send {
     let limits = &service.connections.limits;
-    let max_head = limits.head as usize;
+    let (max_head, rest) = (limits.head as usize, limits.rest);
     let mut builder = http1::Builder::new();
     if limits.headers != HEADERS {
         builder.max_headers(limits.headers);
@@ -191,7 +204,9 @@ fn serve_http1(
         .serve_connection(socket, service.clone());
     async move {
         match run(&mut connection, &service, &mut phase).await {
-            End::Over => Box::pin(linger(socket_of(connection).into_tcp())).await,
+            End::Over => {
+                Box::pin(linger(socket_of(connection).into_tcp(), rest.after(service.activity.received()))).await;
+            }
             // A caller that does not take its farewell in time is left.
             End::SlowHead => drop(timeout(FAREWELL, Box::pin(say_too_slow(socket_of(connection)))).await),
             End::Cut => {}
@@ -227,7 +242,7 @@ fn serve_http2(
     }
 }
 
-/// How a connection ended.
+/// How a connection ended. A caller that does not go when it is told to is cut, whatever it has open.
 enum End {
     /// By hyper, which has said everything.
     Over,
@@ -247,7 +262,11 @@ where
 {
     let Service { connections, caller, activity } = service;
     let refusals = &connections.refusals;
-    let mut deadlines = Deadlines::new(Arc::clone(activity));
+    let mut deadlines = Deadlines::new(Arc::clone(activity), connections.limits.farewell);
+    if let Some(ends) = caller.ends {
+        deadlines.retire_at(ends);
+    }
+    let mut is_retired = false;
     let mut retired = connections.trust.retired();
     loop {
         // All branches are cancel safe: the connection and its deadlines are outside, and a watched value stays.
@@ -282,7 +301,8 @@ where
                     continue;
                 }
             }
-            Ok(_) = retired.wait_for(|retired| *retired >= caller.generation), if !deadlines.is_retiring() => {
+            Ok(_) = retired.wait_for(|retired| *retired >= caller.generation.number), if !is_retired => {
+                is_retired = true;
                 deadlines.retire();
                 continue;
             }
@@ -317,6 +337,6 @@ async fn say_too_slow(mut socket: Socket) {
     }
     .await;
     if said.is_ok() {
-        linger(socket.into_tcp()).await;
+        linger(socket.into_tcp(), Rest::SHORT).await;
     }
 }

@@ -23,7 +23,7 @@ pub(super) enum Due {
     Overdue(Overdue),
     /// The caller is to be told that its TLS settings were replaced.
     Retired,
-    /// The caller was told of the end, and did not take it in time.
+    /// The caller was told of the end, and did not take it in time; or it took it, and goes on with requests.
     FarewellOver,
 }
 
@@ -34,29 +34,38 @@ pub(super) struct Deadlines {
     /// When the caller is told that its TLS settings were replaced; it is told after its first request only.
     retirement: Option<Instant>,
     farewell: Option<Instant>,
+    /// From the first farewell to the end, whatever the caller does.
+    longest: Duration,
+    /// When that is.
+    end: Option<Instant>,
     /// Moved only when it must ring earlier, or has rung: most of its rings are for deadlines that have moved on.
     alarm: Pin<Box<Sleep>>,
 }
 
 impl Deadlines {
-    pub(super) fn new(activity: Arc<Activity>) -> Self {
+    /// `longest` is the time for the requests that are open when the caller is told of the end.
+    pub(super) fn new(activity: Arc<Activity>, longest: Duration) -> Self {
         let first = activity.deadline().map_or_else(Instant::now, |(at, _)| at);
-        Self { activity, retirement: None, farewell: None, alarm: Box::pin(sleep_until(first)) }
+        Self { activity, retirement: None, farewell: None, longest, end: None, alarm: Box::pin(sleep_until(first)) }
     }
 
-    /// The TLS settings were replaced. For a moment answers announce the end: a caller that writes into a closing socket
-    /// sees a reset.
+    /// The TLS settings were replaced. With HTTP/1, answers announce the end for a moment: a caller that writes into a
+    /// closing socket sees a reset. HTTP/2 has a frame for it.
     pub(super) fn retire(&mut self) {
-        self.retirement = Some(Instant::now() + NOTICE);
+        let now = Instant::now();
+        self.retire_at(if self.activity.is_http2() { now } else { now + NOTICE });
     }
 
-    pub(super) fn is_retiring(&self) -> bool {
-        self.retirement.is_some()
+    /// The caller is told of the end then, or earlier.
+    pub(super) fn retire_at(&mut self, at: Instant) {
+        self.retirement = Some(self.retirement.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// The caller was told of the end: from now on only that has a deadline.
     pub(super) fn say_farewell(&mut self) {
-        self.farewell = Some(Instant::now() + FAREWELL);
+        let now = Instant::now();
+        let end = *self.end.get_or_insert(now + self.longest);
+        self.farewell = Some((now + FAREWELL).min(end));
     }
 
     /// Ready when something is due.
@@ -80,10 +89,11 @@ impl Deadlines {
         let slow = match (self.activity.deadline(), self.farewell) {
             (Some((at, why)), None) => Some((at, Due::Overdue(why))),
             (Some(_), Some(at)) => Some((at, Due::FarewellOver)),
-            // A request came in before the farewell reached the caller: it is answered first.
+            // A request came in before the farewell reached the caller: it is answered first, but a caller that always has
+            // one open does not stay for ever.
             (None, Some(_)) => {
                 self.say_farewell();
-                None
+                self.end.filter(|end| *end <= Instant::now()).map(|end| (end, Due::FarewellOver))
             }
             (None, None) => None,
         };
@@ -100,11 +110,12 @@ mod tests {
 
     const HEAD: Duration = Duration::from_secs(5);
     const IDLE: Duration = Duration::from_secs(75);
+    const LONGEST: Duration = Duration::from_secs(200);
 
     fn kept() -> (Arc<Activity>, Deadlines) {
         let activity = Arc::new(Activity::new(false, HEAD, IDLE));
         drop(activity.begin());
-        (Arc::clone(&activity), Deadlines::new(activity))
+        (Arc::clone(&activity), Deadlines::new(activity, LONGEST))
     }
 
     /// What comes due, and after how long.
@@ -122,7 +133,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_of_all_is_due() {
         let (activity, mut deadlines) = kept();
-        activity.bytes();
+        activity.bytes(1);
         let (what, after) = due(&mut deadlines).await;
         assert!(what == Due::Overdue(Overdue::Head) && about(after, HEAD), "{what:?} {after:?}");
         deadlines.say_farewell();
@@ -140,9 +151,21 @@ mod tests {
         assert_eq!(due(&mut deadlines).await.0, Due::FarewellOver);
     }
 
+    /// (C2) A caller that always has a request open is ended all the same.
+    #[tokio::test(start_paused = true)]
+    async fn a_farewell_has_an_end() {
+        let (activity, mut deadlines) = kept();
+        deadlines.say_farewell();
+        let begun = Instant::now();
+        let _open = activity.begin();
+        assert_eq!(due(&mut deadlines).await.0, Due::FarewellOver);
+        let took = begun.elapsed();
+        assert!(took >= LONGEST && took <= LONGEST + FAREWELL, "{took:?}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_caller_without_a_request_yet_has_the_time_for_its_first() {
-        let mut deadlines = Deadlines::new(Arc::new(Activity::new(true, HEAD, IDLE)));
+        let mut deadlines = Deadlines::new(Arc::new(Activity::new(true, HEAD, IDLE)), LONGEST);
         deadlines.retire();
         let (what, after) = due(&mut deadlines).await;
         assert!(what == Due::Overdue(Overdue::Silent) && about(after, HEAD), "{what:?} {after:?}");

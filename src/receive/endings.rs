@@ -66,6 +66,6 @@ fn refuse_connection(refusals: &Refusals, caller: &Caller, reason: Reason, statu
     }
     // Of one that never said anything there is nothing to keep.
     if reason != Reason::Silent {
-        refusals.keep(caller, &Record { reason, status, size: None, body: None });
+        refusals.keep(caller, &Record { reason, status, size: None, is_known: caller.is_known, body: None });
     }
 }

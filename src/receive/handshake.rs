@@ -1,24 +1,33 @@
 //! Everything before the first byte of HTTP: who is behind a socket, and whether it may come in.
 //!
 //! In: an accepted TCP socket. Out: its TLS stream and what is known of the caller; or nothing, and then the socket was
-//! counted, logged and closed.
+//! counted, logged and closed. One that never sends a byte of TLS is counted only: load balancers look in this way whether
+//! the port is open.
 
 use super::{
     caller::Caller,
     figures,
     identity::{ClientCertificate, Identity},
+    lobby::{Lobby, Ticket},
     proxy,
     reason::Reason,
     refusals::{Fault, Refusals, log_refusal},
-    shares::{Share, Shares},
-    socket::linger,
+    settings::Sender,
+    shares::{Share, Shares, Standing},
+    socket::{Rest, linger},
     tls::note::{self, Note},
     trust::{Generation, Trust},
 };
 use ::settings::Networks;
-use base::clock;
+use arc_swap::ArcSwap;
+use base::clock::{self, Timestamp};
 use rustls::AlertDescription;
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
@@ -30,6 +39,10 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 pub(super) struct Entrance {
     /// Balancers that name the caller; `None`: callers connect directly.
     pub(super) proxies: Option<Networks>,
+    /// Read with each socket: who is awaited goes first.
+    pub(super) sender: Arc<ArcSwap<Sender>>,
+    /// Handshakes under way.
+    pub(super) lobby: Arc<Lobby>,
     /// Connections by address.
     pub(super) shares: Arc<Shares>,
     pub(super) trust: Arc<Trust>,
@@ -48,34 +61,104 @@ pub(super) struct Arrived {
 }
 
 impl Entrance {
-    /// Finds out who is there, takes a place for that address, and shakes hands: all within the timeout.
-    pub(super) async fn arrive(&self, mut tcp: TcpStream, peer: SocketAddr) -> Option<Arrived> {
+    /// A place for the handshake of a socket; `None` when there is no room for it.
+    pub(super) fn enter(&self, peer: IpAddr) -> Option<Ticket> {
+        match &self.proxies {
+            // Who is behind it shows in its first bytes.
+            Some(proxies) if proxies.contains(peer) => self.lobby.enter(None, Standing::Awaited),
+            Some(_) => self.lobby.enter(Some(peer), Standing::Stranger),
+            None => self.lobby.enter(Some(peer), self.standing(peer)),
+        }
+    }
+
+    /// Finds out who is there, takes a place for that address, and shakes hands: all within the timeout, and as long as the
+    /// place for the handshake is not needed for another one.
+    pub(super) async fn arrive(&self, tcp: TcpStream, peer: SocketAddr, ticket: Ticket) -> Option<Arrived> {
+        let must_leave = ticket.must_leave();
+        tokio::select! {
+            biased;
+            () = must_leave.cancelled() => {
+                let why = "as many handshakes are under way as allowed, and this one had made the least of its time";
+                self.refusals.turn_away(peer, Reason::HandshakeLimit, why);
+                None
+            }
+            arrived = self.let_in(tcp, peer, ticket) => arrived,
+        }
+    }
+
+    async fn let_in(&self, mut tcp: TcpStream, peer: SocketAddr, mut ticket: Ticket) -> Option<Arrived> {
         let deadline = Instant::now() + self.timeout;
-        let peer = self.caller_behind(&mut tcp, peer, deadline).await?;
-        let Some(share) = self.shares.take(peer.ip()) else {
-            let why = "its address has as many open as listener.max_connections_per_address allows";
-            self.refusals.turn_away(peer, Reason::AddressLimit, why);
-            return None;
+        let peer = self.caller_behind(&mut tcp, peer, deadline, &mut ticket).await?;
+        let standing = self.standing(peer.ip());
+        let share = match self.shares.take(peer.ip(), standing) {
+            Ok(share) => share,
+            Err(reason) => {
+                let why = if reason == Reason::StrangerLimit {
+                    "callers from outside of sender.networks have half of listener.max_connections open"
+                } else {
+                    "its address has as many open as listener.max_connections_per_address allows"
+                };
+                self.refusals.turn_away(peer, reason, why);
+                return None;
+            }
         };
+        self.first_byte(&tcp, deadline).await?;
+        ticket.begin();
         let generation = self.trust.current();
         let (stream, admitted) = self.shake_hands(&generation, tcp, peer, deadline).await?;
-        let Admitted { identity, is_proven } = admitted;
-        let caller = Caller { peer, is_proven, sender: identity.to_json(), generation: generation.number };
+        let Admitted { identity, is_proven, ends } = admitted;
+        let ends = ends.and_then(|ends| Instant::now().checked_add(ends.since(clock::now())));
+        let is_known = is_proven || standing == Standing::Awaited;
+        let caller = Caller { peer, is_proven, is_known, sender: identity.to_json(), generation, ends };
         Some(Arrived { stream, caller, share })
     }
 
+    /// Whether callers from an address are awaited.
+    fn standing(&self, address: IpAddr) -> Standing {
+        let sender = self.sender.load();
+        match (sender.networks.is_selective(), sender.networks.contains(address)) {
+            (false, _) => Standing::Anybody,
+            (true, true) => Standing::Awaited,
+            (true, false) => Standing::Stranger,
+        }
+    }
+
+    /// Waits for a first byte; `None` where none comes: then somebody only looked whether the port is open.
+    async fn first_byte(&self, tcp: &TcpStream, deadline: Instant) -> Option<()> {
+        if let Ok(Ok(1..)) = timeout_at(deadline, tcp.peek(&mut [0])).await {
+            return Some(());
+        }
+        self.refusals.count(Reason::Probe);
+        None
+    }
+
     /// The true address behind a socket: its own, or the one that a configured balancer names.
-    async fn caller_behind(&self, tcp: &mut TcpStream, peer: SocketAddr, deadline: Instant) -> Option<SocketAddr> {
+    async fn caller_behind(
+        &self,
+        tcp: &mut TcpStream,
+        peer: SocketAddr,
+        deadline: Instant,
+        ticket: &mut Ticket,
+    ) -> Option<SocketAddr> {
         let Some(proxies) = &self.proxies else { return Some(peer) };
         if !proxies.contains(peer.ip()) {
             self.refusals.turn_away(peer, Reason::ProxyUntrusted, "it does not come from listener.proxy_networks");
             return None;
         }
+        self.first_byte(tcp, deadline).await?;
         match timeout_at(deadline, proxy::read(tcp)).await {
-            Ok(Ok(proxy::Source::Caller(caller))) => Some(SocketAddr::new(caller.ip().to_canonical(), caller.port())),
-            Ok(Ok(proxy::Source::Balancer)) => Some(peer),
-            // A balancer that looks whether the port is open.
-            Ok(Err(proxy::Error::Nothing)) => None,
+            Ok(Ok(source)) => {
+                let caller = match source {
+                    proxy::Source::Caller(caller) => SocketAddr::new(caller.ip().to_canonical(), caller.port()),
+                    proxy::Source::Balancer => peer,
+                };
+                if !ticket.comes_from(caller.ip(), self.standing(caller.ip())) {
+                    let why = "its address has its share of listener.max_handshakes under way";
+                    self.refusals.turn_away(caller, Reason::HandshakeLimit, why);
+                    return None;
+                }
+                Some(caller)
+            }
             Ok(Err(error)) => {
                 tracing::debug!(%peer, error = base::error::chain(&error), "no PROXY header");
                 self.refusals.turn_away(
@@ -136,7 +219,7 @@ impl Entrance {
             self.refusals.count(reason);
             log_refusal!(self.refusals, reason, %peer, %error, "handshake failed");
         }
-        linger(tcp).await;
+        linger(tcp, Rest::SHORT).await;
         None
     }
 
@@ -151,7 +234,7 @@ impl Entrance {
     ) -> Result<Admitted, Reason> {
         let tls = stream.get_ref().1;
         if generation.loaded.authorities.is_empty() {
-            return Ok(Admitted { identity: Identity::of(peer, tls, None, None), is_proven: false });
+            return Ok(Admitted { identity: Identity::of(peer, tls, None, None), is_proven: false, ends: None });
         }
         let own = tls.peer_certificates().and_then(<[_]>::first);
         if generation.loaded.is_observing {
@@ -169,7 +252,8 @@ impl Entrance {
             }
             let vouched_for = own.filter(|_| note.is_vouched_for).map(|der| ClientCertificate::of(der));
             let identity = Identity::of(peer, tls, vouched_for, reason.map(Reason::label));
-            return Ok(Admitted { identity, is_proven: reason.is_none() });
+            // Nobody is refused for a certificate here, so nobody is ended with one.
+            return Ok(Admitted { identity, is_proven: reason.is_none(), ends: None });
         }
         let certificate = ClientCertificate::of(own.ok_or(Reason::NoCertificate)?);
         let now = clock::now();
@@ -178,7 +262,8 @@ impl Entrance {
         }
         self.figures.judged("ok");
         self.trust.note_client(certificate.ends, now);
-        Ok(Admitted { identity: Identity::of(peer, tls, Some(certificate), None), is_proven: true })
+        let ends = Some(certificate.ends);
+        Ok(Admitted { identity: Identity::of(peer, tls, Some(certificate), None), is_proven: true, ends })
     }
 }
 
@@ -187,6 +272,8 @@ struct Admitted {
     identity: Identity,
     /// Whether a certificate that is accepted says who it is.
     is_proven: bool,
+    /// The end of the certificate that let it in.
+    ends: Option<Timestamp>,
 }
 
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {

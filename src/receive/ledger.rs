@@ -5,7 +5,8 @@
 //! their own ([`Queued::write`]).
 //!
 //! Callers decide how much is refused, so each step is bounded: a few a second for each reason, a short queue, a pause
-//! between batches, a fixed number of rows in the store. What does not fit is counted and left out.
+//! between batches, a fixed number of rows in the store. What does not fit is counted and left out. Strangers never take the
+//! place of callers that are known: each step has room for known callers that nobody else can use.
 
 use super::{
     caller::Caller,
@@ -47,7 +48,9 @@ pub(super) struct Record<'a> {
     pub(super) status: Option<StatusCode>,
     /// Bytes of the body that came or were announced, if known.
     pub(super) size: Option<u64>,
-    /// The body of a caller that is known.
+    /// Whether the caller is known: by its certificate, a path secret or its network.
+    pub(super) is_known: bool,
+    /// The body; its start is kept of a known caller only.
     pub(super) body: Option<&'a Bytes>,
 }
 
@@ -58,8 +61,8 @@ pub(super) struct Ledger {
     queue: Mutex<Option<mpsc::Sender<Refused>>>,
     /// The other end, until the task takes it.
     queued: Mutex<Option<mpsc::Receiver<Refused>>>,
-    /// By reason: since when, and how many.
-    rates: Mutex<HashMap<Reason, (Instant, u32)>>,
+    /// By reason, of known callers and of others: since when, and how many.
+    rates: Mutex<HashMap<(Reason, bool), (Instant, u32)>>,
 }
 
 impl Default for Ledger {
@@ -72,7 +75,9 @@ impl Default for Ledger {
 impl Ledger {
     /// Keeps a refusal; false where there is no room for it.
     pub(super) fn keep(&self, caller: &Caller, record: &Record<'_>) -> bool {
-        self.has_room_for(record.reason)
+        let is_known = record.is_known;
+        let body = record.body.filter(|body| is_known && !body.is_empty());
+        self.has_room_for(record.reason, is_known)
             && self.queue(Refused {
                 at: clock::now(),
                 sender: caller.sender.clone(),
@@ -80,14 +85,15 @@ impl Ledger {
                 status: record.status.map_or(0, |status| status.as_u16()),
                 size: record.size,
                 // Copied: a slice would hold the whole body in memory.
-                start: record.body.map(|body| Bytes::copy_from_slice(body.get(..START).unwrap_or(body))),
+                start: body.map(|body| Bytes::copy_from_slice(body.get(..START).unwrap_or(body))),
+                is_known,
             })
     }
 
     /// Whether another refusal for this reason is kept in this second.
-    fn has_room_for(&self, reason: Reason) -> bool {
+    fn has_room_for(&self, reason: Reason, is_known: bool) -> bool {
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, count) = rates.entry(reason).or_insert_with(|| (Instant::now(), 0));
+        let (since, count) = rates.entry((reason, is_known)).or_insert_with(|| (Instant::now(), 0));
         if since.elapsed() >= Duration::from_secs(1) {
             (*since, *count) = (Instant::now(), 0);
         }
@@ -95,10 +101,11 @@ impl Ledger {
         *count <= PER_SECOND
     }
 
-    /// Hands a refusal on; false when the queue is full or closed.
+    /// Hands a refusal on; false when the queue is full or closed. Half of it is for known callers alone.
     fn queue(&self, refused: Refused) -> bool {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.as_ref().is_some_and(|sender| sender.try_send(refused).is_ok())
+        let Some(sender) = queue.as_ref() else { return false };
+        (refused.is_known || sender.capacity() > QUEUE / 2) && sender.try_send(refused).is_ok()
     }
 
     /// Takes no more; the task ends when what is queued is written.
@@ -138,10 +145,29 @@ impl Queued {
 mod tests {
     use super::*;
 
+    /// (C9) However much is refused of strangers, what a known caller sent is kept.
+    #[test]
+    fn strangers_leave_room_for_known_callers() {
+        let ledger = Ledger::default();
+        let refused = |is_known| Refused {
+            at: clock::now(),
+            sender: String::new(),
+            reason: "not_json",
+            status: 400,
+            size: None,
+            start: None,
+            is_known,
+        };
+        assert_eq!((0..1000).filter(|_| ledger.has_room_for(Reason::NotJson, false)).count(), 10);
+        assert!(ledger.has_room_for(Reason::NotJson, true));
+        assert_eq!((0..1000).filter(|_| ledger.queue(refused(false))).count(), QUEUE / 2);
+        assert_eq!((0..1000).filter(|_| ledger.queue(refused(true))).count(), QUEUE / 2);
+    }
+
     #[test]
     fn a_flood_for_one_reason_leaves_room_for_others() {
         let ledger = Ledger::default();
-        assert_eq!((0..1000).filter(|_| ledger.has_room_for(Reason::NotFound)).count(), 10);
-        assert!(ledger.has_room_for(Reason::NotJson));
+        assert_eq!((0..1000).filter(|_| ledger.has_room_for(Reason::NotFound, false)).count(), 10);
+        assert!(ledger.has_room_for(Reason::NotJson, false));
     }
 }

@@ -52,10 +52,11 @@ pub struct Drained {
 /// # Errors
 /// The system's, when the address is taken, not ours or not allowed.
 pub async fn bind(config: &settings::Listener) -> io::Result<Bound> {
-    let socket = if config.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let address = config.address();
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // A restart must not wait for the old process's closed sockets.
     socket.set_reuseaddr(true)?;
-    socket.bind(config.address)?;
+    socket.bind(address)?;
     let listener = socket.listen(BACKLOG)?;
     let address = listener.local_addr()?;
     Ok(Bound { listener, address })
@@ -73,12 +74,11 @@ impl Bound {
     /// # Cancel safety
     /// When dropped, the address is free again and open connections are cut; commits that were begun go on.
     pub async fn serve(self, receiver: Arc<Receiver>, stop: CancellationToken) -> Drained {
-        let Receiver { path, sockets: Sockets { connections: most, handshakes, drain_timeout }, .. } = &*receiver;
+        let Receiver { path, sockets: Sockets { connections: most, drain_timeout }, .. } = &*receiver;
         tracing::info!(address = %self.address, path, "listening");
         let _cut = CutWhenDropped(&receiver.drain);
         let slots = Slots {
             sockets: Arc::new(Semaphore::new(descriptors::room_for(*most).min(Semaphore::MAX_PERMITS))),
-            handshakes: Arc::new(Semaphore::new((*handshakes).min(Semaphore::MAX_PERMITS))),
             open: receiver.open.clone(),
             tasks: TaskTracker::new(),
             connections: Arc::clone(&receiver.connections),
@@ -184,7 +184,6 @@ async fn take_waiting(listener: TcpListener, slots: &Slots) -> io::Result<()> {
 /// Places for sockets, and who has them.
 struct Slots {
     sockets: Arc<Semaphore>,
-    handshakes: Arc<Semaphore>,
     /// Counts open sockets.
     open: Gauge,
     /// One for each open socket.
@@ -206,12 +205,12 @@ impl Slots {
             let why = "as many are open as listener.max_connections, or the limit of open files, allows";
             return self.refusals().turn_away(peer, Reason::ConnectionLimit, why);
         };
-        let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
-            let why = "as many handshakes are under way as listener.max_handshakes allows";
+        let Some(ticket) = self.connections.entrance.enter(peer.ip()) else {
+            let why = "as many handshakes are under way as listener.max_handshakes allows, or its address has its share of them";
             return self.refusals().turn_away(peer, Reason::HandshakeLimit, why);
         };
-        let slot = Slot::new(self.open.clone(), permit, handshake);
-        self.tasks.spawn(connection::serve(Arc::clone(&self.connections), tcp, peer, self.drain.watch(), slot));
+        let slot = Slot::new(self.open.clone(), permit);
+        self.tasks.spawn(connection::serve(Arc::clone(&self.connections), tcp, peer, self.drain.watch(), ticket, slot));
     }
 
     /// Ends the open sockets one step after the other. Returns how many were cut because they did not end in time.

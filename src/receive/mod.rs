@@ -14,12 +14,13 @@
 //! - A 200 leaves after the inbox has synced the event. A caller that hangs up cancels nothing.
 //! - Our own trouble is 503 with `Retry-After`; 4xx is said only of what cannot be an event.
 //! - No caller holds a socket without using it: handshake, first request, head, body and idleness each have a deadline.
-//! - No caller, and no address, takes more than its share of connections, requests and memory.
+//! - No caller, and no address, takes more than its share of connections, handshakes, requests and memory.
 //! - The caller's address is the socket's, or the one that a configured balancer names; headers never change it.
 //! - No body, secret or query is logged, and nothing of a certificate that no authority of ours vouches for; label values
 //!   come from closed sets.
 //! - Replaced certificates, authorities and revocations hold for everybody within seconds: no session of the old ones is
-//!   resumed, and their connections are ended.
+//!   resumed, no request of an old connection is taken, and their connections are ended. A connection also ends with the
+//!   client certificate that it began with.
 //!
 //! Not here: what an event is (`event`), how it is stored (`inbox`), what happens next (`work`).
 //!
@@ -38,10 +39,13 @@ mod drain;
 mod endings;
 mod figures;
 mod handshake;
+mod heads;
 mod identity;
 mod intake;
 mod ledger;
 mod listener;
+mod lobby;
+mod origin;
 mod problem;
 mod proxy;
 mod reason;
@@ -63,9 +67,11 @@ use connection::Connections;
 use drain::Drain;
 use handshake::Entrance;
 use intake::Intake;
+use lobby::Lobby;
 use prometheus_client::metrics::gauge::Gauge;
 use refusals::Refusals;
 use shares::Shares;
+use socket::Rest;
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 use trust::Trust;
@@ -85,11 +91,16 @@ pub struct Receiver {
     intake: Intake,
 }
 
+/// Handshakes that an address may have under way: the same share as of the connections.
+fn handshakes_of_an_address(listener: &settings::Listener) -> usize {
+    let share = listener.max_handshakes.saturating_mul(listener.max_connections_per_address) / listener.max_connections;
+    share.clamp(1, listener.max_handshakes)
+}
+
 /// Bounds on all sockets together.
 #[derive(Clone, Copy, Debug)]
 struct Sockets {
     connections: usize,
-    handshakes: usize,
     drain_timeout: Duration,
 }
 
@@ -118,13 +129,10 @@ impl Receiver {
         let trust = Arc::new(Trust::new(tls, figures.certificates));
         let refusals = Arc::new(Refusals::new(figures.refused, figures.answers));
         let drain = Arc::new(Drain::new());
+        let budget = Arc::new(Budget::new(listener.max_requests, listener.body_memory));
         let webhook = Webhook {
             path: listener.path.clone(),
-            bodies: Bodies {
-                limit: listener.max_body,
-                timeout: listener.body_timeout,
-                budget: Budget::new(listener.max_requests, listener.body_memory),
-            },
+            bodies: Bodies { limit: listener.max_body, timeout: listener.body_timeout, budget: Arc::clone(&budget) },
             commits: Commits {
                 intake: intake.clone(),
                 timeout: commit_timeout,
@@ -134,14 +142,15 @@ impl Receiver {
         };
         let answering = Answering {
             sender: Arc::clone(&sender),
-            trust: Arc::clone(&trust),
             drain: Arc::clone(&drain),
             refusals: Arc::clone(&refusals),
             body_timeout: listener.body_timeout,
         };
         let entrance = Entrance {
             proxies: listener.proxies().cloned(),
-            shares: Shares::new(listener.max_connections_per_address),
+            sender: Arc::clone(&sender),
+            lobby: Lobby::new(listener.max_handshakes, handshakes_of_an_address(listener)),
+            shares: Shares::new(listener.max_connections_per_address, listener.max_connections),
             trust: Arc::clone(&trust),
             timeout: listener.handshake_timeout,
             figures: figures.handshakes,
@@ -150,12 +159,16 @@ impl Receiver {
         let connections = Arc::new(Connections {
             entrance,
             application: app::application(webhook, answering),
+            budget,
             limits: connection::Limits {
                 head: listener.max_head,
                 headers: listener.max_headers,
                 http2_streams: listener.http2_streams,
                 header_timeout: listener.header_timeout,
                 idle_timeout: listener.idle_timeout,
+                farewell: listener.body_timeout + commit_timeout + deadlines::FAREWELL,
+                // A caller that has sent that much more than it may does not look for an answer.
+                rest: Rest { bytes: listener.max_body.saturating_mul(2), time: listener.body_timeout },
             },
             trust: Arc::clone(&trust),
             refusals: Arc::clone(&refusals),
@@ -164,11 +177,7 @@ impl Receiver {
             path: listener.path.clone(),
             sender,
             trust,
-            sockets: Sockets {
-                connections: listener.max_connections,
-                handshakes: listener.max_handshakes,
-                drain_timeout: listener.drain_timeout,
-            },
+            sockets: Sockets { connections: listener.max_connections, drain_timeout: listener.drain_timeout },
             open: figures.connections,
             connections,
             drain,

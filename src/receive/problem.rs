@@ -37,8 +37,10 @@ pub(super) enum Refusal {
     Method,
     /// A transfer coding other than one `chunked`.
     TransferEncoding,
-    /// A content type other than JSON.
-    MediaType,
+    /// No field `Host`, several, or one that names no host; HTTP/1.
+    Host,
+    /// A head with too many fields; HTTP/2. Other heads that are too large are refused by the library.
+    HeadTooLarge,
     /// A compressed body.
     ContentEncoding,
     /// The body is over the limit.
@@ -66,6 +68,8 @@ pub(super) enum Refusal {
     StoreUnavailable,
     /// The commit takes too long; it may still succeed.
     StoreSlow,
+    /// The connection is over: its certificate has ended, or the TLS settings were replaced that it began with.
+    ConnectionOver,
     /// The inbox is closed: the process is ending.
     Draining,
     /// A fault of the program.
@@ -80,7 +84,9 @@ impl Refusal {
             Self::NotFound => Reason::NotFound,
             Self::Method => Reason::Method,
             Self::TransferEncoding => Reason::TransferEncoding,
-            Self::MediaType => Reason::MediaType,
+            Self::Host => Reason::Host,
+            Self::HeadTooLarge => Reason::HeadTooLarge,
+            Self::ConnectionOver => Reason::ConnectionOver,
             Self::ContentEncoding => Reason::ContentEncoding,
             Self::BodyTooLarge { .. } => Reason::BodyTooLarge,
             Self::BodyTimeout => Reason::BodyTimeout,
@@ -106,10 +112,12 @@ impl Refusal {
             Self::Network => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::MediaType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout | Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::TransferEncoding
+            Self::Host
+            | Self::TransferEncoding
             | Self::BodyCut
             | Self::Malformed(Malformed::Syntax { .. } | Malformed::NotAnObject { .. }) => StatusCode::BAD_REQUEST,
             Self::Malformed(Malformed::Field { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -119,6 +127,7 @@ impl Refusal {
             | Self::Backlog
             | Self::StoreUnavailable
             | Self::StoreSlow
+            | Self::ConnectionOver
             | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -127,7 +136,7 @@ impl Refusal {
     /// Seconds after which to try again, of every 503: soon where it passes by itself, later where a person must act.
     pub(super) const fn retry_after(&self) -> Option<&'static str> {
         match self {
-            Self::Overloaded | Self::BodyMemory => Some("1"),
+            Self::Overloaded | Self::BodyMemory | Self::ConnectionOver => Some("1"),
             Self::StoreUnavailable | Self::StoreSlow | Self::Draining => Some("5"),
             Self::StoreFull | Self::Backlog => Some("30"),
             _ => None,
@@ -140,6 +149,8 @@ impl Refusal {
         matches!(
             self,
             Self::Network
+                | Self::Host
+                | Self::ConnectionOver
                 | Self::TransferEncoding
                 | Self::BodyTooLarge { .. }
                 | Self::BodyTimeout
@@ -150,7 +161,7 @@ impl Refusal {
 
     /// Whether it was said of the head alone, of a request whose body would have been welcome with another head.
     pub(super) const fn is_of_the_head(&self) -> bool {
-        matches!(self, Self::NotFound | Self::Method | Self::MediaType | Self::ContentEncoding)
+        matches!(self, Self::NotFound | Self::Method | Self::ContentEncoding)
     }
 
     /// Whether the store itself is the trouble: then nothing about the refusal can be kept in it.
@@ -164,7 +175,9 @@ impl Refusal {
             Self::NotFound => "Nothing is here",
             Self::Method => "The method is not allowed",
             Self::TransferEncoding => "The transfer coding is not supported",
-            Self::MediaType => "The content type is not supported",
+            Self::Host => "The Host field is missing or wrong",
+            Self::HeadTooLarge => "The head is too large",
+            Self::ConnectionOver => "The connection is over",
             Self::ContentEncoding => "The content encoding is not supported",
             Self::BodyTooLarge { .. } => "The body is too large",
             Self::BodyTimeout => "The body came too slowly",
@@ -190,7 +203,11 @@ impl Refusal {
             Self::NotFound => "no webhook is received at this path",
             Self::Method => "events are sent with POST",
             Self::TransferEncoding => "the only transfer coding that is understood is a single chunked",
-            Self::MediaType => "send application/json, or no content type",
+            Self::Host => "a request of HTTP/1.1 has one Host field, with a host and at most a port",
+            Self::HeadTooLarge => "the head of the request has more fields than are allowed",
+            Self::ConnectionOver => {
+                "certificates have changed since this connection began; nothing was stored; connect again and send the event again"
+            }
             Self::ContentEncoding => "send the body without compression",
             Self::BodyTooLarge { limit } => return Cow::Owned(format!("the limit is {limit} bytes")),
             Self::BodyTimeout => "the body did not end within the time allowed for it",
@@ -251,7 +268,9 @@ mod tests {
             Refusal::NotFound,
             Refusal::Method,
             Refusal::TransferEncoding,
-            Refusal::MediaType,
+            Refusal::Host,
+            Refusal::HeadTooLarge,
+            Refusal::ConnectionOver,
             Refusal::ContentEncoding,
             Refusal::BodyTooLarge { limit: 8_388_608 },
             Refusal::BodyTimeout,

@@ -41,9 +41,6 @@ pub(super) enum Error {
     /// It is none, or none that is allowed here.
     #[error("the PROXY header is malformed")]
     Malformed,
-    /// The socket was closed before a byte came: how balancers check whether a port is open.
-    #[error("the connection was closed before a PROXY header")]
-    Nothing,
     /// The socket broke, or was closed within the header.
     #[error("the connection broke within the PROXY header")]
     Broken(#[source] io::Error),
@@ -60,8 +57,7 @@ pub(super) async fn read(tcp: &mut TcpStream) -> Result<Source, Error> {
         let mut ahead = [0; 256];
         let peeked = tcp.peek(&mut ahead).await.map_err(Error::Broken)?;
         if peeked == 0 {
-            let end = io::ErrorKind::UnexpectedEof.into();
-            return Err(if begun == 0 { Error::Nothing } else { Error::Broken(end) });
+            return Err(Error::Broken(io::ErrorKind::UnexpectedEof.into()));
         }
         header.extend(ahead.iter().take(peeked));
         let parsed = parse(&header)?;

@@ -24,10 +24,14 @@ reasons! {
     // Sockets.
     /// As many are open as allowed.
     ConnectionLimit = "connection_limit",
-    /// As many handshakes are under way as allowed.
+    /// As many handshakes are under way as allowed, and this one was not, or no longer, among those that go first.
     HandshakeLimit = "handshake_limit",
     /// Its address has as many open as allowed.
     AddressLimit = "address_limit",
+    /// Callers from outside of `sender.networks` have as many open as allowed.
+    StrangerLimit = "stranger_limit",
+    /// It was closed, or its time was over, before a first byte came: somebody only looked whether the port is open.
+    Probe = "probe",
     /// Accepting failed: no descriptors, no memory.
     AcceptFailed = "accept_failed",
     /// Not from a balancer, where one is configured.
@@ -102,8 +106,10 @@ reasons! {
     Method = "method_not_allowed",
     /// A transfer coding other than one `chunked`.
     TransferEncoding = "transfer_encoding",
-    /// A content type other than JSON.
-    MediaType = "media_type",
+    /// No field `Host`, several, or one that names no host.
+    Host = "host",
+    /// The connection is over: its certificate has ended, or the TLS settings were replaced that it began with.
+    ConnectionOver = "connection_over",
     /// A compressed body.
     ContentEncoding = "content_encoding",
     /// The body is over the limit.

@@ -9,7 +9,7 @@ use settings::{
     size, switch, text, texts, word, words,
 };
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -24,32 +24,38 @@ const SHORTEST_PATH_SECRET: usize = 16;
 section! {
     /// The public HTTPS listener.
     pub struct Listener {
-        /// Address of the public HTTPS listener. Port 0 picks a free one, which the log line `listening` names.
-        pub address: SocketAddr = address().default("0.0.0.0:8443"),
+        /// Address of the public HTTPS listener. Not given, it is 0.0.0.0:8443 where a path secret, selective
+        /// sender.networks or required client certificates keep strangers out, and else 127.0.0.1:8443, which only this
+        /// machine reaches. Port 0 picks a free one, which the log line `listening` names.
+        pub address: Option<SocketAddr> = address().example("\"0.0.0.0:8443\"").optional(),
+        /// Whether the address was given, and not chosen.
+        pub is_address_given: bool = aside(),
         /// Path of the webhook. The URL to register with the vendor is `https://<your host><path>`, or with a path
         /// secret `https://<your host><path>/<secret>`.
         pub path: String = text(webhook_path).default("/webhooks/linxo"),
         /// Largest body of a request. A connection of 100 accounts takes about 50 KB. A larger body is answered 413.
         pub max_body: u64 = size().default("8 MiB").between("1 KiB", "1 GiB"),
-        /// Largest head of a request, its fields included. A longer one is answered 431.
-        pub max_head: u32 = size().default("64 KiB").between("8 KiB", "1 MiB"),
-        /// Fields in the head of an HTTP/1 request. More are answered 431. Over HTTP/2 there is no such limit, but each
-        /// field counts 32 bytes more against `max_head`.
+        /// Largest head of a request, its fields included. A longer one is answered 431. Over HTTP/2 each field counts 32
+        /// bytes more.
+        pub max_head: u32 = size().default("16 KiB").between("8 KiB", "1 MiB"),
+        /// Fields in the head of a request. More are answered 431.
         pub max_headers: usize = number().default("100").between("16", "1000"),
         /// Open connections in total. Further ones are closed at once. The process needs about 256 file descriptors
         /// beside them: where its limit (`ulimit -n`) leaves fewer, fewer are taken, and the log says so at the start.
         pub max_connections: usize = number().default("4096").between("1", "1000000"),
-        /// Open connections from one address; an IPv6 /64 counts as one. Behind a load balancer without
+        /// Open connections from one address; an IPv6 /64 counts as one, and a /48 has twice as many at the most. Behind a load balancer without
         /// `proxy_protocol`, all callers have the address of the balancer: set this as high as `max_connections` there.
         pub max_connections_per_address: usize = number().default("1024").between("1", "1000000"),
-        /// TLS handshakes under way at once. Further connections are closed.
+        /// TLS handshakes under way at once. Where there are as many, the oldest one that has sent nothing makes room for the
+        /// next. An address has the same share of them as of the connections (max_connections_per_address of
+        /// max_connections), and callers from sender.networks go first.
         pub max_handshakes: usize = number().default("2048").between("1", "1000000"),
         /// Requests that are being answered at once. Further ones are answered 503.
         pub max_requests: usize = number().default("4096").between("1", "1000000"),
-        /// Memory for the bodies of all requests together. A request that needs more is answered 503.
+        /// Memory for the bodies and the large heads of all requests together. A request that needs more is answered 503.
         pub body_memory: u64 = size().default("256 MiB").between("1 KiB", "1 TiB"),
-        /// Requests at once on one HTTP/2 connection.
-        pub http2_streams: u32 = number().default("128").between("1", "10000"),
+        /// Requests at once on one HTTP/2 connection. Each may take `max_head` for its head several times over.
+        pub http2_streams: u32 = number().default("16").between("1", "10000"),
         /// Longest time from accepting a connection to the end of its TLS handshake.
         pub handshake_timeout: Duration = duration().default("5s").between("100ms", "5m"),
         /// Longest time for the head of a request, from its first byte (or from the end of the handshake).
@@ -120,11 +126,17 @@ section! {
         /// PEM files of revocation lists, of intermediate authorities too. Where any is given, a certificate that no
         /// list covers is refused, and so is every certificate below an authority whose list has ended.
         pub revocations: Vec<PathBuf> = files(),
-        /// Accepted names: a DNS name of the certificate or the common name of its subject, without wildcards. None
-        /// given: any name.
+        /// What accepted certificates are made for.
+        pub usage: ClientUsage = word().default("client"),
+        /// Accepted DNS names, as they stand in the subject alternative names of the certificate, without wildcards. Neither
+        /// names nor subjects given: any. Public authorities need names or fingerprints.
         pub names: Vec<String> = texts(client_name),
+        /// Accepted common names of the subject, for authorities that issue no subject alternative names. Where names are
+        /// given too, one of both must fit. An authority below yours that may sign for one domain only can still write any
+        /// common name.
+        pub subjects: Vec<String> = texts(client_name),
         /// Accepted public keys: the SHA-256 of the SubjectPublicKeyInfo in hexadecimal. None given: any key. Where
-        /// names are given too, both must fit.
+        /// names or subjects are given too, both must fit.
         pub fingerprints: Vec<String> = texts(fingerprint),
     }
     check(at) {
@@ -132,12 +144,17 @@ section! {
             let bounds = [
                 ("authorities", is_given(&authorities)),
                 ("revocations", is_given(&revocations)),
+                ("usage", usage == Ok(ClientUsage::Any)),
                 ("names", is_given(&names)),
+                ("subjects", is_given(&subjects)),
                 ("fingerprints", is_given(&fingerprints)),
             ];
             match mode {
-                ClientMode::Off => refuse_bounds(at, bounds),
-                ClientMode::Observe | ClientMode::Required => need_authorities(at, *mode, &authorities),
+                ClientMode::Off => refuse_bounds(at, &bounds),
+                ClientMode::Observe | ClientMode::Required => {
+                    need_authorities(at, *mode, &authorities);
+                    need_names(at, usage, is_given(&names) || is_given(&fingerprints));
+                }
             }
         }
     }
@@ -152,6 +169,16 @@ words! {
         Observe = "observe",
         /// A good certificate is needed to finish the handshake.
         Required = "required",
+    }
+}
+
+words! {
+    /// What accepted client certificates are made for, the least first.
+    pub enum ClientUsage {
+        /// For clients, or for anything.
+        Client = "client",
+        /// Also only for servers. Needs names or fingerprints, and no public authority.
+        Any = "any",
     }
 }
 
@@ -176,7 +203,24 @@ section! {
     }
 }
 
+/// Where no address is given, and strangers are kept out.
+const EVERYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
+/// Where no address is given, and strangers are not kept out.
+const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
+
 impl Listener {
+    /// Address of the public HTTPS listener.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address.unwrap_or(HERE)
+    }
+
+    /// Chooses the address, where none is given.
+    pub fn choose_address(&mut self, keeps_strangers_out: bool) {
+        self.is_address_given = self.address.is_some();
+        self.address.get_or_insert(if keeps_strangers_out { EVERYWHERE } else { HERE });
+    }
+
     /// Balancers that begin each connection with a PROXY header; `None`: callers connect directly.
     #[must_use]
     pub fn proxies(&self) -> Option<&Networks> {
@@ -265,9 +309,17 @@ fn need_authorities(at: &mut At<'_, '_>, mode: ClientMode, authorities: &Read<Ve
     }
 }
 
+/// An authority that signs for servers signs for many: they must be told apart.
+fn need_names(at: &mut At<'_, '_>, usage: Read<ClientUsage>, are_given: bool) {
+    if usage == Ok(ClientUsage::Any) && !are_given {
+        let hint = "say in tls.clients.names or tls.clients.fingerprints who the callers are";
+        at.flawed("usage", Flaw::new("lets in every server that the authorities certify", hint));
+    }
+}
+
 /// Where no certificate is asked for, nothing narrows it down: each of these that holds something is refused.
-fn refuse_bounds(at: &mut At<'_, '_>, bounds: [(&str, bool); 4]) {
-    for (name, _) in bounds.into_iter().filter(|(_, is_given)| *is_given) {
+fn refuse_bounds(at: &mut At<'_, '_>, bounds: &[(&str, bool)]) {
+    for (name, _) in bounds.iter().filter(|(_, is_given)| *is_given) {
         let hint = format!("set tls.clients.mode = \"required\", or remove the {name}");
         at.flawed(name, Flaw::new("has no effect where tls.clients.mode = \"off\"", hint));
     }

@@ -7,19 +7,13 @@ use tokio::sync::OwnedSemaphorePermit;
 pub(super) struct Slot {
     /// Open sockets.
     connections: Gauge,
-    handshake: Option<OwnedSemaphorePermit>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Slot {
-    pub(super) fn new(connections: Gauge, permit: OwnedSemaphorePermit, handshake: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(connections: Gauge, permit: OwnedSemaphorePermit) -> Self {
         connections.inc();
-        Self { connections, handshake: Some(handshake), _permit: permit }
-    }
-
-    /// Lets another socket begin its handshake.
-    pub(super) fn handshake_is_over(&mut self) {
-        self.handshake = None;
+        Self { connections, _permit: permit }
     }
 }
 

@@ -11,13 +11,31 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
 
-/// How long and for how many bytes a closed socket is still read.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 64 * 1024;
+/// A caller that has sent nothing for so long has seen its answer, or never will.
+const SILENCE: Duration = Duration::from_secs(1);
+/// Read at once.
+const PIECE: usize = 16 * 1024;
+
+/// What is still read of a closed socket at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rest {
+    pub(super) bytes: u64,
+    pub(super) time: Duration,
+}
+
+impl Rest {
+    /// The rest of it where some of it was read before.
+    pub(super) fn after(self, read: u64) -> Self {
+        Self { bytes: self.bytes.saturating_sub(read), ..self }
+    }
+
+    /// Of a caller that has hardly begun.
+    pub(super) const SHORT: Self = Self { bytes: 64 * 1024, time: SILENCE };
+}
 
 /// What hyper reads from and writes to.
 #[derive(Debug)]
@@ -38,31 +56,33 @@ impl Socket {
 }
 
 /// Ends the sending side, then reads on for a moment. Closing a socket with unread bytes resets it, and the reset may
-/// overtake the answer that the caller should see (413, 408, a TLS alert).
-pub(super) async fn linger(mut tcp: TcpStream) {
+/// overtake the answer that the caller should see (413, 408, a TLS alert). A caller that looks for an answer only after it has
+/// sent everything sees it, as long as that is no more than `rest` allows.
+pub(super) async fn linger(mut tcp: TcpStream, rest: Rest) {
     let read_on = async {
         tcp.shutdown().await?;
-        let mut left = LINGER_BYTES;
-        let mut scrap = [0; 1024];
+        let (mut left, mut scrap) = (rest.bytes, vec![0; PIECE]);
         while left > 0 {
-            match tcp.read(&mut scrap).await? {
-                0 => return Ok(()),
-                read => left = left.saturating_sub(read),
+            match timeout(SILENCE, tcp.read(&mut scrap)).await {
+                Ok(Ok(0)) | Err(_) => return Ok(()),
+                Ok(read) => left = left.saturating_sub(read? as u64),
             }
         }
         // More is coming than we care to read: hold the socket until the caller had time to read its answer.
-        std::future::pending::<io::Result<()>>().await
+        sleep(SILENCE).await;
+        io::Result::Ok(())
     };
     // Whether it was the caller or the clock that ended this makes no difference.
-    drop(timeout(LINGER, read_on).await);
+    drop(timeout(rest.time, read_on).await);
 }
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let poll = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.activity.bytes();
+        let read = buf.filled().len() - before;
+        if read > 0 {
+            self.activity.bytes(read);
         }
         poll
     }

@@ -6,8 +6,8 @@
 use super::{figures, tls};
 use arc_swap::ArcSwap;
 use base::clock::Timestamp;
-use std::sync::Arc;
-use tokio::sync::watch;
+use std::sync::{Arc, OnceLock};
+use tokio::{sync::watch, time::Instant};
 
 /// Which TLS settings a connection began with; counts from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +18,19 @@ pub(super) struct GenerationNumber(u64);
 pub(super) struct Generation {
     pub(super) number: GenerationNumber,
     pub(super) loaded: tls::Loaded,
+    /// When other settings took their place.
+    retired: OnceLock<Instant>,
+}
+
+impl Generation {
+    fn new(number: GenerationNumber, loaded: tls::Loaded) -> Self {
+        Self { number, loaded, retired: OnceLock::new() }
+    }
+
+    /// When other settings took the place of these.
+    pub(super) fn retired(&self) -> Option<Instant> {
+        self.retired.get().copied()
+    }
 }
 
 /// The TLS settings in use.
@@ -34,7 +47,7 @@ impl Trust {
     pub(super) fn new(loaded: tls::Loaded, figures: figures::Certificates) -> Self {
         let number = GenerationNumber(1);
         let trust = Self {
-            current: ArcSwap::from_pointee(Generation { number, loaded }),
+            current: ArcSwap::from_pointee(Generation::new(number, loaded)),
             retired: watch::Sender::new(GenerationNumber(0)),
             figures,
         };
@@ -48,16 +61,12 @@ impl Trust {
 
     /// Uses other settings for new sockets, and retires the connections of all settings before.
     pub(super) fn replace(&self, loaded: tls::Loaded) {
-        let old = self.current.load().number;
+        let number = GenerationNumber(self.current.load().number.0 + 1);
         self.figures.clients.set(0);
-        self.current.store(Arc::new(Generation { number: GenerationNumber(old.0 + 1), loaded }));
+        let old = self.current.swap(Arc::new(Generation::new(number, loaded)));
         self.note_ends();
-        self.retired.send_replace(old);
-    }
-
-    /// Whether the settings of a connection were replaced.
-    pub(super) fn is_outdated(&self, number: GenerationNumber) -> bool {
-        self.current.load().number != number
+        old.retired.get_or_init(Instant::now);
+        self.retired.send_replace(old.number);
     }
 
     /// Says up to which generation connections must end.

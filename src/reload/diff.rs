@@ -5,7 +5,7 @@
 //! comparing it with what is used now; so the two cannot drift apart.
 
 use super::watch::{self, Contents};
-use crate::config::{self, Admin, Config, Sender};
+use crate::config::{self, Admin, Config, Sender, TlsClients};
 use std::net::SocketAddr;
 
 /// A configuration, and what stood in the files that its parts are built from.
@@ -104,7 +104,8 @@ fn weaker(used: &Config, new: &Config) -> Vec<&'static str> {
         ("tls.clients.mode", clients.mode < old.mode),
         ("tls.clients.authorities", lost(!old.authorities.is_empty(), !clients.authorities.is_empty())),
         ("tls.clients.revocations", lost(!old.revocations.is_empty(), !clients.revocations.is_empty())),
-        ("tls.clients.names", lost(!old.names.is_empty(), !clients.names.is_empty())),
+        ("tls.clients.usage", clients.usage > old.usage),
+        ("tls.clients.names", lost(names_somebody(old), names_somebody(clients))),
         ("tls.clients.fingerprints", lost(!old.fingerprints.is_empty(), !clients.fingerprints.is_empty())),
         ("sender.path_secret", lost(!used.sender.path_secrets.is_empty(), !new.sender.path_secrets.is_empty())),
         ("sender.networks", lost(used.sender.networks.is_selective(), new.sender.networks.is_selective())),
@@ -114,6 +115,11 @@ fn weaker(used: &Config, new: &Config) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(key, is_weaker)| is_weaker.then_some(key))
     .collect()
+}
+
+/// Whether names or common names narrow down whom the authorities vouch for. One may take the place of the other.
+fn names_somebody(clients: &TlsClients) -> bool {
+    !clients.names.is_empty() || !clients.subjects.is_empty()
 }
 
 /// The configuration that is used once all is applied that can be: each section is either the new one or the one in use.

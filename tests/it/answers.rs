@@ -75,9 +75,18 @@ async fn what_cannot_be_an_event_is_refused_and_nothing_is_kept() {
         (post(PATH, "", &event.replace("\"1\"", "\"\"")).into(), 422, "invalid_field", "$.id is empty"),
         (format!("GET {PATH} HTTP/1.1\r\nhost: x\r\n\r\n").into(), 405, "method_not_allowed", ""),
         (post("/", "", &event).into(), 404, "not_found", ""),
-        (post("/webhooks/linxo/", "", &event).into(), 404, "not_found", ""),
+        (post("/webhooks/linxo//", "", &event).into(), 404, "not_found", ""),
         (post("/metrics", "", &event).into(), 404, "not_found", ""),
-        (post(PATH, "content-type: text/plain\r\n", &event).into(), 415, "media_type", ""),
+        // (B8)
+        (format!("POST {PATH} HTTP/1.1\r\ncontent-length: 0\r\n\r\n").into(), 400, "host", "one Host field"),
+        (post(PATH, "host: other\r\n", &event).into(), 400, "host", "one Host field"),
+        // (B4)
+        (
+            post(PATH, "", &event.replace("\"1\"", &format!("\"{}\"", "1".repeat(257)))).into(),
+            422,
+            "invalid_field",
+            "$.id is longer than 256 bytes",
+        ),
         (post(PATH, "content-encoding: gzip\r\n", &event).into(), 415, "content_encoding", ""),
         (headed.into(), 413, "body_too_large", "65536"),
         (chunked.into(), 413, "body_too_large", "65536"),
@@ -115,12 +124,16 @@ async fn what_is_unusual_but_an_event_is_taken() {
         post(PATH, "", &event("x").replacen("\"x\"", "6", 1)),
         post(PATH, "", &event("7").replace("UPDATED", "REMOVED")),
         post(PATH, "", &event("8").replace("1700000005", "\"yesterday\"")),
+        // (B1) The content decides. (B7) One slash at the end is the same path.
+        post(PATH, "content-type: text/plain\r\n", &event("10")),
+        post(PATH, "content-type: text/json\r\n", &format!("\u{feff}{}", event("11"))),
+        post("/webhooks/linxo/", "", &event("12")),
     ] {
         assert_eq!(service.door.exchange(&request).await.status, 200, "{request}");
     }
     let unclear = event_json("9", "9", 101, true).replace(":101,", ":\"many\",");
     service.door.accept(&unclear).await;
-    assert_eq!(service.metric("linxo_webhook_schema_drift_total"), 3);
+    assert_eq!(service.metric("linxo_webhook_schema_drift_total"), 5);
     let kept = service.settled().await;
     let parked: Vec<_> = kept.iter().filter(|entry| entry.state == State::Parked).collect();
     assert_eq!(parked.iter().map(|entry| entry.event_id.as_str()).collect::<Vec<_>>(), ["9"]);
@@ -132,7 +145,78 @@ async fn what_is_unusual_but_an_event_is_taken() {
     assert_eq!(of("7")["type"], "com.linxo.connections.removed");
     assert_eq!(of("8")["data"]["creation_date"], "yesterday");
     assert_eq!(of("6")["data"]["id"], 6);
-    assert_eq!(documents.len(), 8);
+    assert_eq!(documents.len(), 11);
+    let mut kept = kept.iter().filter(|entry| entry.event_id.as_str() == "10");
+    assert_eq!(kept.next().unwrap().drift.as_deref(), Some("the Content-Type is not one of JSON"));
+}
+
+/// (B2) The same event with other white space is the same event.
+#[tokio::test(flavor = "multi_thread")]
+async fn white_space_between_tokens_makes_no_other_event() {
+    let mut site = Site::new();
+    let file = site.file_sink("file");
+    let service = site.start().await;
+    let event = event_json("1", "7", 1, false);
+    let compact = String::from_utf8(event::compact(event.as_bytes())).unwrap();
+    for (body, status) in [
+        (event.clone(), "accepted"),
+        (format!("{event}\n"), "duplicate"),
+        (compact.clone(), "duplicate"),
+        (compact.replace(',', " ,\r\n\t"), "duplicate"),
+        (format!("\u{feff}{event}"), "duplicate"),
+        (event.replace("\"7\"", "\"7 \""), "accepted"),
+    ] {
+        let answer = service.door.post(&body).await;
+        assert_eq!((answer.status, answer.body), (200, format!(r#"{{"status":"{status}","id":"1"}}"#)));
+    }
+    service.settled().await;
+    assert_eq!(crate::support::documents(&file).len(), 2);
+}
+
+/// (B3) Whatever ids the vendor gives, no two deliveries share one, and none holds a full stop.
+#[tokio::test(flavor = "multi_thread")]
+async fn delivery_ids_are_distinct_whatever_ids_come() {
+    let mut site = Site::new();
+    let file = site.file_sink("file");
+    let service = site.start().await;
+    service.door.accept(event_json("abc", "7", 1, false)).await;
+    service.door.accept(event_json("abc", "7", 2, false)).await;
+    let second = service.settled().await[1].delivery_id.as_str().to_owned();
+    assert!(second.starts_with("abc~"), "{second}");
+    for id in [second.as_str(), "a.b", "a~pb", "a~b", &second.replace('~', ".")] {
+        service.door.accept(event_json(id, "7", 1, false)).await;
+    }
+    service.settled().await;
+    let ids = crate::support::delivered(&file);
+    let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
+    assert_eq!((ids.len(), distinct.len()), (7, 7), "{ids:?}");
+    assert!(ids.iter().all(|id| !id.contains('.')), "{ids:?}");
+}
+
+/// (B4) An event of a user whose id nobody can keep is stored, and says why it waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_id_too_long_is_stored_and_parked() {
+    let mut site = Site::new();
+    site.file_sink("file");
+    let service = site.start().await;
+    let event = event_json("1", "7", 1, false).replace("\"u7\"", &format!("\"{}\"", "u".repeat(257)));
+    service.door.accept(&event).await;
+    let kept = service.settled().await;
+    assert_eq!((kept[0].state, &kept[0].user), (State::Parked, &None));
+    let reason = kept[0].stages[0].reason.as_deref().unwrap();
+    assert!(reason.contains("$.resource.user_id is longer than 256 bytes"), "{reason}");
+    assert_eq!(service.running.inbox.desk.body(kept[0].seq).await.unwrap().unwrap(), event.as_bytes());
+}
+
+/// (C11, C13) Bank data must not end up where anybody reads it: not in an old file, and not in a core.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_leaves_no_core() {
+    let mut site = Site::new();
+    site.file_sink("file");
+    let process = site.spawn().await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
+    let cores = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(cores.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{cores}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,12 +227,14 @@ async fn a_wrong_path_secret_is_any_unknown_path() {
     let service = site.start().await;
     let event = event_json("1", "7", 1, false);
     let path = format!("{PATH}/{}", secrets::PATH);
-    for wrong in [PATH.to_owned(), format!("{PATH}/wrong"), format!("{path}/"), format!("/{}", secrets::PATH)] {
+    for wrong in [PATH.to_owned(), format!("{PATH}/wrong"), format!("{path}//"), format!("/{}", secrets::PATH)] {
         let answer = service.door.exchange(post(&wrong, "", &event)).await;
         assert_eq!((answer.status, &answer.problem()["code"]), (404, &"not_found".into()), "{wrong}");
         assert!(!answer.body.contains(secrets::PATH));
     }
-    assert_eq!(service.door.exchange(post(&path, "", &event)).await.status, 200);
+    for right in [path.clone(), format!("{path}/")] {
+        assert_eq!(service.door.exchange(post(&right, "", &event)).await.status, 200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

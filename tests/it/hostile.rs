@@ -142,6 +142,107 @@ async fn floods_leave_memory_flat_and_honest_callers_served() {
     assert!(warnings < 20, "{}", process.output());
 }
 
+/// One small field in the table of HPACK, then references to it, a byte each: a head that is small on the wire only.
+fn heavy_head(stream: u32, fields: usize, value: usize) -> Vec<u8> {
+    let length = match value {
+        0..127 => vec![u8::try_from(value).unwrap()],
+        _ => vec![127, u8::try_from((value - 127) % 128).unwrap() | 0x80, u8::try_from((value - 127) / 128).unwrap()],
+    };
+    let field = [&[0x40, 1, b'x'][..], &length, &vec![b'y'; value]].concat();
+    let start = [&[0x83, 0x87, 0x84, 0x01, 9][..], b"localhost"].concat();
+    frame(1, 4, stream, &[start, field, vec![0xbe; fields]].concat())
+}
+
+/// (C1) 40 connections on a wrong path, each with as many heads as it may have, as heavy as they may be, and bodies that never
+/// end: no stranger makes the process larger than 64 MiB above what it is at rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_that_are_small_on_the_wire_leave_memory_flat() {
+    let mut site = Site::new();
+    site.file_sink("file");
+    site.set("listener.body_timeout", "\"3s\"");
+    let process = site.spawn().await;
+    warm_up(&process.door).await;
+    let mut memory = Memory::of(&process);
+    // As many references as fit in a frame; as many fields as fit in 16 KiB; a few large ones.
+    for (fields, value) in [(16_000, 0), (440, 0), (90, 110), (3, 3800)] {
+        let mut strangers = JoinSet::new();
+        for _ in 0..40 {
+            let door = process.door.clone();
+            strangers.spawn(async move {
+                let mut stream = door.connect_http2().await.into_stream();
+                let (mut reader, mut writer) = tokio::io::split(&mut stream);
+                let write = async {
+                    for round in 0..4 {
+                        for stream in 0..128 {
+                            writer.write_all(&heavy_head(2 * (128 * round + stream) + 1, fields, value)).await?;
+                        }
+                        writer.flush().await?;
+                    }
+                    std::io::Result::Ok(())
+                };
+                let mut nowhere = tokio::io::sink();
+                tokio::select! {
+                    // Either side may see the end first.
+                    _ = tokio::io::copy(&mut reader, &mut nowhere) => {}
+                    () = async { drop(write.await); sleep(Duration::from_secs(1)).await } => {}
+                }
+            });
+        }
+        while !strangers.is_empty() {
+            let ended = timeout(Duration::from_millis(20), strangers.join_next()).await;
+            drop(ended);
+            memory.look(&process);
+        }
+        assert!(memory.growth() <= 64 * MIB, "{fields} fields of {value} bytes: {} KiB more", memory.growth());
+    }
+    process.door.accept(event_json("after", "1", 1, false)).await;
+}
+
+/// Sockets from an address of this machine, each with some first bytes.
+async fn sockets(from: [u8; 4], door: &Door, count: usize, opening: &'static [u8]) -> Vec<TcpStream> {
+    let mut opened = JoinSet::new();
+    for _ in 0..count {
+        let address = door.address;
+        opened.spawn(async move {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind((from, 0).into()).unwrap();
+            let mut stream = socket.connect(address).await.unwrap();
+            // One that was turned away already cannot be written to.
+            drop(stream.write_all(opening).await);
+            stream
+        });
+    }
+    opened.join_all().await
+}
+
+/// (C3) Two addresses with as many silent sockets as there may be handshakes shut nobody out.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_sockets_of_two_addresses_shut_nobody_out() {
+    for (networks, opening) in
+        [("[\"127.0.0.1\"]", &b""[..]), ("[]", b""), ("[\"127.0.0.1\"]", b"\x16"), ("[]", b"\x16")]
+    {
+        let mut site = Site::new();
+        site.file_sink("file");
+        site.set("listener.handshake_timeout", "\"60s\"").set("sender.networks", networks);
+        let process = site.spawn().await;
+        let mut held = Vec::new();
+        for last in [2, 3] {
+            held.extend(sockets([127, 0, 0, last], &process.door, 1024, opening).await);
+        }
+        let mut good = JoinSet::new();
+        for number in 0..64 {
+            let door = process.door.clone();
+            good.spawn(async move {
+                let mut client = door.try_connect().await.ok()?;
+                let answer = client.post(event_json(&number.to_string(), &number.to_string(), 1, false)).await.ok()?;
+                (answer.status == 200).then_some(())
+            });
+        }
+        let served = timeout(LIMIT, good.join_all()).await.unwrap().into_iter().flatten().count();
+        assert_eq!(served, 64, "{networks} {opening:?}");
+    }
+}
+
 /// The limit of a body is 8 MiB: so much one may hold, and no more, however many come.
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_without_end_are_413_and_take_no_more_than_the_limit() {

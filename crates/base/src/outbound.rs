@@ -16,9 +16,11 @@ use std::{
 /// Metadata services outside of the link-local range: Azure, Oracle, Alibaba.
 const METADATA_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192), Ipv4Addr::new(100, 100, 100, 200)];
-/// The same of AWS, Google Cloud and Scaleway.
-const METADATA_V6: [Ipv6Addr; 3] = [
+/// The same of AWS (with its time and its resolver beside it), Google Cloud and Scaleway.
+const METADATA_V6: [Ipv6Addr; 5] = [
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x253),
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
 ];
@@ -53,11 +55,37 @@ fn refusal_v6(address: Ipv6Addr) -> Option<&'static str> {
         _ if address.is_multicast() => Some("is a multicast address"),
         _ if address.is_unicast_link_local() => Some("is a link-local address"),
         _ if METADATA_V6.contains(&address) => Some("is the address of a cloud's metadata service"),
-        // IPv4 in IPv6: mapped, compatible, translated (RFC 6052), and 6to4.
-        [0, 0, 0, 0, 0, 0xffff | 0, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-            refusal_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
+        // Site-local, which nobody may use any more (RFC 3879).
+        [0xfec0..=0xfeff, ..] => Some("is a site-local address"),
+        segments => embedded(segments).into_iter().flatten().find_map(refusal_v4),
+    }
+}
+
+fn is_of_metadata(address: Ipv4Addr) -> bool {
+    address.is_link_local() || METADATA_V4.contains(&address)
+}
+
+/// The IPv4 addresses that packets to an IPv6 address may end up at, by the ways in which one stands in the other.
+fn embedded(segments: [u16; 8]) -> [Option<Ipv4Addr>; 2] {
+    let v4 = |high: u16, low: u16| Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
+    match segments {
+        // Mapped and compatible (RFC 4291), SIIT (RFC 2765), NAT64 (RFC 6052), ISATAP under any prefix (RFC 5214), and 6to4
+        // (RFC 3056).
+        [0, 0, 0, 0, 0, 0xffff | 0, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [_, _, _, _, 0 | 0x200, 0x5efe, high, low]
+        | [0x2002, high, low, ..] => [v4(high, low), None],
+        // NAT64 with a prefix of the network's own (RFC 8215), of 96, 64, 56 or 48 bits. Most read as nonsense, so that
+        // only a dangerous one counts. The octet behind the first 64 bits is always zero.
+        [0x64, 0xff9b, 1, a, b, c, high, low] => {
+            let others =
+                [v4((b << 8) | (c >> 8), (c << 8) | (high >> 8)), v4((a << 8) | b, c), v4(a, (b << 8) | (c >> 8))];
+            [v4(high, low), others.into_iter().flatten().find(|address| is_of_metadata(*address))]
         }
-        _ => None,
+        // Teredo (RFC 4380): its server, and its client with every bit turned.
+        [0x2001, 0, server_high, server_low, _, _, high, low] => [v4(server_high, server_low), v4(!high, !low)],
+        _ => [None, None],
     }
 }
 
@@ -140,7 +168,21 @@ mod tests {
             "::169.254.169.254",
             "64:ff9b::a9fe:a9fe",
             "2002:a9fe:a9fe::1",
+            // (C13) The other ways in which IPv4 stands in IPv6.
+            "::ffff:0:169.254.169.254",
+            "64:ff9b:1::a9fe:a9fe",
+            "64:ff9b:1:fffe::a9fe:a9fe",
+            "64:ff9b:1:a9fe:a9:fe00::",
+            "64:ff9b:1:a9:fe:a9fe::",
+            "64:ff9b:1:0:a9:fea9:fe00::",
+            "2001:0:a9fe:a9fe::1",
+            "2001::5601:5601",
+            "2001:db8::5efe:a9fe:a9fe",
+            "2001:db8::200:5efe:a9fe:a9fe",
+            "fec0::1",
+            "feff::1",
             "fe80::1",
+            "fd00:ec2::23",
             "fd00:ec2::254",
             "168.63.129.16",
             "100.100.100.200",
@@ -155,8 +197,20 @@ mod tests {
         ] {
             assert!(refusal(refused.parse().unwrap()).is_some(), "{refused}");
         }
-        for fine in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.0.0.1", "192.168.1.1", "fd12::1", "1.1.1.1", "2606::1"]
-        {
+        for fine in [
+            "127.0.0.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "10.0.0.1",
+            "192.168.1.1",
+            "fd12::1",
+            "1.1.1.1",
+            "2606::1",
+            "64:ff9b::101:101",
+            "64:ff9b:1::a00:1",
+            "64:ff9b:1:fffe::a00:1",
+            "2001:db8::5efe:101:101",
+        ] {
             assert_eq!(refusal(fine.parse().unwrap()), None, "{fine}");
         }
     }

@@ -3,6 +3,10 @@
 use serde::Serialize;
 use std::fmt;
 
+/// Longest id, in bytes. The vendor's are short (`docs/linxo-api.md` section 4); ids become keys and header values, and
+/// must not be as long as whoever sends them likes.
+pub const MAX_ID: usize = 256;
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -1,7 +1,12 @@
 //! Passes over the bytes of a JSON text that need no tree: depth, position, kind, white space.
 
-use super::Malformed;
-use serde::de::IgnoredAny;
+use crate::malformed::Malformed;
+use serde::{
+    Deserializer as _,
+    de::{self, IgnoredAny},
+};
+use serde_json::value::RawValue;
+use std::fmt;
 
 /// Where nesting first exceeds `limit`, as a byte offset. Needed because skipped values are skipped without a stack,
 /// so the parser's own limit never sees them.
@@ -77,6 +82,31 @@ pub(super) fn check_syntax(text: &str) -> Result<(), Malformed> {
             Err(Malformed::Syntax { problem, line: error.line().max(1), column: error.column().max(1) })
         }
     }
+}
+
+/// The raw values of some members of a JSON object; of one that is given twice, the first. All `None` where the text is no
+/// object.
+pub(super) fn members<'a, const N: usize>(text: &'a str, names: [&str; N]) -> [Option<&'a str>; N] {
+    struct Visitor<'n, const N: usize>([&'n str; N]);
+    impl<'de, const N: usize> de::Visitor<'de> for Visitor<'_, N> {
+        type Value = [Option<&'de str>; N];
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut found = [None; N];
+            while let Some(name) = map.next_key::<String>()? {
+                let value: &'de RawValue = map.next_value()?;
+                let places = self.0.iter().zip(&mut found);
+                if let Some((_, place)) = places.into_iter().find(|(wanted, _)| **wanted == name) {
+                    place.get_or_insert(value.get());
+                }
+            }
+            Ok(found)
+        }
+    }
+    serde_json::Deserializer::from_str(text).deserialize_map(Visitor(names)).unwrap_or([None; N])
 }
 
 /// Removes white space between tokens, so that a JSON text fits on one line. Strings and digits stay byte for byte.

@@ -80,7 +80,6 @@ fn what_is_not_json_is_located() {
     assert_eq!(at(b"{\n \"id\": nope}"), (2, 9));
     assert_eq!(at(b"{} {}"), (1, 4));
     assert_eq!(at(b"{\"id\": \"\xff\"}"), (1, 9));
-    assert_eq!(at(b"\xef\xbb\xbf{}"), (1, 1));
     assert_eq!(Event::parse(b"[]"), Err(Malformed::NotAnObject { found: "an array" }));
     assert_eq!(Event::parse(b"null"), Err(Malformed::NotAnObject { found: "null" }));
     let nested = |depth: usize| with("102", &format!("102, \"later\": {}1{}", "[".repeat(depth), "]".repeat(depth)));
@@ -108,13 +107,107 @@ fn only_a_count_without_accounts_is_truncated() {
 fn what_cannot_be_typed_is_drift_and_kept() {
     let drifted = Event::parse(&with(r#""EMBEDDED""#, "7")).unwrap();
     assert_eq!(drifted.drift, Some(Drift::Field { path: "$.resource.channels[0].mode".to_owned() }));
-    assert_eq!((drifted.shape, drifted.user.as_ref().map(UserId::as_str)), (Shape::Unclear, Some("321")));
+    assert_eq!(drifted.shape, Shape::Truncated { expected: 102 });
+    assert_eq!(
+        (drifted.user.as_ref().map(UserId::as_str), drifted.channel_status.as_deref()),
+        (Some("321"), Some("SUCCESS"))
+    );
     let counted_in_words = Event::parse(&with(": 102", r#": "many""#)).unwrap();
     assert_eq!(counted_in_words.shape, Shape::Unclear);
+    assert_eq!(counted_in_words.drift, Some(Drift::Field { path: "$.resource.account_count".to_owned() }));
     let whole = std::str::from_utf8(TWO).unwrap().replacen("1234.56", "{}", 1).replacen("10000", "true", 1);
     let whole = Event::parse(whole.as_bytes()).unwrap();
     assert_eq!((whole.shape, whole.listed), (Shape::Whole, 2));
     assert!(matches!(whole.drift, Some(Drift::Field { path }) if path == "$.resource.accounts[1].balance"));
+}
+
+/// (A1) Whatever a truncated event looks like beside its connection and its count, it is completed; the rest is read member
+/// by member.
+#[test]
+fn no_drift_beside_the_count_is_in_the_way_of_a_completion() {
+    for (change, to, path) in [
+        ("1509955448", r#""2026-01-05T09:12:44+01:00""#, "$.creation_date"),
+        (r#""user_id""#, r#""owner":[],"user_id""#, "$.resource.owner"),
+        (r#""user_id""#, r#""consent_per_account":"yes","user_id""#, "$.resource.consent_per_account"),
+        (": 102", r#": "102""#, "$.resource.account_count"),
+        (": 102", ": 102.0", "$.resource.account_count"),
+        ("[\n]", "{}", "$.resource.accounts"),
+        ("[\n]", "[null]", "$.resource.accounts[0]"),
+        (r#""EMBEDDED""#, "null,\"expires\":\"never\"", "$.resource.channels[0].expires"),
+    ] {
+        let event = Event::parse(&with(change, to)).unwrap();
+        assert_eq!(event.drift, Some(Drift::Field { path: path.to_owned() }), "{to}");
+        assert_eq!((event.shape, event.account_count), (Shape::Truncated { expected: 102 }, Some(102)), "{to}");
+        assert_eq!((event.user.unwrap().as_str(), event.channel_status.as_deref()), ("321", Some("SUCCESS")), "{to}");
+        assert_eq!((event.new_transactions, event.status.as_deref()), (Some(true), Some("SUCCESS")), "{to}");
+    }
+    let text = std::str::from_utf8(MANY).unwrap();
+    let (start, end) = (text.find("\"channels\"").unwrap(), text.find("\"account_count\"").unwrap());
+    let channels = format!("{}\"channels\":[null],{}", &text[..start], &text[end..]);
+    let event = Event::parse(channels.as_bytes()).unwrap();
+    assert_eq!((event.shape, event.mode), (Shape::Truncated { expected: 102 }, None));
+    assert_eq!(event.drift, Some(Drift::Field { path: "$.resource.channels[0]".to_owned() }));
+}
+
+/// (A8) Digits beyond 64 bits are an id like any other.
+#[test]
+fn an_integer_of_any_length_is_an_id_by_its_digits() {
+    let digits = "123456789012345678901234567890";
+    let event = Event::parse(&with(r#""abc123456""#, digits)).unwrap();
+    assert_eq!((event.id.as_str(), event.drift), (digits, None));
+    let event = Event::parse(&with(r#""id" : "123""#, &format!(r#""id" : -{digits}"#))).unwrap();
+    assert_eq!(event.connection.as_str(), format!("-{digits}"));
+    assert_eq!(Event::parse(&with(r#""321""#, digits)).unwrap().user.unwrap().as_str(), digits);
+}
+
+/// (A9) An account that is listed twice is one account.
+#[test]
+fn a_repeated_account_is_counted_once_and_is_drift() {
+    let accounts = r#"[{"id":"7"},{"id":"8"},{"id":7}]"#;
+    let event = Event::parse(&with("[\n]", accounts)).unwrap();
+    assert_eq!((event.listed, event.drift), (2, Some(Drift::Repeated { path: "$.resource.accounts" })));
+    let drifted = Event::parse(&with("[\n]", &accounts.replace("\"8\"", "null"))).unwrap();
+    assert_eq!(drifted.listed, 2, "the one without an id is an account too");
+}
+
+/// (B1) A byte order mark is skipped.
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_text() {
+    let marked = [b"\xef\xbb\xbf", TWO].concat();
+    assert_eq!(Event::parse(&marked), Event::parse(TWO));
+    assert_eq!(without_mark(&marked), TWO);
+    assert!(matches!(Event::parse(b"\xef\xbb\xbf\xef\xbb\xbf{}"), Err(Malformed::Syntax { line: 1, .. })));
+}
+
+/// (B4) Ids become keys and header values, so their length has a limit.
+#[test]
+fn long_ids_are_refused_and_other_long_texts_are_left_in_the_body() {
+    let long = "x".repeat(257);
+    let quoted = format!("\"{long}\"");
+    let problem = || "is longer than 256 bytes".to_owned();
+    assert_eq!(field(&with(r#""abc123456""#, &quoted)), ("$.id", problem()));
+    assert_eq!(field(&with(r#""id" : "123""#, &format!("\"id\" : {}", "1".repeat(257)))), ("$.resource.id", problem()));
+    assert_eq!(field(&with(r#""UPDATED""#, &quoted)), ("$.event_type", problem()));
+    assert_eq!(field(&with(r#""CONNECTIONS""#, &quoted)), ("$.resource_type", problem()));
+    let drifted = String::from_utf8(with(r#""abc123456""#, &quoted)).unwrap().replacen(": 102", ": \"102\"", 1);
+    assert_eq!(field(drifted.as_bytes()), ("$.id", problem()), "also where something else is odd");
+    assert_eq!(
+        Event::parse(&with(r#""abc123456""#, &quoted[1..].replacen('x', "\"", 1))).unwrap().id.as_str().len(),
+        256
+    );
+
+    for drifts in [false, true] {
+        let mut body = String::from_utf8(with(r#""321""#, &quoted)).unwrap();
+        if drifts {
+            body = body.replacen(": 102", ": \"102\"", 1);
+        }
+        let event = Event::parse(body.as_bytes()).unwrap();
+        assert_eq!((event.user, event.shape), (None, Shape::Unclear));
+        assert_eq!(event.drift, Some(Drift::TooLong { path: "$.resource.user_id" }));
+    }
+    let event = Event::parse(&with(r#""REDIRECT""#, &quoted)).unwrap();
+    assert_eq!((event.mode, event.shape), (None, Shape::Truncated { expected: 102 }));
+    assert_eq!(event.drift, Some(Drift::TooLong { path: "$.resource.channels.mode" }));
 }
 
 #[test]
@@ -122,7 +215,7 @@ fn unknown_types_are_drift_and_never_silently_incomplete() {
     let created = Event::parse(&with("UPDATED", "CREATED")).unwrap();
     assert_eq!((created.drift, created.shape), (Some(Drift::UnknownType), Shape::Truncated { expected: 102 }));
     let users = Event::parse(&with("CONNECTIONS", "USERS")).unwrap();
-    assert_eq!((users.drift.clone(), users.shape.clone()), (Some(Drift::UnknownType), Shape::Unclear));
+    assert_eq!((&users.drift, &users.shape), (&Some(Drift::UnknownType), &Shape::Truncated { expected: 102 }));
     assert_eq!(users.cloud_type(), "com.linxo.users.updated");
 }
 

@@ -7,33 +7,31 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt};
 
-/// An id as the vendor writes it: a string, or an integer of at most 64 bits.
+/// An id as the vendor writes it: a string, or an integer of any length, which is known by its digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Id<'a>(pub Cow<'a, str>);
 
+impl<'a> Id<'a> {
+    /// Reads an id from a JSON value without white space around it; `None` where that is neither a string nor an integer.
+    #[must_use]
+    pub fn of(raw: &'a str) -> Option<Self> {
+        if let Some(text) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            // Most ids have no escapes, and are not copied.
+            let text =
+                if text.contains('\\') { serde_json::from_str(raw).ok().map(Cow::Owned) } else { Some(text.into()) };
+            return text.map(Self);
+        }
+        let digits = raw.strip_prefix('-').unwrap_or(raw);
+        let is_integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_integer.then_some(Self(raw.into()))
+    }
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for Id<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Id<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or an integer")
-            }
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Id<'de>, E> {
-                Ok(Id(Cow::Borrowed(text)))
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Id<'de>, E> {
-                Ok(Id(Cow::Owned(text.to_owned())))
-            }
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Id<'de>, E> {
-                Ok(Id(Cow::Owned(number.to_string())))
-            }
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Id<'de>, E> {
-                Ok(Id(Cow::Owned(number.to_string())))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
+        // By its text: as a number, an integer of more than 64 bits would lose digits.
+        let raw = <&'a RawValue>::deserialize(deserializer)?;
+        Self::of(raw.get()).ok_or_else(|| de::Error::custom("expected a string or an integer"))
     }
 }
 

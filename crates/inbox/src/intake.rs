@@ -69,6 +69,8 @@ pub struct Refused {
     pub size: Option<u64>,
     /// How the body began; only of senders that are known.
     pub start: Option<Bytes>,
+    /// Whether its sender is known: by a certificate, a path secret or its network.
+    pub is_known: bool,
 }
 
 /// What the receiver needs of an inbox.
@@ -89,7 +91,8 @@ pub trait Intake: Send + Sync + fmt::Debug {
     /// Those of [`accept`](Intake::accept).
     fn ready(&self) -> Result<(), Error>;
 
-    /// Keeps refused requests for inspection: the newest, as many as `inbox.refused` allows.
+    /// Keeps refused requests for inspection: the newest, as many as `inbox.refused` allows. Those of known senders are
+    /// displaced only by their like.
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::Store`], [`Error::Closed`]: they are not kept.

@@ -202,3 +202,14 @@ fn turns_options_into_a_filter() {
     assert_eq!(filter.id.as_deref(), Some("3"));
     assert_eq!(filter.seq, Some(Seq(4)));
 }
+
+/// (C12) What a terminal would obey is shown, and JSON stays the same JSON.
+#[test]
+fn data_on_a_terminal_cannot_move_it() {
+    let body = "{\"name\":\"a\u{9b}2J\u{202e}b\u{7f}\u{e0041}\u{e9}\",\r\n\t\"x\":1}";
+    let shown = view::for_terminal(body.as_bytes());
+    assert_eq!(shown, "{\"name\":\"a\\u009b2J\\u202eb\\u007f\\udb40\\udc41\u{e9}\",\r\n\t\"x\":1}");
+    let line = "{\"name\":\"a\u{9b}2J\u{202e}b\u{e0041}\"}\n";
+    let same = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(same(&view::for_terminal(line.as_bytes())), same(line));
+}

@@ -158,6 +158,27 @@ pub(super) fn printable(text: &str) -> String {
     shown
 }
 
+/// Data for a terminal: what is not plainly visible is written as JSON writes it, so that JSON stays the same JSON. Lines and
+/// tabs are left.
+pub(super) fn for_terminal(text: &[u8]) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let text = String::from_utf8_lossy(text);
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        // Before the end of a line, it moves nothing.
+        let ends_a_line = c == '\r' && rest.peek() == Some(&'\n');
+        if is_plain(c) || ends_a_line || matches!(c, '\n' | '\t') {
+            shown.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // A String takes everything.
+                write!(shown, "\\u{unit:04x}").unwrap_or_default();
+            }
+        }
+    }
+    shown
+}
+
 /// What a cell of the list has room for.
 fn cell(text: &str) -> String {
     let shown = printable(text);

@@ -13,7 +13,7 @@ use crate::receive::{
 use axum::{body::Body, extract::State, response::Response};
 use base::{clock, error::chain};
 use bytes::Bytes;
-use event::{ConnectionId, Event, EventId, UserId};
+use event::{ConnectionId, Drift, Event, EventId, UserId};
 use http::header::{self, HeaderValue};
 use std::{
     sync::Arc,
@@ -34,13 +34,18 @@ pub(super) async fn accept(
 ) -> Result<Response, Refused> {
     let LimitedBody { bytes, place } = body;
     let (received, since) = (clock::now(), Instant::now());
-    let event = match Event::parse(&bytes) {
+    let mut event = match Event::parse(&bytes) {
         Ok(event) => event,
         Err(malformed) => {
             let (refusal, size) = (Refusal::Malformed(malformed), Some(bytes.len() as u64));
             return Err(Refused { refusal, size, body: bytes });
         }
     };
+    if head.is_of_odd_type {
+        event.drift.get_or_insert(Drift::ContentType);
+    }
+    // A byte order mark is no part of the event, and a parser behind us may not expect one.
+    let bytes = bytes.slice_ref(event::without_mark(&bytes));
     let (confirm, sender) = (asked.sender.confirm, asked.caller.sender.clone());
     let arrival = Arrival { event, body: bytes, received, confirm, sender, trace: head.trace };
     let within = webhook.commits.timeout;

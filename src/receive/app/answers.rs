@@ -3,14 +3,14 @@
 //! In: a request with its [`Caller`] as extension. Out: the response of the routes; for a refusal the problem document, with
 //! the headers that belong to it. A panic is answered 500, and ends neither the connection nor the process.
 
-use super::{Asked, Refused, lent::Lender};
+use super::{Asked, Refused, head::names_one_host, lent::Lender};
 use crate::receive::{
-    caller::Caller,
+    caller::{Caller, Term},
     drain::Drain,
+    heads::Unfit,
     ledger::Record,
     problem::{Refusal, RequestId},
     refusals::{Refusals, log_refusal},
-    trust::Trust,
 };
 use arc_swap::ArcSwap;
 use axum::{
@@ -21,6 +21,7 @@ use futures_util::FutureExt as _;
 use http::{
     HeaderMap, Method, Request, Version,
     header::{self, HeaderValue},
+    request::Parts,
 };
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -46,7 +47,6 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(in crate::receive) struct Answering {
     /// Read with each request, so that a change holds on open connections too.
     pub(in crate::receive) sender: Arc<ArcSwap<crate::receive::settings::Sender>>,
-    pub(in crate::receive) trust: Arc<Trust>,
     pub(in crate::receive) drain: Arc<Drain>,
     pub(in crate::receive) refusals: Arc<Refusals>,
     /// For the rest of a refused body, as for a whole one.
@@ -103,18 +103,25 @@ impl Answering {
         // A caller that waits for "100 Continue" must not be asked for what nobody wants.
         let is_waiting = head.headers.contains_key(header::EXPECT);
         let announced = body.size_hint().exact();
+        let term = caller.term();
         let asked = Asked { id: RequestId::new(), caller, sender: self.sender.load_full() };
-        head.extensions.insert(asked.clone());
         let lender = Lender::default();
-        let request = Request::from_parts(head, lender.lend(body));
-        let routed = async {
-            std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
-            inner.call(request).await
-        };
-        let outcome = AssertUnwindSafe(routed).catch_unwind().await;
-        let mut response = match outcome {
-            Ok(Ok(response)) => response,
-            Err(_panic) => Refusal::Internal.into_response(),
+        let body = lender.lend(body);
+        let mut response = if let Some(refusal) = unfit(&mut head, term) {
+            drop(body);
+            refusal.into_response()
+        } else {
+            head.extensions.insert(asked.clone());
+            let request = Request::from_parts(head, body);
+            let routed = async {
+                std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
+                inner.call(request).await
+            };
+            let outcome = AssertUnwindSafe(routed).catch_unwind().await;
+            match outcome {
+                Ok(Ok(response)) => response,
+                Err(_panic) => Refusal::Internal.into_response(),
+            }
         };
         if let Some(mut refused) = response.extensions_mut().remove::<Refused>() {
             // Of a body that was too large from the outset nothing was read.
@@ -127,7 +134,7 @@ impl Answering {
             response = problem(&refused.refusal, asked.id, version);
         }
         self.refusals.count_answer(response.status());
-        if (self.drain.has_begun() || self.trust.is_outdated(asked.caller.generation)) && version < Version::HTTP_2 {
+        if (self.drain.has_begun() || term != Term::Open) && version < Version::HTTP_2 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if is_head { without_body(response) } else { response }
@@ -136,7 +143,7 @@ impl Answering {
     /// Decides on the rest of a refused request's body.
     ///
     /// Many callers look for an answer only after they have sent everything, so what was refused by its head is read on
-    /// within bounds. With HTTP/2, giving up the rest resets the stream, and a caller that is still sending may report the
+    /// within bounds. A larger rest is read after the answer (`socket::linger`). With HTTP/2, giving up the rest resets the stream, and a caller that is still sending may report the
     /// reset and not our answer, as curl does: it has a moment to see the answer first. It can send no more than its window
     /// meanwhile, because nothing is read any more.
     async fn let_go(&self, mut rest: Incoming, refusal: &Refusal, version: Version, is_waiting: bool) {
@@ -162,8 +169,8 @@ impl Answering {
                 && !matches!(refusal, Refusal::Network | Refusal::NotFound | Refusal::Internal);
             let is_listed = sender.networks.is_selective() && sender.networks.contains(caller.peer.ip());
             let is_known = caller.is_proven || knew_the_path || is_listed;
-            let body = is_known.then_some(&refused.body).filter(|body| !body.is_empty());
-            self.refusals.keep(caller, &Record { reason, status: Some(status), size: refused.size, body });
+            let (size, body) = (refused.size, Some(&refused.body));
+            self.refusals.keep(caller, &Record { reason, status: Some(status), size, is_known, body });
         }
         let peer = caller.peer;
         if *refusal == Refusal::Internal {
@@ -176,6 +183,17 @@ impl Answering {
             log_refusal!(self.refusals, reason, status, %detail, %peer, request.id = %id, "request refused");
         }
     }
+}
+
+/// Why a request cannot be answered, whatever it asks for.
+fn unfit(head: &mut Parts, term: Term) -> Option<Refusal> {
+    if let Some(Unfit(refusal)) = head.extensions.remove() {
+        return Some(refusal);
+    }
+    if term == Term::Over {
+        return Some(Refusal::ConnectionOver);
+    }
+    (!names_one_host(head.version, &head.headers)).then_some(Refusal::Host)
 }
 
 /// Reads what is left of a body, within bounds.

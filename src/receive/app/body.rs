@@ -26,7 +26,7 @@ pub(in crate::receive) struct Bodies {
     /// For one body.
     pub(in crate::receive) timeout: Duration,
     /// What all requests together may hold.
-    pub(in crate::receive) budget: Budget,
+    pub(in crate::receive) budget: Arc<Budget>,
 }
 
 /// A body that was read to its end.

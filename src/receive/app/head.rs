@@ -10,7 +10,7 @@ use http::{
     request::Parts,
 };
 use inbox::TraceParent;
-use std::sync::Arc;
+use std::{net::Ipv6Addr, sync::Arc};
 
 /// The path is the webhook's, with the right secret where there is one.
 pub(super) struct KnownPath;
@@ -29,6 +29,8 @@ impl FromRequestParts<Arc<Webhook>> for KnownPath {
 pub(super) struct EventHead {
     /// The trace that the caller named, if it is one.
     pub(super) trace: Option<TraceParent>,
+    /// Whether it says that the body is something else than JSON. The body itself decides.
+    pub(super) is_of_odd_type: bool,
 }
 
 impl<S: Sync> FromRequestParts<S> for EventHead {
@@ -38,23 +40,23 @@ impl<S: Sync> FromRequestParts<S> for EventHead {
         if parts.version < Version::HTTP_2 && !is_plainly_framed(&parts.headers) {
             return Err(Refusal::TransferEncoding);
         }
-        if !parts.headers.get_all(header::CONTENT_TYPE).iter().all(is_json) {
-            return Err(Refusal::MediaType);
-        }
         if !parts.headers.get_all(header::CONTENT_ENCODING).iter().all(is_identity) {
             return Err(Refusal::ContentEncoding);
         }
         let trace = parts.headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(TraceParent::parse);
-        Ok(Self { trace })
+        let is_of_odd_type = !parts.headers.get_all(header::CONTENT_TYPE).iter().all(is_json);
+        Ok(Self { trace, is_of_odd_type })
     }
 }
 
-/// Whether a path is the webhook's, with one of its secrets as last segment where there are any.
+/// Whether a path is the webhook's, with one of its secrets as last segment where there are any. One slash at the end makes no
+/// difference.
 fn is_ours(path: &str, ours: &str, secrets: &[Secret]) -> bool {
+    let (path, ours) = (path.strip_suffix('/').unwrap_or(path), ours.trim_end_matches('/'));
     if secrets.is_empty() {
         return path == ours;
     }
-    let Some(segment) = path.strip_prefix(ours.trim_end_matches('/')).and_then(|rest| rest.strip_prefix('/')) else {
+    let Some(segment) = path.strip_prefix(ours).and_then(|rest| rest.strip_prefix('/')) else {
         return false;
     };
     // No early end: which of several secrets it was must not show in the time either.
@@ -69,6 +71,35 @@ fn is_plainly_framed(headers: &HeaderMap) -> bool {
         (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => false,
     }
+}
+
+/// Whether the head names the host that it is for in the way that RFC 9112 section 3.2 asks for: with HTTP/1.1 exactly one
+/// field, and in every version of HTTP/1 none that is wrong. A proxy in front might follow the other field.
+pub(super) fn names_one_host(version: Version, headers: &HeaderMap) -> bool {
+    if version >= Version::HTTP_2 {
+        return true;
+    }
+    let mut fields = headers.get_all(header::HOST).iter();
+    match (fields.next(), fields.next()) {
+        (None, _) => version < Version::HTTP_11,
+        (Some(host), None) => is_host(host.as_bytes()),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// `uri-host [ ":" port ]` of RFC 9110 section 7.2; the host may be empty.
+fn is_host(field: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(field) else { return false };
+    let (is_good, port) = if let Some(rest) = text.strip_prefix('[') {
+        let Some((address, port)) = rest.split_once(']') else { return false };
+        (address.parse::<Ipv6Addr>().is_ok(), port)
+    } else {
+        let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+        // Sub-delimiters are allowed in a name, but no host has any.
+        (name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)), port)
+    };
+    let digits = port.strip_prefix(':').unwrap_or(port);
+    is_good && (port.is_empty() || port.starts_with(':')) && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn is_json(content_type: &HeaderValue) -> bool {
@@ -99,7 +130,10 @@ mod tests {
     #[test]
     fn only_the_exact_path_is_ours() {
         assert!(is_ours("/webhooks/linxo", "/webhooks/linxo", &[]));
-        for other in ["/", "/webhooks", "/webhooks/linxo/", "/webhooks/linxo/x", "/Webhooks/linxo", "//webhooks/linxo"]
+        // (B7) One slash at the end is the same path.
+        assert!(is_ours("/webhooks/linxo/", "/webhooks/linxo", &[]) && is_ours("/", "/", &[]));
+        for other in
+            ["/", "/webhooks", "/webhooks/linxo//", "/webhooks/linxo/x", "/Webhooks/linxo", "//webhooks/linxo", "//"]
         {
             assert!(!is_ours(other, "/webhooks/linxo", &[]), "{other}");
         }
@@ -111,7 +145,8 @@ mod tests {
         assert!(is_ours("/hook/old-secret", "/hook", &secrets));
         assert!(is_ours("/hook/new-secret", "/hook", &secrets));
         assert!(is_ours("/new-secret", "/", &secrets));
-        for other in ["/hook", "/hook/", "/hook/old-secre", "/hook/old-secret/", "/hook/x/old-secret", "/old-secret"] {
+        assert!(is_ours("/hook/old-secret/", "/hook", &secrets));
+        for other in ["/hook", "/hook/", "/hook/old-secre", "/hook/old-secret//", "/hook/x/old-secret", "/old-secret"] {
             assert!(!is_ours(other, "/hook", &secrets), "{other}");
         }
     }
@@ -131,6 +166,31 @@ mod tests {
         {
             assert!(!is_json(&HeaderValue::from_str(no).unwrap()), "{no}");
         }
+    }
+
+    /// (B8) RFC 9112 section 3.2.
+    #[test]
+    fn a_request_names_one_host() {
+        for good in ["localhost", "hooks.example:8443", "[2001:db8::1]:443", "[::1]", "192.0.2.7:", "", "h\u{61}-_.x"] {
+            assert!(is_host(good.as_bytes()), "{good}");
+        }
+        for bad in
+            ["a b", "a/b", "user@host", "host:http", "a:1:2", "[::1", "[x]", "::1", "a,b/", "h\u{f6}st", "<x>", "a:1 "]
+        {
+            assert!(!is_host(bad.as_bytes()), "{bad}");
+        }
+        let with = |version, hosts: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(header::HOST, HeaderValue::from_static(host));
+            }
+            names_one_host(version, &headers)
+        };
+        assert!(with(Version::HTTP_11, &["a"]) && with(Version::HTTP_10, &[]) && with(Version::HTTP_2, &[]));
+        assert!(
+            !with(Version::HTTP_11, &[]) && !with(Version::HTTP_11, &["a", "a"]) && !with(Version::HTTP_11, &["a b"])
+        );
+        assert!(!with(Version::HTTP_10, &["a", "b"]) && !with(Version::HTTP_10, &["a b"]));
     }
 
     #[test]

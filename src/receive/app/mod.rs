@@ -9,17 +9,20 @@
 //! | request | answer |
 //! | --- | --- |
 //! | POST on the configured path, an event | 200 `accepted`, or `duplicate` for a repeat |
+//! | a head with too many fields; one without one good `Host` | 431; 400 |
+//! | a connection whose certificates have changed | 503 with `Retry-After` |
 //! | a caller outside of `sender.networks` | 403 |
 //! | another path, a wrong path secret | 404 |
 //! | another method | 405 with `Allow` |
 //! | a transfer coding that is not one `chunked` | 400 |
-//! | a content type that is not JSON, a content encoding | 415 |
+//! | a content encoding | 415 |
 //! | more requests, or more memory for bodies, than allowed | 503 with `Retry-After` |
 //! | a body over `max_body`, too slow, cut | 413, 408, 400 |
 //! | not JSON or no object; without what makes an event | 400; 422 |
 //! | the inbox cannot take it, or not in time | 503 with `Retry-After` |
 //!
-//! Checks are made in this order. Routing looks at the path alone; a query is ignored and never logged, because people put
+//! Checks are made in this order. The content decides, and not its wrapping: any `Content-Type` is taken, and an odd one is
+//! noted with the event as drift. Routing looks at the path alone; a query is ignored and never logged, because people put
 //! secrets there.
 //!
 //! Handlers and extractors only say why they refuse ([`Refusal`] is a response); `Answers` makes the problem document of it,
@@ -68,15 +71,21 @@ pub(super) struct Webhook {
 
 /// Puts routes and layers together.
 pub(super) fn application(webhook: Webhook, answering: Answering) -> Application {
-    let path = webhook.path.clone();
+    let path = webhook.path.trim_end_matches('/').to_owned();
     // The secret is the last segment. It is compared by `KnownPath` and not by the router: the comparison takes the same
     // time whatever was sent, and the secrets change while the router stays.
-    let with_secret = format!("{}/{{secret}}", path.trim_end_matches('/'));
-    let routes = Router::new()
+    let with_secret = format!("{path}/{{secret}}");
+    let mut routes = Router::new()
         // A path may have segments that begin with `:` or `*`; they mean nothing to this version of axum.
         .without_v07_checks()
-        .route(&path, post(accept::accept))
         .route(&with_secret, post(accept::accept))
+        // People write a slash at the end, or their tools do.
+        .route(&format!("{with_secret}/"), post(accept::accept))
+        .route(&format!("{path}/"), post(accept::accept));
+    if !path.is_empty() {
+        routes = routes.route(&path, post(accept::accept));
+    }
+    let routes = routes
         .method_not_allowed_fallback(other_method)
         .fallback(async || Refusal::NotFound)
         .with_state(Arc::new(webhook));

@@ -42,11 +42,17 @@ async fn what_cannot_be_an_event_is_refused_with_a_code() {
     let large = " ".repeat(64 * 1024 + 1);
     let rows = [
         (post_to("/", "", EVENT), 404, "not_found"),
-        (post_to("/webhooks/linxo/", "", EVENT), 404, "not_found"),
+        (post_to("/webhooks/linxo//", "", EVENT), 404, "not_found"),
         (post_to("/metrics", "", EVENT), 404, "not_found"),
         (format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n"), 405, "method_not_allowed"),
         (format!("PUT {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"), 405, "method_not_allowed"),
-        (post_to(path, "content-type: text/plain\r\n", EVENT), 415, "media_type"),
+        // (B8) RFC 9112 section 3.2.
+        (format!("POST {path} HTTP/1.1\r\ncontent-length: 0\r\n\r\n"), 400, "host"),
+        (post_to(path, "host: localhost\r\n", EVENT), 400, "host"),
+        (post(EVENT).replacen("localhost", "a b", 1), 400, "host"),
+        ("GET / HTTP/1.0\r\nhost: a/b\r\n\r\n".to_owned(), 400, "host"),
+        // (B4) Ids become keys and header values.
+        (post(&EVENT.replacen("e-1", &"e".repeat(257), 1)), 422, "invalid_field"),
         (post_to(path, "content-encoding: gzip\r\n", EVENT), 415, "content_encoding"),
         (post(&large), 413, "body_too_large"),
         (post(""), 400, "not_json"),
@@ -127,6 +133,69 @@ async fn a_body_without_announced_length_is_counted_as_it_comes() {
     assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
     assert_eq!(answer.header("connection"), Some("close"));
     assert!(client.is_closed().await);
+}
+
+/// (B1) The content decides, and not its wrapping.
+#[tokio::test]
+async fn any_content_type_is_taken_and_a_byte_order_mark_is_not_kept() {
+    let site = Site::start(Wanted::default()).await;
+    let path = "/webhooks/linxo";
+    let drift = || site.metric("linxo_webhook_schema_drift_total");
+    for (number, odd) in
+        ["text/plain", "text/json", "application/x-www-form-urlencoded", "nonsense", ""].iter().enumerate()
+    {
+        let answer = site.exchange(&post_to(path, &format!("content-type: {odd}\r\n"), EVENT)).await;
+        assert!(answer.is_accepted(), "{odd}");
+        assert_eq!(drift(), number as u64 + 1, "{odd}");
+    }
+    assert!(site.inbox.entries().iter().all(|entry| entry.event.drift == Some(event::Drift::ContentType)));
+    assert!(site.exchange(&post(&format!("\u{feff}{EVENT}"))).await.is_accepted());
+    assert!(site.exchange(&post_to(path, "", &format!("\u{feff}{EVENT}"))).await.is_accepted());
+    assert_eq!(drift(), 5);
+    assert!(site.inbox.entries().iter().all(|entry| entry.body == EVENT));
+}
+
+/// (B6) A caller that writes everything before it reads sees why its body is refused.
+#[tokio::test]
+async fn a_body_over_the_limit_is_answered_also_where_nobody_reads_yet() {
+    let site = Site::start(Wanted::default()).await;
+    for length in [64 * 1024 + 1, 100 * 1024, 120 * 1024] {
+        for framing in ["content-length", "chunked"] {
+            let body = "x".repeat(length);
+            let request = if framing == "chunked" {
+                let head = "POST /webhooks/linxo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+                format!("{head}{length:x}\r\n{body}\r\n0\r\n\r\n")
+            } else {
+                post(&body)
+            };
+            let mut client = site.connect().await;
+            for piece in request.as_bytes().chunks(8 * 1024) {
+                tokio::io::AsyncWriteExt::write_all(&mut client.0, piece).await.expect("the body is read");
+                tokio::io::AsyncWriteExt::flush(&mut client.0).await.expect("the body is read");
+                // Slower than the answer comes.
+                tokio::task::yield_now().await;
+            }
+            let answer = client.answer().await.expect("an answer");
+            assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"), "{framing} {length}");
+            assert!(client.is_closed().await);
+        }
+    }
+}
+
+/// (B5) Over HTTP/2 nobody but us keeps the body of an answer to HEAD away.
+#[tokio::test]
+async fn head_over_http2_has_no_body() {
+    let site = Site::start(Wanted::default()).await;
+    let stream = site.tls(site.client_builder().with_no_client_auth(), b"h2").await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    for (path, status) in [("/webhooks/linxo", 405), ("/other", 404)] {
+        let request = http::Request::head(format!("https://localhost{path}")).body(Full::new(Bytes::new())).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), status);
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "");
+    }
 }
 
 #[tokio::test]
@@ -227,7 +296,13 @@ async fn any_path_can_be_the_webhooks() {
         ("/", vec!["a-secret"], "/a-secret", 200),
         ("/", vec!["a-secret"], "/", 404),
         ("/hooks/", vec![], "/hooks/", 200),
-        ("/hooks/", vec![], "/hooks", 404),
+        // (B7) One slash at the end is the same path.
+        ("/hooks", vec![], "/hooks/", 200),
+        ("/hooks", vec![], "/hooks//", 404),
+        ("/hooks", vec!["a-secret"], "/hooks/a-secret/", 200),
+        ("/hooks", vec!["a-secret"], "/hooks/", 404),
+        ("/", vec!["a-secret"], "/a-secret/", 200),
+        ("/", vec![], "//", 404),
         ("/hooks/", vec!["a-secret"], "/hooks/a-secret", 200),
         ("/:a/*b", vec![], "/:a/*b", 200),
         ("/:a/*b", vec![], "/x/y", 404),
@@ -298,7 +373,7 @@ async fn an_early_answer_is_seen_although_a_body_follows() {
     let site = Site::start(Wanted::default()).await;
     let body = " ".repeat(60 * 1024);
     let mut client = site.connect().await;
-    let text = "content-type: text/plain\r\n";
+    let text = "content-encoding: gzip\r\n";
     for (request, status) in [
         (post_to("/webhooks/linxo", text, &body), 415),
         (post_to("/other", "", &body), 404),
@@ -328,7 +403,7 @@ async fn an_early_answer_is_seen_although_a_body_follows() {
         let request = http::Request::builder()
             .method(method)
             .uri(format!("https://localhost{path}"))
-            .header("content-type", "text/plain")
+            .header("content-encoding", "gzip")
             .body(StreamBody::new(Box::pin(pieces)))
             .unwrap();
         let response = sender.send_request(request).await.unwrap();

@@ -32,7 +32,8 @@ async fn silence_on_tcp_and_half_a_handshake() {
     half.write_all(&[22, 3, 1, 1, 0]).await.unwrap();
     ends(&mut silent).await;
     ends(&mut half).await;
-    assert_eq!(site.metric(r#"linxo_webhook_tls_handshakes_total{outcome="timeout"}"#), 2);
+    assert_eq!(site.metric(r#"linxo_webhook_tls_handshakes_total{outcome="timeout"}"#), 1);
+    assert_eq!(site.metric(r#"linxo_webhook_refused_total{reason="probe"}"#), 1);
 }
 
 #[tokio::test]

@@ -134,14 +134,16 @@ async fn names_and_keys_narrow_down_whom_an_authority_vouches_for() {
     let (_, parsed) = x509_parser::parse_x509_certificate(&chain[0]).unwrap();
     let fingerprint = HEXLOWER.encode(&Sha256::digest(parsed.public_key().raw));
     let site = Site::start(Wanted { clients: Some(Clients::of(&[&ours])), ..Wanted::default() }).await;
-    for (names, fingerprints, refusal) in [
-        (vec!["sender.example"], vec![], "name_not_listed"),
-        (vec!["nobody.example", "sender"], vec![], "name_not_listed"),
-        (vec![], vec![fingerprint.as_str()], "fingerprint_not_listed"),
-        (vec!["sender", "other.example"], vec![&fingerprint], "fingerprint_not_listed"),
+    for (names, subjects, fingerprints, refusal) in [
+        (vec!["sender.example"], vec![], vec![], "name_not_listed"),
+        (vec!["nobody.example"], vec!["sender"], vec![], "name_not_listed"),
+        (vec![], vec!["nobody", "sender"], vec![], "name_not_listed"),
+        (vec![], vec![], vec![fingerprint.as_str()], "fingerprint_not_listed"),
+        (vec!["other.example"], vec!["sender"], vec![&fingerprint], "fingerprint_not_listed"),
     ] {
         let own = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect();
-        let bounds = Clients { names: own(names), fingerprints: own(fingerprints), ..Clients::of(&[&ours]) };
+        let (names, subjects) = (own(names), own(subjects));
+        let bounds = Clients { names, subjects, fingerprints: own(fingerprints), ..Clients::of(&[&ours]) };
         site.reload(&bounds);
         for version in VERSIONS {
             let before = verdicts(&site, refusal);
@@ -150,7 +152,7 @@ async fn names_and_keys_narrow_down_whom_an_authority_vouches_for() {
             assert_eq!(verdicts(&site, refusal), before + 1, "{refusal}");
         }
     }
-    site.reload(&Clients { names: vec!["k-sender".to_owned()], ..Clients::of(&[&ours]) });
+    site.reload(&Clients { subjects: vec!["k-sender".to_owned()], ..Clients::of(&[&ours]) });
     assert_eq!(post_with(&site, clients(&site, VERSIONS[0], Some(&kelvin))).await, None);
     let ascii = ours.client("K-Sender", &["kelvin.example"]).unwrap();
     assert_eq!(post_with(&site, clients(&site, VERSIONS[0], Some(&ascii))).await, Some(200));
@@ -158,6 +160,97 @@ async fn names_and_keys_narrow_down_whom_an_authority_vouches_for() {
     let impostor = Authority::new("Theirs").unwrap().issue(&leaf()).unwrap();
     assert_eq!(post_with(&site, clients(&site, VERSIONS[0], Some(&impostor))).await, None);
     assert_eq!(verdicts(&site, "unknown_authority"), 1);
+}
+
+/// (C4) An authority below ours may be held to another domain, and still write any common name into a certificate.
+#[tokio::test]
+async fn a_common_name_is_no_dns_name() {
+    let ours = Authority::new("Ours").unwrap();
+    let below = ours.intermediate("Constrained").unwrap();
+    let impostor = below.client("linxo.example", &["elsewhere.example"]).unwrap();
+    let nameless = below.client("linxo.example", &[""; 0]).unwrap();
+    let good = below.client("Linxo", &["LINXO.example"]).unwrap();
+    let names = vec!["linxo.example".to_owned()];
+    let clients_of = Clients { names: names.clone(), ..Clients::of(&[&ours]) };
+    let site = Site::start(Wanted { clients: Some(clients_of), ..Wanted::default() }).await;
+    for version in VERSIONS {
+        assert_eq!(post_with(&site, clients(&site, version, Some(&impostor))).await, None);
+        assert_eq!(post_with(&site, clients(&site, version, Some(&nameless))).await, None);
+        assert_eq!(post_with(&site, clients(&site, version, Some(&good))).await, Some(200));
+    }
+    assert_eq!(verdicts(&site, "name_not_listed"), 4);
+    site.reload(&Clients { subjects: names, ..Clients::of(&[&ours]) });
+    assert_eq!(post_with(&site, clients(&site, VERSIONS[0], Some(&nameless))).await, Some(200));
+    assert_eq!(post_with(&site, clients(&site, VERSIONS[0], Some(&good))).await, None);
+}
+
+/// (C5) An authority that changed its key is two of one name, each with a list of its own.
+#[tokio::test]
+async fn authorities_of_one_name_have_lists_of_their_own() {
+    let (old, new) = (Authority::new("Ours").unwrap(), Authority::new("Ours").unwrap());
+    let of = |authority: &Authority| (authority.issue(&leaf()).unwrap(), authority.issue(&leaf()).unwrap());
+    let ((old_good, old_revoked), (new_good, new_revoked)) = (of(&old), of(&new));
+    let below = old.intermediate("Middle").unwrap();
+    let other_below = old.intermediate("Middle").unwrap();
+    let ((below_good, below_revoked), (other_good, _)) = (of(&below), of(&other_below));
+    let list = |authority: &Authority, serial: &[u8], ends| authority.revocation_list(&[serial], ends).unwrap();
+    let (soon, past) = (clock::now().after(DAY), clock::now().before(DAY));
+    let lists = [
+        list(&old, &old_revoked.serial, soon),
+        list(&new, &new_revoked.serial, soon),
+        list(&below, &below_revoked.serial, soon),
+        list(&other_below, &[1], soon),
+        // Older lists of the same keys are of no account.
+        list(&old, &old_good.serial, past),
+        list(&new, &new_good.serial, past),
+    ];
+    let site = Site::start(Wanted { clients: Some(Clients::of(&[&old, &new])), ..Wanted::default() }).await;
+    for authorities in [[&old, &new], [&new, &old]] {
+        for backwards in [false, true] {
+            let mut revocations = lists.to_vec();
+            if backwards {
+                revocations.reverse();
+            }
+            site.reload(&Clients { revocations, ..Clients::of(&authorities) });
+            for (identity, verdict) in [
+                (&old_good, "ok"),
+                (&new_good, "ok"),
+                (&below_good, "ok"),
+                (&other_good, "ok"),
+                (&old_revoked, "revoked"),
+                (&new_revoked, "revoked"),
+                (&below_revoked, "revoked"),
+            ] {
+                let before = verdicts(&site, verdict);
+                let status = post_with(&site, clients(&site, VERSIONS[0], Some(identity))).await;
+                assert_eq!(status, (verdict == "ok").then_some(200), "{verdict}");
+                assert_eq!(verdicts(&site, verdict), before + 1, "{verdict}");
+            }
+        }
+    }
+    // The list of one key says nothing about the other.
+    site.reload(&Clients { revocations: vec![lists[0].clone()], ..Clients::of(&[&old, &new]) });
+    assert_eq!(post_with(&site, clients(&site, VERSIONS[0], Some(&old_good))).await, Some(200));
+    assert_eq!(post_with(&site, clients(&site, VERSIONS[0], Some(&new_good))).await, None);
+}
+
+/// (C7) Public authorities stop issuing certificates for clients during 2026.
+#[tokio::test]
+async fn a_certificate_made_only_for_servers_is_taken_where_that_is_allowed() {
+    let ours = Authority::new("Ours").unwrap();
+    let server = ours.issue(&Leaf { usage: Usage::Server, ..leaf() }).unwrap();
+    let names = vec!["sender.example".to_owned()];
+    let site = Site::start(Wanted { clients: Some(Clients::of(&[&ours])), ..Wanted::default() }).await;
+    for version in VERSIONS {
+        for any_usage in [false, true] {
+            site.reload(&Clients { any_usage, names: names.clone(), ..Clients::of(&[&ours]) });
+            let status = post_with(&site, clients(&site, version, Some(&server))).await;
+            assert_eq!(status, any_usage.then_some(200));
+        }
+        let client = ours.issue(&leaf()).unwrap();
+        assert_eq!(post_with(&site, clients(&site, version, Some(&client))).await, Some(200));
+    }
+    assert_eq!(verdicts(&site, "wrong_usage"), 2);
 }
 
 #[tokio::test]

@@ -65,13 +65,31 @@ async fn handshakes_under_way_are_bounded_and_finished_ones_do_not_count() {
     let site = Site::start(with(|listener| listener.max_handshakes = 1)).await;
     let mut shaken = site.connect().await;
     assert!(is_served(&mut shaken).await);
-    let silent = TcpStream::connect(site.address).await.unwrap();
+    // One that has begun stays; the next one is turned away.
+    let mut begun = TcpStream::connect(site.address).await.unwrap();
+    begun.write_all(&[22, 3, 1]).await.unwrap();
     wait_for(|| site.metric("linxo_webhook_connections") == 2).await;
+    sleep(Duration::from_millis(20)).await;
     is_turned_away(&site, "handshake_limit").await;
     assert!(is_served(&mut shaken).await);
-    drop(silent);
+    drop(begun);
     wait_for(|| site.metric("linxo_webhook_connections") == 1).await;
     assert!(is_served(&mut site.connect().await).await);
+}
+
+/// (C3) The oldest that has sent nothing makes room.
+#[tokio::test]
+async fn a_silent_socket_makes_room_for_a_caller() {
+    let site = Site::start(with(|listener| listener.max_handshakes = 2)).await;
+    let mut silent = Vec::new();
+    for number in 1..=2 {
+        silent.push(TcpStream::connect(site.address).await.unwrap());
+        wait_for(|| site.metric("linxo_webhook_connections") == number).await;
+    }
+    assert!(is_served(&mut site.connect().await).await);
+    let mut rest = Vec::new();
+    drop(timeout(LIMIT, silent[0].read_to_end(&mut rest)).await.expect("the oldest is closed"));
+    assert_eq!(site.metric(r#"linxo_webhook_refused_total{reason="handshake_limit"}"#), 1);
 }
 
 #[tokio::test]

@@ -145,7 +145,7 @@ async fn broken_handshakes_and_heads_are_one_line_a_reason_and_a_summary() {
     let site = Site::start(wanted).await;
     let mut callers = JoinSet::new();
     for _ in 0..EACH {
-        for opening in [&b""[..], b"GET / HTTP/1.1\r\n\r\n"] {
+        for opening in [&b""[..], b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n"] {
             let mut tcp = TcpStream::connect(site.address).await.unwrap();
             callers.spawn(async move {
                 tcp.write_all(opening).await.unwrap();
@@ -163,6 +163,7 @@ async fn broken_handshakes_and_heads_are_one_line_a_reason_and_a_summary() {
     }
     callers.join_all().await;
     wait_for(|| site.metric("linxo_webhook_connections") == 0).await;
+    let probes = site.metric(r#"linxo_webhook_refused_total{reason="probe"}"#);
     site.stop();
     site.stopped().await;
     let of = |found: Vec<serde_json::Value>| {
@@ -170,6 +171,8 @@ async fn broken_handshakes_and_heads_are_one_line_a_reason_and_a_summary() {
         reasons.sort();
         reasons
     };
+    // (C8) Who sends nothing is counted, and in no line.
+    assert_eq!(probes, EACH as u64);
     assert_eq!(of(lines.seen("handshake failed")), ["tls_invalid"]);
     assert_eq!(of(lines.seen("handshake not finished in time")), ["handshake_timeout"]);
     assert_eq!(of(lines.seen("connection ended: no complete request in time")), ["head_timeout", "silent"]);

@@ -3,6 +3,7 @@
 mod answers;
 mod deadlines;
 mod drain;
+mod farewell;
 mod flood;
 mod framing;
 mod identity;

@@ -5,7 +5,7 @@ use crate::{
     receive::{
         Drained, Figures, Receiver, bind,
         intake::Intake,
-        settings::{self, ClientMode, TlsClients, TlsVersion},
+        settings::{self, ClientMode, ClientUsage, TlsClients, TlsVersion},
         tls,
     },
 };
@@ -43,7 +43,8 @@ impl Default for Wanted {
     fn default() -> Self {
         Self {
             listener: settings::Listener {
-                address: ([127, 0, 0, 1], 0).into(),
+                address: Some(([127, 0, 0, 1], 0).into()),
+                is_address_given: true,
                 path: "/webhooks/linxo".to_owned(),
                 max_body: 64 * 1024,
                 max_head: 64 * 1024,
@@ -78,7 +79,10 @@ pub(super) struct Clients {
     pub(super) authorities: Vec<String>,
     pub(super) revocations: Vec<String>,
     pub(super) names: Vec<String>,
+    pub(super) subjects: Vec<String>,
     pub(super) fingerprints: Vec<String>,
+    /// Whether certificates that are made only for servers are accepted too.
+    pub(super) any_usage: bool,
 }
 
 impl Clients {
@@ -100,7 +104,9 @@ impl Clients {
             mode: if self.observe { ClientMode::Observe } else { ClientMode::Required },
             authorities: put("authority", &self.authorities),
             revocations: put("revocations", &self.revocations),
+            usage: if self.any_usage { ClientUsage::Any } else { ClientUsage::Client },
             names: self.names.clone(),
+            subjects: self.subjects.clone(),
             fingerprints: self.fingerprints.clone(),
         }
     }
@@ -126,7 +132,9 @@ impl Site {
             mode: ClientMode::Off,
             authorities: Vec::new(),
             revocations: Vec::new(),
+            usage: ClientUsage::Client,
             names: Vec::new(),
+            subjects: Vec::new(),
             fingerprints: Vec::new(),
         };
         let settings = settings::Tls {

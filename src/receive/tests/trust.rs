@@ -78,7 +78,7 @@ async fn a_caller_from_a_listed_network_is_served_under_its_own_address() {
 #[tokio::test]
 async fn an_ipv4_caller_of_an_ipv6_listener_is_an_ipv4_caller() {
     let mut wanted = from(&["127.0.0.0/8"]);
-    wanted.listener.address = "[::]:0".parse().unwrap();
+    wanted.listener.address = Some("[::]:0".parse().unwrap());
     if TcpStream::connect("[::1]:9").await.is_err_and(|error| error.kind() != std::io::ErrorKind::ConnectionRefused) {
         // No IPv6 here.
         return;
@@ -140,7 +140,8 @@ async fn a_header_is_not_waited_for_without_end() {
     half.write_all(b"PROXY TCP4 192.0.2.7 ").await.unwrap();
     ends(&mut silent).await;
     ends(&mut half).await;
-    assert_eq!(site.metric(r#"linxo_webhook_refused_total{reason="proxy_timeout"}"#), 2);
+    assert_eq!(site.metric(r#"linxo_webhook_refused_total{reason="proxy_timeout"}"#), 1);
+    assert_eq!(site.metric(r#"linxo_webhook_refused_total{reason="probe"}"#), 1);
 }
 
 #[tokio::test]
@@ -169,15 +170,18 @@ async fn what_is_refused_is_kept_and_its_body_only_of_known_callers() {
         kept.remove(0)
     };
     let anybody = refused(Wanted::default(), "/webhooks/linxo").await;
+    // (C9) Whose request it was decides what displaces it.
+    assert!(!anybody.is_known);
     assert_eq!((anybody.reason, anybody.status, anybody.size, anybody.start), ("not_json", 400, Some(2009), None));
     assert!(anybody.sender.contains("127.0.0.1"));
     let secret = || Wanted { secrets: vec!["a-path-secret"], ..Wanted::default() };
     let right = refused(secret(), "/webhooks/linxo/a-path-secret").await;
+    assert!(right.is_known);
     assert_eq!(right.start.map(|start| start.len()), Some(512));
     let wrong = refused(secret(), "/webhooks/linxo/another-one").await;
-    assert_eq!((wrong.reason, wrong.size, wrong.start), ("not_found", Some(2009), None));
+    assert_eq!((wrong.reason, wrong.size, wrong.start, wrong.is_known), ("not_found", Some(2009), None, false));
     let listed = refused(from(&["127.0.0.1/32"]), "/webhooks/linxo").await;
-    assert!(listed.start.unwrap().starts_with(b"{\"canary\"xxx"));
+    assert!(listed.is_known && listed.start.unwrap().starts_with(b"{\"canary\"xxx"));
     let foreign = refused(from(&["192.0.2.0/24"]), "/webhooks/linxo").await;
     assert_eq!((foreign.reason, foreign.start), ("network", None));
 }

@@ -89,7 +89,6 @@ async fn a_path_that_is_only_similar_is_another_path() {
         "/webhooks/linxo%00",
         "/webhooks/linxo%20",
         "/webhooks/linxo%2f",
-        "/webhooks/linxo/",
         "/webhooks/linxo//",
         "/webhooks/linxo/.",
         "/webhooks/linxo;x=1",

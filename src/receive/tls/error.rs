@@ -94,9 +94,40 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// An authority that signs certificates for anybody, and nothing that says who is meant.
+    #[error(
+        "the authority {name} in {path} is public and signs certificates for anybody, so it keeps nobody out: say in \
+         tls.clients.names or tls.clients.fingerprints who the callers are, or use an authority of the callers' own"
+    )]
+    PublicAuthority {
+        /// The file.
+        path: PathBuf,
+        /// Its distinguished name.
+        name: String,
+    },
+    /// An authority that signs certificates for anybody, where those for servers are accepted.
+    #[error(
+        "the authority {name} in {path} is public: with tls.clients.usage = \"any\" every server that it certifies is a \
+         caller; set tls.clients.usage = \"client\", or use an authority of the callers' own"
+    )]
+    PublicUsage {
+        /// The file.
+        path: PathBuf,
+        /// Its distinguished name.
+        name: String,
+    },
+    /// Too many ways to choose among the lists of authorities that changed their keys.
+    #[error(
+        "tls.clients.revocations holds lists of so many keys of the same names that there are more than {most} ways to \
+         choose among them: remove the lists of keys that are not in use any more"
+    )]
+    TooManyRevocations {
+        /// How many there may be.
+        most: usize,
+    },
     /// The verifier of client certificates cannot be built.
-    #[error("client certificates cannot be verified with these authorities and revocation lists")]
-    Verifier(#[source] rustls::server::VerifierBuilderError),
+    #[error("client certificates cannot be verified with these revocation lists")]
+    Verifier(#[source] rustls::Error),
     /// The library refused.
     #[error("the TLS settings cannot be used")]
     Settings(#[source] rustls::Error),

@@ -11,10 +11,12 @@
 //! ([`Loaded::renewed`]): a resumed session is not verified again.
 
 mod certificate;
+mod chains;
 mod clients;
 mod error;
 pub(super) mod note;
 mod pem;
+mod public;
 mod revocations;
 mod verifier;
 
@@ -162,8 +164,10 @@ fn certified_key(config: &settings::Tls, provider: &CryptoProvider) -> Result<(C
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::receive::settings::TlsClients;
+    use crate::receive::settings::{ClientUsage, TlsClients};
+    use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
     use double::pki;
+    use rustls::pki_types::CertificateDer;
     use std::{fs, path::Path, time::Duration};
 
     fn settings(folder: &Path) -> settings::Tls {
@@ -176,7 +180,9 @@ mod tests {
                 mode: ClientMode::Off,
                 authorities: Vec::new(),
                 revocations: Vec::new(),
+                usage: ClientUsage::Client,
                 names: Vec::new(),
+                subjects: Vec::new(),
                 fingerprints: Vec::new(),
             },
         }
@@ -262,6 +268,31 @@ mod tests {
         assert!(!loaded.config.ticketer.enabled());
         assert_eq!((loaded.config.send_tls13_tickets, loaded.authorities.len()), (0, 1));
         assert!(!loaded.renewed().unwrap().config.ticketer.enabled());
+    }
+
+    /// (C6) What signs for anybody keeps nobody out.
+    #[test]
+    fn a_public_authority_needs_names_or_fingerprints() {
+        let (folder, mut settings) = generated();
+        let block = |der: &CertificateDer<'_>| {
+            let text = BASE64.encode(der);
+            ["-----BEGIN CERTIFICATE-----", &text, "-----END CERTIFICATE-----\n"].join("\n")
+        };
+        let bundle: String = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(block).collect();
+        settings.clients.authorities = vec![folder.path().join("bundle.pem")];
+        fs::write(&settings.clients.authorities[0], bundle).unwrap();
+        for mode in [ClientMode::Observe, ClientMode::Required] {
+            let mut settings = settings.clone();
+            settings.clients.mode = mode;
+            let said = |settings: &settings::Tls| load(settings).unwrap_err().to_string();
+            assert!(said(&settings).contains("is public and signs certificates for anybody"), "{}", said(&settings));
+            settings.clients.subjects = vec!["linxo".to_owned()];
+            assert!(said(&settings).contains("tls.clients.names or tls.clients.fingerprints"));
+            settings.clients.names = vec!["linxo.example".to_owned()];
+            assert!(load(&settings).unwrap().authorities.len() > 50);
+            settings.clients.usage = ClientUsage::Any;
+            assert!(said(&settings).contains("set tls.clients.usage = \"client\""), "{}", said(&settings));
+        }
     }
 
     #[test]

@@ -5,13 +5,16 @@ use crate::receive::settings::TlsClients;
 use base::clock::Timestamp;
 use rustls::pki_types::{CertificateRevocationListDer, pem::PemObject as _};
 use std::path::Path;
-use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _, ParsedExtension};
 
 /// Facts about a list of revoked certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationList {
     /// Distinguished name of the authority.
     pub issuer: String,
+    /// Names the key of the authority that signed it, where the list says so (RFC 5280 section 5.2.1): an authority that
+    /// changed its key has a list for each.
+    pub key: Option<Vec<u8>>,
     /// When it was made.
     pub made: Timestamp,
     /// When the next one is due. From then on it is not believed, and the authority's certificates are refused.
@@ -30,10 +33,10 @@ impl RevocationList {
     }
 }
 
-/// The list that counts, of each authority: the newest, which stands first.
+/// The list that counts, of each key of each authority: the newest, which stands first.
 pub(super) fn in_use(lists: &[RevocationList]) -> impl Iterator<Item = &RevocationList> {
     let is_first = |(index, list): &(usize, &RevocationList)| {
-        lists.iter().position(|other| other.issuer == list.issuer) == Some(*index)
+        lists.iter().position(|other| other.issuer == list.issuer && other.key == list.key) == Some(*index)
     };
     lists.iter().enumerate().filter(is_first).map(|(_, list)| list)
 }
@@ -74,8 +77,13 @@ fn revocation_list(path: &Path, der: CertificateRevocationListDer<'static>) -> R
     let unreadable = || Error::Revocations { path: path.to_owned() };
     let (_, list) = CertificateRevocationList::from_der(&der).map_err(|_position| unreadable())?;
     let millis = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1000));
+    let key = list.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(named) => Some(named.key_identifier.as_ref()?.0.to_vec()),
+        _ => None,
+    });
     let facts = RevocationList {
         issuer: list.issuer().to_string(),
+        key,
         made: millis(list.last_update().timestamp()),
         ends: millis(list.next_update().ok_or_else(unreadable)?.timestamp()),
     };

@@ -1,21 +1,28 @@
 //! Judges client certificates: whom `[tls.clients]` lets in.
 //!
 //! In: the certificates of each full handshake. Out: for rustls yes or no; for the metrics and the log a [`Reason`] from a
-//! closed set (`note`). First the chain is verified, then the names and fingerprints are looked up. Nothing that a
+//! closed set (`note`). First the chain is verified, then names, subjects and fingerprints are looked up. Nothing that a
 //! certificate says is believed, compared or logged before its chain is verified.
+//!
+//! DNS names come from the subject alternative names alone. The common name of a subject is another thing: an authority that
+//! may sign for one domain only can still write any common name into a certificate, and nothing in a chain forbids that. So
+//! common names have a setting of their own.
 //!
 //! With `mode = "observe"` every answer to rustls is yes, even where there is no certificate or no proof of its key, and
 //! the judgement is only noted. Such sessions are never resumed, so that each handshake is judged.
 
-use super::note::{Note, note, verdict_of};
+use super::{
+    chains::Chains,
+    note::{Note, note, verdict_of},
+};
 use crate::receive::{identity, reason::Reason};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme,
     client::danger::HandshakeSignatureValid,
+    crypto::{verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, UnixTime},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
-use std::sync::Arc;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// Longest subject that is written to the log, in characters.
@@ -24,11 +31,13 @@ const LOGGED_SUBJECT: usize = 256;
 /// The verifier that rustls asks.
 #[derive(Debug)]
 pub(super) struct Clients {
-    /// Refuses what is revoked, at any depth.
-    pub(super) chain: Arc<dyn ClientCertVerifier>,
-    /// Refuses a caller's own certificate that no list covers; `None` without lists.
-    pub(super) own: Option<Arc<dyn ClientCertVerifier>>,
+    pub(super) chains: Chains,
+    /// Names of the authorities, as callers are told.
+    pub(super) authorities: Vec<DistinguishedName>,
+    /// DNS names.
     pub(super) names: Vec<String>,
+    /// Common names.
+    pub(super) subjects: Vec<String>,
     pub(super) fingerprints: Vec<String>,
     pub(super) is_observing: bool,
 }
@@ -41,14 +50,12 @@ impl Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), rustls::Error> {
-        let passes = [Some(&self.chain), self.own.as_ref()];
-        let mut refusals = passes.into_iter().flatten().map(|pass| pass.verify_client_cert(own, intermediates, now));
-        if let Some(error) = refusals.find_map(Result::err) {
+        if let Err(error) = self.chains.verify(own, intermediates, now) {
             note(|note| note.reason = Some(verdict_of(&error).unwrap_or(Reason::Malformed)));
             return Err(error);
         }
         note(|note| note.is_vouched_for = true);
-        if self.names.is_empty() && self.fingerprints.is_empty() {
+        if self.names.is_empty() && self.subjects.is_empty() && self.fingerprints.is_empty() {
             return Ok(());
         }
         // What the chain's verification could read, this can read too; if not, nothing in it is on a list.
@@ -64,10 +71,11 @@ impl Clients {
     }
 
     fn unlisted(&self, certificate: &X509Certificate<'_>) -> Option<Reason> {
-        if !self.names.is_empty() {
-            let is_listed = |name: &str| self.names.iter().any(|listed| listed.eq_ignore_ascii_case(name));
-            let mut subject = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
-            if !subject.any(is_listed) && !identity::dns_names(certificate).into_iter().any(is_listed) {
+        if !self.names.is_empty() || !self.subjects.is_empty() {
+            let is_in = |list: &[String], name: &str| list.iter().any(|listed| listed.eq_ignore_ascii_case(name));
+            let mut subjects = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+            let mut names = identity::dns_names(certificate).into_iter();
+            if !names.any(|name| is_in(&self.names, name)) && !subjects.any(|subject| is_in(&self.subjects, subject)) {
                 return Some(Reason::NameNotListed);
             }
         }
@@ -103,7 +111,7 @@ impl ClientCertVerifier for Clients {
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         // The same while observing: a caller that picks its certificate by them must pick the same one.
-        self.chain.root_hint_subjects()
+        &self.authorities
     }
 
     fn verify_client_cert(
@@ -124,7 +132,7 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.proven(self.chain.verify_tls12_signature(message, cert, dss))
+        self.proven(verify_tls12_signature(message, cert, dss, self.chains.algorithms()))
     }
 
     fn verify_tls13_signature(
@@ -133,10 +141,10 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.proven(self.chain.verify_tls13_signature(message, cert, dss))
+        self.proven(verify_tls13_signature(message, cert, dss, self.chains.algorithms()))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+        self.chains.algorithms().supported_schemes()
     }
 }

@@ -18,7 +18,7 @@
 
 use crate::{Cause, Doubts, Fetch, Outcome, Stage, State, Token};
 use base::clock::Timestamp;
-use event::{Event, Shape};
+use event::{Drift, Event, Shape};
 
 /// After this many leases in a row that ended without a word, an entry is parked: it may be what ends the process.
 pub const MOST_LOSSES: u32 = 10;
@@ -103,12 +103,15 @@ pub enum Plan {
 /// What an event needs. A hint (`confirm`) is fetched whatever it claims.
 #[must_use]
 pub fn plan(event: &Event, confirm: bool) -> Plan {
-    match &event.shape {
+    match (&event.shape, &event.drift) {
+        (Shape::Unclear, Some(drift @ Drift::TooLong { .. })) => Plan::Park(format!(
+            "no user has such an id ({drift}), so nobody can say whose event this is: ask the vendor about it"
+        )),
         _ if confirm => Plan::Fetch(&[Fetch::Accounts]),
-        Shape::Whole => Plan::Deliver,
-        Shape::Truncated { .. } => Plan::Fetch(&[Fetch::Accounts]),
-        Shape::Unclear => {
-            let what = event.drift.as_ref().map(ToString::to_string).unwrap_or_default();
+        (Shape::Whole, _) => Plan::Deliver,
+        (Shape::Truncated { .. }, _) => Plan::Fetch(&[Fetch::Accounts]),
+        (Shape::Unclear, drift) => {
+            let what = drift.as_ref().map(ToString::to_string).unwrap_or_default();
             Plan::Park(format!(
                 "the event leaves its accounts out and cannot be understood ({what}): a newer version may know this form; then replay it"
             ))

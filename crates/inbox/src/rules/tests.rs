@@ -189,6 +189,16 @@ fn an_event_is_delivered_fetched_first_or_parked() {
     let parked = plan(&unclear, false);
     assert!(matches!(&parked, Plan::Park(reason) if reason.contains("$.resource.account_count")), "{parked:?}");
 
+    // (B4) Whatever else it says, nobody can say whose it is.
+    let long = format!(
+        r#"{{"id":"e","event_type":"UPDATED","resource_type":"CONNECTIONS","resource":{{"id":"c","user_id":"{}","account_count":0}}}}"#,
+        "u".repeat(257)
+    );
+    for confirm in [false, true] {
+        let parked = plan(&Event::parse(long.as_bytes()).unwrap(), confirm);
+        assert!(matches!(&parked, Plan::Park(reason) if reason.contains("$.resource.user_id is longer")), "{parked:?}");
+    }
+
     let begins = |plan: &Plan| {
         let fetches: Vec<_> = plan.fetches(at(1)).map(|(_, progress)| (progress.standing, progress.cause)).collect();
         let delivery = plan.delivery(at(1));

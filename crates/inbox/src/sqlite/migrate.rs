@@ -21,6 +21,12 @@ pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Resul
         schema::VERSION => Ok(()),
         0 => create(connection),
         schema::MOVING => move_all(connection),
+        schema::WITHOUT_KNOWN => {
+            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            add_known(&tx)?;
+            tx.pragma_update(None, "user_version", schema::VERSION)?;
+            tx.commit()
+        }
         _ => {
             tracing::warn!(
                 "the inbox is of an earlier version: it is brought to the present one, which takes a while where it is large"
@@ -57,10 +63,24 @@ fn move_all(connection: &mut Connection) -> rusqlite::Result<()> {
     }
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     tx.execute_batch("DROP TABLE event_v1; DROP TABLE stage_v1; DROP TABLE completion_v1;")?;
+    add_known(&tx)?;
     tx.pragma_update(None, "user_version", schema::VERSION)?;
     tx.commit()?;
     tracing::info!(entries = moved, "the inbox is of the present version now");
     Ok(())
+}
+
+/// Lets refused requests say whether their sender is known. Of those that are there nobody knows.
+fn add_known(connection: &Connection) -> rusqlite::Result<()> {
+    let is_there: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM pragma_table_info('refused') WHERE name = 'known')",
+        [],
+        |row| row.get(0),
+    )?;
+    if is_there {
+        return Ok(());
+    }
+    connection.execute_batch("ALTER TABLE refused ADD COLUMN known INTEGER NOT NULL DEFAULT 0")
 }
 
 /// Puts the old tables aside and makes the new ones.

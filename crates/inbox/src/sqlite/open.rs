@@ -5,7 +5,7 @@ use crate::Error;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -111,6 +111,11 @@ impl Opener {
                     .mode(0o600)
                     .open(path)
                     .map_err(|error| problem("it is not writable for this user", error))?;
+                for suffix in ["", "-wal", "-shm", ".lock"] {
+                    let mut file = path.as_os_str().to_owned();
+                    file.push(suffix);
+                    narrow(Path::new(&file))?;
+                }
                 Some(lock)
             }
         };
@@ -158,6 +163,7 @@ impl Opener {
         let open = || -> rusqlite::Result<Connection> {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(&self.path, flags)?;
+            distrust(&connection)?;
             connection.busy_timeout(Duration::from_secs(5))?;
             connection.pragma_update(None, "query_only", true)?;
             connection.set_prepared_statement_cache_capacity(32);
@@ -172,6 +178,7 @@ impl Opener {
         connection.busy_timeout(Duration::from_secs(if self.access == Access::Owner { 5 } else { 10 }))?;
         connection.set_prepared_statement_cache_capacity(128);
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        distrust(&connection)?;
         let version = schema::version(&connection)?;
         if version > schema::VERSION || (version < schema::VERSION && self.access == Access::Guest) {
             return Err(rusqlite::Error::SqliteFailure(
@@ -237,6 +244,35 @@ fn fold_log(connection: &Connection) -> rusqlite::Result<()> {
     Err(rusqlite::Error::SqliteFailure(busy, Some("somebody reads or writes the inbox".to_owned())))
 }
 
+/// Believes the file no more than needed: whoever could write to it must not make functions run by its schema, and a page
+/// that is damaged shows when it is read and not later.
+fn distrust(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.pragma_update(None, "cell_size_check", true)
+}
+
+/// Takes from others whatever they may do with a file that was there before: bank data is for its owner alone.
+fn narrow(path: &Path) -> Result<(), Error> {
+    let narrowed = || -> std::io::Result<()> {
+        let mode = fs::metadata(path)?.permissions().mode();
+        let others = mode & 0o077;
+        if others == 0 {
+            return Ok(());
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700))?;
+        tracing::warn!(path = %path.display(), "others could read or write this file; now only its owner can");
+        Ok(())
+    };
+    match narrowed() {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::Open {
+            path: path.display().to_string(),
+            problem: format!("others can read or write it; type `chmod 600 {}` as its owner", path.display()),
+            source: Some(Box::new(error)),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Takes the lock; waits a moment for one that is about to let go, such as a process that is just ending.
 fn take(lock: &File) -> Result<(), fs::TryLockError> {
     let give_up = Instant::now() + LOCK_PATIENCE;
@@ -262,6 +298,7 @@ mod tests {
         assert_eq!(number("synchronous"), 2, "FULL");
         assert_eq!(number("secure_delete"), 1, "ON: free pages too");
         assert_eq!(number("page_size"), 8192);
+        assert_eq!((number("trusted_schema"), number("cell_size_check")), (0, 1));
         let mode: String = opened.connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
         assert_eq!(mode, "wal");
     }

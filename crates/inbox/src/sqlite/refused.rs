@@ -1,14 +1,17 @@
 //! Refused requests: a short list of the newest, for people.
+//!
+//! Anybody can have requests refused, as many as they like. So a row of a known sender, which may be an event that never
+//! comes again, makes room only for another of a known sender.
 
 use super::{codes::unsigned, tx::Tx};
 use crate::{Refused, RefusedView, seal};
 use base::clock::Timestamp;
 use rusqlite::{Connection, params};
 
-/// Adds to the list and cuts it to its newest `most`.
+/// Adds to the list and cuts it to `most`: first goes the oldest of a sender that is not known.
 pub(super) fn keep(tx: &mut Tx<'_>, refused: &[Refused], most: u64) -> rusqlite::Result<()> {
     let mut insert = tx.connection.prepare_cached(
-        "INSERT INTO refused (at, sender, reason, status, size, start) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO refused (at, sender, reason, status, size, start, known) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     for one in refused {
         insert.execute(params![
@@ -18,10 +21,14 @@ pub(super) fn keep(tx: &mut Tx<'_>, refused: &[Refused], most: u64) -> rusqlite:
             one.status,
             one.size.and_then(|size| i64::try_from(size).ok()),
             one.start.as_deref().map(seal::seal),
+            one.is_known,
         ])?;
     }
     tx.connection
-        .prepare_cached("DELETE FROM refused WHERE number <= (SELECT max(number) FROM refused) - ?1")?
+        .prepare_cached(
+            "DELETE FROM refused WHERE number IN (
+                 SELECT number FROM refused ORDER BY known, number LIMIT max(0, (SELECT count(*) FROM refused) - ?1))",
+        )?
         .execute([i64::try_from(most).unwrap_or(i64::MAX)])?;
     Ok(())
 }

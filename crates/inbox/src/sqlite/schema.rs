@@ -7,7 +7,9 @@ use rusqlite::Connection;
 pub(super) const TABLES: &str = include_str!("tables.sql");
 
 /// The version that this build writes.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
+/// The version before, which did not say whose the refused requests were.
+pub(super) const WITHOUT_KNOWN: i64 = 3;
 /// A file of version 1 that is being moved to [`VERSION`]: it has the tables of both. A program that knows only version 1
 /// must not take it for its own.
 pub(super) const MOVING: i64 = 2;

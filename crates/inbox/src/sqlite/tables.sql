@@ -143,5 +143,6 @@ CREATE TABLE IF NOT EXISTS refused (
     reason TEXT    NOT NULL,
     status INTEGER NOT NULL,
     size   INTEGER,                           -- of the body, if known
-    start  BLOB                               -- of the body, of known senders
+    start  BLOB,                              -- of the body, of known senders
+    known  INTEGER NOT NULL DEFAULT 0         -- 1: of a known sender; displaced only by its like
 ) STRICT;

@@ -103,6 +103,7 @@ fn refused(at: Timestamp, reason: &'static str) -> Refused {
         status: 400,
         size: Some(7),
         start: Some(bytes::Bytes::from_static(b"{\xffno")),
+        is_known: true,
     }
 }
 
@@ -126,6 +127,21 @@ async fn refused_requests_are_a_bounded_list_of_the_newest(backend: Backend) {
     assert_eq!(store.get().upkeep.expire(now.after(Duration::from_secs(1)), 10).await.unwrap().deleted, 0);
     assert!(store.get().desk.refused(10).await.unwrap().is_empty());
     assert!(store.list(&Filter::default()).await.is_empty());
+
+    // (C9) Strangers displace each other, and a known caller displaces only another.
+    let of = |reason, is_known| Refused { is_known, ..refused(now, reason) };
+    for (reason, is_known) in [("known", true), ("a", false), ("b", false), ("c", false), ("d", false)] {
+        store.get().intake.refuse(vec![of(reason, is_known)]).await.unwrap();
+    }
+    let reasons = async |store: &Store| -> Vec<String> {
+        store.get().desk.refused(10).await.unwrap().into_iter().map(|request| request.reason).collect()
+    };
+    assert_eq!(reasons(&store).await, ["d", "c", "known"]);
+    store.get().intake.refuse(["e", "f", "g"].map(|reason| of(reason, true)).to_vec()).await.unwrap();
+    assert_eq!(reasons(&store).await, ["g", "f", "e"]);
+    store.get().intake.refuse(vec![of("h", false)]).await.unwrap();
+    assert_eq!(reasons(&store).await, ["g", "f", "e"]);
+    store.get().upkeep.expire(now.after(Duration::from_secs(1)), 10).await.unwrap();
 
     store.open_with(|settings| settings.refused = 0).await;
     store.get().intake.refuse(vec![refused(now, "five")]).await.unwrap();

@@ -40,6 +40,51 @@ async fn files_are_readable_by_their_owner_only() {
     }
 }
 
+/// (C11) What was there before, and could be read by others, is narrowed.
+#[tokio::test]
+async fn files_that_were_open_to_others_are_narrowed() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("inbox.db");
+    open_at(&path).upkeep.close().await;
+    let beside = |suffix: &str| folder.path().join(format!("inbox.db{suffix}"));
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(beside(suffix)).unwrap();
+        file.set_permissions(std::fs::Permissions::from_mode(0o664)).unwrap();
+    }
+    let inbox = open_at(&path);
+    accept(&inbox, &event("e1", "a")).await;
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        let mode = std::fs::metadata(beside(suffix)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{suffix}");
+    }
+}
+
+/// (C9) A file of the version before says nothing about who was known, and gets the place for it.
+#[tokio::test]
+async fn a_file_of_the_version_before_learns_whose_requests_were_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("inbox.db");
+    let inbox = open_at(&path);
+    accept(&inbox, &event("e1", "a")).await;
+    inbox.upkeep.close().await;
+    let file = Connection::open(&path).unwrap();
+    file.execute_batch("ALTER TABLE refused DROP COLUMN known; PRAGMA user_version = 3").unwrap();
+    file.close().unwrap();
+    let inbox = open_at(&path);
+    let refused = inbox::Refused {
+        at: base::clock::now(),
+        sender: "{}".to_owned(),
+        reason: "not_json",
+        status: 400,
+        size: None,
+        start: None,
+        is_known: true,
+    };
+    inbox.intake.refuse(vec![refused]).await.unwrap();
+    assert_eq!(inbox.desk.refused(10).await.unwrap().len(), 1);
+    assert_eq!(inbox.desk.list(&Filter::default(), 10).await.unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn a_damaged_or_foreign_file_is_refused_with_what_to_do() {
     let folder = TempDir::new().unwrap();
