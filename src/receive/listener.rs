@@ -9,11 +9,11 @@
 //! `drain_timeout` is cut. The commit of a cut request goes on.
 
 use super::{
-    Receiver, Sockets,
     connection::{self, Connections},
     descriptors,
     drain::{Drain, NOTICE, Phase},
     reason::Reason,
+    receiver::{Receiver, Sockets},
     refusals::{self, Fault, Refusals},
     slot::Slot,
 };

@@ -260,7 +260,7 @@ mod tests {
 
     /// A completed entry whose three accounts are on two pages.
     fn lease() -> Lease {
-        let found = Found { accounts: 3, certainty: Certainty::AsAnnounced };
+        let found = Found { accounts: 3, unusable: 0, certainty: Certainty::AsAnnounced };
         let entry = Facts {
             event_id: EventId::new("e"),
             delivery_id: DeliveryId::new("e"),

@@ -11,6 +11,7 @@ use inbox::{Error, Lease, Outcome, Queue, Stage};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use std::{
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -30,6 +31,8 @@ const POLL: Duration = Duration::from_secs(2);
 const SHORT_OF_ROOM: Duration = Duration::from_secs(30);
 /// Between two tries of work that the store failed in.
 const AFTER_STORE_FAILURE: Duration = Duration::from_secs(5);
+/// While no hand is free: how often the handler is told so.
+const CROWDED_FOR: Duration = Duration::from_millis(250);
 /// After the inbox failed, before it is asked again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -62,10 +65,13 @@ pub trait Handler: Send + Sync {
         1
     }
 
-    /// For how long no lease need be taken, because all of them would have to wait.
-    fn pause(&self) -> Option<Duration> {
-        None
+    /// For how long no lease need be taken, because all of them would have to wait; and how many may be taken at once else.
+    fn room(&self) -> (Option<Duration>, usize) {
+        (None, usize::MAX)
     }
+
+    /// All `hands` of the pool are at work, and there may be more to do: work that hangs is to let other work go first.
+    fn crowded(&self, _hands: usize) {}
 }
 
 /// What pools count.
@@ -106,14 +112,16 @@ impl Pool {
         let this = Arc::new(self);
         let permits = Arc::new(Semaphore::new(this.concurrency.max(1)));
         let (tasks, abandon) = (TaskTracker::new(), CancellationToken::new());
+        let mut may_be_more = false;
         loop {
             let permit = tokio::select! {
                 () = draining.cancelled() => break,
-                permit = Arc::clone(&permits).acquire_owned() => permit,
+                permit = this.permit(&permits, may_be_more) => permit,
             };
-            let Ok(permit) = permit else { break };
+            let Some(permit) = permit else { break };
             // Not under `select!`: leases that were given out must not be dropped on the way.
             let wait = this.take(permit, &permits, &tasks, &abandon).await;
+            may_be_more = wait.may_be_more;
             tokio::select! {
                 () = draining.cancelled() => break,
                 () = this.queue.wake(&this.stage), if wait.wakes => {}
@@ -124,6 +132,22 @@ impl Pool {
         if time::timeout(grace, tasks.wait()).await.is_err() {
             abandon.cancel();
             tasks.wait().await;
+        }
+    }
+
+    /// Waits for a free hand. While there is none, and there may be work for it, the handler is told so.
+    ///
+    /// # Cancel safety
+    /// Loses a wake-up at most, and every look at the inbox follows a permit.
+    async fn permit(&self, permits: &Arc<Semaphore>, mut may_be_more: bool) -> Option<OwnedSemaphorePermit> {
+        let mut permit = pin!(Arc::clone(permits).acquire_owned());
+        loop {
+            tokio::select! {
+                biased;
+                permit = &mut permit => return permit.ok(),
+                () = self.queue.wake(&self.stage), if !may_be_more => may_be_more = true,
+                () = time::sleep(CROWDED_FOR), if may_be_more => self.handler.crowded(self.concurrency),
+            }
         }
     }
 
@@ -138,17 +162,18 @@ impl Pool {
         tasks: &TaskTracker,
         abandon: &CancellationToken,
     ) -> Wait {
-        if let Some(pause) = self.handler.pause() {
-            return Wait { wakes: false, at_most: pause.min(POLL) };
+        let (pause, most) = self.handler.room();
+        if let Some(pause) = pause {
+            return Wait { wakes: false, at_most: pause.min(POLL), may_be_more: false };
         }
         // Only this loop takes permits, so those that are free now are free below.
-        let room = permits.available_permits() + 1;
+        let room = (permits.available_permits() + 1).min(most.max(1));
         drop(first);
         let claimed = match self.queue.claim(&self.stage, room, LEASE).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::error!(stage = %self.stage, error = %chain(&error), "no work can be taken from the inbox");
-                return Wait { wakes: false, at_most: AFTER_FAILURE };
+                return Wait { wakes: false, at_most: AFTER_FAILURE, may_be_more: false };
             }
         };
         let is_full = claimed.leases.len() == room;
@@ -165,10 +190,10 @@ impl Pool {
         }
         if is_full {
             // There may be more; go on as soon as a permit is free.
-            return Wait { wakes: false, at_most: Duration::ZERO };
+            return Wait { wakes: false, at_most: Duration::ZERO, may_be_more: true };
         }
         let at_most = claimed.next_due.map_or(POLL, |due| due.since(clock::now())).min(POLL);
-        Wait { wakes: true, at_most: at_most.max(Duration::from_millis(1)) }
+        Wait { wakes: true, at_most: at_most.max(Duration::from_millis(1)), may_be_more: false }
     }
 
     /// Works on leases to their end, whatever that is.
@@ -289,6 +314,8 @@ fn short_of_room() -> Outcome {
 struct Wait {
     wakes: bool,
     at_most: Duration,
+    /// Whether there may be more to do than what was taken.
+    may_be_more: bool,
 }
 
 #[cfg(test)]

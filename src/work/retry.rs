@@ -26,6 +26,8 @@ pub(super) struct Failed {
     pub doubts: Doubts,
     /// What it takes until this failure is believed; `None` where it is the lack of an answer, and never is.
     pub doubt: Option<Doubt>,
+    /// Whether it is believed already, because of what others were answered.
+    pub is_believed: bool,
     /// The other side's own wish.
     pub after: Option<Duration>,
     /// One sentence for people, without its full stop: what happened.
@@ -52,6 +54,7 @@ impl Failed {
             failing_since: lease.failing_since,
             doubts: lease.doubts,
             doubt: None,
+            is_believed: false,
             after: None,
             reason,
             remedy,
@@ -62,7 +65,8 @@ impl Failed {
     fn meant_for(&self, now: Timestamp) -> Option<Duration> {
         let doubt = self.doubt?;
         let lasted = self.doubts.since.map_or(Duration::ZERO, |since| now.since(since));
-        (self.doubts.tries.saturating_add(1) >= doubt.tries && lasted >= doubt.lasting).then_some(lasted)
+        let is_proven = self.doubts.tries.saturating_add(1) >= doubt.tries && lasted >= doubt.lasting;
+        (is_proven || self.is_believed).then_some(lasted)
     }
 }
 
@@ -118,6 +122,7 @@ mod tests {
             failing_since: None,
             doubts: Doubts::default(),
             doubt: None,
+            is_believed: false,
             after: None,
             reason: "the sink answered 500".to_owned(),
             remedy: "look at it",
@@ -178,6 +183,9 @@ mod tests {
             panic!("not parked")
         };
         assert!(reason.ends_with("in 60 minutes: look at it"), "{reason}");
+        let believed =
+            Failed { doubts: Doubts { tries: 4, since: Some(ago(60)) }, doubt, is_believed: true, ..failed(5) };
+        assert!(matches!(POLICY.decide(believed, NOW, 7), Outcome::Park { cause: Cause::Refused, .. }));
         let silent = Failed { doubts: Doubts { tries: 9, since: Some(ago(3600)) }, ..failed(40) };
         assert!(matches!(POLICY.decide(silent, NOW, 7), Outcome::Retry { is_doubtful: false, .. }));
     }

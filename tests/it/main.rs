@@ -15,6 +15,7 @@ mod completion;
 mod confirm;
 mod crash;
 mod disk;
+mod evidence;
 mod export;
 mod hostile;
 mod json;

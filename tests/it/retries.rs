@@ -86,11 +86,10 @@ async fn a_refusal_of_a_sink_after_an_outage_is_the_first_of_some() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_cannot_be_had_is_given_up_in_the_end_and_says_what_to_do() {
-    let no_id = Fault::Body { body: r#"[{"id":null,"connection_id":"7"}]"#.to_owned() };
     for (fault, what, remedy) in [
         (DOWN, "answered 503", "when it answers again, replay"),
         (Fault::Reset, "could not be reached", "when it answers again, replay"),
-        (no_id, "holds an item without an id", "ask the vendor about these answers, then replay"),
+        (Fault::Html, "is not a list of accounts", "ask the vendor about these answers, then replay"),
         (ELSEWHERE, "a redirect", "check the [linxo] section, then replay"),
         (Fault::Unauthorized, "answered 401", "replayed when they change"),
     ] {

@@ -43,7 +43,7 @@ pub(crate) fn truncated(connection: &str, announced: usize) -> String {
 
 impl Service {
     /// Starts both. `linxo` are lines of the section, without those that point to the double; with `[linxo.users]` in it,
-    /// also of that.
+    /// also of that. Unless they say something else, no event waits for an API that is behind it.
     pub(crate) async fn start(settings: Settings, linxo: &str) -> Self {
         let mut service = Self::set(settings, linxo).await;
         service.run().await;
@@ -72,9 +72,10 @@ impl Service {
              [[sink]]\nname = \"lines\"\ntype = \"file\"\npath = \"{folder}/lines\"\n"
         );
         if let Some(lines) = linxo {
+            let settle_for = if lines.contains("settle_for") { "" } else { "settle_for = \"0s\"\n" };
             write!(
                 self.config,
-                "[linxo]\napi = \"{}\"\nauth = \"{}\"\nclient_id = \"demo\"\nclient_secret = {{ env = \"SECRET\" }}\n{lines}\n",
+                "[linxo]\napi = \"{}\"\nauth = \"{}\"\nclient_id = \"demo\"\nclient_secret = {{ env = \"SECRET\" }}\n{settle_for}{lines}\n",
                 simulator.api_url(),
                 simulator.auth_url()
             )
@@ -164,6 +165,30 @@ impl Service {
             })
         })
         .await
+    }
+
+    /// Waits until the first entry was tried so often.
+    pub(crate) async fn tried(&self, attempts: u32) -> EntryView {
+        until(&format!("{attempts} tries"), async || {
+            let mut entries = self.running().inbox.desk.list(&Filter::default(), 1).await.unwrap();
+            let entry = entries.pop()?;
+            (entry.stages[0].attempts >= attempts).then_some(entry)
+        })
+        .await
+    }
+
+    /// As [`parked`](Self::parked), where the API refuses: each refusal is given as if it had been given for an hour before.
+    pub(crate) async fn refused_for_an_hour(&self, count: usize) -> Vec<String> {
+        let store = rusqlite::Connection::open(self.path("inbox.db")).unwrap();
+        store.busy_timeout(LIMIT).unwrap();
+        let sql = "UPDATE stage SET doubts = 9, doubts_since = doubts_since - 3600000, due = 0
+                   WHERE kind = 0 AND state = 'due' AND doubts BETWEEN 1 AND 8";
+        until(&format!("{count} parked entries"), async || {
+            store.execute(sql, []).unwrap();
+            (self.parked_now().await.len() >= count).then_some(())
+        })
+        .await;
+        self.parked(count).await
     }
 
     /// How often an endpoint was asked.

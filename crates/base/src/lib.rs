@@ -10,6 +10,7 @@
 //! | [`secret`] | texts that are never printed, and wiped |
 //! | [`stamp`] | whether a file has changed |
 //! | [`text`] | text from outside that may be shown to people |
+//! | [`trust`] | how far a server of others is trusted: pure |
 
 pub mod clock;
 pub mod error;
@@ -19,3 +20,4 @@ pub mod retry_after;
 pub mod secret;
 pub mod stamp;
 pub mod text;
+pub mod trust;

@@ -1,7 +1,9 @@
 //! Reads the `Retry-After` header (RFC 9110 section 10.2.3) of servers that are not under our control. Pure.
 //!
 //! In: the header's text and the present time. Out: how long the server wants us to wait, at most [`LONGEST`]; `None`
-//! for what is neither a number of seconds nor an HTTP date, so that the caller's own backoff applies.
+//! for what is neither a number of seconds nor an HTTP date, so that the caller's own backoff applies. Some servers write the
+//! instant at which they may be asked again, in seconds or milliseconds since 1970: a number from a thousand million on, which
+//! as a wait would be over thirty years.
 
 use crate::clock::Timestamp;
 use std::time::{Duration, UNIX_EPOCH};
@@ -9,13 +11,25 @@ use std::time::{Duration, UNIX_EPOCH};
 /// Longest wait that a server may ask for; a longer wish is cut, so that one wrong date cannot stop work for years.
 pub const LONGEST: Duration = Duration::from_hours(1);
 
+/// Numbers from here on are an instant, in seconds since 1970; from a thousand times that on, in milliseconds.
+const AN_INSTANT: i64 = 1_000_000_000;
+const AN_INSTANT_IN_MILLIS: i64 = AN_INSTANT * 1000;
+
 /// The wish of one header value. A date in the past means "at once".
 #[must_use]
 pub fn parse(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a u64 holds still mean "long".
-        return Some(value.parse().map_or(LONGEST, Duration::from_secs).min(LONGEST));
+        // More digits than a number holds still mean "long".
+        let Ok(number) = value.parse::<i64>() else { return Some(LONGEST) };
+        let wait = if number < AN_INSTANT {
+            Duration::from_secs(number.unsigned_abs())
+        } else if number < AN_INSTANT_IN_MILLIS {
+            Timestamp::from_millis(number.saturating_mul(1000)).since(now)
+        } else {
+            Timestamp::from_millis(number).since(now)
+        };
+        return Some(wait.min(LONGEST));
     }
     let date = httpdate::parse_http_date(value).ok()?.duration_since(UNIX_EPOCH).ok()?;
     let date = Timestamp::from_millis(i64::try_from(date.as_millis()).ok()?);
@@ -58,6 +72,24 @@ mod tests {
             ("2026-11-23T10:00:00Z", None),
         ] {
             assert_eq!(parse(value, NOW), expected, "{value:?}");
+        }
+    }
+
+    /// (A6) A number above a thousand million is an instant and not a duration.
+    #[test]
+    fn a_very_large_number_is_an_instant() {
+        let now = Timestamp::from_millis(1_767_605_000_000);
+        let seconds = |count| Some(Duration::from_secs(count));
+        for (value, expected) in [
+            ("999999999", seconds(3600)),
+            ("1000000000", seconds(0)),
+            ("1767604990", seconds(0)),
+            ("1767605030", seconds(30)),
+            ("1767605030000", seconds(30)),
+            ("1767691400", seconds(3600)),
+            ("99999999999999999999999999", seconds(3600)),
+        ] {
+            assert_eq!(parse(value, now), expected, "{value}");
         }
     }
 

@@ -5,10 +5,14 @@
 //! double needs no memory for them.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use flate2::{Compression, write::GzEncoder};
 use futures_util::stream::{self, Stream};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
-use std::{io, time::Duration};
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
 
 /// Every body of the double.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -86,6 +90,14 @@ pub(crate) fn huge(content: Bytes, bytes: u64) -> Body {
         };
         async move { piece.map(|(bytes, left)| (Ok(bytes), (None, left))) }
     }))
+}
+
+/// Packs a body.
+pub(crate) fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    // Writing to memory cannot fail.
+    encoder.write_all(content).unwrap_or_default();
+    encoder.finish().unwrap_or_default()
 }
 
 /// A gzip stream that inflates to `[` and `bytes` spaces, 158 times its size; it ends without its checksum.

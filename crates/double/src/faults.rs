@@ -1,5 +1,6 @@
 //! Everything that can go wrong with one call, as a script names it.
 
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 /// An endpoint of the double.
@@ -135,6 +136,36 @@ pub enum Fault {
         #[serde(default)]
         remove: u32,
     },
+    /// The event is ahead of the API: from the first call for a connection on, the connection is unknown for a while, then its
+    /// list grows, and at last it is whole. Behind its present end a list is empty, as ever.
+    Late {
+        /// Milliseconds for which the connection is unknown.
+        #[serde(default)]
+        unknown_ms: u64,
+        /// Milliseconds after which the list is whole.
+        ms: u64,
+    },
+    /// On pages behind the end of the list, instead of an empty list: this status. 200 has no body, and neither has 204.
+    BehindTheEnd {
+        /// 200 to 599.
+        status: u16,
+    },
+    /// The right body, packed with gzip.
+    Gzip,
+    /// The right body as it is, under this `Content-Encoding`.
+    Coding {
+        /// Such as `identity`.
+        value: String,
+    },
+    /// Instead of an account of the page: this JSON.
+    BadItem {
+        /// Which account, from 0.
+        #[serde(default)]
+        at: usize,
+        /// Such as `{"name":"x"}`; `null`, if not given.
+        #[serde(default = "null")]
+        item: String,
+    },
     /// `expires_in` of a token answer: any JSON value, or absent.
     ExpiresIn {
         /// The value.
@@ -173,7 +204,22 @@ impl Fault {
             Self::IntegerIds => "integer_ids",
             Self::WrongType { .. } => "wrong_type",
             Self::Change { .. } => "change",
+            Self::Late { .. } => "late",
+            Self::BehindTheEnd { .. } => "behind_the_end",
+            Self::Gzip => "gzip",
+            Self::Coding { .. } => "coding",
+            Self::BadItem { .. } => "bad_item",
             Self::ExpiresIn { .. } => "expires_in",
+        }
+    }
+}
+
+impl Fault {
+    /// The status of a page behind the end of a list.
+    pub(crate) fn behind_the_end(&self) -> Option<StatusCode> {
+        match self {
+            Self::BehindTheEnd { status } => StatusCode::from_u16(*status).ok(),
+            _ => None,
         }
     }
 }
@@ -188,6 +234,10 @@ pub enum Target {
     Other,
     /// Itself.
     Loop,
+}
+
+fn null() -> String {
+    "null".to_owned()
 }
 
 fn one() -> usize {

@@ -35,7 +35,7 @@ impl Player {
         let mut rng = fastrand::Rng::with_seed(question);
         let mut faults = Vec::new();
         for (rule, (matched, fired)) in self.script.rules.iter().zip(&mut self.rules) {
-            if !rule.matches(call) {
+            if !rule.matches(call, self.script.seed) {
                 continue;
             }
             *matched = matched.saturating_add(1);
@@ -78,6 +78,13 @@ fn recoverable() -> Vec<Fault> {
         status(429, Some("1"), false),
         status(429, Some("soon"), false),
         status(429, None, false),
+        status(400, None, false),
+        status(403, None, true),
+        status(409, None, false),
+        status(423, None, false),
+        status(425, None, false),
+        Fault::Gzip,
+        Fault::Coding { value: "identity".to_owned() },
         Fault::Unauthorized,
         Fault::ExpireTokens,
         Fault::NoContent,
@@ -122,6 +129,25 @@ mod tests {
         assert_eq!(kinds(1), [""; 0]);
         assert_eq!(kinds(2), ["reset"]);
         assert_eq!(kinds(2), [""; 0]);
+    }
+
+    #[test]
+    fn the_seed_chooses_the_connections_of_a_rule() {
+        let chosen = |seed| {
+            let rule = Rule { connections_percent: 30, ..Rule::always(Endpoint::Accounts, Fault::Reset) };
+            let mut player = Player::new(Script { seed, ..Script::of([rule]) });
+            let mut meets = |id: &str| {
+                let call = Call { connection: Some(id), ..accounts(1) };
+                let twice = [player.decide(&call).0.len(), player.decide(&call).0.len()];
+                assert_eq!(twice[0], twice[1], "a connection is chosen for all its calls");
+                twice[0] == 1
+            };
+            (700_000..700_200).map(|id| meets(&id.to_string())).collect::<Vec<_>>()
+        };
+        let count = chosen(1).iter().filter(|is_chosen| **is_chosen).count();
+        assert!((40..=80).contains(&count), "{count} of 200");
+        assert_eq!(chosen(1), chosen(1));
+        assert_ne!(chosen(1), chosen(2));
     }
 
     #[test]

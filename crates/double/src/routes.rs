@@ -286,8 +286,16 @@ impl Turn<'_> {
         {
             return (StatusCode::NOT_FOUND, error("RESOURCE_UNKNOWN", "Unknown connection", Some(connection)));
         }
+        let late = self.lateness(connection.unwrap_or_default());
+        if late == Some(Late::Unknown) {
+            return (StatusCode::NOT_FOUND, error("RESOURCE_UNKNOWN", "Unknown connection", connection));
+        }
         let filter = if self.has(&Fault::IgnoreFilter) { None } else { connection };
-        let all = world.accounts(user, filter);
+        let mut all = world.accounts(user, filter);
+        if let Some(Late::Listed { percent }) = late {
+            // Lists begin with the newest account: what is missing is missing there.
+            all.drain(..all.len() - all.len() * percent / 100);
+        }
         let asked_limit = self.asked.query.get("limit").and_then(|limit| limit.parse().ok());
         let forced = self.faults.iter().find_map(|fault| match fault {
             Fault::IgnoreLimit { size } => Some(size.unwrap_or(usize::MAX)),
@@ -298,18 +306,49 @@ impl Turn<'_> {
         let page = if self.has(&Fault::RepeatPage) { 1 } else { self.asked.page.unwrap_or(1).max(1) };
         let skip = usize::try_from(page.saturating_sub(1)).unwrap_or(usize::MAX).saturating_mul(limit);
         let integer_ids = self.has(&Fault::IntegerIds);
-        let items: Vec<String> = all
+        if page > 1
+            && skip >= all.len()
+            && let Some(status) = self.faults.iter().find_map(Fault::behind_the_end)
+        {
+            return match status {
+                StatusCode::OK | StatusCode::NO_CONTENT => (status, String::new()),
+                status => (status, error("RESOURCE_UNKNOWN", "Unknown page", None)),
+            };
+        }
+        let mut items: Vec<String> = all
             .into_iter()
             .skip(skip)
             .take(limit)
             .map(|(connection, number)| account_json(connection, number, settings.version, integer_ids))
             .collect();
+        for fault in &self.faults {
+            if let Fault::BadItem { at, item } = fault
+                && let Some(place) = items.get_mut(*at)
+            {
+                place.clone_from(item);
+            }
+        }
         (StatusCode::OK, self.list("accounts", &items))
+    }
+
+    /// How far the API has caught up with the event.
+    fn lateness(&self, connection: &str) -> Option<Late> {
+        let (unknown_ms, ms) = self.faults.iter().find_map(|fault| match fault {
+            Fault::Late { unknown_ms, ms } => Some((*unknown_ms, *ms)),
+            _ => None,
+        })?;
+        let since = self.shared.since_first_asked(connection).as_millis();
+        if since < u128::from(unknown_ms) {
+            return Some(Late::Unknown);
+        }
+        let percent = since.saturating_sub(u128::from(unknown_ms)).saturating_mul(100)
+            / u128::from(ms.saturating_sub(unknown_ms).max(1));
+        Some(Late::Listed { percent: usize::try_from(percent).unwrap_or(100).min(100) })
     }
 
     fn connection(&self, user: &str) -> (StatusCode, String) {
         let id = self.asked.connection.as_deref().unwrap_or_default();
-        if self.shared.world().owner(id) == Some(user) {
+        if self.lateness(id) != Some(Late::Unknown) && self.shared.world().owner(id) == Some(user) {
             (StatusCode::OK, connection_json(id, user, "SUCCESS", "SUCCESS", "SUCCESS"))
         } else {
             (StatusCode::NOT_FOUND, error("RESOURCE_UNKNOWN", "Unknown connection", Some(id)))
@@ -342,6 +381,7 @@ impl Turn<'_> {
     fn send(&self, status: StatusCode, content: String) -> Response<Body> {
         let content = Bytes::from(content);
         let mut content_type = "application/json";
+        let mut coding = None;
         let mut body = None;
         for fault in &self.faults {
             match fault {
@@ -353,11 +393,32 @@ impl Turn<'_> {
                     body = Some(bodies::drip(content.clone(), *bytes, Duration::from_millis(*every_ms)));
                 }
                 Fault::Huge { bytes } => body = Some(bodies::huge(content.clone(), *bytes)),
+                Fault::Gzip => {
+                    coding = Some("gzip");
+                    body = Some(bodies::whole(bodies::gzip(&content)));
+                }
+                Fault::Coding { value } => coding = Some(value),
                 _ => {}
             }
         }
-        response(status, Some(content_type), body.unwrap_or_else(|| bodies::whole(content)))
+        let mut response = response(status, Some(content_type), body.unwrap_or_else(|| bodies::whole(content)));
+        if let Some(coding) = coding.and_then(|coding| HeaderValue::from_str(coding).ok()) {
+            response.headers_mut().insert(header::CONTENT_ENCODING, coding);
+        }
+        response
     }
+}
+
+/// How far a list is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Late {
+    /// The connection is not known yet.
+    Unknown,
+    /// So much of the list is there.
+    Listed {
+        /// 100: all of it.
+        percent: usize,
+    },
 }
 
 fn response(status: StatusCode, content_type: Option<&str>, body: Body) -> Response<Body> {

@@ -24,6 +24,15 @@
 //! times = 3
 //! fault = { kind = "cut" }
 //!
+//! [[rule]]                # four connections in ten, chosen by the seed, never get an answer
+//! on = "accounts"
+//! connections_percent = 40
+//! fault = { kind = "stall_head" }
+//!
+//! [[rule]]                # each list is unknown for a second, then grows for nine more
+//! on = "accounts"
+//! fault = { kind = "late", unknown_ms = 1000, ms = 10000 }
+//!
 //! [random]                # besides: one call in ten meets a fault of this list, or of a built-in one without `faults`
 //! percent = 10
 //! faults = [{ kind = "reset" }, { kind = "change", insert = 1, remove = 1 }]
@@ -60,6 +69,9 @@ pub struct Rule {
     /// How likely, in percent.
     #[serde(default = "always")]
     pub percent: u8,
+    /// For how many of the connections, in percent. The seed chooses which, and they stay the same for all calls.
+    #[serde(default = "always")]
+    pub connections_percent: u8,
     /// What happens.
     pub fault: Fault,
 }
@@ -68,7 +80,17 @@ impl Rule {
     /// A fault on every call of an endpoint.
     #[must_use]
     pub fn always(on: Endpoint, fault: Fault) -> Self {
-        Self { on, page: None, connection: None, user: None, call: None, times: None, percent: 100, fault }
+        Self {
+            on,
+            page: None,
+            connection: None,
+            user: None,
+            call: None,
+            times: None,
+            percent: 100,
+            connections_percent: 100,
+            fault,
+        }
     }
 
     /// A fault on the first calls of an endpoint.
@@ -77,11 +99,13 @@ impl Rule {
         Self { times: Some(times), ..Self::always(on, fault) }
     }
 
-    pub(crate) fn matches(&self, call: &Call<'_>) -> bool {
+    pub(crate) fn matches(&self, call: &Call<'_>, seed: u64) -> bool {
         (self.on == Endpoint::Any || self.on == call.endpoint)
             && self.page.is_none_or(|page| call.page == Some(page))
             && self.connection.as_deref().is_none_or(|id| call.connection == Some(id))
             && self.user.as_deref().is_none_or(|id| call.user == Some(id))
+            && (self.connections_percent >= 100
+                || call.connection.is_some_and(|id| drawn(seed, id) < self.connections_percent))
     }
 }
 
@@ -183,6 +207,15 @@ pub(crate) struct Call<'a> {
     pub(crate) user: Option<&'a str>,
 }
 
+/// A number below 100 that the seed draws for a connection.
+fn drawn(seed: u64, connection: &str) -> u8 {
+    // FNV-1a, as in `player`; then a generator, because the last bits of FNV-1a are those of the last letters.
+    let hash = connection
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    fastrand::Rng::with_seed(hash ^ seed.rotate_left(32)).u8(..100)
+}
+
 fn always() -> u8 {
     100
 }
@@ -202,7 +235,9 @@ mod tests {
             .collect();
         let script = Script::parse(&head.join("\n")).unwrap();
         assert_eq!(script.seed, 7);
-        assert_eq!(script.rules.len(), 2);
+        assert_eq!(script.rules.len(), 4);
+        assert_eq!(script.rules[2].connections_percent, 40);
+        assert_eq!(script.rules[3].fault, Fault::Late { unknown_ms: 1000, ms: 10_000 });
         assert_eq!(script.rules[0].call, Some(2));
         assert_eq!(script.rules[1].fault, Fault::Cut { after: None });
         assert_eq!(script.random.unwrap().faults.len(), 2);

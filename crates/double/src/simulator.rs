@@ -46,6 +46,7 @@ impl Simulator {
             world: Mutex::new(World::new(&settings.connections)),
             tokens: Mutex::default(),
             player: Mutex::new(Player::new(settings.script.clone())),
+            first_asked: Mutex::default(),
             journal: Mutex::default(),
             follow: broadcast::channel(1024).0,
             requests: AtomicU64::new(0),
@@ -80,6 +81,7 @@ impl Simulator {
     /// Replaces the script; counts of rules begin anew.
     pub fn script(&self, script: Script) {
         *self.shared.player() = Player::new(script);
+        lock(&self.shared.first_asked).clear();
     }
 
     /// Adds a connection, or replaces it, with its accounts as they are at the start.

@@ -3,12 +3,13 @@
 use crate::{accounts::World, faults::Endpoint, player::Player, settings::Settings, token::Tokens, wire::ApiVersion};
 use serde::Serialize;
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 use tokio::sync::broadcast;
 
@@ -64,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) world: Mutex<World>,
     pub(crate) tokens: Mutex<Tokens>,
     pub(crate) player: Mutex<Player>,
+    /// When each connection was first asked for under a fault that counts from then on.
+    pub(crate) first_asked: Mutex<HashMap<String, Instant>>,
     pub(crate) journal: Mutex<VecDeque<Request>>,
     pub(crate) follow: broadcast::Sender<Request>,
     pub(crate) requests: AtomicU64,
@@ -91,6 +94,11 @@ impl Shared {
 
     pub(crate) fn player(&self) -> MutexGuard<'_, Player> {
         lock(&self.player)
+    }
+
+    /// How long ago a connection was first asked for so.
+    pub(crate) fn since_first_asked(&self, connection: &str) -> Duration {
+        lock(&self.first_asked).entry(connection.to_owned()).or_insert_with(Instant::now).elapsed()
     }
 
     pub(crate) fn record(&self, request: Request) {

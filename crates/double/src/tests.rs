@@ -240,3 +240,50 @@ async fn followers_see_requests_and_no_header_value_is_kept() {
     assert!(line.contains(r#""endpoint":"accounts""#) && line.contains("authorization"));
     assert!(!line.contains(&caller.token) && !line.contains("Bearer"));
 }
+
+/// (A2) The list of a connection is unknown at first, then grows until it is whole.
+#[tokio::test]
+async fn a_list_that_is_late_grows_until_it_is_whole() {
+    let (simulator, caller) = with(Fault::Late { unknown_ms: 100, ms: 400 }).await;
+    assert_eq!(caller.get(&simulator, PAGE).await.unwrap().status(), 404);
+    let mut lengths = vec![0];
+    while lengths[lengths.len() - 1] < 100 {
+        let answer = caller.get(&simulator, PAGE).await.unwrap();
+        if answer.status() == 200 {
+            let items: Vec<Value> = answer.json().await.unwrap();
+            lengths.push(items.len());
+        }
+    }
+    assert!(lengths.is_sorted() && lengths.iter().any(|length| (1..100).contains(length)), "{lengths:?}");
+    // Another connection has a time of its own.
+    simulator.put_connection(&Connection { id: "124".to_owned(), user: "321".to_owned(), accounts: 3 });
+    assert_eq!(caller.get(&simulator, "/accounts?connection_id=124").await.unwrap().status(), 404);
+}
+
+/// (A5) What is behind the end answers as the script says, and nothing else does.
+#[tokio::test]
+async fn pages_behind_the_end_answer_as_they_are_told() {
+    for status in [200_u16, 204, 400, 404, 500] {
+        let (simulator, caller) = with(Fault::BehindTheEnd { status }).await;
+        assert_eq!(caller.ids(&simulator, PAGE).await.len(), 100);
+        let behind = caller.get(&simulator, "/accounts?connection_id=123&page=3&limit=100").await.unwrap();
+        assert_eq!(behind.status(), status);
+        assert_eq!(behind.bytes().await.unwrap().is_empty(), status < 300);
+    }
+}
+
+/// (A7, A8) Answers that are packed, or that say that they are not, and items that are no accounts.
+#[tokio::test]
+async fn answers_are_packed_and_items_are_bad_as_they_are_told() {
+    let (simulator, caller) = with(Fault::Gzip).await;
+    let packed = caller.get(&simulator, PAGE).await.unwrap();
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    assert!(packed.bytes().await.unwrap().starts_with(&[0x1f, 0x8b]));
+    let (simulator, caller) = with(Fault::Coding { value: "identity".to_owned() }).await;
+    let plain = caller.get(&simulator, PAGE).await.unwrap();
+    assert_eq!(plain.headers()["content-encoding"], "identity");
+    assert!(plain.text().await.unwrap().starts_with("[{"));
+    let (simulator, caller) = with(Fault::BadItem { at: 1, item: "null".to_owned() }).await;
+    let items: Vec<Value> = serde_json::from_str(&caller.text(&simulator, PAGE).await.unwrap()).unwrap();
+    assert_eq!((items.len(), items[0].is_object(), items[1].is_null()), (100, true, true));
+}

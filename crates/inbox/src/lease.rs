@@ -99,18 +99,43 @@ pub enum Fetched {
 pub struct Found {
     /// Distinct accounts.
     pub accounts: u64,
-    /// How sure that number is.
+    /// Items of the list that are no accounts, such as `null`: they came, and cannot be used.
+    pub unusable: u64,
+    /// How sure that is.
     pub certainty: Certainty,
 }
 
 impl Found {
-    /// Whether this number differs from the one that the event announced, or is not certain. The number that a hint announces
-    /// is never compared.
+    /// Everything that came.
+    #[must_use]
+    pub const fn received(&self) -> u64 {
+        self.accounts.saturating_add(self.unusable)
+    }
+
+    /// Whether this differs from what the event announced, is not certain, or has something that could not be used. The number
+    /// that a hint announces is never compared.
     #[must_use]
     pub fn differs(&self, entry: &Facts) -> bool {
         let is_other = !entry.confirm && entry.account_count.is_some_and(|announced| announced != self.accounts);
-        is_other || self.certainty == Certainty::Unsettled
+        is_other || self.unusable > 0 || self.certainty == Certainty::Unsettled
     }
+
+    /// What is missing of an announced number.
+    #[must_use]
+    pub fn shortfall(&self, announced: u64) -> Option<Shortfall> {
+        let missing = announced.saturating_sub(self.received());
+        (missing > 0).then_some(Shortfall::Accounts(missing))
+    }
+}
+
+/// What was missing when a connection was last completed. When the same is missing again, the list is not one that is not
+/// ready yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortfall {
+    /// So many of the announced accounts.
+    Accounts(u64),
+    /// The connection itself: the API did not know it.
+    Connection,
 }
 
 /// Why a list of accounts was taken to be complete.

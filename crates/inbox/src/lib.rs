@@ -56,7 +56,7 @@ pub use error::{Error, Source};
 pub use figures::Figures;
 pub use ids::{Fetch, Identity, Keys, Position, ReadingId, Seq, Stage, State, Token, TraceParent};
 pub use intake::{Folded, Intake, NewEntry, Receipt, Refused};
-pub use lease::{Certainty, Doubts, Facts, Fetched, Found, Hold, Lease};
+pub use lease::{Certainty, Doubts, Facts, Fetched, Found, Hold, Lease, Shortfall};
 pub use queue::{Awaiting, Cause, Claimed, CredentialsMark, Outcome, Queue, Resume};
 pub use readings::{Page, PageFacts, Reading, Readings, Shelf};
 pub use sqlite::Access;

@@ -1,7 +1,7 @@
 //! Readings: what was fetched of a connection, page by page, kept so that neither a crash nor a second event of the same
 //! connection fetches it again.
 
-use crate::{Error, Found, Lease, ReadingId};
+use crate::{Error, Found, Lease, ReadingId, Shortfall};
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use bytes::Bytes;
@@ -23,6 +23,8 @@ pub struct Page {
     pub accounts: Bytes,
     /// How many items the server sent on this page, before duplicates and foreign accounts were removed.
     pub received: u32,
+    /// Items among them that are no accounts.
+    pub unusable: u32,
 }
 
 /// A reading to work on: found or new.
@@ -51,6 +53,8 @@ pub struct PageFacts {
     pub fresh: u32,
     /// Items that the server sent.
     pub received: u32,
+    /// Items among them that are no accounts.
+    pub unusable: u32,
     /// Bytes of its accounts' JSON.
     pub bytes: u64,
 }
@@ -72,6 +76,18 @@ pub trait Readings: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`Error::LeaseLost`]: another reads that list now.
     async fn begin(&self, lease: &Lease) -> Result<Reading, Error>;
+
+    /// Drops what was read of the lease's connection and not finished: it is read anew later.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`]: another reads that list now.
+    async fn abandon(&self, lease: &Lease) -> Result<(), Error>;
+
+    /// What was missing when the lease's connection was last completed.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`]: another reads that list now.
+    async fn last_shortfall(&self, lease: &Lease) -> Result<Option<Shortfall>, Error>;
 
     /// Keeps a page of the reading that a lease was given; keeping it again replaces it.
     ///

@@ -1,11 +1,12 @@
 //! One page of `GET /accounts`, both wire versions (`docs/linxo-api.md` sections 3 and 8).
 //!
-//! In: the bytes of an answer. Out: accounts that are slices of them. What is not of the documented form is an error that
-//! quotes nothing; how many items one page may have is the caller's to say, because each costs memory beside its bytes.
+//! In: the bytes of an answer. Out: accounts that are slices of them. An answer that is not a list is an error that quotes
+//! nothing. An item of the list that cannot be used (`null`, or without an id) is counted, and the others are taken. How many
+//! items one page may have is the caller's to say, because each costs memory beside its bytes.
 
 use crate::error::{Error, Peer};
 use bytes::Bytes;
-use event::{self, AccountId, ConnectionId, wire::Id};
+use event::{self, AccountId, ConnectionId};
 use serde::{
     Deserialize, Deserializer as _,
     de::{IgnoredAny, SeqAccess, Visitor},
@@ -22,6 +23,8 @@ pub struct AccountsPage {
     pub accounts: Vec<Account>,
     /// Ids of the others.
     pub foreign: Vec<AccountId>,
+    /// Items that are no accounts: `null`, or without an id.
+    pub unusable: u32,
 }
 
 /// One account: its id, and its JSON exactly as the API sent it.
@@ -55,9 +58,19 @@ struct Wrapped<'a> {
 #[derive(Deserialize)]
 struct Addressed<'a> {
     #[serde(borrow)]
-    id: Id<'a>,
+    id: &'a RawValue,
     #[serde(borrow)]
-    connection_id: Option<Id<'a>>,
+    connection_id: Option<&'a RawValue>,
+}
+
+/// An id: a text that is not empty, or the digits of an integer of any length.
+fn id(json: &RawValue) -> Option<String> {
+    let text = json.get();
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(text.to_owned());
+    }
+    serde_json::from_str::<String>(text).ok().filter(|id| !id.is_empty())
 }
 
 impl AccountsPage {
@@ -79,15 +92,19 @@ impl AccountsPage {
         let mut page = Self {
             received: u32::try_from(items.len()).unwrap_or(u32::MAX),
             accounts: Vec::with_capacity(items.len()),
-            foreign: Vec::new(),
+            ..Self::default()
         };
-        for (index, item) in items.into_iter().enumerate() {
-            let account: Addressed<'_> = serde_json::from_str(item.get())
-                .ok()
-                .filter(|account: &Addressed<'_>| !account.id.0.is_empty())
-                .ok_or_else(|| invalid(format!("holds an item without an id (number {})", index + 1)))?;
-            let id = AccountId::new(account.id.0.into_owned());
-            if account.connection_id.is_none_or(|of| of.0 == connection.as_str()) {
+        for item in items {
+            let account = serde_json::from_str::<Addressed<'_>>(item.get()).ok();
+            let Some((account_id, of)) = account.and_then(|account| Some((id(account.id)?, account.connection_id)))
+            else {
+                page.unusable = page.unusable.saturating_add(1);
+                continue;
+            };
+            // The API was asked for this connection: an account that does not say whose it is belongs to it.
+            let is_own = of.and_then(id).is_none_or(|of| of == connection.as_str());
+            let id = AccountId::new(account_id);
+            if is_own {
                 page.accounts.push(Account { id, json: body.slice_ref(item.get().as_bytes()) });
             } else {
                 page.foreign.push(id);
@@ -174,14 +191,9 @@ mod tests {
             "",
             "<html>",
             "{}",
-            "[1]",
-            r#"[{"name":"x"}]"#,
-            r#"[{"id":""}]"#,
             r#"[{"id":"1"}"#,
             r#"[{"id":"1"}] 1"#,
             r#"{"accounts":[],"accounts":[]}"#,
-            r#"[{"id":"1","id":"2"}]"#,
-            r#"[{"id":"1","connection_id":"7","connection_id":"8"}]"#,
             "\u{feff}[]",
             "null",
         ] {
@@ -190,6 +202,29 @@ mod tests {
         assert_eq!(parse("[]").unwrap().received, 0);
         let broken = Bytes::from_static(b"[{\"id\":\"\xff\"}]");
         assert!(AccountsPage::parse(&broken, &ConnectionId::new("7"), 3).is_err());
+    }
+
+    /// (A8) An item that cannot be used does not stop the others, and integers of any length are ids by their digits.
+    #[test]
+    fn what_has_an_id_is_taken_and_the_rest_is_counted() {
+        for bad in [
+            "null",
+            "1",
+            "[]",
+            r#""x""#,
+            r#"{"name":"x"}"#,
+            r#"{"id":""}"#,
+            r#"{"id":null}"#,
+            r#"{"id":1.5}"#,
+            r#"{"id":{}}"#,
+            r#"{"id":"1","id":"2"}"#,
+        ] {
+            let page = parse(&format!(r#"[{{"id":"1"}},{bad},{{"id":98765432109876543210987654321}}]"#)).unwrap();
+            assert_eq!((page.received, page.unusable, page.accounts.len()), (3, 1, 2), "{bad}");
+            assert_eq!(page.accounts[1].id.as_str(), "98765432109876543210987654321");
+        }
+        let page = parse(r#"[{"id":"1","connection_id":{"x":1}},{"id":"2","connection_id":null}]"#).unwrap();
+        assert_eq!((page.accounts.len(), page.unusable), (2, 0), "it has an id");
     }
 
     #[test]

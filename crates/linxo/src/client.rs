@@ -15,6 +15,7 @@ use crate::{
     tokens::{Token, Tokens},
     transport::{Transport, Way, built},
 };
+use base::trust::{Own, Proof, Verdict};
 use bytes::Bytes;
 use event::{ConnectionId, UserId};
 use reqwest::{
@@ -104,11 +105,41 @@ impl Client {
         self.settings.retry_for
     }
 
-    /// For how long nothing can be asked of the API, because it, or the server that gives the one token for all users, is
-    /// left alone.
+    /// From acceptance on, how long a list that is shorter than announced, or an unknown connection, means "not yet".
     #[must_use]
-    pub fn pause(&self) -> Option<Duration> {
-        self.api.pause().max(self.tokens.pause())
+    pub fn settle_for(&self) -> Duration {
+        self.settings.settle_for
+    }
+
+    /// For how long no work need be taken up, because the API, or the server that gives the one token for all users, is left
+    /// alone; and how much work may be taken up at once else, while it comes back.
+    #[must_use]
+    pub fn room(&self) -> (Option<Duration>, usize) {
+        let (api, tokens) = (self.api.lane().room(), self.tokens.room());
+        (api.0.max(tokens.0), api.1.min(tokens.1))
+    }
+
+    /// Tells how many pieces of work are done at once. Calls that hang hold at most half of them.
+    pub fn set_hands(&self, hands: usize) {
+        self.api.lane().set_hands(hands);
+        self.tokens.set_hands(hands);
+    }
+
+    /// Gives up calls that hang, as far as they hold more than their share, because other work finds no room.
+    pub fn make_room(&self) {
+        self.api.lane().make_room(self.api.limits());
+        self.tokens.make_room();
+    }
+
+    /// What was asked for of a connection came as a whole: nothing is held against the connection any more.
+    pub fn succeeded(&self, connection: &ConnectionId) {
+        self.api.lane().succeeded(connection.as_str());
+    }
+
+    /// What was asked for of a connection was refused: whether that is believed. `own` is what the work saw by itself.
+    #[must_use]
+    pub fn refused(&self, connection: &ConnectionId, error: &Error, own: Own, proof: Proof) -> Verdict {
+        self.api.lane().refused(connection.as_str(), error.kind(), own, proof)
     }
 
     /// The fingerprint of the credentials with which a user's accounts are asked for.
@@ -137,7 +168,7 @@ impl Client {
             [(self.settings.connection_parameter.as_str(), connection.as_str()), ("page", &page), ("limit", &limit)];
         let most = self.settings.page_limit.saturating_mul(MORE_THAN_ASKED).max(LEAST_ITEMS);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        self.ask(user, "accounts", &query, |body| AccountsPage::parse(&body, connection, most)).await
+        self.ask(user, connection, "accounts", &query, |body| AccountsPage::parse(&body, connection, most)).await
     }
 
     /// Asks for a connection. A token that is refused is renewed once.
@@ -147,7 +178,7 @@ impl Client {
     pub async fn connection(&self, user: Option<&UserId>, connection: &ConnectionId) -> Result<Connection, Error> {
         let id = encoded(connection.as_str());
         let id = id.ok_or(Error::Unaskable("the connection's id cannot stand in a URL"))?;
-        self.ask(user, &format!("connections/{id}"), &[], |body| Connection::parse(&body, connection)).await
+        self.ask(user, connection, &format!("connections/{id}"), &[], |body| Connection::parse(&body, connection)).await
     }
 
     /// Asks for a token, to see whether the credentials work.
@@ -155,27 +186,28 @@ impl Client {
     /// # Errors
     /// See [`Error::disposition`]; [`Error::NoCredentials`] where only a user's token can be asked for.
     pub async fn check(&self) -> Result<(), Error> {
-        self.tokens.get(None).await.map(drop)
+        self.tokens.get(None, "").await.map(drop)
     }
 
-    /// Asks for something of a user, at a path below the API's base.
+    /// Asks for something of a user's connection, at a path below the API's base.
     async fn ask<T>(
         &self,
         user: Option<&UserId>,
+        connection: &ConnectionId,
         path: &str,
         query: &[(&str, &str)],
         parse: impl Fn(Bytes) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let acts_for = self.acts_for(user)?;
+        let who = connection.as_str();
         let mut is_renewed = false;
         loop {
-            let granted = self.tokens.get(user).await?;
-            let turn = self.api.turn().await.inspect_err(|error| self.count(error.word()))?;
+            let granted = self.tokens.get(user, who).await?;
+            let turn = self.api.turn(who).await.inspect_err(|error| self.count(error.word()))?;
             // The wait for it may have been longer than the token's life.
-            let granted = if granted.has_ended() { self.tokens.get(user).await? } else { granted };
+            let granted = if granted.has_ended() { self.tokens.get(user, who).await? } else { granted };
             let request = self.request(&granted.token, user, acts_for.clone(), path, query)?;
-            let answer = self.api.send(&turn, request, &[granted.token.expose()]).await;
-            drop(turn);
+            let answer = self.api.send(turn, request, &[granted.token.expose()]).await;
             // Wiping is for tokens, and there are none in these.
             let result = answer.and_then(|mut body| parse(Bytes::from(std::mem::take(&mut *body))));
             self.count(outcome(&result));

@@ -1,6 +1,7 @@
 //! Why the API did not give what was asked, and what that means for trying again.
 
 use crate::credentials::{Fingerprint, Lacking};
+use base::trust::{Kind, Why};
 use std::{fmt, time::Duration};
 
 /// Why the API did not give what was asked.
@@ -37,15 +38,21 @@ pub enum Error {
     /// What the event says cannot be put into a request.
     #[error("nothing can be asked: {0}")]
     Unaskable(&'static str),
-    /// The other side failed so often, or asked for it, that it is left alone for a while.
-    #[error("{peer} {why} and is left alone for a while")]
+    /// Nothing was asked: the call has to wait.
+    #[error("{peer} {why}: it is asked later")]
     Paused {
         /// Who.
         peer: Peer,
         /// For how long.
         after: Duration,
-        /// `failed several times in a row`, `asked for a rest`.
-        why: &'static str,
+        /// What the call waits for.
+        why: Why,
+    },
+    /// No answer for so long that the call was given up in favour of others.
+    #[error("{peer} left a call without an answer for so long that others went first")]
+    Hung {
+        /// Who.
+        peer: Peer,
     },
     /// A redirect, which is never followed.
     #[error("{peer} answered {status}, a redirect, which is not followed")]
@@ -73,6 +80,12 @@ pub enum Error {
         peer: Peer,
         /// Continues "the answer".
         problem: String,
+    },
+    /// A success without a body.
+    #[error("the answer of {peer} is empty")]
+    Empty {
+        /// Who.
+        peer: Peer,
     },
     /// More bytes than are read.
     #[error("one answer of {peer} is larger than {} MiB", limit >> 20)]
@@ -176,23 +189,46 @@ impl Error {
     #[must_use]
     pub fn disposition(&self) -> Disposition {
         match self {
-            Self::Status { status: 408 | 425 | 429 | 500.., after, .. } => Disposition::Transient { after: *after },
-            Self::Network { .. } => Disposition::Transient { after: None },
+            Self::Status { status: 408 | 409 | 423 | 425 | 429 | 500.., after, .. } => {
+                Disposition::Transient { after: *after }
+            }
+            Self::Network { .. } | Self::Hung { .. } => Disposition::Transient { after: None },
             // A page of HTML, half an answer.
-            Self::Answer { .. } => Disposition::Unusable,
+            Self::Answer { .. } | Self::Empty { .. } => Disposition::Unusable,
             Self::Paused { after, .. } => Disposition::Paused { after: *after },
-            // After a 401 the token was renewed, so it is not its age. A vendor that has just lost its keys answers 401 as
-            // well, a portal answers with a redirect, and a proxy refuses a token without a code of the vendor's.
-            Self::Status { status: 401, .. } | Self::Redirect { .. } | Self::Credentials { code: None, .. } => {
-                Disposition::Doubtful
-            }
-            Self::Status { status: 403, .. } | Self::Credentials { .. } | Self::NoCredentials(_) => {
-                Disposition::Credentials
-            }
+            Self::Credentials { code: Some(_), .. } | Self::NoCredentials(_) => Disposition::Credentials,
             // Without a code of the vendor's it may be any server that does not know the path.
             Self::Status { peer: Peer::Linxo, status: 404 | 410, code: Some(_), .. } => Disposition::Gone,
-            Self::Status { .. } | Self::Build(_) | Self::TooLarge { .. } | Self::Unaskable(_) => Disposition::Permanent,
+            // After a 401 the token was renewed, so it is not its age. A vendor that has just lost its keys answers 401 as
+            // well, a portal answers with a redirect, a proxy refuses a token without a code of the vendor's, and a
+            // deployment may answer with any 4xx.
+            Self::Status { .. } | Self::Redirect { .. } | Self::Credentials { code: None, .. } => Disposition::Doubtful,
+            Self::Build(_) | Self::TooLarge { .. } | Self::Unaskable(_) => Disposition::Permanent,
         }
+    }
+
+    /// What a refusal is recognised by when it comes again.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Status { status, code, .. } | Self::Credentials { status, code, .. } => {
+                Kind::new(*status, code.as_deref())
+            }
+            Self::Redirect { status, .. } => Kind::new(*status, None),
+            _ => Kind::new(200, None),
+        }
+    }
+
+    /// Whether it says, behind the end of a list, that the list has ended there: a refusal, or nothing at all.
+    #[must_use]
+    pub fn is_an_end(&self) -> bool {
+        matches!(self, Self::Status { status: 400..500, .. } | Self::Empty { .. })
+    }
+
+    /// Whether the server failed, or did not answer.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::Status { status: 500.., .. } | Self::Network { .. } | Self::Hung { .. })
     }
 
     /// Which credentials were lacking; `None` where other credentials or rights would not have helped.
@@ -219,8 +255,10 @@ impl Error {
             Self::Status { .. } | Self::Credentials { .. } | Self::NoCredentials(_) | Self::Redirect { .. } => {
                 "refused"
             }
-            Self::Network { .. } => "network",
-            Self::Answer { .. } | Self::TooLarge { .. } | Self::Build(_) | Self::Unaskable(_) => "invalid",
+            Self::Network { .. } | Self::Hung { .. } => "network",
+            Self::Answer { .. } | Self::Empty { .. } | Self::TooLarge { .. } | Self::Build(_) | Self::Unaskable(_) => {
+                "invalid"
+            }
         }
     }
 
@@ -255,10 +293,10 @@ impl Error {
                 "the token may not read this user's accounts: check linxo.scope and the user's consent; replayed when the credentials change"
             }
             Self::Status { status: 404 | 410, .. } => "check linxo.api, then replay",
-            Self::Status { status: 408 | 425 | 429 | 500.., .. } | Self::Network { .. } => {
-                "when it answers again, replay"
-            }
-            Self::Answer { .. } => "ask the vendor about these answers, then replay",
+            Self::Status { status: 408 | 409 | 423 | 425 | 429 | 500.., .. }
+            | Self::Network { .. }
+            | Self::Hung { .. } => "when it answers again, replay",
+            Self::Answer { .. } | Self::Empty { .. } => "ask the vendor about these answers, then replay",
             Self::TooLarge { .. } => "lower linxo.page_limit, then replay",
             _ => "check the [linxo] section, then replay",
         }
@@ -293,6 +331,27 @@ mod tests {
         for number in [400, 404, 410, 429, 500, 503] {
             assert_eq!(status(number).lacking(with), None, "{number}");
         }
-        assert_eq!(Error::answer(Peer::Linxo, "is empty").lacking(with), None);
+        assert_eq!(Error::Empty { peer: Peer::Linxo }.lacking(with), None);
+    }
+
+    /// (A4) No refusal of the API is believed at its first word, and some are no refusals at all.
+    #[test]
+    fn refusals_are_doubted_and_moments_are_waited_for() {
+        let status = |status, code: Option<&str>| {
+            let code = code.map(str::to_owned);
+            Error::Status { peer: Peer::Linxo, status, code, after: None }.disposition()
+        };
+        for number in [408, 409, 423, 425, 429, 500, 502, 503] {
+            assert_eq!(status(number, None), Disposition::Transient { after: None }, "{number}");
+        }
+        for number in [400, 401, 403, 404, 405, 406, 410, 418, 422, 451] {
+            assert_eq!(status(number, None), Disposition::Doubtful, "{number}");
+        }
+        for number in [400, 401, 403, 422] {
+            assert_eq!(status(number, Some("FORBIDDEN")), Disposition::Doubtful, "{number}");
+        }
+        for number in [404, 410] {
+            assert_eq!(status(number, Some("RESOURCE_UNKNOWN")), Disposition::Gone, "{number}");
+        }
     }
 }

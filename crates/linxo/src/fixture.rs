@@ -38,6 +38,7 @@ pub(crate) fn settings(origin: &str, users: Users) -> Linxo {
         timeout: Duration::from_secs(10),
         list_timeout: Duration::from_hours(1),
         retry_for: Duration::from_hours(72),
+        settle_for: Duration::from_mins(10),
         authorities: Vec::new(),
         users,
     }

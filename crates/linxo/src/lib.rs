@@ -12,6 +12,7 @@
 //! | `figures` | what is counted for `/metrics` |
 //! | `lane` | one server: whether a call may be made now, and how calls ended |
 //! | `code` | the vendor's own code in an error answer |
+//! | `coding` | answers that come packed |
 //! | `transport` | the way to a server, and the reading of its answers |
 //! | `tokens` | access tokens by user |
 //! | `accounts`, `connection` | answers as types |
@@ -22,6 +23,7 @@
 mod accounts;
 mod client;
 mod code;
+mod coding;
 mod connection;
 pub mod credentials;
 mod error;

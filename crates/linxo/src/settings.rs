@@ -55,6 +55,10 @@ section! {
         pub list_timeout: Duration = duration().default("1h").between("1s", "7d"),
         /// How long a list is tried again after its first failed attempt. Then its event is parked.
         pub retry_for: Duration = duration().default("3d").between("1s", "365d"),
+        /// An event may be ahead of the API. For this long after it was accepted, a list that is shorter than announced, or a
+        /// connection that the API does not know, means "not yet" and is asked for again. Then the event is delivered with
+        /// what there is.
+        pub settle_for: Duration = duration().default("10m").between("0s", "1d"),
         /// PEM files of extra root certificates, for a test double. With them, `api` and `auth` may be addresses of a
         /// private network.
         pub authorities: Vec<PathBuf> = certificates(),

@@ -134,8 +134,6 @@ async fn every_broken_answer_is_an_error_that_quotes_nothing() {
     for (name, bytes, part) in [
         ("bad UTF-8", [&b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"[..], b"[\xff]"].concat(), "is not UTF-8"),
         ("cut", ok(&format!("[{canary}")), "is not a list of accounts"),
-        ("duplicate keys", ok(&format!(r#"[{{"id":"1","id":"{IBAN}"}}]"#)), "holds an item without an id"),
-        ("no ids", ok(&format!(r#"[{{"iban":"{IBAN}"}}]"#)), "holds an item without an id"),
         ("deep", ok(&deep), "is nested deeper"),
         ("many", ok(&many), "holds more than 1000 items"),
         ("a text", ok(&canary), "is not a list of accounts"),
@@ -225,13 +223,44 @@ async fn nobody_there_and_nobody_answering_are_told_apart_within_their_time() {
     assert!((Duration::from_secs(4)..Duration::from_secs(15)).contains(&took), "{took:?}");
 }
 
+/// (A7) No coding is asked for, and gzip is taken all the same, also around a code.
+#[tokio::test]
+async fn answers_may_be_packed_although_they_are_asked_for_as_they_are() {
+    use std::io::Write as _;
+    let packed = |status: &str, plain: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(plain).unwrap();
+        let body = encoder.finish().unwrap();
+        let head = format!("HTTP/1.1 {status}\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", body.len());
+        [head.as_bytes(), &body].concat()
+    };
+    let server = Server::of(Arc::new(vec![packed("200 OK", br#"[{"id":1}]"#)])).await;
+    assert_eq!(page(&client(fixed(&server.url))).await.unwrap().received, 1);
+    let request = server.requests.lock().unwrap()[0].to_lowercase();
+    assert!(request.contains("\r\naccept-encoding: identity\r\n"), "{request}");
+    let server = Server::of(Arc::new(vec![packed("404 Not Found", br#"{"error":"RESOURCE_UNKNOWN"}"#)])).await;
+    assert_eq!(page(&client(fixed(&server.url))).await.unwrap_err().disposition(), Disposition::Gone);
+    let bomb = packed("200 OK", &vec![b' '; 9 << 20]);
+    assert!(bomb.len() < 100_000);
+    let server = Server::of(Arc::new(vec![bomb])).await;
+    let error = page(&client(fixed(&server.url))).await.unwrap_err();
+    assert_eq!(error.to_string(), "the answer of the Linxo API is packed and holds more than 8 MiB");
+    for coding in ["br", "gzip, gzip", "deflate"] {
+        let server = Server::with(&[&answer("200 OK", &format!("Content-Encoding: {coding}\r\n"), "[]")]).await;
+        let error = page(&client(fixed(&server.url))).await.unwrap_err();
+        assert!(error.to_string().contains("packed in a way that was not asked for"), "{error}");
+    }
+    let server = Server::with(&[&answer("200 OK", "Content-Encoding: identity\r\n", "[]")]).await;
+    assert_eq!(page(&client(fixed(&server.url))).await.unwrap().received, 0);
+}
+
 #[tokio::test]
 async fn gone_and_unknown_are_believed_with_a_code_of_the_vendors_only() {
     for (status, body, expected) in [
         ("404 Not Found", r#"{"error":"RESOURCE_UNKNOWN"}"#, Disposition::Gone),
         ("410 Gone", r#"{"error":"RESOURCE_GONE"}"#, Disposition::Gone),
-        ("404 Not Found", "<html>", Disposition::Permanent),
-        ("410 Gone", "", Disposition::Permanent),
+        ("404 Not Found", "<html>", Disposition::Doubtful),
+        ("410 Gone", "", Disposition::Doubtful),
     ] {
         let server = Server::with(&[&answer(status, "", body)]).await;
         let client = client(fixed(&server.url));
@@ -275,7 +304,7 @@ async fn what_cannot_be_asked_is_said_before_anything_is_asked() {
             assert_eq!(asked.unwrap_err().disposition(), Disposition::Permanent, "{connection:?}");
         }
     }
-    assert_eq!((server.asked(), client.pause()), (0, None));
+    assert_eq!((server.asked(), client.room()), (0, (None, usize::MAX)));
     assert!(encoded(&registry).contains("api_breaker_open{peer=\"linxo\"} 0"));
     // Ids with a meaning in URLs stay one segment.
     for connection in ["../users", "a/b", "%2e%2e", ".\n.", "x?y#z"] {
@@ -304,12 +333,16 @@ async fn other_settings_take_over_the_token_the_limits_and_the_rest_that_was_ask
     let third = second.reconfigured(Linxo { rate: NonZeroU32::new(5), ..by_client(&server.url) }).unwrap();
     for client in [&first, &second, &third] {
         let Err(Error::Paused { after, .. }) = page(client).await else { panic!("not paused") };
-        assert!((90..=100).contains(&after.as_secs()) && client.pause().is_some(), "{after:?}");
+        assert!((90..=100).contains(&after.as_secs()), "{after:?}");
     }
     assert_eq!(server.asked(), 4);
+    // A second connection that is told to rest makes all of them rest.
+    let other = third.accounts(Some(&UserId::new("u8")), &ConnectionId::new("8"), 1).await;
+    assert!(matches!(other, Err(Error::Status { status: 429, .. })), "{other:?}");
+    assert!(first.room().0.is_some());
     // Other credentials have other tokens.
     let fourth = third.reconfigured(Linxo { scope: "other".to_owned(), ..by_client(&server.url) }).unwrap();
-    assert!(fourth.pause().is_some() && server.asked() == 4);
+    assert!(fourth.room().0.is_some() && server.asked() == 5);
 }
 
 #[tokio::test]

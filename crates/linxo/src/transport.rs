@@ -1,16 +1,20 @@
 //! One server and the way to it: TLS, deadlines, bounds, and the reading of answers.
 //!
-//! In: a request. Out: the bytes of a successful answer within bounds, or an [`Error`]. Redirects are never followed,
-//! nothing is decompressed, and names that lead to addresses of no server are not connected to. When a call may be made is
-//! for the server's [`Lane`] to say.
+//! In: a request. Out: the bytes of a successful answer within bounds, or an [`Error`]. Redirects are never followed, and names
+//! that lead to addresses of no server are not connected to. Answers are asked for as they are; one that comes packed with
+//! gzip all the same is unpacked within the same bounds. When a call may be made is for the server's [`Lane`] to say.
 
 use crate::{
-    code,
+    code, coding,
     error::{Error, Peer},
     lane::{Lane, Limits, Turn},
 };
 use base::{clock, error::chain, outbound, retry_after};
-use reqwest::{Identity, Request, RequestBuilder, Response, StatusCode, header, redirect};
+use reqwest::{
+    Identity, Request, RequestBuilder, Response, StatusCode,
+    header::{self, HeaderMap, HeaderValue},
+    redirect,
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -59,6 +63,8 @@ impl Transport {
             // A redirect could carry a token to another origin; the API has no reason to send one.
             .redirect(redirect::Policy::none())
             .user_agent(concat!("linxo-webhook/", env!("CARGO_PKG_VERSION")))
+            // Without it a server may choose any coding (RFC 9110 section 12.5.3).
+            .default_headers(HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))]))
             .dns_resolver(outbound::Resolver)
             .no_proxy();
         let roots = roots(way.authorities)?;
@@ -87,39 +93,46 @@ impl Transport {
         &self.limits
     }
 
-    /// For how long the server is still left alone.
-    pub(crate) fn pause(&self) -> Option<Duration> {
-        self.lane.pause()
-    }
-
-    /// Waits until a request may be sent.
+    /// Waits until a request for this connection, or this user, may be sent.
     ///
     /// # Errors
     /// [`Error::Paused`].
-    pub(crate) async fn turn(&self) -> Result<Turn<'_>, Error> {
-        self.lane.turn(&self.limits).await
+    pub(crate) async fn turn(&self, who: &str) -> Result<Turn<'_>, Error> {
+        self.lane.turn(&self.limits, who).await
     }
 
     /// Sends a request when its turn comes, and reads the answer. No `secrets` of the request are in the error.
-    pub(crate) async fn call(&self, request: RequestBuilder, secrets: &[&str]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    pub(crate) async fn call(
+        &self,
+        who: &str,
+        request: RequestBuilder,
+        secrets: &[&str],
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
         let request = built(request)?;
-        let turn = self.turn().await?;
-        self.send(&turn, request, secrets).await
+        let turn = self.turn(who).await?;
+        self.send(turn, request, secrets).await
     }
 
     /// [`call`](Self::call), in a turn that has come.
     pub(crate) async fn send(
         &self,
-        turn: &Turn<'_>,
+        mut turn: Turn<'_>,
         request: Request,
         secrets: &[&str],
     ) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let call = turn.call().await?;
-        let result = match self.http.execute(request).await {
-            Ok(response) => read(self.lane.peer(), response, secrets).await,
-            Err(error) => Err(Error::network(self.lane.peer(), error)),
+        turn.begins();
+        let peer = self.lane.peer();
+        let answer = async {
+            match self.http.execute(request).await {
+                Ok(response) => read(peer, response, secrets).await,
+                Err(error) => Err(Error::network(peer, error)),
+            }
         };
-        call.ended(&result);
+        let result = tokio::select! {
+            result = answer => result,
+            error = turn.given_up() => Err(error),
+        };
+        turn.ended(&result);
         result.map_err(a_little_later)
     }
 }
@@ -152,9 +165,7 @@ async fn read(peer: Peer, mut response: Response, secrets: &[&str]) -> Result<Ze
         let code = error_code(response, secrets).await;
         return Err(Error::Status { peer, status: status.as_u16(), code, after });
     }
-    if response.headers().contains_key(header::CONTENT_ENCODING) {
-        return Err(Error::answer(peer, "is compressed, which was not asked for"));
-    }
+    let packed = coding::of(response.headers()).map_err(|problem| Error::answer(peer, problem))?;
     let mut body = Zeroizing::new(Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(|error| Error::network(peer, error))? {
         if body.len() + chunk.len() > MAX_ANSWER {
@@ -162,8 +173,15 @@ async fn read(peer: Peer, mut response: Response, secrets: &[&str]) -> Result<Ze
         }
         body.extend_from_slice(&chunk);
     }
+    let body = coding::unpacked(packed, body, MAX_ANSWER).map_err(|failure| match failure {
+        // Nobody asked for it to be packed: that may be another's mistake, and is not taken for a list that is too large.
+        coding::Failure::TooLarge => {
+            Error::answer(peer, format!("is packed and holds more than {} MiB", MAX_ANSWER >> 20))
+        }
+        coding::Failure::Broken => Error::answer(peer, "is packed and cannot be unpacked"),
+    })?;
     if status == StatusCode::NO_CONTENT || body.is_empty() {
-        return Err(Error::answer(peer, "is empty"));
+        return Err(Error::Empty { peer });
     }
     Ok(body)
 }
@@ -192,12 +210,14 @@ fn a_little_later(error: Error) -> Error {
 
 /// The vendor's own code of an error answer, if it gave one.
 async fn error_code(mut response: Response, secrets: &[&str]) -> Option<String> {
-    let mut body = Vec::new();
+    let packed = coding::of(response.headers()).ok()?;
+    let mut body = Zeroizing::new(Vec::new());
     while let Ok(Some(chunk)) = response.chunk().await {
         if body.len() + chunk.len() > MAX_ERROR {
             return None;
         }
         body.extend_from_slice(&chunk);
     }
+    let body = coding::unpacked(packed, body, MAX_ERROR).ok()?;
     code::of_answer(&body, secrets)
 }

@@ -3,26 +3,24 @@
 //! The commit runs in a task of its own: when the caller hangs up, or has waited long enough, the event is stored all the
 //! same.
 
-use super::{Asked, Refused, Webhook, body::LimitedBody, head::EventHead, head::KnownPath};
+use super::{
+    asked::{Asked, Refused},
+    body::LimitedBody,
+    head::{EventHead, KnownPath},
+    webhook::{Commits, Webhook},
+};
 use crate::receive::{
-    figures,
-    intake::{Arrival, Intake, Outcome, refusal_of},
+    intake::{Arrival, Outcome, refusal_of},
     problem::Refusal,
-    refusals::{Fault, Refusals},
+    refusals::Fault,
 };
 use axum::{body::Body, extract::State, response::Response};
 use base::{clock, error::chain};
 use bytes::Bytes;
 use event::{ConnectionId, Drift, Event, EventId, UserId};
 use http::header::{self, HeaderValue};
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 use tokio::time::timeout;
-
-/// From the hand-over to the inbox to a 503. Callers wait for seconds, not for minutes.
-pub(in crate::receive) const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// POST on the webhook's path.
 pub(super) async fn accept(
@@ -63,16 +61,6 @@ pub(super) async fn accept(
         // The task goes on; a repeat of the event will be recognised.
         Err(_elapsed) => Err(Refusal::StoreSlow.into()),
     }
-}
-
-/// Hands events to the inbox.
-#[derive(Debug)]
-pub(in crate::receive) struct Commits {
-    pub(in crate::receive) intake: Intake,
-    /// From the hand-over to a 503; the commit itself goes on.
-    pub(in crate::receive) timeout: Duration,
-    pub(in crate::receive) figures: figures::Events,
-    pub(in crate::receive) refusals: Arc<Refusals>,
 }
 
 impl Commits {

@@ -3,7 +3,11 @@
 //! In: a request with its [`Caller`] as extension. Out: the response of the routes; for a refusal the problem document, with
 //! the headers that belong to it. A panic is answered 500, and ends neither the connection nor the process.
 
-use super::{Asked, Refused, head::names_one_host, lent::Lender};
+use super::{
+    asked::{Asked, Refused},
+    head::names_one_host,
+    lent::Lender,
+};
 use crate::receive::{
     caller::{Caller, Term},
     drain::Drain,

@@ -1,10 +1,10 @@
 //! Reads the body of an event, within its size, its time, and the memory that all bodies may take.
 
-use super::{Refused, Webhook};
-use crate::receive::{
-    budget::{Budget, Place},
-    problem::Refusal,
+use super::{
+    asked::Refused,
+    webhook::{Bodies, Webhook},
 };
+use crate::receive::{budget::Place, problem::Refusal};
 use axum::{
     body::Body,
     extract::{FromRequest, Request},
@@ -12,22 +12,11 @@ use axum::{
 use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::time::timeout;
 
 /// Least room that is made for a body of several pieces; more only as it comes, whatever the caller announced.
 const FIRST_ROOM: usize = 4 * 1024;
-
-/// Bounds on bodies.
-#[derive(Debug)]
-pub(in crate::receive) struct Bodies {
-    /// Bytes of one body.
-    pub(in crate::receive) limit: u64,
-    /// For one body.
-    pub(in crate::receive) timeout: Duration,
-    /// What all requests together may hold.
-    pub(in crate::receive) budget: Arc<Budget>,
-}
 
 /// A body that was read to its end.
 pub(super) struct LimitedBody {

@@ -1,6 +1,6 @@
 //! What is said of a request by its head alone: its path, and how its body is wrapped.
 
-use super::{Asked, Webhook};
+use super::{asked::Asked, webhook::Webhook};
 use crate::receive::problem::Refusal;
 use axum::extract::FromRequestParts;
 use base::secret::Secret;

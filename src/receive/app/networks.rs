@@ -1,6 +1,7 @@
 //! The layer that keeps out callers from other networks, whatever they ask for.
 
-use super::{Asked, Refusal};
+use super::asked::Asked;
+use crate::receive::problem::Refusal;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::future::{Either, Ready, ready};
 use http::Request;

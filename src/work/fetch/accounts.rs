@@ -7,20 +7,20 @@
 
 use super::{
     super::retry::{Doubt, Failed, Policy},
-    Fetcher,
+    fetcher::Fetcher,
     listing::{Failure, Listing},
+    settling,
 };
-use base::{clock, error::chain};
+use base::{
+    clock,
+    error::chain,
+    trust::{Own, Proof},
+};
 use event::{Event, Shape};
-use inbox::{Cause, Certainty, CredentialsMark, Error, Facts, Found, Lease, Outcome, Reading, ReadingId};
+use inbox::{Cause, Certainty, CredentialsMark, Error, Found, Lease, Outcome, Reading, ReadingId, Shortfall};
 use linxo::{
     Client, Disposition, Peer,
     credentials::{Fingerprint, Lacking},
-};
-use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
-    registry::{Registry, Unit},
 };
 use std::time::{Duration, Instant};
 use tokio::time;
@@ -28,69 +28,16 @@ use tokio::time;
 /// A reading that was left open is gone on with for this long after its last page: longer than any one wait between two
 /// tries, of which `Retry-After` can make an hour.
 const RESUME_WITHIN: Duration = Duration::from_hours(2);
-/// When a refusal that a proxy or a portal gives as well is believed.
-const REFUSED: Doubt = Doubt { tries: 5, lasting: Duration::from_hours(1) };
+/// When a refusal is believed: a deployment, a proxy or a portal refuses as well.
+const REFUSED: Proof = Proof::USUAL;
 /// When answers that cannot be used are taken for more than an outage in disguise.
-const UNUSABLE: Doubt = Doubt { tries: 5, lasting: Duration::from_hours(24) };
+const UNUSABLE: Proof = Proof { tries: 5, lasting: Duration::from_hours(24) };
 /// Before the second try; doubles.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Between two tries, but for what the API asks for.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 /// Before the second look at a connection that the API does not know.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
-/// What fetches of accounts count.
-#[derive(Clone, Debug)]
-pub struct Figures {
-    completions: Family<Completed, Counter>,
-    seconds: Histogram,
-    mismatch: Counter,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Completed {
-    /// `completed`, `gone`, `retry`, `parked`, `paused`
-    outcome: &'static str,
-}
-
-impl Figures {
-    /// Registers the figures.
-    #[must_use]
-    pub fn new(registry: &mut Registry) -> Self {
-        let this = Self {
-            completions: Family::default(),
-            seconds: crate::observe::metrics::seconds(),
-            mismatch: Counter::default(),
-        };
-        registry.register("completions", "Completions by outcome", this.completions.clone());
-        registry.register_with_unit(
-            "completion",
-            "From the start of a completion to its end",
-            Unit::Seconds,
-            this.seconds.clone(),
-        );
-        registry.register(
-            "account_mismatch",
-            "Deliveries whose number of accounts differs from the announced one",
-            this.mismatch.clone(),
-        );
-        this
-    }
-
-    fn count(&self, lease: &Lease, took: Duration, outcome: &Outcome) {
-        if differs(&lease.entry, outcome) {
-            self.mismatch.inc();
-        }
-        self.seconds.observe(took.as_secs_f64());
-        let outcome = match outcome {
-            Outcome::Retry { .. } => "retry",
-            Outcome::Gone => "gone",
-            Outcome::Postpone { .. } => "paused",
-            Outcome::Park { .. } => "parked",
-            Outcome::Fetched { .. } | Outcome::Done | Outcome::GiveBack => "completed",
-        };
-        self.completions.get_or_create(&Completed { outcome }).inc();
-    }
-}
 
 /// Works on one lease.
 pub(super) async fn handle(fetcher: &Fetcher, lease: &Lease) -> Result<Outcome, Error> {
@@ -151,13 +98,21 @@ impl Fetcher {
         let reading = self.readings.find_or_begin(task.lease, RESUME_WITHIN).await?;
         match reading.found {
             // What was as announced to one event may contradict another, and is too little where nobody is believed.
-            Some(Found { accounts, certainty: Certainty::AsAnnounced })
-                if task.expected != Some(accounts) || task.client.bounds().always_reread =>
+            Some(found @ Found { certainty: Certainty::AsAnnounced, .. })
+                if task.expected != Some(found.received()) || task.client.bounds().always_reread =>
             {
                 Ok(self.readings.begin(task.lease).await?)
             }
+            // What was short when another event was completed may be whole by now.
+            Some(found) if self.is_short(task, found).await? => Ok(self.readings.begin(task.lease).await?),
             _ => Ok(reading),
         }
+    }
+
+    /// Whether a list that was read for another event is too short for this one, for which it may be ready by now.
+    async fn is_short(&self, task: &Task<'_>, found: Found) -> Result<bool, Stop> {
+        let Some(short) = task.expected.and_then(|expected| found.shortfall(expected)) else { return Ok(false) };
+        Ok(task.next_look().is_some() && self.readings.last_shortfall(task.lease).await? != Some(short))
     }
 
     /// Sees to it that a reading holds the connection as the API knows it.
@@ -174,7 +129,9 @@ impl Fetcher {
                 Cause::Unconfirmed,
                 "the API knows the connection as another user's than the event claims: the event is forged, or the vendor's data is wrong",
             )),
-            Err(error) if error.disposition() == Disposition::Gone => Err(unconfirmed(&error)),
+            Err(error) if error.disposition() == Disposition::Gone => {
+                Err(task.not_known_yet().unwrap_or_else(|| unconfirmed(&error)))
+            }
             Err(error) => Err(task.failed(&error)),
         }
     }
@@ -192,12 +149,21 @@ impl Fetcher {
             user: task.lease.entry.user.as_ref(),
             expected: task.expected,
             bounds,
+            may_not_be_ready: task.next_look().is_some(),
         };
         match Box::pin(time::timeout(bounds.time, listing.read(reading))).await {
-            Ok(Ok(found)) => Ok(found),
+            Ok(Ok(found)) => {
+                task.client.succeeded(&task.lease.entry.connection);
+                Ok(found)
+            }
+            Ok(Err(Failure::NotYet(received))) => {
+                task.client.succeeded(&task.lease.entry.connection);
+                self.readings.abandon(task.lease).await?;
+                Err(task.too_few_yet(received))
+            }
             Ok(Err(Failure::Inbox(error))) => Err(error.into()),
             Ok(Err(Failure::Bound(reason))) => Err(Stop::park(Cause::Limit, reason)),
-            Ok(Err(Failure::Api(error))) if error.disposition() == Disposition::Gone => Err(gone(task).await),
+            Ok(Err(Failure::Api(error))) if error.disposition() == Disposition::Gone => Err(self.unknown(task).await?),
             Ok(Err(Failure::Api(error))) => Err(task.failed(&error)),
             Err(_elapsed) => Err(Stop::park(
                 Cause::Limit,
@@ -220,6 +186,7 @@ fn log(lease: &Lease, took: Duration, outcome: &Outcome) {
             connection.id = %entry.connection,
             accounts = found.accounts,
             announced = entry.account_count,
+            unusable = found.unusable,
             reading = reading.0,
             attempts = lease.attempts,
             duration_ms = base::clock::millis(took),
@@ -242,11 +209,12 @@ fn log(lease: &Lease, took: Duration, outcome: &Outcome) {
             duration_ms = base::clock::millis(took),
             "the API does not know the connection any more; the event is delivered without accounts and says so"
         ),
-        Outcome::Postpone { due, .. } => tracing::debug!(
+        Outcome::Postpone { due, reason } => tracing::debug!(
             event.id = %entry.event_id,
             entry = lease.seq.0,
             connection.id = %entry.connection,
             retry_in_ms = base::clock::millis(due.since(now)),
+            reason,
             "an event waits until the API is asked again"
         ),
         Outcome::Park { reason, .. } => tracing::error!(
@@ -289,8 +257,8 @@ impl Task<'_> {
             Disposition::Credentials | Disposition::Permanent | Disposition::Gone => {
                 return Stop::park(cause(Cause::Refused), format!("{}: {}", failed.reason, failed.remedy));
             }
-            Disposition::Doubtful => Failed { doubt: Some(REFUSED), ..failed },
-            Disposition::Unusable => Failed { doubt: Some(UNUSABLE), ..failed },
+            Disposition::Doubtful => self.doubted(error, REFUSED, failed),
+            Disposition::Unusable => self.doubted(error, UNUSABLE, failed),
             Disposition::Transient { after } => Failed { after, ..failed },
         };
         let policy = Policy { first: FIRST_WAIT, longest: LONGEST_WAIT, give_up_after: self.client.retry_for() };
@@ -298,6 +266,36 @@ impl Task<'_> {
             Outcome::Park { cause: judged, reason } => Outcome::Park { cause: cause(judged), reason },
             outcome => outcome,
         })
+    }
+
+    /// A refusal, with what is known of it: by this event, and by others of the same connection.
+    fn doubted(&self, error: &linxo::Error, proof: Proof, failed: Failed) -> Failed {
+        let lasting = failed.doubts.since.map_or(Duration::ZERO, |since| clock::now().since(since));
+        let own = Own { tries: failed.doubts.tries.saturating_add(1), lasting };
+        let verdict = self.client.refused(&self.lease.entry.connection, error, own, proof);
+        let doubt = Some(Doubt { tries: proof.tries, lasting: proof.lasting });
+        Failed { doubt, is_believed: verdict.park, ..failed }
+    }
+
+    /// When to look again whether the API has caught up with the event; `None` once that time is over.
+    fn next_look(&self) -> Option<clock::Timestamp> {
+        settling::next_look(self.lease.entry.accepted, self.client.settle_for(), clock::now())
+    }
+
+    /// The API may not know the connection yet.
+    fn not_known_yet(&self) -> Option<Stop> {
+        let reason = "the API does not know the connection yet: it is asked again until linxo.settle_for is over";
+        let due = self.next_look()?;
+        Some(Stop::Ends(Outcome::Postpone { due, reason: reason.to_owned() }))
+    }
+
+    /// The API may not list all accounts yet.
+    fn too_few_yet(&self, received: u64) -> Stop {
+        let reason = format!(
+            "the API lists {received} of {} announced accounts so far: it is asked again until linxo.settle_for is over",
+            self.expected.unwrap_or_default()
+        );
+        Stop::Ends(Outcome::Postpone { due: self.next_look().unwrap_or_else(clock::now), reason })
     }
 }
 
@@ -335,17 +333,26 @@ fn without_api(expected: Option<u64>) -> Stop {
     Stop::park(Cause::Credentials(CredentialsMark::new(Lacking::Api.to_string())), reason)
 }
 
-/// The API does not know the connection whose accounts were asked for: how that ends, after a second look.
-async fn gone(task: &Task<'_>) -> Stop {
-    time::sleep(SECOND_LOOK).await;
-    match task.client.accounts(task.lease.entry.user.as_ref(), &task.lease.entry.connection, 1).await {
-        Err(error) if error.disposition() == Disposition::Gone && task.lease.entry.confirm => unconfirmed(&error),
-        Err(error) if error.disposition() == Disposition::Gone => Stop::Ends(Outcome::Gone),
-        Err(error) => task.failed(&error),
-        Ok(_) => {
-            let problem = "contradicts an earlier one: the connection was unknown a moment ago".to_owned();
-            task.failed(&linxo::Error::Answer { peer: Peer::Linxo, problem })
+impl Fetcher {
+    /// The API does not know the connection whose accounts were asked for: how that ends. Until `linxo.settle_for` is over it
+    /// means "not yet", unless the connection was unknown when it was last completed. Then it is believed after a second look.
+    async fn unknown(&self, task: &Task<'_>) -> Result<Stop, Stop> {
+        let entry = &task.lease.entry;
+        if let Some(wait) = task.not_known_yet()
+            && (entry.confirm || self.readings.last_shortfall(task.lease).await? != Some(Shortfall::Connection))
+        {
+            return Ok(wait);
         }
+        time::sleep(SECOND_LOOK).await;
+        Ok(match task.client.accounts(entry.user.as_ref(), &entry.connection, 1).await {
+            Err(error) if error.disposition() == Disposition::Gone && entry.confirm => unconfirmed(&error),
+            Err(error) if error.disposition() == Disposition::Gone => Stop::Ends(Outcome::Gone),
+            Err(error) => task.failed(&error),
+            Ok(_) => {
+                let problem = "contradicts an earlier one: the connection was unknown a moment ago".to_owned();
+                task.failed(&linxo::Error::Answer { peer: Peer::Linxo, problem })
+            }
+        })
     }
 }
 
@@ -356,13 +363,4 @@ fn unconfirmed(error: &linxo::Error) -> Stop {
         Cause::Unconfirmed,
         format!("{error}: the event is forged, or the connection was deleted; purge the entry, or replay it"),
     )
-}
-
-/// Whether what is delivered differs from what the event announced, or may hold what is gone.
-fn differs(entry: &Facts, outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Fetched { found, .. } => found.differs(entry),
-        Outcome::Gone => true,
-        _ => false,
-    }
 }

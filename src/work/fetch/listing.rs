@@ -5,7 +5,10 @@
 //!
 //! When is a list whole? The first page tells the server's real page size. Reading goes on until the announced number of
 //! accounts is held and the last page was shorter than the first, or a page is empty or unknown to the API, or pages bring
-//! nothing new. When the number differs from the announced one, when none was announced that can be believed, or when an
+//! nothing new. With everything announced held, a page behind it that is refused is the end too, and one that the server fails
+//! at is the end after [`TRIES_BEHIND`] attempts. A list that is shorter than announced may not be ready yet: until
+//! `linxo.settle_for` is over it is left and read anew later, unless the same was missing when the connection was last
+//! completed. When the number differs from the announced one, when none was announced that can be believed, or when an
 //! account was seen on two pages, the list may have changed while it was read: it is read again until two readings agree
 //! or [`READINGS`] are used up, and then delivered with what is known; the delivery says so.
 //!
@@ -21,10 +24,10 @@
 //!
 //! Resuming is exact: all that a decision rests on is kept with each page, in the same commit as its accounts.
 
-use super::rounds::{Rounds, joined};
+use super::rounds::{Round, Rounds, joined};
 use event::{ConnectionId, UserId};
 use futures_util::{StreamExt, future::OptionFuture, stream};
-use inbox::{Certainty, Found, Lease, Page, Reading, ReadingId, Readings, Shelf};
+use inbox::{Certainty, Found, Lease, Page, Reading, ReadingId, Readings, Shelf, Shortfall};
 use linxo::{Account, AccountsPage, Bounds, Client, Disposition};
 use std::{
     collections::VecDeque,
@@ -36,6 +39,8 @@ const READINGS: u32 = 3;
 /// Pages of one list at most.
 const MAX_PAGES: u32 = 20_000;
 
+/// Attempts after which a page behind everything announced counts as the end, although the server fails at it.
+const TRIES_BEHIND: u32 = 3;
 /// Pages that came and are not kept yet, after which no further answer is looked at.
 const MOST_TO_KEEP: usize = 16;
 
@@ -46,6 +51,8 @@ pub(super) enum Failure {
     Api(linxo::Error),
     /// More than is allowed; one sentence for people.
     Bound(String),
+    /// The list is shorter than announced, and may not be ready yet. So many items came.
+    NotYet(u64),
 }
 
 impl From<inbox::Error> for Failure {
@@ -72,6 +79,8 @@ pub(super) struct Listing<'a> {
     /// The announced number of accounts; `None` where nobody announced one that can be believed.
     pub(super) expected: Option<u64>,
     pub(super) bounds: Bounds,
+    /// Whether a list that is shorter than announced still means "not yet".
+    pub(super) may_not_be_ready: bool,
 }
 
 impl Listing<'_> {
@@ -82,13 +91,17 @@ impl Listing<'_> {
             self.check_bounds(&rounds)?;
             self.read_once(&mut rounds).await?;
             let last = &rounds.current;
-            let is_as_announced = self.expected == Some(last.accounts) && !last.shifted && !self.bounds.always_reread;
+            if self.is_not_ready(last).await? {
+                return Err(Failure::NotYet(last.received()));
+            }
+            let is_as_announced = self.expected == Some(last.received()) && !last.shifted && !self.bounds.always_reread;
             let certainty = match (rounds.agree(), is_as_announced) {
                 (true, _) => Certainty::Agreed,
                 (false, true) => Certainty::AsAnnounced,
                 // Everything that was seen is better than a guess at what is gone.
                 (false, false) if last.number + 1 == READINGS => {
-                    return Ok(Found { accounts: rounds.known, certainty: Certainty::Unsettled });
+                    let (accounts, unusable) = (rounds.known, last.unusable);
+                    return Ok(Found { accounts, unusable, certainty: Certainty::Unsettled });
                 }
                 (false, false) => {
                     rounds.next();
@@ -96,8 +109,19 @@ impl Listing<'_> {
                 }
             };
             self.prune(&rounds).await?;
-            return Ok(Found { accounts: last.accounts, certainty });
+            return Ok(Found { accounts: last.accounts, unusable: last.unusable, certainty });
         }
+    }
+
+    /// Whether a list that was read to its end is to be read anew later. A list of which nothing can be used may be an outage
+    /// in disguise.
+    async fn is_not_ready(&self, read: &Round) -> Result<bool, Failure> {
+        let Some(expected) = self.expected.filter(|_| self.may_not_be_ready) else { return Ok(false) };
+        let missing = expected.saturating_sub(read.received());
+        if missing == 0 {
+            return Ok(read.unusable > 0 && read.accounts == 0);
+        }
+        Ok(self.readings.last_shortfall(self.lease).await? != Some(Shortfall::Accounts(missing)))
     }
 
     /// Reads the list from its first page to its end.
@@ -143,6 +167,8 @@ impl Listing<'_> {
             })
             .buffer_unordered(self.client.page_concurrency());
         let mut first_failure: Option<Failure> = None;
+        // Pages that may lie behind the end, with what was answered.
+        let mut behind: Vec<(u32, linxo::Error)> = Vec::new();
         let mut fail = |failure: Failure| {
             stop.store(true, Ordering::Relaxed);
             first_failure.get_or_insert(failure);
@@ -170,6 +196,11 @@ impl Listing<'_> {
                         Err(error) if number > 1 && error.disposition() == Disposition::Gone => {
                             AccountsPage::default()
                         }
+                        Err(error) if number > 1 && self.may_be_behind(&error) => {
+                            stop.store(true, Ordering::Relaxed);
+                            behind.push((number, error));
+                            continue;
+                        }
                         Err(error) => {
                             fail(error.into());
                             continue;
@@ -186,7 +217,25 @@ impl Listing<'_> {
                 else => break,
             }
         }
-        first_failure.map_or(Ok(()), Err)
+        if let Some(failure) = first_failure {
+            return Err(failure);
+        }
+        // Judged when all others are kept.
+        behind.sort_unstable_by_key(|(number, _)| *number);
+        for (number, error) in behind {
+            let holds_all = self.expected.is_some_and(|expected| rounds.current.received() >= expected);
+            if !holds_all || rounds.current.goes_on_behind(number) {
+                return Err(error.into());
+            }
+            let end = rounds.add(number, &AccountsPage::default());
+            self.readings.keep_page(self.lease, self.reading, end).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether an error may mean that the list has ended, where everything announced is held.
+    fn may_be_behind(&self, error: &linxo::Error) -> bool {
+        error.is_an_end() || (error.is_failure() && self.lease.attempts >= TRIES_BEHIND)
     }
 
     fn check_bounds(&self, rounds: &Rounds) -> Result<(), Failure> {

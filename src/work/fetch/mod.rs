@@ -1,34 +1,23 @@
 //! What is done with the stages that get something from the vendor's API, before an entry is delivered.
 //!
 //! Each kind of fetch is a variant of [`inbox::Fetch`] and a file here: `accounts` gets the accounts that an event left
-//! out. `listing` reads one list to its end, `rounds` remembers what was read of it.
+//! out. `settling` says how long an event that is ahead of the API waits, `listing` reads one list to its end, `rounds`
+//! remembers what was read of it.
 
 mod accounts;
+mod fetcher;
+mod figures;
 mod listing;
 mod rounds;
+mod settling;
 
-pub use accounts::Figures;
+pub use fetcher::Fetcher;
+pub use figures::Figures;
 
-use super::{credentials::Credentials, pool::Handler, source::Source};
+use super::pool::Handler;
 use async_trait::async_trait;
-use inbox::{Error, Fetch, Lease, Outcome, Readings, Shelf};
-use std::{sync::Arc, time::Duration};
-
-/// Does one kind of fetch.
-pub struct Fetcher {
-    /// What is fetched.
-    pub fetch: Fetch,
-    /// From where.
-    pub source: Arc<Source>,
-    /// Where it is kept.
-    pub readings: Arc<dyn Readings>,
-    /// What is there already.
-    pub shelf: Arc<dyn Shelf>,
-    /// Who is told that a user's credentials are good.
-    pub credentials: Arc<Credentials>,
-    /// What is counted.
-    pub figures: Figures,
-}
+use inbox::{Error, Fetch, Lease, Outcome};
+use std::time::Duration;
 
 #[async_trait]
 impl Handler for Fetcher {
@@ -38,7 +27,14 @@ impl Handler for Fetcher {
         }
     }
 
-    fn pause(&self) -> Option<Duration> {
-        self.source.client()?.pause()
+    fn room(&self) -> (Option<Duration>, usize) {
+        self.source.client().map_or((None, usize::MAX), |client| client.room())
+    }
+
+    fn crowded(&self, hands: usize) {
+        if let Some(client) = self.source.client() {
+            client.set_hands(hands);
+            client.make_room();
+        }
     }
 }

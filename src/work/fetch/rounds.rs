@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use event::AccountId;
-use inbox::{Page, Reading};
+use inbox::{Page, PageFacts, Reading};
 use linxo::{Account, AccountsPage};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
@@ -49,6 +49,8 @@ pub(super) struct Round {
     pub(super) pages: BTreeMap<u32, PageRead>,
     /// The connection's accounts.
     pub(super) accounts: u64,
+    /// Items that are no accounts.
+    pub(super) unusable: u64,
     /// Whether an account was seen on two pages beside new ones: the list moved.
     pub(super) shifted: bool,
     /// Whether a page was empty.
@@ -61,6 +63,8 @@ pub(super) struct PageRead {
     pub(super) received: u32,
     /// Items that were not seen before in this round.
     fresh: u32,
+    /// Items that are no accounts.
+    unusable: u32,
 }
 
 impl Rounds {
@@ -78,7 +82,8 @@ impl Rounds {
                 rounds.see(id, false);
             }
             rounds.bytes += page.bytes + length(&page.ids) + length(&page.foreign);
-            rounds.current.add(page.number % ROUND, PageRead { received: page.received, fresh: page.fresh });
+            let PageFacts { received, fresh, unusable, .. } = page;
+            rounds.current.add(page.number % ROUND, PageRead { received, fresh, unusable });
         }
         rounds
     }
@@ -101,7 +106,7 @@ impl Rounds {
         for id in &page.foreign {
             fresh += u32::from(self.see(id, false).fresh);
         }
-        self.current.add(number, PageRead { received: page.received, fresh });
+        self.current.add(number, PageRead { received: page.received, fresh, unusable: page.unusable });
         let page = Page {
             number: self.current.number * ROUND + number,
             ids: page.accounts.iter().map(|account| account.id.clone()).collect(),
@@ -109,6 +114,7 @@ impl Rounds {
             fresh,
             accounts: joined(&new),
             received: page.received,
+            unusable: page.unusable,
         };
         self.bytes += page.accounts.len() as u64 + length(&page.ids) + length(&page.foreign);
         page
@@ -151,7 +157,11 @@ struct Seen {
 
 impl Round {
     fn add(&mut self, number: u32, page: PageRead) {
-        self.shifted |= page.fresh > 0 && page.fresh < page.received;
+        // What is no account has no id by which it could be seen twice.
+        self.shifted |= page.fresh > 0 && page.fresh.saturating_add(page.unusable) < page.received;
+        if page.fresh > 0 || page.unusable == page.received {
+            self.unusable += u64::from(page.unusable);
+        }
         self.empty |= page.received == 0;
         self.stale += u32::from(page.fresh == 0);
         self.pages.insert(number, page);
@@ -168,7 +178,17 @@ impl Round {
             return true;
         }
         let short = self.pages.last_key_value().is_some_and(|(number, page)| *number > 1 && page.received < page_size);
-        short && self.accounts >= expected
+        short && self.received() >= expected
+    }
+
+    /// Everything that came: accounts, and items that are none.
+    pub(super) fn received(&self) -> u64 {
+        self.accounts.saturating_add(self.unusable)
+    }
+
+    /// Whether a page behind this one brought something.
+    pub(super) fn goes_on_behind(&self, number: u32) -> bool {
+        self.pages.range(number.saturating_add(1)..).any(|(_, page)| page.received > 0)
     }
 }
 
@@ -201,30 +221,46 @@ mod tests {
     use super::*;
     use base::clock;
     use event::ConnectionId;
-    use inbox::{PageFacts, ReadingId};
+    use inbox::ReadingId;
     use proptest::prelude::*;
 
-    fn page(ids: &[u32], foreign: &[u32]) -> AccountsPage {
+    fn page(ids: &[u32], foreign: &[u32], unusable: usize) -> AccountsPage {
         let mut items: Vec<String> = ids.iter().map(|id| format!(r#"{{"id":"{id}","connection_id":"7"}}"#)).collect();
         items.extend(foreign.iter().map(|id| format!(r#"{{"id":"f{id}","connection_id":"8"}}"#)));
+        items.extend(std::iter::repeat_n("null".to_owned(), unusable));
         AccountsPage::parse(&format!("[{}]", items.join(",")).into(), &ConnectionId::new("7"), 99).unwrap()
     }
 
     #[test]
     fn each_account_is_kept_once_over_all_rounds() {
         let mut rounds = Rounds::default();
-        assert_eq!(rounds.add(1, &page(&[1, 2], &[9])).fresh, 3);
-        let second = rounds.add(2, &page(&[2, 3], &[]));
+        assert_eq!(rounds.add(1, &page(&[1, 2], &[9], 0)).fresh, 3);
+        let second = rounds.add(2, &page(&[2, 3], &[], 0));
         assert_eq!((second.fresh, &second.accounts[..]), (1, &br#"{"id":"3","connection_id":"7"}"#[..]));
         assert!(rounds.current.shifted);
         rounds.next();
-        assert!(rounds.add(1, &page(&[1, 3], &[])).accounts.is_empty());
+        assert!(rounds.add(1, &page(&[1, 3], &[], 0)).accounts.is_empty());
         assert_eq!((rounds.known, rounds.current.accounts), (3, 2));
         assert!(!rounds.agree() && rounds.is_current(&AccountId::new("3")) && !rounds.is_current(&AccountId::new("2")));
         rounds.next();
-        rounds.add(1, &page(&[3], &[9]));
-        rounds.add(2, &page(&[1], &[]));
+        rounds.add(1, &page(&[3], &[9], 0));
+        rounds.add(2, &page(&[1], &[], 0));
         assert!(rounds.agree());
+    }
+
+    /// (A8) An item that cannot be used has come all the same: the list is as long as announced, and did not move.
+    #[test]
+    fn what_cannot_be_used_has_been_received() {
+        let mut rounds = Rounds::default();
+        rounds.add(1, &page(&[1, 2], &[], 1));
+        assert_eq!(rounds.add(2, &page(&[3], &[], 1)).unusable, 1);
+        assert_eq!((rounds.current.received(), rounds.current.accounts), (5, 3));
+        assert!(!rounds.current.shifted && rounds.current.ended(3, 5) && !rounds.current.ended(3, 6));
+        // The same page again brings nothing, and a list of nothing else ends as well.
+        rounds.add(3, &page(&[3], &[], 1));
+        rounds.add(4, &page(&[], &[], 3));
+        assert_eq!(rounds.current.received(), 8);
+        assert!(rounds.current.ended(3, 99));
     }
 
     proptest! {
@@ -232,7 +268,10 @@ mod tests {
         #[test]
         fn resuming_is_exact(
             rounds in prop::collection::vec(
-                prop::collection::vec((prop::collection::vec(0_u32..12, 0..5), prop::collection::vec(0_u32..4, 0..3)), 1..6),
+                prop::collection::vec(
+                    (prop::collection::vec(0_u32..12, 0..5), prop::collection::vec(0_u32..4, 0..3), 0_usize..2),
+                    1..6,
+                ),
                 1..4,
             ),
         ) {
@@ -243,14 +282,15 @@ mod tests {
                     straight.next();
                 }
                 // Pages come in any order; here the last first.
-                for (index, (own, foreign)) in pages.iter().enumerate().rev() {
-                    let kept = straight.add(u32::try_from(index).unwrap() + 1, &page(own, foreign));
+                for (index, (own, foreign, unusable)) in pages.iter().enumerate().rev() {
+                    let kept = straight.add(u32::try_from(index).unwrap() + 1, &page(own, foreign, *unusable));
                     facts.push(PageFacts {
                         number: kept.number,
                         ids: kept.ids,
                         foreign: kept.foreign,
                         fresh: kept.fresh,
                         received: kept.received,
+                        unusable: kept.unusable,
                         bytes: kept.accounts.len() as u64,
                     });
                 }
@@ -264,7 +304,7 @@ mod tests {
                 (straight.known, straight.foreign, straight.bytes)
             );
             let facts = |round: &Round| {
-                (round.number, round.accounts, round.shifted, round.empty, round.stale, round.ended(3, 9))
+                (round.number, round.accounts, round.unusable, round.shifted, round.empty, round.stale, round.ended(3, 9))
             };
             prop_assert_eq!(facts(&resumed.current), facts(&straight.current));
         }

@@ -108,6 +108,9 @@ pub(super) fn read(words: &[Word]) -> Text {
             let end = at + words[at..].iter().position(|word| word == ";").unwrap_or(words.len() - at);
             imports(&words[at + 1..end], &mut Vec::new(), &mut text.imports);
             at = end;
+        } else if word(at) == "pub" && word(at + 1) == "(" {
+            // `pub(in a::b)` says who may use this, and uses nothing.
+            at += words[at..].iter().position(|word| word == ")").unwrap_or(1);
         } else if word(at) == "mod" && is_name(word(at + 1)) && word(at + 2) == ";" {
             text.files.push(word(at + 1).to_owned());
             at += 3;

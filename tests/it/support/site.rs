@@ -102,12 +102,14 @@ impl Site {
         self
     }
 
-    /// Starts the vendor double over TLS and points `[linxo]` at it.
+    /// Starts the vendor double over TLS and points `[linxo]` at it. Unless a test sets `linxo.settle_for`, no event waits for an
+    /// API that is behind it.
     pub(crate) async fn simulator(&mut self, settings: Settings) -> Simulator {
         let identity = self.authority.server(&["localhost"]).unwrap();
         let client_secret = settings.client_secret.expose().to_owned();
         let simulator = Simulator::start(Settings { identity: Some(identity), ..settings }).await.unwrap();
         let authority = self.path("certs/authority.pem").display().to_string();
+        self.keys.entry("linxo.settle_for".to_owned()).or_insert_with(|| text("0s"));
         self.set("linxo.api", text(simulator.api_url()))
             .set("linxo.auth", text(simulator.auth_url()))
             .set("linxo.client_id", text("demo"))

@@ -143,7 +143,7 @@ fn what_was_not_tried_counts_for_nothing() {
 fn what_leaves_its_line_says_why_and_forgets_its_run() {
     let cause = Cause::Credentials(CredentialsMark::new("mark"));
     let reading = crate::ReadingId(1);
-    let found = crate::Found { accounts: 1, certainty: crate::Certainty::Agreed };
+    let found = crate::Found { accounts: 1, unusable: 0, certainty: crate::Certainty::Agreed };
     for (outcome, standing, cause, reason) in [
         (Outcome::Done, Standing::Done, None, None),
         (Outcome::Fetched { reading, found }, Standing::Done, None, None),

@@ -20,19 +20,18 @@ pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Resul
     match from {
         schema::VERSION => Ok(()),
         0 => create(connection),
-        schema::MOVING => move_all(connection),
-        schema::WITHOUT_KNOWN => {
-            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            add_known(&tx)?;
-            tx.pragma_update(None, "user_version", schema::VERSION)?;
-            tx.commit()
+        schema::MOVING => {
+            move_all(connection)?;
+            step_up(connection, schema::BASE)
         }
+        schema::BASE.. => step_up(connection, from),
         _ => {
             tracing::warn!(
                 "the inbox is of an earlier version: it is brought to the present one, which takes a while where it is large"
             );
             set_aside(connection)?;
-            move_all(connection)
+            move_all(connection)?;
+            step_up(connection, schema::BASE)
         }
     }
 }
@@ -41,8 +40,22 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     tx.execute_batch(schema::TABLES)?;
     schema::make_keys(&tx)?;
+    for (_, step) in schema::STEPS {
+        tx.execute_batch(step)?;
+    }
     tx.pragma_update(None, "user_version", schema::VERSION)?;
     tx.commit()
+}
+
+/// Adds what came after a version, one transaction for each step.
+fn step_up(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
+    for (version, step) in schema::STEPS.into_iter().filter(|(version, _)| *version > from) {
+        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        tx.execute_batch(step)?;
+        tx.pragma_update(None, "user_version", version)?;
+        tx.commit()?;
+    }
+    Ok(())
 }
 
 fn move_all(connection: &mut Connection) -> rusqlite::Result<()> {
@@ -63,24 +76,10 @@ fn move_all(connection: &mut Connection) -> rusqlite::Result<()> {
     }
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     tx.execute_batch("DROP TABLE event_v1; DROP TABLE stage_v1; DROP TABLE completion_v1;")?;
-    add_known(&tx)?;
-    tx.pragma_update(None, "user_version", schema::VERSION)?;
+    tx.pragma_update(None, "user_version", schema::BASE)?;
     tx.commit()?;
     tracing::info!(entries = moved, "the inbox is of the present version now");
     Ok(())
-}
-
-/// Lets refused requests say whether their sender is known. Of those that are there nobody knows.
-fn add_known(connection: &Connection) -> rusqlite::Result<()> {
-    let is_there: bool = connection.query_row(
-        "SELECT EXISTS (SELECT 1 FROM pragma_table_info('refused') WHERE name = 'known')",
-        [],
-        |row| row.get(0),
-    )?;
-    if is_there {
-        return Ok(());
-    }
-    connection.execute_batch("ALTER TABLE refused ADD COLUMN known INTEGER NOT NULL DEFAULT 0")
 }
 
 /// Puts the old tables aside and makes the new ones.

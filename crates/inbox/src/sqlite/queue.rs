@@ -182,7 +182,7 @@ fn stored(connection: &Connection, seq: i64) -> rusqlite::Result<Stored> {
         .prepare_cached(
             "SELECT entry.id, coalesce(delivery_id, entry.id), event_type, resource_type, entry.connection, entry.user, channel,
                     mode, created, accepted, account_count, listed, confirm, trace, body.bytes,
-                    fetched.seq IS NOT NULL, fetched.reading, reading.accounts, reading.certainty, digest
+                    fetched.seq IS NOT NULL, fetched.reading, reading.accounts, reading.certainty, reading.unusable, digest
              FROM entry JOIN body USING (seq)
                   LEFT JOIN fetched ON fetched.seq = entry.seq AND fetched.kind = ?2
                   LEFT JOIN reading ON reading.id = fetched.reading
@@ -196,7 +196,11 @@ fn read_stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         (false, _) => None,
         (true, None) => Some(Fetched::Gone),
         (true, Some(reading)) => {
-            let found = readings::found(row, 17)?.unwrap_or(Found { accounts: 0, certainty: Certainty::Unsettled });
+            let found = readings::found(row, 17)?.unwrap_or(Found {
+                accounts: 0,
+                unusable: 0,
+                certainty: Certainty::Unsettled,
+            });
             Some(Fetched::Read { reading: ReadingId(reading), found })
         }
     };
@@ -219,7 +223,7 @@ fn read_stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     };
     let body = seal::open(row.get(14)?);
     let digest: [u8; 32] = Sha256::digest(&body).into();
-    Ok(Stored { entry, is_whole: row.get::<_, [u8; 32]>(19)? == digest, body })
+    Ok(Stored { entry, is_whole: row.get::<_, [u8; 32]>(20)? == digest, body })
 }
 
 fn settle(tx: &mut Tx<'_>, row: &mut StageRow, outcome: &Outcome) -> rusqlite::Result<()> {
@@ -227,8 +231,12 @@ fn settle(tx: &mut Tx<'_>, row: &mut StageRow, outcome: &Outcome) -> rusqlite::R
         Outcome::Fetched { reading, found } => {
             readings::finish(tx, *reading, *found)?;
             readings::note_fetched(tx, row.seq, row.kind, Some(*reading))?;
+            readings::note_shortfall(tx, row.seq, row.line, Some(*found))?;
         }
-        Outcome::Gone => readings::note_fetched(tx, row.seq, row.kind, None)?,
+        Outcome::Gone => {
+            readings::note_fetched(tx, row.seq, row.kind, None)?;
+            readings::note_shortfall(tx, row.seq, row.line, None)?;
+        }
         _ => {}
     }
     let now = tx.now;

@@ -4,7 +4,7 @@ use super::{
     codes::{Kind, unsigned},
     tx::Tx,
 };
-use crate::{Certainty, Facts, Fetch, Found, Page, PageFacts, Reading, ReadingId, seal};
+use crate::{Certainty, Facts, Fetch, Found, Page, PageFacts, Reading, ReadingId, Shortfall, seal};
 use base::clock::Timestamp;
 use event::{AccountId, UserId};
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
@@ -19,7 +19,7 @@ pub(super) fn find_or_begin(tx: &mut Tx<'_>, entry: &Facts, resume_within: Durat
     let youngest: Option<(i64, i64, i64, Option<Found>)> = tx
         .connection
         .prepare_cached(
-            "SELECT id, started, changed, accounts, certainty FROM reading
+            "SELECT id, started, changed, accounts, certainty, unusable FROM reading
              WHERE connection = ?1 AND user IS ?2 AND kind = ?3 AND started >= ?4 ORDER BY started DESC, id DESC LIMIT 1",
         )?
         .query_row(
@@ -51,11 +51,12 @@ pub(super) fn begin(tx: &mut Tx<'_>, entry: &Facts) -> rusqlite::Result<Reading>
     Ok(Reading { id, started: tx.now, found: None, pages: Vec::new() })
 }
 
-/// What a finished reading holds, from its columns `accounts` and `certainty`, which begin at `index`.
+/// What a finished reading holds, from its columns `accounts`, `certainty` and `unusable`, which begin at `index`.
 pub(super) fn found(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Found>> {
     let accounts = row.get::<_, Option<i64>>(index)?.and_then(|accounts| u64::try_from(accounts).ok());
     let certainty = row.get::<_, Option<Certainty>>(index + 1)?.unwrap_or(Certainty::Unsettled);
-    Ok(accounts.map(|accounts| Found { accounts, certainty }))
+    let unusable = unsigned(row, index + 2)?.unwrap_or(0);
+    Ok(accounts.map(|accounts| Found { accounts, unusable, certainty }))
 }
 
 /// Removes what was read for an entry and not finished.
@@ -68,7 +69,7 @@ pub(super) fn drop_open(tx: &mut Tx<'_>, seq: i64) -> rusqlite::Result<()> {
 }
 
 /// Removes readings of the connection that were never finished.
-fn drop_unfinished(tx: &mut Tx<'_>, connection: &str, user: Option<&str>) -> rusqlite::Result<()> {
+pub(super) fn drop_unfinished(tx: &mut Tx<'_>, connection: &str, user: Option<&str>) -> rusqlite::Result<()> {
     let open: Vec<i64> = tx
         .connection
         .prepare_cached(
@@ -86,7 +87,7 @@ fn drop_unfinished(tx: &mut Tx<'_>, connection: &str, user: Option<&str>) -> rus
 fn page_facts(connection: &Connection, reading: i64) -> rusqlite::Result<Vec<PageFacts>> {
     connection
         .prepare_cached(
-            "SELECT number, ids, foreign_ids, fresh, received, coalesce(size, length(accounts)) FROM page
+            "SELECT number, ids, foreign_ids, fresh, received, coalesce(size, length(accounts)), unusable FROM page
              WHERE reading = ?1 ORDER BY number",
         )?
         .query_map([reading], |row| {
@@ -97,6 +98,7 @@ fn page_facts(connection: &Connection, reading: i64) -> rusqlite::Result<Vec<Pag
                 fresh: row.get(3)?,
                 received: row.get(4)?,
                 bytes: unsigned(row, 5)?.unwrap_or(0),
+                unusable: row.get(6)?,
             })
         })?
         .collect()
@@ -115,8 +117,8 @@ pub(super) fn keep_page(tx: &mut Tx<'_>, reading: ReadingId, page: &Page) -> rus
     };
     tx.connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO page (reading, number, received, fresh, ids, foreign_ids, accounts, size)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT OR REPLACE INTO page (reading, number, received, fresh, ids, foreign_ids, accounts, size, unusable)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             reading.0,
@@ -127,6 +129,7 @@ pub(super) fn keep_page(tx: &mut Tx<'_>, reading: ReadingId, page: &Page) -> rus
             json(&page.foreign)?,
             seal::seal(&page.accounts),
             size(&page.accounts),
+            page.unusable,
         ])?;
     tx.connection
         .prepare_cached("UPDATE reading SET changed = ?2 WHERE id = ?1")?
@@ -142,8 +145,49 @@ pub(super) fn size(plain: &[u8]) -> i64 {
 /// Notes what a reading holds: it is finished.
 pub(super) fn finish(tx: &mut Tx<'_>, reading: ReadingId, found: Found) -> rusqlite::Result<()> {
     tx.connection
-        .prepare_cached("UPDATE reading SET accounts = ?2, certainty = ?3 WHERE id = ?1")?
-        .execute(params![reading.0, i64::try_from(found.accounts).unwrap_or(i64::MAX), found.certainty])?;
+        .prepare_cached("UPDATE reading SET accounts = ?2, certainty = ?3, unusable = ?4 WHERE id = ?1")?
+        .execute(params![reading.0, signed(found.accounts), found.certainty, signed(found.unusable)])?;
+    Ok(())
+}
+
+/// A count, which SQLite keeps with a sign.
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// `line.short` of a connection that the API did not know.
+const UNKNOWN: i64 = -1;
+
+/// What was missing when the connection of a line was last completed.
+pub(super) fn shortfall(connection: &Connection, line: i64) -> rusqlite::Result<Option<Shortfall>> {
+    let short: Option<Option<i64>> = connection
+        .prepare_cached("SELECT short FROM line WHERE key = ?1")?
+        .query_row([line], |row| row.get(0))
+        .optional()?;
+    Ok(short.flatten().map(|short| match u64::try_from(short) {
+        Ok(missing) => Shortfall::Accounts(missing),
+        Err(_negative) => Shortfall::Connection,
+    }))
+}
+
+/// Notes what was missing now. `found` is nothing where the connection was unknown. What a hint announces means nothing.
+pub(super) fn note_shortfall(tx: &mut Tx<'_>, seq: i64, line: i64, found: Option<Found>) -> rusqlite::Result<()> {
+    let (announced, is_hint): (Option<u64>, bool) = tx
+        .connection
+        .prepare_cached("SELECT account_count, confirm FROM entry WHERE seq = ?1")?
+        .query_row([seq], |row| Ok((unsigned(row, 0)?, row.get(1)?)))?;
+    let short = match (found, announced.filter(|_| !is_hint)) {
+        (None, _) => Some(Shortfall::Connection),
+        (Some(found), Some(announced)) => found.shortfall(announced),
+        (Some(_), None) => None,
+    };
+    let short = short.map(|short| match short {
+        Shortfall::Accounts(missing) => signed(missing),
+        Shortfall::Connection => UNKNOWN,
+    });
+    tx.connection
+        .prepare_cached("UPDATE line SET short = ?2 WHERE key = ?1 AND short IS NOT ?2")?
+        .execute(params![line, short])?;
     Ok(())
 }
 

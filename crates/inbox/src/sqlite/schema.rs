@@ -3,16 +3,29 @@
 use crate::{Identity, Keys};
 use rusqlite::Connection;
 
-/// The tables of [`VERSION`].
+/// The tables of version [`BASE`]; what came later is in [`STEPS`].
 pub(super) const TABLES: &str = include_str!("tables.sql");
-
-/// The version that this build writes.
-pub(super) const VERSION: i64 = 4;
-/// The version before, which did not say whose the refused requests were.
-pub(super) const WITHOUT_KNOWN: i64 = 3;
-/// A file of version 1 that is being moved to [`VERSION`]: it has the tables of both. A program that knows only version 1
+/// The version that [`TABLES`] makes.
+pub(super) const BASE: i64 = 3;
+/// A file of version 1 that is being moved to [`BASE`]: it has the tables of both. A program that knows only version 1
 /// must not take it for its own.
 pub(super) const MOVING: i64 = 2;
+
+/// What each later version adds, in order. No step needs another.
+pub(super) const STEPS: [(i64, &str); 2] = [
+    // Of the requests that are there nobody knows whether their sender was known.
+    (4, "ALTER TABLE refused ADD COLUMN known INTEGER NOT NULL DEFAULT 0;"),
+    // line.short: how many announced accounts were missing when the connection was last completed; -1: the connection was
+    // unknown. unusable: items of a list that are no accounts.
+    (
+        5,
+        "ALTER TABLE line ADD COLUMN short INTEGER;
+         ALTER TABLE reading ADD COLUMN unusable INTEGER NOT NULL DEFAULT 0;
+         ALTER TABLE page ADD COLUMN unusable INTEGER NOT NULL DEFAULT 0;",
+    ),
+];
+/// The version that this build writes: that of the last step.
+pub(super) const VERSION: i64 = 5;
 
 /// The version of a store; 0 for an empty file.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {

@@ -1,9 +1,10 @@
 //! [`Readings`] and [`Shelf`] on the file: what was fetched goes in under a lease, and comes out for deliveries.
 
 use super::{readings, store::Sqlite};
-use crate::{Error, Lease, Page, Reading, ReadingId, Readings, Shelf, seal};
+use crate::{Error, Lease, Page, Reading, ReadingId, Readings, Shelf, Shortfall, seal};
 use async_trait::async_trait;
 use bytes::Bytes;
+use event::UserId;
 use rusqlite::{OptionalExtension, params};
 use std::{sync::Arc, time::Duration};
 
@@ -17,6 +18,18 @@ impl Readings for Sqlite {
     async fn begin(&self, lease: &Lease) -> Result<Reading, Error> {
         let entry = Arc::clone(&lease.entry);
         self.write_held(lease, move |tx, _| readings::begin(tx, &entry)).await
+    }
+
+    async fn abandon(&self, lease: &Lease) -> Result<(), Error> {
+        let entry = Arc::clone(&lease.entry);
+        self.write_held(lease, move |tx, _| {
+            readings::drop_unfinished(tx, entry.connection.as_str(), entry.user.as_ref().map(UserId::as_str))
+        })
+        .await
+    }
+
+    async fn last_shortfall(&self, lease: &Lease) -> Result<Option<Shortfall>, Error> {
+        self.write_held(lease, |tx, row| readings::shortfall(tx.connection, row.line)).await
     }
 
     async fn keep_page(&self, lease: &Lease, reading: ReadingId, page: Page) -> Result<(), Error> {

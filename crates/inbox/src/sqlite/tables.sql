@@ -143,6 +143,5 @@ CREATE TABLE IF NOT EXISTS refused (
     reason TEXT    NOT NULL,
     status INTEGER NOT NULL,
     size   INTEGER,                           -- of the body, if known
-    start  BLOB,                              -- of the body, of known senders
-    known  INTEGER NOT NULL DEFAULT 0         -- 1: of a known sender; displaced only by its like
+    start  BLOB                               -- of the body, of known senders
 ) STRICT;

@@ -43,7 +43,7 @@ pub(crate) fn page(number: u32) -> Page {
 
 /// So many accounts, read until two passes agreed.
 pub(crate) const fn found(accounts: u64) -> Found {
-    Found { accounts, certainty: Certainty::Agreed }
+    Found { accounts, unusable: 0, certainty: Certainty::Agreed }
 }
 
 /// The other side refused it.

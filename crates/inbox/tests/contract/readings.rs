@@ -6,7 +6,7 @@ use crate::{
 };
 use base::clock;
 use event::AccountId;
-use inbox::{Certainty, Error, Fetched, Found, Outcome, Page, Stage};
+use inbox::{Certainty, Error, Fetched, Found, Outcome, Page, Shortfall, Stage};
 use rstest_reuse::apply;
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ async fn a_page_comes_back_as_it_was_kept(backend: Backend) {
         foreign: ids(&["z"]),
         fresh: 3,
         accounts: r#"{"id":"x","balance":1.10},{"id":"é\"y"}"#.into(),
-        received: 4,
+        received: 5,
+        unusable: 1,
     };
     readings.keep_page(&lease, reading.id, kept.clone()).await.unwrap();
     readings.keep_page(&lease, reading.id, page(1)).await.unwrap();
@@ -37,12 +38,12 @@ async fn a_page_comes_back_as_it_was_kept(backend: Backend) {
     let facts = &again.pages[1];
     assert_eq!((again.pages[0].number, facts.number), (1, 2));
     assert_eq!((&facts.ids, &facts.foreign), (&kept.ids, &kept.foreign));
-    assert_eq!((facts.fresh, facts.received, facts.bytes), (3, 4, kept.accounts.len() as u64));
+    assert_eq!((facts.fresh, facts.received, facts.unusable, facts.bytes), (3, 5, 1, kept.accounts.len() as u64));
     assert_eq!(shelf.page(reading.id, 2).await.unwrap(), kept.accounts);
 
     readings.replace_accounts(&lease, reading.id, 2, r#"{"id":"x"}"#.into()).await.unwrap();
     let replaced = &readings.find_or_begin(&lease, LEASE).await.unwrap().pages[1];
-    assert_eq!((&replaced.ids, replaced.fresh, replaced.received, replaced.bytes), (&kept.ids, 3, 4, 10));
+    assert_eq!((&replaced.ids, replaced.fresh, replaced.received, replaced.bytes), (&kept.ids, 3, 5, 10));
     assert_eq!(&shelf.page(reading.id, 2).await.unwrap()[..], br#"{"id":"x"}"#);
     readings.keep_page(&lease, reading.id, Page { number: 2, ..page(3) }).await.unwrap();
     assert_eq!(&shelf.page(reading.id, 2).await.unwrap()[..], br#"{"id":"3"}"#, "kept again, it replaces the first");
@@ -75,6 +76,8 @@ async fn a_reading_is_written_only_by_who_holds_the_lease(backend: Backend) {
         readings.keep_connection(&lost, current.id, "{}".into()).await,
         readings.find_or_begin(&lost, LEASE).await.map(drop),
         readings.begin(&lost).await.map(drop),
+        readings.abandon(&lost).await,
+        readings.last_shortfall(&lost).await.map(drop),
     ] {
         assert!(matches!(stale, Err(Error::LeaseLost(of)) if of == seq));
     }
@@ -125,7 +128,7 @@ async fn another_reading_takes_the_place_of_one_that_does_not_do(backend: Backen
     let lease = store.claim_one(&Stage::ACCOUNTS).await;
     let reading = readings.find_or_begin(&lease, LEASE).await.unwrap();
     readings.keep_page(&lease, reading.id, page(1)).await.unwrap();
-    let as_announced = Found { accounts: 1, certainty: Certainty::AsAnnounced };
+    let as_announced = Found { accounts: 1, unusable: 0, certainty: Certainty::AsAnnounced };
     store.settle(&lease, Outcome::Fetched { reading: reading.id, found: as_announced }).await;
     let lease = store.claim_one(&Stage::ACCOUNTS).await;
     assert_eq!((lease.seq, readings.find_or_begin(&lease, LEASE).await.unwrap().found), (second, Some(as_announced)));
@@ -180,6 +183,60 @@ async fn readings_are_resumed_shared_and_released(backend: Backend) {
         assert_eq!(store.purge(&only(seq)).await, 1);
     }
     assert!(store.get().shelf.pages(reading.id).await.unwrap().is_empty());
+}
+
+#[apply(every_back_end)]
+#[tokio::test]
+async fn what_was_abandoned_is_read_anew(backend: Backend) {
+    let store = Store::new(backend, &["app"]);
+    store.accept_truncated("e1", "a").await;
+    let lease = store.claim_one(&Stage::ACCOUNTS).await;
+    let readings = &store.get().readings;
+    let reading = readings.find_or_begin(&lease, LEASE).await.unwrap();
+    readings.keep_page(&lease, reading.id, page(1)).await.unwrap();
+    readings.abandon(&lease).await.unwrap();
+    assert!(store.get().shelf.pages(reading.id).await.unwrap().is_empty());
+    let again = readings.find_or_begin(&lease, LEASE).await.unwrap();
+    assert!(again.id != reading.id && again.pages.is_empty());
+}
+
+/// (A2) What was missing when a connection was last completed is remembered, also over a restart, until it is completed again.
+#[apply(every_back_end)]
+#[tokio::test]
+async fn the_last_shortfall_of_a_connection_is_remembered(backend: Backend) {
+    let mut store = Store::new(backend, &["app"]);
+    // Each event announces three accounts.
+    let found = |accounts, unusable| Some(Found { accounts, unusable, certainty: Certainty::Agreed });
+    let steps = [
+        (found(1, 0), Some(Shortfall::Accounts(2))),
+        (found(1, 1), Some(Shortfall::Accounts(1))),
+        (None, Some(Shortfall::Connection)),
+        (found(2, 1), None),
+        (found(0, 0), Some(Shortfall::Accounts(3))),
+    ];
+    for (number, (found, _)) in steps.into_iter().enumerate() {
+        let json = format!(
+            r#"{{"id":"e{number}","event_type":"UPDATED","resource_type":"CONNECTIONS","resource":{{"id":"a","user_id":"u","account_count":3}}}}"#
+        );
+        store.accept_json(&json).await;
+        let lease = store.claim_one(&Stage::ACCOUNTS).await;
+        let readings = &store.get().readings;
+        let expected = number.checked_sub(1).and_then(|before| steps[before].1);
+        assert_eq!(readings.last_shortfall(&lease).await.unwrap(), expected, "before {number}");
+        let reading = readings.find_or_begin(&lease, LEASE).await.unwrap().id;
+        let outcome = found.map_or(Outcome::Gone, |found| Outcome::Fetched { reading, found });
+        store.settle(&lease, outcome).await;
+        store.crash().await;
+    }
+    // Another connection has a memory of its own, and what comes back from the store is what was kept.
+    store.accept_truncated("other", "b").await;
+    let lease = store.claim_one(&Stage::ACCOUNTS).await;
+    assert_eq!(store.get().readings.last_shortfall(&lease).await.unwrap(), None);
+    let delivery = store.claim_one(&Stage::deliver("app")).await;
+    let Some(Fetched::Read { found: kept, .. }) = delivery.entry.fetched else {
+        panic!("{:?}", delivery.entry.fetched)
+    };
+    assert_eq!(Some(kept), found(1, 0));
 }
 
 /// The connections of two users may have the same id, where an event is not what it claims to be.

@@ -22,7 +22,7 @@ async fn what_later_versions_need_is_stored() {
     inbox.intake.accept(entry).await.unwrap();
     let lease = inbox.queue.claim(&Stage::ACCOUNTS, 1, LEASE).await.unwrap().leases.remove(0);
     let reading = inbox.readings.find_or_begin(&lease, LEASE).await.unwrap();
-    let found = Found { accounts: 3, certainty: Certainty::Agreed };
+    let found = Found { accounts: 3, unusable: 0, certainty: Certainty::Agreed };
     inbox.queue.settle(&lease, Outcome::Fetched { reading: reading.id, found }).await.unwrap();
     inbox.upkeep.close().await;
 

@@ -61,14 +61,18 @@ async fn files_that_were_open_to_others_are_narrowed() {
 
 /// (C9) A file of the version before says nothing about who was known, and gets the place for it.
 #[tokio::test]
-async fn a_file_of_the_version_before_learns_whose_requests_were_refused() {
+async fn a_file_of_version_3_gets_what_came_later() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("inbox.db");
     let inbox = open_at(&path);
     accept(&inbox, &event("e1", "a")).await;
     inbox.upkeep.close().await;
     let file = Connection::open(&path).unwrap();
-    file.execute_batch("ALTER TABLE refused DROP COLUMN known; PRAGMA user_version = 3").unwrap();
+    file.execute_batch(
+        "ALTER TABLE refused DROP COLUMN known; ALTER TABLE line DROP COLUMN short; ALTER TABLE reading DROP COLUMN unusable;
+         ALTER TABLE page DROP COLUMN unusable; PRAGMA user_version = 3",
+    )
+    .unwrap();
     file.close().unwrap();
     let inbox = open_at(&path);
     let refused = inbox::Refused {

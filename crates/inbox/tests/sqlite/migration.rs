@@ -260,7 +260,7 @@ async fn what_was_read_is_delivered_and_what_was_begun_goes_on() {
     let migrated = Migrated::new();
     let leases = migrated.claim(&books()).await;
     let lease = leases.iter().find(|lease| lease.seq == Seq(7)).unwrap();
-    let found = Found { accounts: 3, certainty: Certainty::Agreed };
+    let found = Found { accounts: 3, unusable: 0, certainty: Certainty::Agreed };
     assert_eq!(lease.entry.fetched, Some(Fetched::Read { reading: ReadingId(1), found }));
     let shelf = &migrated.inbox.shelf;
     let first = r#"{"id":"a","balance":10.10},{"id":"b","balance":10.10}"#;

@@ -1,28 +1,57 @@
-//! One server and everything that is known of it, whoever asks: how many calls are under way, and whether it is left alone.
+//! One server and everything that is known of it, whoever asks: which calls are under way, and how far it is trusted.
 //!
-//! In: a call that somebody wants to make, and later how it ended. Out: the moment at which it may be made, or
-//! [`Error::Paused`]. There is one place that decides whether a call may go ([`Lane::turn`], then [`Turn::call`]), and one
-//! place that takes in how it ended ([`Call::ended`]). A lane outlives the client that made it: after a reload the next client
-//! goes on with it.
+//! In: a call that somebody wants to make for a connection, and later how it ended. Out: the moment at which it may be made,
+//! or [`Error::Paused`]. What is decided here is decided by [`base::trust`]; this file adds the waiting, the clock and the log
+//! lines. A lane outlives the client that made it: after a reload the next client goes on with it.
+//!
+//! Calls of connections that have not failed wait here for a free slot, in the order in which they came. Calls of connections
+//! that failed never wait here: they are told when to come back, so that they hold nothing meanwhile.
 
-mod breaker;
-mod gate;
+mod pace;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     error::{Error, Peer},
     figures::Figures,
 };
-use breaker::{Admission, Breaker, Health};
-pub(crate) use gate::Pace;
-use gate::{Gate, Inside};
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use base::trust::{Answer, CallId, Change, Ended, Kind, Leave, Moment, Own, Proof, Room, State, Trust, Verdict};
+pub(crate) use pace::Pace;
+use prometheus_client::metrics::gauge::Gauge;
+use std::{
+    collections::HashMap,
+    num::NonZeroU32,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::{self, Notify},
+    time::{Instant, sleep_until},
+};
 
 /// What is known of one server.
 #[derive(Debug)]
 pub(crate) struct Lane {
     peer: Peer,
-    gate: Gate,
-    breaker: Breaker,
+    start: Instant,
+    known: Mutex<Known>,
+    /// Held by the first of those who wait for a slot.
+    first: sync::Mutex<()>,
+    /// A call has ended.
+    ended: Notify,
+    /// Pieces of work that are done at once: more calls than that are never of different connections.
+    hands: AtomicUsize,
+    open: Gauge,
+}
+
+#[derive(Debug)]
+struct Known {
+    trust: Trust,
+    /// Tells calls under way that they are given up.
+    given_up: HashMap<CallId, Arc<Notify>>,
 }
 
 /// How much is asked of a server.
@@ -37,9 +66,20 @@ pub(crate) struct Limits {
 }
 
 impl Lane {
-    /// A server of which nothing is known yet.
+    /// A server of which nothing is known yet. Its figure is 1 while it is left alone, else 0.
     pub(crate) fn new(peer: Peer, figures: &Figures) -> Arc<Self> {
-        Arc::new(Self { peer, gate: Gate::default(), breaker: Breaker::new(peer, figures.breaker_open(peer)) })
+        let open = figures.breaker_open(peer);
+        open.set(0);
+        let known = Known { trust: Trust::new(fastrand::u64(..)), given_up: HashMap::new() };
+        Arc::new(Self {
+            peer,
+            start: Instant::now(),
+            known: Mutex::new(known),
+            first: sync::Mutex::new(()),
+            ended: Notify::new(),
+            hands: AtomicUsize::new(usize::MAX),
+            open,
+        })
     }
 
     /// Which server it is.
@@ -47,114 +87,254 @@ impl Lane {
         self.peer
     }
 
-    /// For how long the server is still left alone.
-    pub(crate) fn pause(&self) -> Option<Duration> {
-        self.breaker.pause()
+    /// How many pieces of work are done at once.
+    pub(crate) fn set_hands(&self, hands: usize) {
+        self.hands.store(hands.max(1), Ordering::Relaxed);
+    }
+
+    /// For how long no work need be taken up, and how much of it may be taken up else.
+    pub(crate) fn room(&self) -> (Option<Duration>, usize) {
+        let now = self.now();
+        let known = self.known();
+        self.show(&known.trust, now);
+        match known.trust.room(now) {
+            Room::Until(until) => (Some(until.since(now)), 0),
+            Room::AtMost(most) => (None, most),
+        }
+    }
+
+    /// Gives up calls that hang, as far as they hold more than their share, because other work finds no room.
+    pub(crate) fn make_room(&self, limits: &Limits) {
+        let slots = self.slots_of_work(limits);
+        self.give_up(&mut self.known(), slots, 1);
+    }
+
+    /// The work of a connection succeeded as a whole.
+    pub(crate) fn succeeded(&self, who: &str) {
+        let mut known = self.known();
+        let key = known.trust.key(who);
+        known.trust.succeeded(key);
+    }
+
+    /// The work of a connection was refused: whether that is believed.
+    pub(crate) fn refused(&self, who: &str, kind: Kind, own: Own, proof: Proof) -> Verdict {
+        let now = self.now();
+        let mut known = self.known();
+        let key = known.trust.key(who);
+        known.trust.refused(key, kind, own, proof, now)
     }
 
     /// Waits for a turn within the limits.
     ///
     /// # Errors
-    /// [`Error::Paused`] at once while the server is left alone.
+    /// [`Error::Paused`] where the call has to wait without holding anything.
     ///
     /// # Cancel safety
     /// A caller that is dropped loses its place in the queue and nothing else.
-    pub(crate) async fn turn(&self, limits: &Limits) -> Result<Turn<'_>, Error> {
-        self.breaker.check()?;
-        let inside = self.gate.enter(limits.at_once).await;
+    pub(crate) async fn turn(&self, limits: &Limits, who: &str) -> Result<Turn<'_>, Error> {
+        let turn = if self.has_failed(who) {
+            match self.ask(who, self.slots_of_work(limits)) {
+                Answer::Go(leave) => self.take(leave),
+                Answer::Wait { until, why } => return Err(self.paused(until, why)),
+                Answer::Full { look_at } => return Err(self.paused(look_at, base::trust::Why::Share)),
+            }
+        } else {
+            self.turn_in_line(limits, who).await?
+        };
         limits.pace.turn(limits.rate).await;
-        Ok(Turn { lane: self, _inside: inside })
+        Ok(turn)
+    }
+
+    async fn turn_in_line(&self, limits: &Limits, who: &str) -> Result<Turn<'_>, Error> {
+        let _waiting = Waiting::new(self);
+        let _first = self.first.lock().await;
+        loop {
+            // Made before the look, so that no end of a call is missed.
+            let ended = self.ended.notified();
+            match self.ask(who, limits.at_once) {
+                Answer::Go(leave) => return Ok(self.take(leave)),
+                Answer::Wait { until, why } => return Err(self.paused(until, why)),
+                Answer::Full { look_at } => {
+                    self.give_up_for_the_waiting(limits);
+                    tokio::select! {
+                        () = ended => {}
+                        () = sleep_until(self.instant(look_at)) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn has_failed(&self, who: &str) -> bool {
+        let now = self.now();
+        let known = self.known();
+        known.trust.has_failed(known.trust.key(who), now)
+    }
+
+    fn ask(&self, who: &str, slots: usize) -> Answer {
+        let now = self.now();
+        let mut known = self.known();
+        let key = known.trust.key(who);
+        let answer = known.trust.ask(key, slots, now);
+        self.show(&known.trust, now);
+        answer
+    }
+
+    fn take(&self, leave: Leave) -> Turn<'_> {
+        let mut known = self.known();
+        known.trust.holds(&leave);
+        let given_up = Arc::new(Notify::new());
+        known.given_up.insert(leave.id(), Arc::clone(&given_up));
+        Turn { lane: self, leave: Some(leave), given_up }
+    }
+
+    /// The slots that work of different connections can fill.
+    fn slots_of_work(&self, limits: &Limits) -> usize {
+        limits.at_once.min(self.hands.load(Ordering::Relaxed))
+    }
+
+    fn give_up_for_the_waiting(&self, limits: &Limits) {
+        let mut known = self.known();
+        // Where a slot is free, calls wait for something else than slots.
+        if known.trust.under_way() >= limits.at_once {
+            let waiting = known.trust.waiting();
+            self.give_up(&mut known, limits.at_once, waiting);
+        }
+    }
+
+    fn give_up(&self, known: &mut Known, slots: usize, waits: usize) {
+        for id in known.trust.overdue(slots, waits, self.now()) {
+            if let Some(given_up) = known.given_up.get(&id) {
+                given_up.notify_one();
+            }
+        }
+    }
+
+    fn end(&self, leave: Leave, ended: Ended) {
+        let now = self.now();
+        let mut known = self.known();
+        known.given_up.remove(&leave.id());
+        let change = known.trust.end(leave, ended, now);
+        self.show(&known.trust, now);
+        drop(known);
+        self.ended.notify_one();
+        if let Some(change) = change {
+            self.log(change);
+        }
+    }
+
+    fn log(&self, change: Change) {
+        let peer = self.peer.as_str();
+        match change {
+            Change::Down => tracing::warn!(
+                peer,
+                "{} failed for several connections, and for none it worked: it is left alone, and single calls try it",
+                self.peer
+            ),
+            Change::Up => tracing::info!(peer, "{} answers again and is asked as before", self.peer),
+            Change::Rests(asked) => tracing::warn!(
+                peer,
+                pause_ms = base::clock::millis(asked),
+                "{} asked several connections for a rest (Retry-After) and is left alone for that long",
+                self.peer
+            ),
+            Change::ConnectionRests(asked) => tracing::info!(
+                peer,
+                pause_ms = base::clock::millis(asked),
+                "{} asked for a rest (Retry-After) for one connection; the others go on",
+                self.peer
+            ),
+        }
+    }
+
+    fn show(&self, trust: &Trust, now: Moment) {
+        self.open.set(i64::from(matches!(trust.state(now), State::Down { .. } | State::Resting { .. })));
+    }
+
+    fn paused(&self, until: Moment, why: base::trust::Why) -> Error {
+        Error::Paused { peer: self.peer, after: until.since(self.now()), why }
+    }
+
+    fn now(&self) -> Moment {
+        Moment::new(self.start.elapsed())
+    }
+
+    fn instant(&self, moment: Moment) -> Instant {
+        self.start + moment.since(Moment::default())
+    }
+
+    /// Every change is one call of the model: a panic elsewhere leaves nothing half done.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Leave to have one call under way, until it is dropped.
+/// A caller that waits for a slot, until it is dropped.
+struct Waiting<'a>(&'a Lane);
+
+impl<'a> Waiting<'a> {
+    fn new(lane: &'a Lane) -> Self {
+        lane.known().trust.begin_waiting();
+        Self(lane)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.known().trust.end_waiting();
+        // The next of the queue may have been told that there is no slot because of this one.
+        self.0.ended.notify_one();
+    }
+}
+
+/// Leave to make one call, until it is dropped. Dropped without [`ended`](Self::ended), it says nothing about the server.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     lane: &'a Lane,
-    _inside: Inside<'a>,
+    leave: Option<Leave>,
+    given_up: Arc<Notify>,
 }
 
 impl Turn<'_> {
-    /// The last decision before a request is sent, because the server may have failed since the turn came. Waits while
-    /// another call tries whether the server is back.
-    ///
-    /// # Errors
-    /// [`Error::Paused`].
-    pub(crate) async fn call(&self) -> Result<Call<'_>, Error> {
-        let admission = self.lane.breaker.admit().await?;
-        Ok(Call { lane: self.lane, admission })
+    /// The call begins now. A turn makes one call.
+    pub(crate) fn begins(&mut self) {
+        if let Some(leave) = &mut self.leave {
+            self.lane.known().trust.begins(leave, self.lane.now());
+        }
     }
-}
 
-/// One call under way. Dropped without [`ended`](Self::ended), it says nothing about the server.
-#[derive(Debug)]
-pub(crate) struct Call<'a> {
-    lane: &'a Lane,
-    admission: Admission<'a>,
-}
+    /// Resolves when the call is to be given up, because it hangs and others wait.
+    pub(crate) async fn given_up(&self) -> Error {
+        self.given_up.notified().await;
+        Error::Hung { peer: self.lane.peer }
+    }
 
-impl Call<'_> {
     /// Takes in how the call ended, and what the server asked for.
-    pub(crate) fn ended<T>(self, result: &Result<T, Error>) {
-        if let Err(Error::Status { status: 429 | 503, after: Some(asked), .. }) = result {
-            self.lane.breaker.rest(*asked);
+    pub(crate) fn ended<T>(mut self, result: &Result<T, Error>) {
+        if let Some(leave) = self.leave.take() {
+            self.lane.end(leave, ended(result));
         }
-        self.admission.report(match result {
-            Err(Error::Network { .. } | Error::Status { status: 500.., .. }) => Health::Down,
-            Err(Error::Answer { .. } | Error::Redirect { .. }) => Health::Unclear,
-            _ => Health::Up,
-        });
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixture::figures;
-
-    fn limits() -> Limits {
-        Limits { at_once: 2, rate: None, pace: Arc::default() }
-    }
-
-    fn status(status: u16, after: Option<Duration>) -> Result<(), Error> {
-        Err(Error::Status { peer: Peer::Linxo, status, code: None, after })
-    }
-
-    async fn call(lane: &Lane, result: Result<(), Error>) {
-        let turn = lane.turn(&limits()).await.unwrap();
-        turn.call().await.unwrap().ended(&result);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn failures_of_the_server_count_and_refusals_do_not() {
-        let lane = Lane::new(Peer::Linxo, &figures());
-        for refused in [400, 401, 403, 404, 429] {
-            call(&lane, status(refused, None)).await;
-        }
-        for _ in 0..4 {
-            call(&lane, status(503, None)).await;
-        }
-        assert_eq!(lane.pause(), None);
-        call(&lane, status(500, None)).await;
-        assert!(lane.pause().is_some());
-        assert!(matches!(lane.turn(&limits()).await, Err(Error::Paused { .. })));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_rest_is_kept_where_429_or_503_asked_for_it() {
-        let asked = Some(Duration::from_secs(30));
-        for (number, pause) in [(404, None), (500, None), (429, asked), (503, asked)] {
-            let lane = Lane::new(Peer::Linxo, &figures());
-            call(&lane, status(number, asked)).await;
-            assert_eq!(lane.pause(), pause, "{number}");
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(leave) = self.leave.take() {
+            self.lane.end(leave, Ended::Dropped);
         }
     }
+}
 
-    #[tokio::test(start_paused = true)]
-    async fn a_server_that_fails_after_the_turn_came_is_not_called() {
-        let lane = Lane::new(Peer::Linxo, &figures());
-        let turn = lane.turn(&limits()).await.unwrap();
-        call(&lane, status(503, Some(Duration::from_secs(30)))).await;
-        assert!(matches!(turn.call().await, Err(Error::Paused { .. })));
+/// What an answer says about the server.
+fn ended<T>(result: &Result<T, Error>) -> Ended {
+    match result {
+        Ok(_) => Ended::Good,
+        Err(Error::Status { status: 429, after, .. }) => {
+            Ended::Rest { asked: after.unwrap_or_default(), failed: false }
+        }
+        Err(Error::Status { status: 503, after: Some(asked), .. }) => Ended::Rest { asked: *asked, failed: true },
+        Err(Error::Network { .. } | Error::Hung { .. } | Error::Status { status: 500.., .. }) => Ended::Failed,
+        Err(Error::Answer { .. } | Error::Empty { .. } | Error::Redirect { .. }) => Ended::Unclear,
+        Err(_) => Ended::Refused,
     }
 }

@@ -21,8 +21,8 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Asks for a user's token; returns the answer.
-    pub(super) async fn send(&self, user: &UserId) -> Result<Zeroizing<Vec<u8>>, Error> {
+    /// Asks for a user's token, for work of this connection; returns the answer.
+    pub(super) async fn send(&self, user: &UserId, who: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
         let user = encoded(user.as_str()).ok_or(Error::Unaskable("the user's id cannot stand in a URL"))?;
         let url = self.url.replace(USER_ID, &user);
         let mut request = self.transport.http().get(url).header(header::ACCEPT, "application/json");
@@ -30,7 +30,7 @@ impl Endpoint {
             request = request.header(header::AUTHORIZATION, bearer.header());
         }
         let secrets: Vec<&str> = self.bearer.iter().map(Token::expose).collect();
-        self.transport.call(request, &secrets).await.map_err(|error| match error {
+        self.transport.call(who, request, &secrets).await.map_err(|error| match error {
             Error::Status { status: 404, .. } => Error::NoCredentials(Missing::Endpoint),
             other => refusal::of_token(other),
         })

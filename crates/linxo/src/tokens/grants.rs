@@ -53,8 +53,13 @@ impl Grants {
         }
     }
 
-    /// Asks for a user's token, or for the client's own where there is no login; returns the answer.
-    pub(super) async fn send(&self, transport: &Transport, login: Option<&Login>) -> Result<Zeroizing<Vec<u8>>, Error> {
+    /// Asks for a user's token, or for the client's own where there is no login, for work of this connection; returns the answer.
+    pub(super) async fn send(
+        &self,
+        transport: &Transport,
+        who: &str,
+        login: Option<&Login>,
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
         let in_body = self.body != TokenBody::Basic;
         let grant = Grant {
             flow: if login.is_some() { "password" } else { "client_credentials" },
@@ -78,6 +83,6 @@ impl Grants {
         };
         let mut secrets = vec![self.client_secret.expose()];
         secrets.extend(login.iter().flat_map(|login| [login.username.as_str(), login.password.expose()]));
-        transport.call(request, &secrets).await.map_err(refusal::of_token)
+        transport.call(who, request, &secrets).await.map_err(refusal::of_token)
     }
 }

@@ -148,8 +148,8 @@ impl Tokens {
         &self.auth
     }
 
-    /// A token for a user that lives for a while yet.
-    pub(crate) async fn get(&self, user: Option<&UserId>) -> Result<Granted, Error> {
+    /// A token for a user that lives for a while yet, for work of the connection `who`.
+    pub(crate) async fn get(&self, user: Option<&UserId>, who: &str) -> Result<Granted, Error> {
         let came = Instant::now();
         let key = match (&self.source, user) {
             (Source::Static(token), _) => return Ok(Granted { token: token.clone(), until: None }),
@@ -166,7 +166,10 @@ impl Tokens {
             // A token that has ended already is still for those who waited for it, and for nothing later.
             return Ok(Granted { token, until: Some(kept.until).filter(|until| Instant::now() < *until) });
         }
-        let result = self.ask(user).await;
+        let result = self.ask(user, who).await;
+        if let (Ok(_), Some(lane)) = (&result, self.lane()) {
+            lane.succeeded(who);
+        }
         self.figures.count_token_request(outcome(&result));
         let came = Instant::now();
         match result {
@@ -199,11 +202,35 @@ impl Tokens {
         true
     }
 
-    /// For how long no token can be asked for, where one that is lacking serves all users.
-    pub(crate) fn pause(&self) -> Option<Duration> {
+    /// For how long no work need be taken up because no token can be asked for, and how much may be taken up else. That
+    /// concerns all work only where one token serves all users, and that one is lacking.
+    pub(crate) fn room(&self) -> (Option<Duration>, usize) {
         // Looked at in any case, for its figure.
-        let pause = self.auth.pause();
-        pause.filter(|_| matches!(self.source, Source::Client(_)) && !self.slots.holds(&None))
+        let room = self.auth.lane().room();
+        if matches!(self.source, Source::Client(_)) && !self.slots.holds(&None) { room } else { (None, usize::MAX) }
+    }
+
+    /// What is known of the server that gives tokens.
+    fn lane(&self) -> Option<&Lane> {
+        match &self.source {
+            Source::Static(_) => None,
+            Source::Client(_) | Source::Password(..) => Some(self.auth.lane()),
+            Source::Endpoint(endpoint) => Some(endpoint.transport.lane()),
+        }
+    }
+
+    /// How many pieces of work are done at once.
+    pub(crate) fn set_hands(&self, hands: usize) {
+        self.lane().into_iter().for_each(|lane| lane.set_hands(hands));
+    }
+
+    /// Gives up calls that hang, because other work finds no room.
+    pub(crate) fn make_room(&self) {
+        match &self.source {
+            Source::Static(_) => {}
+            Source::Client(_) | Source::Password(..) => self.auth.lane().make_room(self.auth.limits()),
+            Source::Endpoint(Endpoint { transport, .. }) => transport.lane().make_room(transport.limits()),
+        }
     }
 
     /// The fingerprint of the credentials that a user's token is asked for with.
@@ -238,7 +265,9 @@ impl Tokens {
             Source::Password(..) | Source::Static(_) => false,
         };
         let key = self.key(user);
-        is_to_be_asked && (self.slots.holds(&key) || (self.probes.is_due(&key) && self.get(user).await.is_ok()))
+        is_to_be_asked
+            && (self.slots.holds(&key)
+                || (self.probes.is_due(&key) && self.get(user, user.map_or("", UserId::as_str)).await.is_ok()))
     }
 
     fn key(&self, user: Option<&UserId>) -> Key {
@@ -252,15 +281,15 @@ impl Tokens {
         }
     }
 
-    async fn ask(&self, user: Option<&UserId>) -> Result<(Token, Instant), Error> {
+    async fn ask(&self, user: Option<&UserId>, who: &str) -> Result<(Token, Instant), Error> {
         let asked = Instant::now();
         let (peer, body) = match (&self.source, user) {
-            (Source::Client(grants), _) => (Peer::Auth, grants.send(&self.auth, None).await?),
+            (Source::Client(grants), _) => (Peer::Auth, grants.send(&self.auth, who, None).await?),
             (Source::Password(grants, logins), Some(user)) => {
                 let login = logins.login(user).ok_or(Error::NoCredentials(Missing::Login))?;
-                (Peer::Auth, grants.send(&self.auth, Some(&login)).await?)
+                (Peer::Auth, grants.send(&self.auth, who, Some(&login)).await?)
             }
-            (Source::Endpoint(endpoint), Some(user)) => (Peer::Users, endpoint.send(user).await?),
+            (Source::Endpoint(endpoint), Some(user)) => (Peer::Users, endpoint.send(user, who).await?),
             (Source::Static(_), _) | (_, None) => return Err(Error::NoCredentials(Missing::User)),
         };
         answer::read(peer, &body, asked)

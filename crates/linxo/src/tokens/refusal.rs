@@ -19,7 +19,7 @@ impl From<Refusal> for Error {
 /// A 4xx to a request for a token concerns the credentials, whatever its number: never the user's connections.
 pub(super) fn of_token(error: Error) -> Error {
     match error {
-        Error::Status { status: 408 | 425 | 429, .. } => error,
+        Error::Status { status: 408 | 409 | 423 | 425 | 429, .. } => error,
         Error::Status { peer, status: status @ 400..500, code, .. } => Error::Credentials { peer, status, code },
         _ => error,
     }

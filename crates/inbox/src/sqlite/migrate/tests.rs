@@ -96,3 +96,21 @@ async fn an_event_that_cannot_be_read_any_more_keeps_what_was_known() {
     assert_eq!(entry.drift.as_deref(), Some("odd"));
     assert_eq!(&inbox.desk.body(entry.seq).await.unwrap().unwrap()[..], body);
 }
+
+/// Files of each earlier version that has the present tables get the later columns.
+#[tokio::test]
+async fn a_file_of_the_base_version_is_stepped_up() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("inbox.db");
+    let connection = raw(&path);
+    connection.execute_batch(schema::TABLES).unwrap();
+    schema::make_keys(&connection).unwrap();
+    connection.pragma_update(None, "user_version", schema::BASE).unwrap();
+    connection.execute("INSERT INTO line (key, tail) VALUES (1, 2)", []).unwrap();
+    connection.close().unwrap();
+    open_at(&path).upkeep.close().await;
+    let connection = raw(&path);
+    assert_eq!(schema::version(&connection).unwrap(), schema::VERSION);
+    let short: Option<i64> = connection.query_row("SELECT short FROM line", [], |row| row.get(0)).unwrap();
+    assert_eq!(short, None);
+}

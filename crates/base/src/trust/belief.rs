@@ -1,0 +1,129 @@
+//! When a refusal counts as meant. A proxy, a deployment or a moment's state may refuse as well, and then the same work
+//! succeeds an hour later. So a refusal is believed only when the same answer came again and again over some time.
+
+use super::{Key, Moment};
+use std::{
+    collections::HashSet,
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+    time::Duration,
+};
+
+/// Kinds of refusals remembered of one connection.
+const KINDS: usize = 4;
+/// A refusal that did not come again for this long says nothing about the next one.
+const FORGET_AFTER: Duration = Duration::from_hours(24);
+/// Connections that are refused with no success between, from which on it is the neighbour and not the connection.
+const SEVERAL: usize = 2;
+/// Of those, remembered at most.
+const MOST_REFUSED: usize = 64;
+
+/// What a refusal is recognised by: its status and the code that came with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind(u64);
+
+impl Kind {
+    /// A status with the neighbour's own code, where it gave one.
+    #[must_use]
+    pub fn new(status: u16, code: Option<&str>) -> Self {
+        Self(BuildHasherDefault::<DefaultHasher>::default().hash_one((status, code)))
+    }
+}
+
+/// What it takes to believe a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// It was given so often,
+    pub tries: u32,
+    /// from the first to the last time over at least this long.
+    pub lasting: Duration,
+}
+
+impl Proof {
+    /// What it takes where nothing else is said: five tries over an hour.
+    pub const USUAL: Self = Self { tries: 5, lasting: Duration::from_hours(1) };
+}
+
+/// What one piece of work saw by itself, as its inbox entry remembers it over restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// Refusals in a row, this one included.
+    pub tries: u32,
+    /// From the first of them until now.
+    pub lasting: Duration,
+}
+
+/// Whether a refusal is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The connection was given this answer often enough and for long enough.
+    pub is_believed: bool,
+    /// The answer is believed, and this work tried often enough itself: it is to be parked.
+    pub park: bool,
+    /// Who is refused.
+    pub whose: Whose,
+}
+
+/// Whose trouble a refusal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Of this connection: the neighbour takes the work of others.
+    Connection,
+    /// Of the neighbour: it refused several connections, and no work succeeded between.
+    Neighbour,
+}
+
+/// The refusals of one connection, by kind.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Vec<Refusal>);
+
+#[derive(Debug)]
+struct Refusal {
+    kind: Kind,
+    first: Moment,
+    last: Moment,
+    tries: u32,
+    is_believed: bool,
+}
+
+impl Refusals {
+    /// Takes a refusal in; returns whether it is believed.
+    pub(super) fn add(&mut self, kind: Kind, own: Own, proof: Proof, now: Moment) -> bool {
+        let fresh = Refusal { kind, first: now, last: now, tries: 0, is_believed: false };
+        let place = self.0.iter().position(|refusal| refusal.kind == kind);
+        let mut refusal = place.map_or(fresh, |place| self.0.remove(place));
+        if now.since(refusal.last) > FORGET_AFTER {
+            refusal = Refusal { kind, first: now, last: now, tries: 0, is_believed: false };
+        }
+        refusal.tries = refusal.tries.saturating_add(1);
+        refusal.last = now;
+        refusal.is_believed |= (refusal.tries >= proof.tries && now.since(refusal.first) >= proof.lasting)
+            || (own.tries >= proof.tries && own.lasting >= proof.lasting);
+        let is_believed = refusal.is_believed;
+        // The latest is last, so that the one that has not come for the longest goes.
+        self.0.push(refusal);
+        if self.0.len() > KINDS {
+            self.0.remove(0);
+        }
+        is_believed
+    }
+}
+
+/// The connections that were refused since work last succeeded.
+#[derive(Debug, Default)]
+pub(super) struct Refusing(HashSet<Key>);
+
+impl Refusing {
+    pub(super) fn add(&mut self, who: Key) {
+        if self.0.len() < MOST_REFUSED {
+            self.0.insert(who);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn whose(&self) -> Whose {
+        if self.0.len() >= SEVERAL { Whose::Neighbour } else { Whose::Connection }
+    }
+}

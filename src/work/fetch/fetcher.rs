@@ -1,0 +1,22 @@
+//! What a fetch has at hand.
+
+use super::figures::Figures;
+use crate::work::{credentials::Credentials, source::Source};
+use inbox::{Fetch, Readings, Shelf};
+use std::sync::Arc;
+
+/// Does one kind of fetch.
+pub struct Fetcher {
+    /// What is fetched.
+    pub fetch: Fetch,
+    /// From where.
+    pub source: Arc<Source>,
+    /// Where it is kept.
+    pub readings: Arc<dyn Readings>,
+    /// What is there already.
+    pub shelf: Arc<dyn Shelf>,
+    /// Who is told that a user's credentials are good.
+    pub credentials: Arc<Credentials>,
+    /// What is counted.
+    pub figures: Figures,
+}
