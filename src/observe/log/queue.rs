@@ -141,6 +141,11 @@ mod tests {
         queue.push("first\n");
         permit.send(()).unwrap();
         assert_eq!(read.recv().unwrap(), b"first\n");
+        // From here on the writer has something under way, and takes nothing more.
+        queue.push("second\n");
+        while !queue.state().waiting.is_empty() {
+            thread::yield_now();
+        }
         let fit = ROOM / line.len();
         for _ in 0..10 * fit {
             queue.push(&line);
