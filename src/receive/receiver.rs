@@ -22,7 +22,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 
-/// The public listener without its socket: what a reload changes, and what [`Bound::serve`] divides among its parts.
+/// The public listener without its socket: what a reload changes, and what `Bound::serve` divides among its parts.
 #[derive(Debug)]
 pub struct Receiver {
     pub(super) path: String,
