@@ -163,8 +163,8 @@ async fn heads_that_are_small_on_the_wire_leave_memory_flat() {
     let process = site.spawn().await;
     warm_up(&process.door).await;
     let mut memory = Memory::of(&process);
-    // As many references as fit in a frame; as many fields as fit in 16 KiB; a few large ones.
-    for (fields, value) in [(16_000, 0), (440, 0), (90, 110), (3, 3800)] {
+    // As many fields as fit in 64 KiB, in 16 KiB, and in the limit of fields; a few large ones.
+    for (fields, value) in [(1900, 0), (470, 0), (90, 110), (3, 3800)] {
         let mut strangers = JoinSet::new();
         for _ in 0..40 {
             let door = process.door.clone();
@@ -193,7 +193,8 @@ async fn heads_that_are_small_on_the_wire_leave_memory_flat() {
             drop(ended);
             memory.look(&process);
         }
-        assert!(memory.growth() <= 64 * MIB, "{fields} fields of {value} bytes: {} KiB more", memory.growth());
+        // Half of what is promised: with 64 KiB and 128 streams, as it was, it is twice that.
+        assert!(memory.growth() <= 32 * MIB, "{fields} fields of {value} bytes: {} KiB more", memory.growth());
     }
     process.door.accept(event_json("after", "1", 1, false)).await;
 }
