@@ -7,10 +7,13 @@ use super::{
     body::inbox_error,
     compose::{Stop, compose},
     pool::Handler,
-    retry::{Doubt, Failed, Policy},
+    retry::{Failed, Policy},
 };
 use async_trait::async_trait;
-use base::clock::{self, millis};
+use base::{
+    clock::{self, millis},
+    trust::Proof,
+};
 use delivery::{Attributes, Delivery, Failure, FailureKind, Slot};
 use inbox::{Cause, Error, Lease, Outcome, Shelf};
 use prometheus_client::{
@@ -24,7 +27,7 @@ use std::{
 };
 
 /// A refusal (4xx) is believed after this many in a row.
-const REFUSALS: Doubt = Doubt { tries: 5, lasting: Duration::ZERO };
+const REFUSALS: Proof = Proof { tries: 5, lasting: Duration::ZERO };
 /// Longest wait between two tries of a delivery.
 const LONGEST_WAIT: Duration = Duration::from_mins(15);
 

@@ -1,6 +1,9 @@
 //! When to try again, and when to stop: pure decisions.
 
-use base::clock::Timestamp;
+use base::{
+    clock::Timestamp,
+    trust::{Own, Proof},
+};
 use inbox::{Cause, Doubts, Lease, Outcome};
 use std::time::Duration;
 
@@ -25,7 +28,7 @@ pub(super) struct Failed {
     /// The run of doubtful failures before this one.
     pub doubts: Doubts,
     /// What it takes until this failure is believed; `None` where it is the lack of an answer, and never is.
-    pub doubt: Option<Doubt>,
+    pub doubt: Option<Proof>,
     /// Whether it is believed already, because of what others were answered.
     pub is_believed: bool,
     /// The other side's own wish.
@@ -34,15 +37,6 @@ pub(super) struct Failed {
     pub reason: String,
     /// What a person can do, once it is parked.
     pub remedy: &'static str,
-}
-
-/// When an answer that may be another's mistake (a proxy's, a deployment's) counts as meant.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Doubt {
-    /// After so many failures in a row that were an answer,
-    pub tries: u32,
-    /// the first of them this long ago.
-    pub lasting: Duration,
 }
 
 impl Failed {
@@ -61,12 +55,18 @@ impl Failed {
         }
     }
 
+    /// The doubtful failures in a row that this work saw, this one included.
+    pub(super) fn own(&self, now: Timestamp) -> Own {
+        Own {
+            tries: self.doubts.tries.saturating_add(1),
+            lasting: self.doubts.since.map_or(Duration::ZERO, |since| now.since(since)),
+        }
+    }
+
     /// For how long it has been answered like this, where that is long enough to be believed.
     fn meant_for(&self, now: Timestamp) -> Option<Duration> {
-        let doubt = self.doubt?;
-        let lasted = self.doubts.since.map_or(Duration::ZERO, |since| now.since(since));
-        let is_proven = self.doubts.tries.saturating_add(1) >= doubt.tries && lasted >= doubt.lasting;
-        (is_proven || self.is_believed).then_some(lasted)
+        let (proof, own) = (self.doubt?, self.own(now));
+        (self.is_believed || proof.is_given_by(own)).then_some(own.lasting)
     }
 }
 
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_believed_after_some_in_a_row_over_some_time_and_other_failures_do_not_count() {
-        let doubt = Some(Doubt { tries: 5, lasting: Duration::from_hours(1) });
+        let doubt = Some(Proof { tries: 5, lasting: Duration::from_hours(1) });
         let answered = |tries: u32, since: Option<Timestamp>| {
             let failed =
                 Failed { doubts: Doubts { tries, since }, doubt, failing_since: Some(ago(7200)), ..failed(40) };

@@ -6,16 +6,12 @@
 //! the business of `listing`.
 
 use super::{
-    super::retry::{Doubt, Failed, Policy},
+    super::retry::{Failed, Policy},
     fetcher::Fetcher,
     listing::{Failure, Listing},
     settling,
 };
-use base::{
-    clock,
-    error::chain,
-    trust::{Own, Proof},
-};
+use base::{clock, error::chain, trust::Proof};
 use event::{Event, Shape};
 use inbox::{Cause, Certainty, CredentialsMark, Error, Found, Lease, Outcome, Reading, ReadingId, Shortfall};
 use linxo::{
@@ -270,11 +266,9 @@ impl Task<'_> {
 
     /// A refusal, with what is known of it: by this event, and by others of the same connection.
     fn doubted(&self, error: &linxo::Error, proof: Proof, failed: Failed) -> Failed {
-        let lasting = failed.doubts.since.map_or(Duration::ZERO, |since| clock::now().since(since));
-        let own = Own { tries: failed.doubts.tries.saturating_add(1), lasting };
+        let own = failed.own(clock::now());
         let verdict = self.client.refused(&self.lease.entry.connection, error, own, proof);
-        let doubt = Some(Doubt { tries: proof.tries, lasting: proof.lasting });
-        Failed { doubt, is_believed: verdict.park, ..failed }
+        Failed { doubt: Some(proof), is_believed: verdict.park, ..failed }
     }
 
     /// When to look again whether the API has caught up with the event; `None` once that time is over.

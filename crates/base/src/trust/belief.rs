@@ -41,6 +41,12 @@ pub struct Proof {
 impl Proof {
     /// What it takes where nothing else is said: five tries over an hour.
     pub const USUAL: Self = Self { tries: 5, lasting: Duration::from_hours(1) };
+
+    /// Whether so many refusals over so long are enough.
+    #[must_use]
+    pub fn is_given_by(self, seen: Own) -> bool {
+        seen.tries >= self.tries && seen.lasting >= self.lasting
+    }
 }
 
 /// What one piece of work saw by itself, as its inbox entry remembers it over restarts.
@@ -88,16 +94,13 @@ struct Refusal {
 impl Refusals {
     /// Takes a refusal in; returns whether it is believed.
     pub(super) fn add(&mut self, kind: Kind, own: Own, proof: Proof, now: Moment) -> bool {
-        let fresh = Refusal { kind, first: now, last: now, tries: 0, is_believed: false };
         let place = self.0.iter().position(|refusal| refusal.kind == kind);
-        let mut refusal = place.map_or(fresh, |place| self.0.remove(place));
-        if now.since(refusal.last) > FORGET_AFTER {
-            refusal = Refusal { kind, first: now, last: now, tries: 0, is_believed: false };
-        }
+        let before = place.map(|place| self.0.remove(place)).filter(|before| now.since(before.last) <= FORGET_AFTER);
+        let mut refusal = before.unwrap_or(Refusal { kind, first: now, last: now, tries: 0, is_believed: false });
         refusal.tries = refusal.tries.saturating_add(1);
         refusal.last = now;
-        refusal.is_believed |= (refusal.tries >= proof.tries && now.since(refusal.first) >= proof.lasting)
-            || (own.tries >= proof.tries && own.lasting >= proof.lasting);
+        let seen = Own { tries: refusal.tries, lasting: now.since(refusal.first) };
+        refusal.is_believed |= proof.is_given_by(seen) || proof.is_given_by(own);
         let is_believed = refusal.is_believed;
         // The latest is last, so that the one that has not come for the longest goes.
         self.0.push(refusal);
