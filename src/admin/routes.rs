@@ -20,17 +20,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use base::secret::Secret;
+use base::{secret::Secret, sync::lock};
 use http::{
     HeaderMap, StatusCode,
     header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
-use std::{
-    net::SocketAddr,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     sync::Mutex,
     time::{self, Instant},
@@ -158,7 +154,7 @@ impl Seldom {
     const EVERY: Duration = Duration::from_mins(1);
 
     pub(super) fn is_due(&self) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.0);
         let is_due = last.is_none_or(|last| last.elapsed() >= Self::EVERY);
         if is_due {
             *last = Some(Instant::now());

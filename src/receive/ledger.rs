@@ -13,12 +13,12 @@ use super::{
     intake::{Intake, Refused},
     reason::Reason,
 };
-use base::{clock, error::chain};
+use base::{clock, error::chain, sync::lock};
 use bytes::Bytes;
 use http::StatusCode;
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -92,7 +92,7 @@ impl Ledger {
 
     /// Whether another refusal for this reason is kept in this second.
     fn has_room_for(&self, reason: Reason, is_known: bool) -> bool {
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = lock(&self.rates);
         let (since, count) = rates.entry((reason, is_known)).or_insert_with(|| (Instant::now(), 0));
         if since.elapsed() >= Duration::from_secs(1) {
             (*since, *count) = (Instant::now(), 0);
@@ -103,19 +103,19 @@ impl Ledger {
 
     /// Hands a refusal on; false when the queue is full or closed. Half of it is for known callers alone.
     fn queue(&self, refused: Refused) -> bool {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = lock(&self.queue);
         let Some(sender) = queue.as_ref() else { return false };
         (refused.is_known || sender.capacity() > QUEUE / 2) && sender.try_send(refused).is_ok()
     }
 
     /// Takes no more; the task ends when what is queued is written.
     pub(super) fn close(&self) {
-        *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.queue) = None;
     }
 
     /// The other end of the queue, for the task that writes; `None` when it was taken before.
     pub(super) fn take_queued(&self) -> Option<Queued> {
-        self.queued.lock().unwrap_or_else(PoisonError::into_inner).take().map(Queued)
+        lock(&self.queued).take().map(Queued)
     }
 }
 

@@ -8,10 +8,11 @@
 //! - Where `sender.networks` tells callers apart, strangers leave first, and never push out one who is awaited.
 
 use super::{origin::Origin, shares::Standing};
+use base::sync::lock;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -59,7 +60,7 @@ impl Lobby {
 
     /// A place for one handshake; `None` when nobody leaves for it.
     pub(super) fn enter(self: &Arc<Self>, address: Option<IpAddr>, standing: Standing) -> Option<Ticket> {
-        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guests = lock(&self.guests);
         if !guests.has_room(address, self.share) {
             return None;
         }
@@ -150,13 +151,13 @@ impl Ticket {
     /// Notes whom a balancer has named; false where that address has its share.
     pub(super) fn comes_from(&mut self, address: IpAddr, standing: Standing) -> bool {
         let share = self.lobby.share;
-        let has_room = self.lobby.guests.lock().unwrap_or_else(PoisonError::into_inner).has_room(Some(address), share);
+        let has_room = lock(&self.lobby.guests).has_room(Some(address), share);
         self.change(Rank { standing, ..self.rank }, |guest| guest.address = Some(address));
         has_room
     }
 
     fn change(&mut self, rank: Rank, change: impl FnOnce(&mut Guest)) {
-        let mut guests = self.lobby.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guests = lock(&self.lobby.guests);
         // One that was sent away has no place any more.
         if let Some(mut guest) = guests.remove(self.rank) {
             change(&mut guest);
@@ -168,7 +169,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.lobby.guests.lock().unwrap_or_else(PoisonError::into_inner).remove(self.rank);
+        lock(&self.lobby.guests).remove(self.rank);
     }
 }
 

@@ -10,14 +10,9 @@ use super::{
     ledger::{Ledger, Record},
     reason::Reason,
 };
+use base::sync::lock;
 use http::StatusCode;
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    net::SocketAddr,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, hash::Hash, net::SocketAddr, sync::Mutex, time::Duration};
 
 /// Logs a refusal: as a warning if it is the first for its reason.
 macro_rules! log_refusal {
@@ -142,7 +137,7 @@ impl<K> Default for Limiter<K> {
 
 impl<K: Copy + Eq + Hash> Limiter<K> {
     fn is_first(&self, kind: K) -> bool {
-        let mut silenced = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut silenced = lock(&self.0);
         if let Some(count) = silenced.get_mut(&kind) {
             *count += 1;
             return false;
@@ -153,7 +148,7 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
 
     /// How many were silenced since the last call. A kind that was silent throughout is forgotten: its next is a first again.
     fn silenced(&self) -> Vec<(K, u64)> {
-        let mut silenced = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut silenced = lock(&self.0);
         let found = silenced.iter().filter(|(_, count)| **count > 0).map(|(kind, count)| (*kind, *count)).collect();
         silenced.retain(|_, count| std::mem::take(count) > 0);
         found

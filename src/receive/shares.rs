@@ -4,10 +4,11 @@
 //! open connection only, and so is never much larger than the number of connections.
 
 use super::{origin::Origin, reason::Reason};
+use base::sync::lock;
 use std::{
     collections::{HashMap, hash_map::Entry},
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 /// Connections by address.
@@ -45,7 +46,7 @@ impl Shares {
     /// A place for one connection from an address, or whose limit is in the way.
     pub(super) fn take(self: &Arc<Self>, address: IpAddr, standing: Standing) -> Result<Share, Reason> {
         let origins = Origin::all_of(address);
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = lock(&self.taken);
         let count = |origin| taken.by_origin.get(&origin).copied().unwrap_or(0);
         if origins.clone().any(|(origin, shares)| count(origin) >= self.most.saturating_mul(shares)) {
             return Err(Reason::AddressLimit);
@@ -72,7 +73,7 @@ pub(super) struct Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut taken = self.shares.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = lock(&self.shares.taken);
         taken.strangers -= usize::from(self.is_stranger);
         for (origin, _) in Origin::all_of(self.address) {
             if let Entry::Occupied(mut count) = taken.by_origin.entry(origin) {

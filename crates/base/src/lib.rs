@@ -9,6 +9,7 @@
 //! | [`retry_after`] | the `Retry-After` header of RFC 9110 section 10.2.3 |
 //! | [`secret`] | texts that are never printed, and wiped |
 //! | [`stamp`] | whether a file has changed |
+//! | [`sync`] | a lock that outlives a panic |
 //! | [`text`] | text from outside that may be shown to people |
 //! | [`trust`] | how far a server of others is trusted: pure |
 
@@ -19,5 +20,6 @@ pub mod outbound;
 pub mod retry_after;
 pub mod secret;
 pub mod stamp;
+pub mod sync;
 pub mod text;
 pub mod trust;

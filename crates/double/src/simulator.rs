@@ -6,8 +6,9 @@ use crate::{
     script::Script,
     serve::{accept, acceptor},
     settings::Settings,
-    state::{Counters, Request, Shared, lock},
+    state::{Counters, Request, Shared},
 };
+use base::sync::lock;
 use std::{
     io,
     net::SocketAddr,

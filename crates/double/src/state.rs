@@ -1,12 +1,13 @@
 //! What all sockets of one double share: the bank, the tokens, the script being played, and the journal of what was asked.
 
 use crate::{accounts::World, faults::Endpoint, player::Player, settings::Settings, token::Tokens, wire::ApiVersion};
+use base::sync::lock;
 use serde::Serialize;
 use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -116,9 +117,4 @@ impl Shared {
         }
         journal.push_back(request);
     }
-}
-
-/// A thread that panicked with the lock has left nothing half done here: every change is one step.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

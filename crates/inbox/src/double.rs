@@ -5,11 +5,11 @@ use crate::{
     Error, Expired, Folded, Intake, NewEntry, Position, ReadingId, Receipt, Refused, Seq, Shelf, Stats, Upkeep,
 };
 use async_trait::async_trait;
-use base::clock::Timestamp;
+use base::{clock::Timestamp, sync::lock};
 use bytes::Bytes;
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -72,10 +72,6 @@ impl Default for Double {
             changed: Notify::new(),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Double {

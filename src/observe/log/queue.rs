@@ -4,6 +4,7 @@
 //! [`REST`], so that under load many lines share one write and few of them have to wake it. Over [`ROOM`] bytes lines are
 //! dropped and counted.
 
+use base::sync::lock;
 use std::{
     io::Write,
     mem,
@@ -97,7 +98,7 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

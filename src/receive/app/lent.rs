@@ -3,12 +3,13 @@
 //! The layer needs the rest, because it decides what becomes of it: it is read on, held for a moment, or given up
 //! (`answers`). An extractor that refuses drops the request, and with it the body.
 
+use base::sync::lock;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
@@ -24,7 +25,7 @@ impl Lender {
 
     /// The rest of the body, once it was dropped before its end.
     pub(super) fn take_rest(&self) -> Option<Incoming> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.0).take()
     }
 }
 
@@ -56,7 +57,7 @@ impl Body for Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) {
-            *self.lender.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+            *lock(&self.lender.0) = Some(body);
         }
     }
 }

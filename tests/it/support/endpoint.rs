@@ -1,5 +1,6 @@
 //! The integrator's own HTTP endpoint: takes deliveries, judges each, remembers all.
 
+use base::sync::lock;
 use bytes::Bytes;
 use double::CANARY;
 use http::{HeaderMap, Request, Response};
@@ -10,7 +11,7 @@ use std::{
     convert::Infallible,
     future::pending,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 use tokio::{
     net::TcpListener,
@@ -81,11 +82,6 @@ impl Drop for Endpoint {
     fn drop(&mut self) {
         self.accepting.abort();
     }
-}
-
-/// A test that failed with the lock has nothing left to protect.
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn accept(listener: TcpListener, received: Arc<Mutex<Vec<Received>>>, judge: Arc<Mutex<Box<Judge>>>) {

@@ -3,10 +3,11 @@
 
 use super::codes::Kind;
 use crate::{Hold, Token};
+use base::sync::lock;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
@@ -128,9 +129,4 @@ impl Drop for HeldToken {
     fn drop(&mut self) {
         lock(&self.shared.held).remove(&self.token);
     }
-}
-
-/// Locks even after a panic elsewhere: the figures are counted afresh regularly.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,9 @@
 //! How much room the disk of the store has.
 
+use base::sync::lock;
 use std::{
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -38,11 +39,11 @@ impl Space {
 
     /// A commit found the disk full: a quota or a lost reservation, of which the file system knows nothing.
     pub(super) fn note_full(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), 0));
+        *lock(&self.last) = Some((Instant::now(), 0));
     }
 
     fn free(&self) -> u64 {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last);
         match *last {
             Some((at, free)) if at.elapsed() < BELIEVED => free,
             _ => {

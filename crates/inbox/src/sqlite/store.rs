@@ -11,10 +11,11 @@ use super::{
     writer::Writer,
 };
 use crate::{Error, Keys, Lease, Settings, SinkName};
+use base::sync::lock;
 use rusqlite::{Connection, OptionalExtension};
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicI64},
+    sync::{Arc, Mutex, atomic::AtomicI64},
     thread,
 };
 
@@ -58,13 +59,13 @@ impl Readers {
     {
         let readers = Arc::clone(self);
         let task = tokio::task::spawn_blocking(move || {
-            let idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let idle = lock(&readers.idle).pop();
             let connection = match idle {
                 Some(connection) => connection,
                 None => readers.opener.reader()?,
             };
             let result = query(&connection).map_err(|error| Error::Store(Box::new(error)))?;
-            readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            lock(&readers.idle).push(connection);
             Ok(result)
         });
         task.await.map_err(|error| Error::Store(Box::new(error)))?
@@ -128,7 +129,7 @@ impl Sqlite {
         F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Error::Closed)?;
+        let writer = lock(&self.writer).clone().ok_or(Error::Closed)?;
         writer.write(operation).await
     }
 
@@ -154,7 +155,7 @@ impl Sqlite {
         if self.shared.is_suspect() {
             return Err(Error::Store("the store failed and is being checked".into()));
         }
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let thread = lock(&self.thread);
         if thread.as_ref().is_none_or(thread::JoinHandle::is_finished) { Err(Error::Closed) } else { Ok(()) }
     }
 
@@ -168,17 +169,17 @@ impl Sqlite {
     /// Waits for open writes and closes the file.
     pub(super) async fn end(&self) {
         // Readers first: who closes last folds the log into the file, and that must be the writer.
-        self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lock(&self.readers.idle).clear();
+        let writer = lock(&self.writer).take();
         drop(writer);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = lock(&self.thread).take();
         if let Some(thread) = thread {
             // The thread ends when the last queued operation is answered.
             if let Err(error) = tokio::task::spawn_blocking(move || thread.join().is_ok()).await {
                 tracing::error!(error = %error, "the inbox's writer could not be waited for");
             }
         }
-        self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.readers.idle).clear();
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     error::{Error, Peer},
     figures::Figures,
 };
+use base::sync::lock;
 use base::trust::{Answer, CallId, Change, Ended, Kind, Leave, Moment, Own, Proof, Room, State, Trust, Verdict};
 pub(crate) use pace::Pace;
 use prometheus_client::metrics::gauge::Gauge;
@@ -22,7 +23,7 @@ use std::{
     collections::HashMap,
     num::NonZeroU32,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -265,7 +266,7 @@ impl Lane {
 
     /// Every change is one call of the model: a panic elsewhere leaves nothing half done.
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 

@@ -6,11 +6,8 @@
 //! By hand and not by the crate `governor`: its limiters keep the rate that they were made with, so a reload would forget what
 //! was sent a moment ago; and callers that wait there race for their turn instead of going in order.
 
-use std::{
-    num::NonZeroU32,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use base::sync::lock;
+use std::{num::NonZeroU32, sync::Mutex, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
 /// Spreads requests evenly: each gets a moment of its own, the next a fixed time after it.
@@ -22,7 +19,7 @@ impl Pace {
     pub(crate) async fn turn(&self, rate: Option<NonZeroU32>) {
         let Some(rate) = rate else { return };
         let at = {
-            let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut next = lock(&self.0);
             let at = next.map_or_else(Instant::now, |next| next.max(Instant::now()));
             *next = Some(at + Duration::from_secs(1) / rate.get());
             at

@@ -5,11 +5,8 @@
 //! rarely, at another moment for each user, and never for many users at once.
 
 use super::slots::Key;
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use base::sync::lock;
+use std::{collections::HashMap, sync::Mutex, time::Duration};
 use tokio::time::Instant;
 
 /// Until the first look at most; doubles with each.
@@ -52,7 +49,7 @@ impl Probes {
     /// Whether it is time to look; if so, that counts as done.
     pub(super) fn is_due(&self, key: &Key) -> bool {
         let now = Instant::now();
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.0);
         let Known { next, by_user } = &mut *known;
         match by_user.get_mut(key).filter(|due| !due.is_over(now)) {
             Some(due) if due.at <= now && next.is_none_or(|next| next <= now) => {

@@ -8,11 +8,12 @@
 //! refusal is kept for a few seconds. That is all there is to these lines, and no cache does it.
 
 use super::{refusal::Refusal, token::Token};
+use base::sync::lock;
 use event::UserId;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -91,6 +92,6 @@ impl Slots {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Slot>>> {
-        self.by_user.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.by_user)
     }
 }

@@ -14,11 +14,12 @@ use crate::{
     writer::{Output, Writer},
 };
 use async_trait::async_trait;
+use base::sync::lock;
 use std::{
     fs::File,
     io::{self, Write},
     os::fd::AsFd,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     thread,
     time::Duration,
 };
@@ -81,7 +82,7 @@ struct Lines {
 
 impl Output for Lines {
     fn begin(&mut self) -> io::Result<()> {
-        self.alone = Some(ONE_LINE.lock().unwrap_or_else(PoisonError::into_inner));
+        self.alone = Some(lock(&ONE_LINE));
         if self.last == b'\n' { Ok(()) } else { self.write(b"\n") }
     }
 
