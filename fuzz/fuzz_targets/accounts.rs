@@ -7,8 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use linxo::AccountsPage;
 
 fuzz_target!(|body: &[u8]| {
-    // Every item is one of the connection's or a foreign one.
+    // Every item is one of the connection's, a foreign one, or cannot be used.
     if let Ok(page) = AccountsPage::parse(&Bytes::copy_from_slice(body), &ConnectionId::new("7"), 1000) {
-        assert_eq!(page.received as usize, page.accounts.len() + page.foreign.len());
+        assert_eq!(page.received as usize, page.accounts.len() + page.foreign.len() + page.unusable as usize);
     }
 });
