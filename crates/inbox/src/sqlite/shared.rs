@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 use tokio::sync::Notify;
@@ -19,16 +19,16 @@ pub(super) struct Touched {
     /// By kind: by how much the number of unfinished stages changed.
     unfinished: BTreeMap<Kind, i64>,
     /// The numbers themselves, counted in this transaction; `unfinished` is what changed since.
-    counted: Option<(i64, BTreeMap<Kind, i64>)>,
+    counted: Option<Counted>,
     /// Kinds that have new work.
     due: Vec<Kind>,
 }
 
 impl Touched {
-    /// The numbers of unfinished stages at this point of the transaction, and the `data_version` that they belong to.
-    pub(super) fn counted(&mut self, version: i64, counted: BTreeMap<Kind, i64>) {
+    /// The numbers of unfinished stages at this point of the transaction.
+    pub(super) fn counted(&mut self, counted: Counted) {
         self.unfinished.clear();
-        self.counted = Some((version, counted));
+        self.counted = Some(counted);
     }
 
     /// More (or fewer) unfinished stages.
@@ -44,47 +44,59 @@ impl Touched {
     }
 }
 
+/// How many stages are unfinished.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    /// SQLite's `data_version` of the writer's connection when they were last counted. It changes when others write.
+    pub(super) version: i64,
+    pub(super) unfinished: BTreeMap<Kind, i64>,
+}
+
 /// Shared by the writer and the callers.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    unfinished: Mutex<BTreeMap<Kind, i64>>,
+    counted: Mutex<Counted>,
     wakers: Mutex<BTreeMap<Kind, Arc<Notify>>>,
     suspect: AtomicBool,
     held: Mutex<BTreeSet<Token>>,
-    /// SQLite's `data_version` of the writer's connection when the unfinished stages were last counted.
-    counted_at: AtomicI64,
 }
 
 impl Shared {
     /// Applies what a committed transaction changed.
-    pub(super) fn apply(&self, touched: &Touched) {
-        if let Some((version, counted)) = &touched.counted {
-            self.counted_at.store(*version, Ordering::Relaxed);
-            self.set_unfinished(counted.clone());
+    pub(super) fn apply(&self, touched: Touched) {
+        if let Some(counted) = touched.counted {
+            self.set_counted(counted);
         }
         if !touched.unfinished.is_empty() {
-            let mut unfinished = lock(&self.unfinished);
-            for (kind, by) in &touched.unfinished {
-                *unfinished.entry(*kind).or_default() += by;
+            let mut counted = lock(&self.counted);
+            for (kind, by) in touched.unfinished {
+                *counted.unfinished.entry(kind).or_default() += by;
             }
         }
-        for kind in &touched.due {
-            self.waker(*kind).notify_one();
+        for kind in touched.due {
+            self.waker(kind).notify_one();
         }
     }
 
-    /// Replaces the figures by counted ones.
-    pub(super) fn set_unfinished(&self, counted: BTreeMap<Kind, i64>) {
-        *lock(&self.unfinished) = counted;
+    /// Replaces the numbers by counted ones. Nobody may write between the count and this.
+    pub(super) fn set_counted(&self, counted: Counted) {
+        *lock(&self.counted) = counted;
     }
 
+    /// See [`Counted::version`].
     pub(super) fn counted_at(&self) -> i64 {
-        self.counted_at.load(Ordering::Relaxed)
+        lock(&self.counted).version
+    }
+
+    /// Unfinished entries of a stage.
+    pub(super) fn unfinished(&self, kind: Kind) -> u64 {
+        let number = lock(&self.counted).unfinished.get(&kind).copied().unwrap_or(0);
+        u64::try_from(number).unwrap_or(0)
     }
 
     /// Unfinished entries: those of the stage that has most.
     pub(super) fn backlog(&self) -> u64 {
-        let most = lock(&self.unfinished).values().copied().max().unwrap_or(0);
+        let most = lock(&self.counted).unfinished.values().copied().max().unwrap_or(0);
         u64::try_from(most).unwrap_or(0)
     }
 

@@ -4,7 +4,7 @@ use super::{
     attempts,
     codes::{self, Kind},
     readings,
-    shared::Shared,
+    shared::{Counted, Shared},
     tx::Tx,
 };
 use crate::{
@@ -13,7 +13,6 @@ use crate::{
 };
 use base::clock::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use std::collections::BTreeMap;
 
 /// A stage as it is stored.
 #[derive(Clone, Debug)]
@@ -106,21 +105,27 @@ pub(super) fn leased(connection: &Connection) -> rusqlite::Result<Vec<StageRow>>
 ///
 /// In the writer's own transactions, because a count beside them would miss, or count twice, what is committed meanwhile.
 pub(super) fn recount(tx: &mut Tx<'_>, counted_at: i64) -> rusqlite::Result<()> {
-    let version = tx.connection.query_row("PRAGMA data_version", [], |row| row.get(0))?;
-    if version != counted_at {
-        tx.touched.counted(version, count_unfinished(tx.connection)?);
+    if data_version(tx.connection)? != counted_at {
+        tx.touched.counted(count_unfinished(tx.connection)?);
     }
     Ok(())
 }
 
 /// Unfinished stages by kind.
-pub(super) fn count_unfinished(connection: &Connection) -> rusqlite::Result<BTreeMap<Kind, i64>> {
-    connection
+pub(super) fn count_unfinished(connection: &Connection) -> rusqlite::Result<Counted> {
+    // The version first: what others write between the two is counted again, and not missed.
+    let version = data_version(connection)?;
+    let unfinished = connection
         .prepare_cached(
             "SELECT kind, count(*) FROM stage INDEXED BY stage_line WHERE state IN ('queued', 'due', 'leased') GROUP BY kind",
         )?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect()
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(Counted { version, unfinished })
+}
+
+fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA data_version", [], |row| row.get(0))
 }
 
 /// Applies a rule to a stage that is stored, and does what follows: the stage stands in its line again, or it has left it,

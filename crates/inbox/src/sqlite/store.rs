@@ -91,7 +91,7 @@ impl Sqlite {
                 );
             }
         }
-        shared.set_unfinished(stages::count_unfinished(&store.connection).map_err(failed)?);
+        shared.set_counted(stages::count_unfinished(&store.connection).map_err(failed)?);
         let (writer, thread) =
             Writer::start(store, opener, Arc::clone(&shared)).map_err(|error| Error::Store(Box::new(error)))?;
         let folder = path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));

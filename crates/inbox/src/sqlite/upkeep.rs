@@ -28,9 +28,8 @@ impl Upkeep for Sqlite {
         let counted_at = self.shared.counted_at();
         // A writer that is held up must not hold up the figures; they are corrected the next time.
         drop(timeout(RECOUNT_TIMEOUT, self.write(move |tx| stages::recount(tx, counted_at))).await);
-        let (sinks, path) = (Arc::clone(&self.sinks), self.path.clone());
+        let (sinks, shared, path) = (Arc::clone(&self.sinks), Arc::clone(&self.shared), self.path.clone());
         self.read(move |connection| {
-            let unfinished = stages::count_unfinished(connection)?;
             let mut counts = Vec::with_capacity(sinks.0.len() + 1);
             for (kind, stage) in sinks.stages() {
                 let count = |sql| -> rusqlite::Result<u64> {
@@ -38,8 +37,8 @@ impl Upkeep for Sqlite {
                     Ok(u64::try_from(count).unwrap_or(0))
                 };
                 let (leased, parked) = (count(COUNT_LEASED)?, count(COUNT_PARKED)?);
-                let all = u64::try_from(unfinished.get(&kind).copied().unwrap_or(0)).unwrap_or(0);
-                counts.push((stage, StageCounts { waiting: all.saturating_sub(leased), leased, parked }));
+                let waiting = shared.unfinished(kind).saturating_sub(leased);
+                counts.push((stage, StageCounts { waiting, leased, parked }));
             }
             let size = |suffix: &str| {
                 let mut name = path.as_os_str().to_owned();

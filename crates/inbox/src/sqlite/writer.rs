@@ -165,7 +165,7 @@ impl Thread {
         }) {
             Ok(()) => {
                 // The figures first: whoever reads an answer may look at them next.
-                self.shared.apply(&touched);
+                self.shared.apply(touched);
                 self.answer(std::mem::take(batch));
             }
             Err(failed) => {
@@ -235,12 +235,14 @@ impl Thread {
         }
         let reopened = self.opener.reopen().and_then(|opened| {
             tx::run_at_once(&opened.connection, |tx| stages::give_back_unheld(tx, &self.shared))
-                .map_err(|error| Error::Store(Box::new(error)))?;
-            Ok(opened)
+                .and_then(|_given_back| stages::count_unfinished(&opened.connection))
+                .map(|counted| (opened, counted))
+                .map_err(|error| Error::Store(Box::new(error)))
         });
         match reopened {
-            Ok(opened) => {
+            Ok((opened, counted)) => {
                 // Commits that were answered with an error may have brought work.
+                self.shared.set_counted(counted);
                 self.shared.wake_all();
                 tracing::warn!("the inbox's store was opened again and found whole; events are accepted again");
                 self.connection = Some(opened);
