@@ -23,6 +23,10 @@ pub struct Lease {
     pub failing_since: Option<Timestamp>,
     /// The run of doubtful failures that the last try ended with.
     pub doubts: Doubts,
+    /// When the stage last went back in line by itself ([`crate::Sinks::resume`]).
+    pub resumed: Option<Timestamp>,
+    /// Whether this sink has been given something newer of the same connection and channel ([`Facts::as_of`]).
+    pub is_stale: bool,
     /// What the entry is about.
     pub entry: Arc<Facts>,
     /// The event exactly as it came.
@@ -78,6 +82,8 @@ pub struct Facts {
     pub trace: Option<TraceParent>,
     /// What was fetched for it, where something had to be.
     pub fetched: Option<Fetched>,
+    /// The time for which its accounts hold: when reading them began; for accounts that the event lists, when it was accepted.
+    pub as_of: Timestamp,
 }
 
 /// How the fetch of an entry's accounts ended.

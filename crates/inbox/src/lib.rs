@@ -12,6 +12,7 @@
 //! | [`Queue`] | the work loops | leases stages, renews leases, ends them |
 //! | [`Readings`] | fetches | keeps what was read of a connection, page by page |
 //! | [`Shelf`] | deliveries | gives out what was read |
+//! | [`Sinks`] | the work loops, operators' commands | pauses of sinks, and what goes back in line when one is well again |
 //! | [`Desk`] | operators' commands | lists, replays, parks, purges |
 //! | [`Upkeep`] | the service | figures, retention, the end |
 //!
@@ -46,6 +47,7 @@ mod readings;
 pub mod rules;
 mod seal;
 pub mod settings;
+mod sinks;
 mod sqlite;
 mod upkeep;
 
@@ -59,6 +61,7 @@ pub use intake::{Folded, Intake, NewEntry, Receipt, Refused};
 pub use lease::{Certainty, Doubts, Facts, Fetched, Found, Hold, Lease, Shortfall};
 pub use queue::{Awaiting, Cause, Claimed, CredentialsMark, Outcome, Queue, Resume};
 pub use readings::{Page, PageFacts, Reading, Readings, Shelf};
+pub use sinks::Sinks;
 pub use sqlite::Access;
 pub use upkeep::{Expired, StageCounts, Stats, Upkeep};
 
@@ -75,6 +78,8 @@ pub struct Inbox {
     pub readings: Arc<dyn Readings>,
     /// For deliveries.
     pub shelf: Arc<dyn Shelf>,
+    /// For the work loops of sinks, and for commands about sinks.
+    pub sinks: Arc<dyn Sinks>,
     /// For operators' commands.
     pub desk: Arc<dyn Desk>,
     /// For the service that owns the store.
@@ -97,6 +102,7 @@ pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<I
                 queue: Arc::clone(&store) as _,
                 readings: Arc::clone(&store) as _,
                 shelf: Arc::clone(&store) as _,
+                sinks: Arc::clone(&store) as _,
                 desk: Arc::clone(&store) as _,
                 upkeep: store,
             })

@@ -30,6 +30,9 @@ pub enum Outcome {
         /// ends.
         is_doubtful: bool,
     },
+    /// The delivery is done without being made: what was delivered of the same connection and channel is newer
+    /// ([`Lease::is_stale`]).
+    Superseded,
     /// Stop until a person acts, or until the cause is gone.
     Park {
         /// What kind of trouble it is.
@@ -57,6 +60,9 @@ pub enum Cause {
     Needs,
     /// The other side refused it, and was believed.
     Refused,
+    /// The other side refused several connections, with no success between, and was believed. The stage goes back in line when
+    /// the other side is well again.
+    Outage,
     /// The other side will never take it.
     Gone,
     /// It failed for as long as it may.
@@ -83,6 +89,7 @@ impl Cause {
             Self::Unclear => "unclear",
             Self::Needs => "needs",
             Self::Refused => "refused",
+            Self::Outage => "outage",
             Self::Gone => "gone",
             Self::GaveUp => "gave_up",
             Self::Limit => "limit",
@@ -101,6 +108,7 @@ impl Cause {
             "unclear" => Self::Unclear,
             "needs" => Self::Needs,
             "refused" => Self::Refused,
+            "outage" => Self::Outage,
             "gone" => Self::Gone,
             "gave_up" => Self::GaveUp,
             "limit" => Self::Limit,

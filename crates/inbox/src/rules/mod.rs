@@ -5,7 +5,7 @@
 //!            first in line, needs met             claim
 //!   Queued ────────────────────────────► Due ──────────────► Leased
 //!     ▲                                   ▲                     │ settle
-//!     │ requeue (replay)                  │ stand               ├── Retry, Postpone, GiveBack ──► Queued, then Due if first
+//!     │ requeue (replay), resume          │ stand               ├── Retry, Postpone, GiveBack ──► Queued, then Due if first
 //!     └── Done, Parked                    └─────────────────────┤
 //!                                                               └── Done, Parked: leaves the line, the next moves up
 //! ```
@@ -29,6 +29,8 @@ pub const ATTEMPTS_KEPT: u32 = 20;
 const NEEDS_PARKED: &str = "its accounts could not be fetched: see the completion";
 /// Why a fetch ended without anything.
 const GONE: &str = "the API does not know the connection any more";
+/// Why a delivery was not made.
+const SUPERSEDED: &str = "not delivered (stale = \"drop\"): what was delivered of this connection and channel is newer";
 
 /// Where a stage stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +89,8 @@ pub struct Progress {
     pub cause: Option<Cause>,
     /// Why it waits or is parked, in one sentence.
     pub reason: Option<String>,
+    /// When it last went back in line by itself.
+    pub resumed: Option<Timestamp>,
 }
 
 /// What an event needs done before it can be delivered.
@@ -206,6 +210,7 @@ impl Progress {
             changed: now,
             cause: None,
             reason: None,
+            resumed: None,
         }
     }
 
@@ -281,6 +286,7 @@ impl Progress {
         match outcome {
             Outcome::Done | Outcome::Fetched { .. } => self.leave(Standing::Done, None, None, now),
             Outcome::Gone => self.leave(Standing::Done, None, Some(GONE.to_owned()), now),
+            Outcome::Superseded => self.leave(Standing::Done, None, Some(SUPERSEDED.to_owned()), now),
             Outcome::Park { cause, reason } => {
                 self.leave(Standing::Parked, Some(cause.clone()), Some(reason.clone()), now);
             }
@@ -319,6 +325,18 @@ impl Progress {
         *self = Self::queued(now);
     }
 
+    /// Whether the sink's trouble is all that keeps it parked, and it has not gone back in line by itself since `before`.
+    #[must_use]
+    pub fn may_resume(&self, before: Timestamp) -> bool {
+        matches!(self.cause, Some(Cause::Outage | Cause::GaveUp))
+            && self.resumed.is_none_or(|resumed| resumed <= before)
+    }
+
+    /// Puts it back in line because the sink is well again.
+    pub fn resume(&mut self, now: Timestamp) {
+        *self = Self { resumed: Some(now), ..Self::queued(now) };
+    }
+
     /// Takes it out of its line because an operator says so.
     pub fn park_by_hand(&mut self, reason: &str, now: Timestamp) {
         self.leave(Standing::Parked, Some(Cause::Operator), Some(reason.to_owned()), now);
@@ -342,7 +360,8 @@ impl Progress {
     }
 
     fn leave(&mut self, to: Standing, cause: Option<Cause>, reason: Option<String>, now: Timestamp) {
-        *self = Self { standing: to, attempts: self.attempts, cause, reason, ..Self::queued(now) };
+        let Self { attempts, resumed, .. } = *self;
+        *self = Self { standing: to, attempts, cause, reason, resumed, ..Self::queued(now) };
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     readings,
     select::resume,
     shared::Shared,
+    sinks,
     stages::{self, StageRow},
     store::Sqlite,
     tx::Tx,
@@ -54,7 +55,13 @@ impl Queue for Sqlite {
     }
 
     async fn settle(&self, lease: &Lease, outcome: Outcome) -> Result<(), Error> {
-        self.write_held(lease, move |tx, row| settle(tx, row, &outcome)).await
+        let entry = Arc::clone(&lease.entry);
+        self.write_held(lease, move |tx, row| {
+            settle(tx, row, &outcome)?;
+            let is_delivered = outcome == Outcome::Done && !row.kind.is_fetch();
+            if is_delivered { sinks::note_delivered(tx, row.kind, row.line, &entry) } else { Ok(()) }
+        })
+        .await
     }
 
     async fn awaiting(&self, user: Option<&UserId>) -> Result<Vec<Awaiting>, Error> {
@@ -148,7 +155,7 @@ impl Claiming<'_> {
                 return Ok(None);
             }
         }
-        let Stored { entry, body, is_whole } = stored(tx.connection, row.seq)?;
+        let Stored { entry, body, is_whole, delivered } = stored(tx.connection, &row)?;
         if !is_whole {
             let damaged = Outcome::Park { cause: Cause::Damaged, reason: DAMAGED.to_owned() };
             settle(tx, &mut row, &damaged)?;
@@ -162,6 +169,8 @@ impl Claiming<'_> {
             attempts: row.progress.attempts,
             failing_since: row.progress.failing_since,
             doubts: row.progress.doubts,
+            resumed: row.progress.resumed,
+            is_stale: delivered > Some(entry.as_of),
             entry: Arc::new(entry),
             body,
             hold,
@@ -175,20 +184,24 @@ struct Stored {
     body: Bytes,
     /// Whether the body is the one that was accepted.
     is_whole: bool,
+    /// For which time the newest accounts hold that the same sink was given of the same connection and channel.
+    delivered: Option<Timestamp>,
 }
 
-fn stored(connection: &Connection, seq: i64) -> rusqlite::Result<Stored> {
+fn stored(connection: &Connection, stage: &StageRow) -> rusqlite::Result<Stored> {
     connection
         .prepare_cached(
             "SELECT entry.id, coalesce(delivery_id, entry.id), event_type, resource_type, entry.connection, entry.user, channel,
                     mode, created, accepted, account_count, listed, confirm, trace, body.bytes,
-                    fetched.seq IS NOT NULL, fetched.reading, reading.accounts, reading.certainty, reading.unusable, digest
+                    fetched.seq IS NOT NULL, fetched.reading, reading.accounts, reading.certainty, reading.unusable, digest,
+                    fetched.snapshot,
+                    (SELECT as_of FROM delivered WHERE kind = ?3 AND line = ?4 AND delivered.channel = coalesce(entry.channel, ''))
              FROM entry JOIN body USING (seq)
                   LEFT JOIN fetched ON fetched.seq = entry.seq AND fetched.kind = ?2
                   LEFT JOIN reading ON reading.id = fetched.reading
              WHERE entry.seq = ?1",
         )?
-        .query_row(params![seq, Kind::of_fetch(crate::Fetch::Accounts)], read_stored)
+        .query_row(params![stage.seq, Kind::of_fetch(crate::Fetch::Accounts), stage.kind, stage.line], read_stored)
 }
 
 fn read_stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
@@ -204,6 +217,8 @@ fn read_stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
             Some(Fetched::Read { reading: ReadingId(reading), found })
         }
     };
+    let time = |index| row.get::<_, Option<i64>>(index).map(|millis| millis.map(Timestamp::from_millis));
+    let accepted = Timestamp::from_millis(row.get(9)?);
     let entry = Facts {
         event_id: EventId::new(row.get::<_, String>(0)?),
         delivery_id: DeliveryId::new(row.get::<_, String>(1)?),
@@ -214,16 +229,17 @@ fn read_stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         channel: row.get::<_, Option<String>>(6)?.map(ChannelDefinitionId::new),
         mode: row.get(7)?,
         created: row.get(8)?,
-        accepted: Timestamp::from_millis(row.get(9)?),
+        accepted,
         account_count: unsigned(row, 10)?,
         listed: unsigned(row, 11)?.unwrap_or(0),
         confirm: row.get(12)?,
         trace: row.get::<_, Option<String>>(13)?.and_then(|text| TraceParent::parse(&text)),
         fetched,
+        as_of: time(21)?.unwrap_or(accepted),
     };
     let body = seal::open(row.get(14)?);
     let digest: [u8; 32] = Sha256::digest(&body).into();
-    Ok(Stored { entry, is_whole: row.get::<_, [u8; 32]>(20)? == digest, body })
+    Ok(Stored { entry, is_whole: row.get::<_, [u8; 32]>(20)? == digest, body, delivered: time(22)? })
 }
 
 fn settle(tx: &mut Tx<'_>, row: &mut StageRow, outcome: &Outcome) -> rusqlite::Result<()> {

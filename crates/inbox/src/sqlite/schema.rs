@@ -12,7 +12,7 @@ pub(super) const BASE: i64 = 3;
 pub(super) const MOVING: i64 = 2;
 
 /// What each later version adds, in order. No step needs another.
-pub(super) const STEPS: [(i64, &str); 2] = [
+pub(super) const STEPS: [(i64, &str); 3] = [
     // Of the requests that are there nobody knows whether their sender was known.
     (4, "ALTER TABLE refused ADD COLUMN known INTEGER NOT NULL DEFAULT 0;"),
     // line.short: how many announced accounts were missing when the connection was last completed; -1: the connection was
@@ -23,9 +23,24 @@ pub(super) const STEPS: [(i64, &str); 2] = [
          ALTER TABLE reading ADD COLUMN unusable INTEGER NOT NULL DEFAULT 0;
          ALTER TABLE page ADD COLUMN unusable INTEGER NOT NULL DEFAULT 0;",
     ),
+    // sink.paused: since when an operator has it paused. stage.resumed: when it last went back in line by itself.
+    // delivered: for which time the newest accounts hold that a sink was given of a connection (line) and channel ('': none).
+    (
+        6,
+        "ALTER TABLE sink ADD COLUMN paused INTEGER;
+         ALTER TABLE stage ADD COLUMN resumed INTEGER;
+         CREATE INDEX stage_resumable ON stage (kind, seq) WHERE state = 'parked' AND cause IN ('outage', 'gave_up');
+         CREATE TABLE delivered (
+             kind    INTEGER NOT NULL,
+             line    INTEGER NOT NULL,
+             channel TEXT    NOT NULL,
+             as_of   INTEGER NOT NULL,
+             PRIMARY KEY (kind, line, channel)
+         ) STRICT, WITHOUT ROWID;",
+    ),
 ];
 /// The version that this build writes: that of the last step.
-pub(super) const VERSION: i64 = 5;
+pub(super) const VERSION: i64 = 6;
 
 /// The version of a store; 0 for an empty file.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {

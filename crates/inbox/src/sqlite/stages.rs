@@ -30,7 +30,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT seq, kind, line, place, state, due, attempts, losses, token, failing_since, doubts, doubts_since, changed,
-                    reason, cause, credentials
+                    reason, cause, credentials, resumed
              FROM stage ",
             $rest
         )
@@ -55,6 +55,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<StageRow> {
             changed: Timestamp::from_millis(row.get(12)?),
             reason: row.get(13)?,
             cause: codes::cause(row, 14, 15)?,
+            resumed: time(16)?,
         },
     })
 }
@@ -94,6 +95,25 @@ pub(super) fn next_due(connection: &Connection, kind: Kind) -> rusqlite::Result<
         .prepare_cached("SELECT due FROM stage WHERE kind = ?1 AND state IN ('due', 'leased') ORDER BY due LIMIT 1")?
         .query_row(params![kind], |row| row.get(0).map(Timestamp::from_millis))
         .optional()
+}
+
+/// Stages of a sink that were parked because of its trouble and have not gone back in line by themselves since then, the
+/// oldest first.
+pub(super) fn resumable(
+    connection: &Connection,
+    kind: Kind,
+    before: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Vec<StageRow>> {
+    query(
+        connection,
+        select!(
+            "INDEXED BY stage_resumable
+             WHERE kind = ?1 AND state = 'parked' AND cause IN ('outage', 'gave_up') AND (resumed IS NULL OR resumed <= ?2)
+             ORDER BY seq LIMIT ?3"
+        ),
+        params![kind, before.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)],
+    )
 }
 
 /// Every leased stage.
@@ -173,14 +193,19 @@ pub(super) fn insert(tx: &mut Tx<'_>, row: &mut StageRow, needs_are_done: bool) 
     Ok(())
 }
 
-/// Puts a stage that has left its line back in it; later ones of the line wait for it again.
+/// Does again what was done or parked; later ones of the line wait for it again.
 pub(super) fn requeue(tx: &mut Tx<'_>, row: &mut StageRow) -> rusqlite::Result<()> {
     let now = tx.now;
     if row.progress.standing == Standing::Done {
         // A failed attempt was noted when it ended. A success was not, and the replay would wipe it out.
         attempts::remember(tx, row.seq, row.kind, &row.progress)?;
     }
-    apply(tx, row, |progress| progress.requeue(now))?;
+    put_back(tx, row, |progress| progress.requeue(now))
+}
+
+/// Puts a stage that has left its line back in it, as a rule says.
+pub(super) fn put_back(tx: &mut Tx<'_>, row: &mut StageRow, rule: impl FnOnce(&mut Progress)) -> rusqlite::Result<()> {
+    apply(tx, row, rule)?;
     step_back(tx, row)
 }
 
@@ -271,7 +296,7 @@ pub(super) fn store(tx: &mut Tx<'_>, row: &StageRow, was: Standing) -> rusqlite:
     tx.connection
         .prepare_cached(
             "UPDATE stage SET state = ?3, due = ?4, attempts = ?5, losses = ?6, token = ?7, failing_since = ?8, doubts = ?9,
-                              doubts_since = ?10, changed = ?11, reason = ?12, cause = ?13, credentials = ?14
+                              doubts_since = ?10, changed = ?11, reason = ?12, cause = ?13, credentials = ?14, resumed = ?15
              WHERE seq = ?1 AND kind = ?2",
         )?
         .execute(params![
@@ -289,6 +314,7 @@ pub(super) fn store(tx: &mut Tx<'_>, row: &StageRow, was: Standing) -> rusqlite:
             progress.reason,
             progress.cause.as_ref().map(crate::Cause::as_str),
             codes::credentials(progress.cause.as_ref()),
+            progress.resumed.map(Timestamp::as_millis),
         ])?;
     count(tx, row, was);
     Ok(())

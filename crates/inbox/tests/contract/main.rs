@@ -24,6 +24,7 @@ mod model;
 mod parking;
 mod readings;
 mod retries;
+mod sinks;
 mod upkeep;
 mod world;
 mod writers;

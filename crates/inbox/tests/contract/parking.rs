@@ -40,6 +40,7 @@ async fn each_cause_comes_back_and_ends_with_a_replay(backend: Backend) {
         Cause::Unclear,
         Cause::Needs,
         Cause::Refused,
+        Cause::Outage,
         Cause::Gone,
         Cause::GaveUp,
         Cause::Limit,

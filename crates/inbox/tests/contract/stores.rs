@@ -97,6 +97,9 @@ impl Store {
                     ("reading", "changed"),
                     ("fetched", "snapshot"),
                     ("refused", "at"),
+                    ("delivered", "as_of"),
+                    ("stage", "resumed"),
+                    ("sink", "paused"),
                 ];
                 let file = rusqlite::Connection::open(self.folder.path().join("inbox.db")).unwrap();
                 file.busy_timeout(Duration::from_secs(10)).unwrap();

@@ -70,7 +70,8 @@ async fn a_file_of_version_3_gets_what_came_later() {
     let file = Connection::open(&path).unwrap();
     file.execute_batch(
         "ALTER TABLE refused DROP COLUMN known; ALTER TABLE line DROP COLUMN short; ALTER TABLE reading DROP COLUMN unusable;
-         ALTER TABLE page DROP COLUMN unusable; PRAGMA user_version = 3",
+         ALTER TABLE page DROP COLUMN unusable; DROP TABLE delivered; DROP INDEX stage_resumable;
+         ALTER TABLE stage DROP COLUMN resumed; ALTER TABLE sink DROP COLUMN paused; PRAGMA user_version = 3",
     )
     .unwrap();
     file.close().unwrap();
@@ -86,6 +87,7 @@ async fn a_file_of_version_3_gets_what_came_later() {
     };
     inbox.intake.refuse(vec![refused]).await.unwrap();
     assert_eq!(inbox.desk.refused(10).await.unwrap().len(), 1);
+    assert!(inbox.sinks.paused().await.unwrap().is_empty());
     assert_eq!(inbox.desk.list(&Filter::default(), 10).await.unwrap().len(), 1);
 }
 

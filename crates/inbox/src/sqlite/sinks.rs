@@ -1,0 +1,68 @@
+//! [`Sinks`](crate::Sinks) on the file, and the table `delivered`: what a sink was given last.
+
+use super::{codes::Kind, stages, store::Sqlite, tx::Tx};
+use crate::{Error, Facts, SinkName, Stage};
+use async_trait::async_trait;
+use base::clock::Timestamp;
+use event::ChannelDefinitionId;
+use rusqlite::params;
+
+#[async_trait]
+impl crate::Sinks for Sqlite {
+    async fn paused(&self) -> Result<Vec<(SinkName, Timestamp)>, Error> {
+        self.read(|connection| {
+            connection
+                .prepare_cached("SELECT name, paused FROM sink WHERE paused IS NOT NULL ORDER BY id")?
+                .query_map([], |row| {
+                    Ok((SinkName::new(row.get::<_, String>(0)?), Timestamp::from_millis(row.get(1)?)))
+                })?
+                .collect()
+        })
+        .await
+    }
+
+    async fn pause(&self, sink: &SinkName, pause: bool) -> Result<bool, Error> {
+        let sink = sink.clone();
+        self.write(move |tx| {
+            let since = pause.then_some(tx.now.as_millis());
+            let changed = tx
+                .connection
+                .prepare_cached("UPDATE sink SET paused = ?2 WHERE name = ?1 AND (paused IS NULL) <> (?2 IS NULL)")?
+                .execute(params![sink.as_str(), since])?;
+            Ok(changed > 0)
+        })
+        .await
+    }
+
+    async fn resume(&self, sink: &SinkName, before: Timestamp, limit: usize) -> Result<u64, Error> {
+        let Some(kind) = self.sinks.kind(&Stage::Deliver(sink.clone())) else { return Ok(0) };
+        self.write(move |tx| {
+            let now = tx.now;
+            let mut resumed = 0;
+            for mut row in stages::resumable(tx.connection, kind, before, limit)? {
+                if row.progress.may_resume(before) {
+                    stages::put_back(tx, &mut row, |progress| progress.resume(now))?;
+                    resumed += 1;
+                }
+            }
+            Ok(resumed)
+        })
+        .await
+    }
+}
+
+/// Notes what a sink was given.
+pub(super) fn note_delivered(tx: &mut Tx<'_>, kind: Kind, line: i64, entry: &Facts) -> rusqlite::Result<()> {
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO delivered (kind, line, channel, as_of) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (kind, line, channel) DO UPDATE SET as_of = excluded.as_of WHERE excluded.as_of > as_of",
+        )?
+        .execute(params![
+            kind,
+            line,
+            entry.channel.as_ref().map_or("", ChannelDefinitionId::as_str),
+            entry.as_of.as_millis()
+        ])?;
+    Ok(())
+}
