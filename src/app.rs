@@ -11,15 +11,16 @@
 use crate::{
     admin,
     config::Config,
-    localhost,
+    control, localhost,
     observe::{
         metrics::{self, Exposition},
         readiness::Readiness,
     },
     receive::{self, Receiver, tls},
     reload::{self, Reload, Snapshot, Targets, Watched},
-    work::{self, Credentials, Fetcher, Handler, Pool, Route, Source, Upkeep},
+    work::{self, Credentials, Fetcher, Gate, Handler, Pool, Recovery, Route, Source, Upkeep},
 };
+use base::error::chain;
 use delivery::Slot;
 use inbox::{Access, Fetch, Inbox, SinkName, Stage};
 use linxo::credentials::FingerprintKey;
@@ -154,13 +155,17 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     };
     let reload = Reload::new(watched, targets, reload::Figures::new(&mut registry));
 
+    let deliveries = work::DeliveryFigures::new(&mut registry);
+    let gates = gates(&inbox, names, &deliveries).await?;
     let mut tasks = JoinSet::new();
     start_work(
         &mut tasks,
-        &Parts { config: &config, inbox: &inbox, source: &source, sinks: &sinks },
+        &Parts { config: &config, inbox: &inbox, source: &source, sinks: &sinks, gates: &gates },
+        &deliveries,
         &mut registry,
         &stop,
     );
+    tasks.spawn(start_control(&config, &inbox, &sinks, gates, stop.clone()));
     tasks.spawn(reload.run(Arc::clone(&hangup), stop.clone()));
     let figures = inbox::Figures::new(&mut registry);
     let upkeep =
@@ -226,19 +231,49 @@ impl Running {
     }
 }
 
+/// `source` of deliveries: the base of the vendor's API.
+#[must_use]
+pub fn source_of(config: &Config) -> &str {
+    config.linxo.as_ref().map_or(DEFAULT_SOURCE, |linxo| &linxo.api)
+}
+
+/// The gates before these sinks, closed where an operator paused the sink: a pause outlives a restart.
+async fn gates(
+    inbox: &Inbox,
+    names: Vec<SinkName>,
+    figures: &work::DeliveryFigures,
+) -> Result<Vec<Arc<Gate>>, inbox::Error> {
+    let paused = inbox.sinks.paused().await?;
+    let gates = names.into_iter().map(|name| {
+        let since = paused.iter().find(|(paused, _)| *paused == name).map(|(_, since)| *since);
+        let figures = figures.of_sink(name.as_str());
+        let gate = Gate::new(name, figures);
+        gate.set_paused(since);
+        Arc::new(gate)
+    });
+    Ok(gates.collect())
+}
+
 /// What the work loops are made of.
 struct Parts<'a> {
     config: &'a Config,
     inbox: &'a Inbox,
     source: &'a Arc<Source>,
     sinks: &'a [Arc<Slot>],
+    /// In the order of the sinks.
+    gates: &'a [Arc<Gate>],
 }
 
 /// Starts a pool for each stage, and the watch over credentials.
-fn start_work(tasks: &mut JoinSet<()>, parts: &Parts<'_>, registry: &mut Registry, stop: &CancellationToken) {
-    let (pools, fetches, deliveries) =
-        (work::PoolFigures::new(registry), work::FetchFigures::new(registry), work::DeliveryFigures::new(registry));
-    let Parts { config, inbox, source, sinks } = parts;
+fn start_work(
+    tasks: &mut JoinSet<()>,
+    parts: &Parts<'_>,
+    deliveries: &work::DeliveryFigures,
+    registry: &mut Registry,
+    stop: &CancellationToken,
+) {
+    let (pools, fetches) = (work::PoolFigures::new(registry), work::FetchFigures::new(registry));
+    let Parts { config, inbox, source, sinks, gates } = parts;
     if config.worker.concurrency == 0 {
         tracing::warn!("worker.concurrency is 0: events are taken and kept, nothing is completed or delivered");
         return;
@@ -256,12 +291,17 @@ fn start_work(tasks: &mut JoinSet<()>, parts: &Parts<'_>, registry: &mut Registr
         };
         handlers.push((Stage::Fetch(fetch), Arc::new(handler)));
     }
-    let api = config.linxo.as_ref().map_or(DEFAULT_SOURCE, |linxo| &linxo.api);
-    for (slot, settings) in sinks.iter().zip(&config.sinks) {
+    let mut recovering = Vec::new();
+    for ((slot, gate), settings) in sinks.iter().zip(*gates).zip(&config.sinks) {
+        recovering.push((Arc::clone(gate), settings.resumes));
         let route = Route {
             slot: Arc::clone(slot),
+            gate: Arc::clone(gate),
+            hands: config.worker.concurrency,
             retry_for: settings.retry_for,
-            source: api.to_owned(),
+            resumes: settings.resumes,
+            drops_stale: settings.drops_stale,
+            source: source_of(config).to_owned(),
             shelf: Arc::clone(&inbox.shelf),
             figures: deliveries.clone(),
         };
@@ -278,6 +318,41 @@ fn start_work(tasks: &mut JoinSet<()>, parts: &Parts<'_>, registry: &mut Registr
         tasks.spawn(pool.run(stop.clone(), config.listener.drain_timeout));
     }
     tasks.spawn(credentials.watch(stop.clone()));
+    tasks.spawn(Recovery { sinks: Arc::clone(&inbox.sinks), gates: recovering }.run(stop.clone()));
+}
+
+/// The socket for commands of this machine. The service does its work without it as well.
+fn start_control(
+    config: &Config,
+    inbox: &Inbox,
+    sinks: &[Arc<Slot>],
+    gates: Vec<Arc<Gate>>,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let sinks = sinks.iter().zip(gates).zip(&config.sinks).map(|((slot, gate), settings)| control::Sink {
+        slot: Arc::clone(slot),
+        gate,
+        kind: settings.kind.word(),
+    });
+    let state = control::State {
+        sinks: sinks.collect(),
+        source: source_of(config).to_owned(),
+        kept: Arc::clone(&inbox.sinks),
+        upkeep: Arc::clone(&inbox.upkeep),
+    };
+    let bound = control::bind(&control::path(&config.inbox));
+    async move {
+        match bound {
+            Ok(bound) => bound.serve(state, stop).await,
+            Err(error) => {
+                tracing::error!(
+                    error = %chain(&error),
+                    "commands cannot reach this service: its control socket could not be made; the service goes on without it"
+                );
+                stop.cancelled().await;
+            }
+        }
+    }
 }
 
 /// What runs, and what has to be ended in order.

@@ -48,6 +48,8 @@ enum Command {
     Certs(commands::certs::Args),
     /// Look at the entries, replay, park or delete them
     Inbox(commands::inbox::Args),
+    /// Look at the sinks, try one out, pause it
+    Sink(commands::sink::Args),
     /// Ask a running service whether it is ready
     Health(commands::health::Args),
     /// Print JSON Schemas: of the configuration, an event, a delivery
@@ -101,6 +103,7 @@ async fn run(command: Command, global: &Global) -> Result<(), Failure> {
         Command::Simulate(args) => Box::pin(commands::simulate::run(args, global)).await,
         Command::Certs(args) => commands::certs::run(&args),
         Command::Inbox(args) => Box::pin(commands::inbox::run(global, args)).await,
+        Command::Sink(args) => Box::pin(commands::sink::run(global, args)).await,
         Command::Health(args) => Box::pin(commands::health::run(global, args)).await,
         Command::Schema(args) => commands::schema::run(&args, global),
         Command::Completions { shell } => completions(shell),

@@ -20,6 +20,8 @@ pub mod work;
 
 pub mod admin;
 
+pub mod control;
+
 pub mod config;
 
 pub mod localhost;

@@ -14,6 +14,8 @@ pub mod send;
 pub mod serve;
 
 pub mod simulate;
+pub mod sink;
+mod table;
 
 pub use base::error::chain;
 

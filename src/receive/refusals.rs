@@ -10,9 +10,9 @@ use super::{
     ledger::{Ledger, Record},
     reason::Reason,
 };
-use base::sync::lock;
+use crate::observe::limiter::Limiter;
 use http::StatusCode;
-use std::{collections::HashMap, hash::Hash, net::SocketAddr, sync::Mutex, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 /// Logs a refusal: as a warning if it is the first for its reason.
 macro_rules! log_refusal {
@@ -122,55 +122,5 @@ impl Refusals {
                 }
             }
         }
-    }
-}
-
-/// Lets the first of each kind through and counts the others.
-#[derive(Debug)]
-struct Limiter<K>(Mutex<HashMap<K, u64>>);
-
-impl<K> Default for Limiter<K> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<K: Copy + Eq + Hash> Limiter<K> {
-    fn is_first(&self, kind: K) -> bool {
-        let mut silenced = lock(&self.0);
-        if let Some(count) = silenced.get_mut(&kind) {
-            *count += 1;
-            return false;
-        }
-        silenced.insert(kind, 0);
-        true
-    }
-
-    /// How many were silenced since the last call. A kind that was silent throughout is forgotten: its next is a first again.
-    fn silenced(&self) -> Vec<(K, u64)> {
-        let mut silenced = lock(&self.0);
-        let found = silenced.iter().filter(|(_, count)| **count > 0).map(|(kind, count)| (*kind, *count)).collect();
-        silenced.retain(|_, count| std::mem::take(count) > 0);
-        found
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_is_two_lines() {
-        let limiter = Limiter::default();
-        assert!(limiter.is_first(Reason::NotFound));
-        assert!((0..999).all(|_| !limiter.is_first(Reason::NotFound)));
-        assert!(limiter.is_first(Reason::Method));
-        assert_eq!(limiter.silenced(), [(Reason::NotFound, 999)]);
-        // Still within the flood: only counted. `Method` had a silent minute.
-        assert!(!limiter.is_first(Reason::NotFound));
-        assert!(limiter.is_first(Reason::Method));
-        assert_eq!(limiter.silenced(), [(Reason::NotFound, 1)]);
-        assert_eq!(limiter.silenced(), []);
-        assert!(limiter.is_first(Reason::NotFound));
     }
 }

@@ -64,6 +64,7 @@ pub(super) async fn compose(shelf: &Arc<dyn Shelf>, source: &str, lease: &Lease)
             linxocompletion: parts.completion,
             linxoaccounts: parts.accounts,
             linxomismatch: parts.mismatch,
+            linxostale: lease.is_stale,
         },
         body: parts.body,
     })

@@ -6,82 +6,47 @@
 use super::{
     body::inbox_error,
     compose::{Stop, compose},
+    figures::Figures,
+    gate::Gate,
     pool::Handler,
     retry::{Failed, Policy},
 };
 use async_trait::async_trait;
 use base::{
     clock::{self, millis},
-    trust::Proof,
+    neighbour::{Asked, Turn},
+    trust::{self, Ended, Proof, Whose},
 };
 use delivery::{Attributes, Delivery, Failure, FailureKind, Slot};
 use inbox::{Cause, Error, Lease, Outcome, Shelf};
-use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
-    registry::{Registry, Unit},
-};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-/// A refusal (4xx) is believed after this many in a row.
-const REFUSALS: Proof = Proof { tries: 5, lasting: Duration::ZERO };
+/// What it takes to believe a refusal (4xx).
+const REFUSED: Proof = Proof::USUAL;
+/// What waits for the sink comes back a little later than it may, each at another time, so that they do not come all at once.
+const JITTER: Duration = Duration::from_millis(250);
+/// What a person can do about what is parked for good.
+const BY_HAND: &str = "mend the sink, then replay";
 /// Longest wait between two tries of a delivery.
 const LONGEST_WAIT: Duration = Duration::from_mins(15);
-
-/// What deliveries count.
-#[derive(Clone, Debug)]
-pub struct Figures {
-    deliveries: Family<Ended, Counter>,
-    seconds: Family<To, Histogram, fn() -> Histogram>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Ended {
-    /// Configured name.
-    sink: String,
-    /// `delivered`, `retry`, `parked`
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct To {
-    /// Configured name.
-    sink: String,
-}
-
-impl Figures {
-    /// Registers the figures.
-    #[must_use]
-    pub fn new(registry: &mut Registry) -> Self {
-        let this = Self {
-            deliveries: Family::default(),
-            seconds: Family::new_with_constructor(crate::observe::metrics::seconds),
-        };
-        registry.register("deliveries", "Delivery attempts by sink and outcome", this.deliveries.clone());
-        registry.register_with_unit("delivery", "Duration of delivery attempts", Unit::Seconds, this.seconds.clone());
-        this
-    }
-
-    fn count(&self, sink: &str, outcome: &Outcome, took: Duration) {
-        let outcome = match outcome {
-            Outcome::Done => "delivered",
-            Outcome::Park { .. } => "parked",
-            _ => "retry",
-        };
-        self.seconds.get_or_create(&To { sink: sink.to_owned() }).observe(took.as_secs_f64());
-        self.deliveries.get_or_create(&Ended { sink: sink.to_owned(), outcome }).inc();
-    }
-}
 
 /// The way to one sink.
 pub struct Route {
     /// The destination, which a reload may exchange between two deliveries.
     pub slot: Arc<Slot>,
+    /// Whether a delivery may go now, and what its end says about the sink.
+    pub gate: Arc<Gate>,
+    /// Deliveries under way at once.
+    pub hands: usize,
     /// From the first failed attempt to parking.
     pub retry_for: Duration,
+    /// Whether what the sink's trouble parks goes back in line by itself.
+    pub resumes: bool,
+    /// Whether what is older than the last delivery of its connection and channel is left out.
+    pub drops_stale: bool,
     /// `source` of every delivery: base of the vendor's API.
     pub source: String,
     /// Where completed accounts are read from.
@@ -90,36 +55,47 @@ pub struct Route {
     pub figures: Figures,
 }
 
+/// A delivery that may go.
+struct Ready<'a> {
+    delivery: Delivery,
+    turn: Turn<'a>,
+}
+
 #[async_trait]
 impl Handler for Route {
     async fn handle(&self, lease: &Lease) -> Result<Outcome, Error> {
-        let delivery = match compose(&self.shelf, &self.source, lease).await {
-            Ok(delivery) => delivery,
-            Err(stop) => return stopped(stop),
+        let Ready { delivery, turn } = match self.prepare(lease).await {
+            Ok(ready) => ready,
+            Err(ended) => return ended,
         };
         let started = Instant::now();
-        let result = self.slot.deliver(&delivery).await;
-        self.end(lease, &delivery, result, started.elapsed())
+        let result = tokio::select! {
+            result = self.slot.deliver(&delivery) => result,
+            () = turn.given_up() => Err(hung().into()),
+        };
+        self.end(lease, turn, &delivery.attributes, result, started.elapsed())
     }
 
     async fn handle_many(&self, leases: &[Lease]) -> Vec<Result<Outcome, Error>> {
-        let (mut outcomes, mut deliveries) = (Vec::with_capacity(leases.len()), Vec::with_capacity(leases.len()));
+        let (mut outcomes, mut turns) = (Vec::with_capacity(leases.len()), Vec::with_capacity(leases.len()));
+        let mut deliveries = Vec::with_capacity(leases.len());
         for lease in leases {
-            match compose(&self.shelf, &self.source, lease).await {
-                Ok(delivery) => {
+            match self.prepare(lease).await {
+                Ok(Ready { delivery, turn }) => {
                     deliveries.push(delivery);
+                    turns.push(turn);
                     outcomes.push(None);
                 }
-                Err(stop) => outcomes.push(Some(stopped(stop))),
+                Err(ended) => outcomes.push(Some(ended)),
             }
         }
         let started = Instant::now();
-        let results = self.slot.deliver_many(&deliveries).await;
+        let results = if deliveries.is_empty() { Vec::new() } else { self.slot.deliver_many(&deliveries).await };
         let took = started.elapsed();
-        let mut delivered = deliveries.iter().zip(results);
+        let mut delivered = deliveries.iter().zip(turns).zip(results);
         let ended = leases.iter().zip(outcomes).map(|(lease, outcome)| {
             outcome.unwrap_or_else(|| match delivered.next() {
-                Some((delivery, result)) => self.end(lease, delivery, result, took),
+                Some(((delivery, turn), result)) => self.end(lease, turn, &delivery.attributes, result, took),
                 // A sink that answers fewer deliveries than it was given: what it says nothing of is done again.
                 None => Ok(Outcome::GiveBack),
             })
@@ -129,6 +105,14 @@ impl Handler for Route {
 
     fn batch(&self) -> usize {
         self.slot.batch()
+    }
+
+    fn room(&self) -> (Option<Duration>, usize) {
+        self.gate.room()
+    }
+
+    fn crowded(&self, hands: usize) {
+        self.gate.make_room(hands);
     }
 }
 
@@ -140,43 +124,126 @@ fn stopped(stop: Stop) -> Result<Outcome, Error> {
     }
 }
 
+/// It was given up because it hung and others waited.
+fn hung() -> Failure {
+    Failure::transient("it did not answer, and was given up so that deliveries of other connections could go on")
+}
+
+/// What the end of a delivery says about the sink.
+const fn meaning(result: &Result<(), delivery::Error>) -> Ended {
+    let failure = match result {
+        Ok(()) => return Ended::Good,
+        Err(delivery::Error::Unreadable(_)) => return Ended::Dropped,
+        Err(delivery::Error::Failed(failure)) => failure,
+    };
+    match failure.kind {
+        FailureKind::Busy { after: Some(asked) } => Ended::Rest { asked, failed: false },
+        FailureKind::Busy { after: None } => Ended::Rest { asked: Duration::ZERO, failed: false },
+        FailureKind::Transient { after: Some(asked) } => Ended::Rest { asked, failed: true },
+        FailureKind::Transient { after: None } => Ended::Failed,
+        FailureKind::Refused { .. } | FailureKind::Gone => Ended::Refused,
+    }
+}
+
 impl Route {
+    /// The delivery of an entry, and leave to make it; or how the lease ends without one.
+    async fn prepare(&self, lease: &Lease) -> Result<Ready<'_>, Result<Outcome, Error>> {
+        if lease.is_stale && self.drops_stale {
+            let outcome = Outcome::Superseded;
+            self.figures.count(self.slot.name().as_str(), &outcome, Duration::ZERO);
+            tracing::info!(
+                event.id = %lease.entry.event_id,
+                entry = lease.seq.0,
+                connection.id = %lease.entry.connection,
+                sink = %self.slot.name(),
+                "event not delivered: the sink was given something newer of the same connection and channel, and stale = \"drop\""
+            );
+            return Err(Ok(outcome));
+        }
+        let wait = |after: Duration, reason: String| {
+            let due = clock::now().after(after + JITTER.mul_f64(fastrand::f64()));
+            Err(Ok(Outcome::Postpone { due, reason }))
+        };
+        let turn = match self.gate.ask(lease.entry.connection.as_str(), self.hands) {
+            Asked::Go(turn) => turn,
+            Asked::Wait { after, why } => return wait(after, format!("the sink {why}")),
+            Asked::Full { .. } => return wait(Duration::ZERO, "the sink is given no more at once for now".to_owned()),
+        };
+        let delivery = compose(&self.shelf, &self.source, lease).await.map_err(stopped)?;
+        Ok(Ready { delivery, turn })
+    }
+
     /// What becomes of the entry after an attempt.
     fn end(
         &self,
         lease: &Lease,
-        delivery: &Delivery,
+        turn: Turn<'_>,
+        attributes: &Attributes,
         result: Result<(), delivery::Error>,
         took: Duration,
     ) -> Result<Outcome, Error> {
+        self.gate.end(turn, meaning(&result));
         let outcome = match result {
-            Ok(()) => Outcome::Done,
+            Ok(()) => {
+                self.gate.took(lease.entry.connection.as_str());
+                Outcome::Done
+            }
             Err(delivery::Error::Failed(failure)) => self.after(lease, failure),
             Err(delivery::Error::Unreadable(error)) => return Err(inbox_error(error)),
         };
+        if lease.resumed.is_some() {
+            self.gate.tried_again(outcome == Outcome::Done);
+        }
+        if matches!(outcome, Outcome::Park { cause: Cause::Outage | Cause::GaveUp, .. }) {
+            self.gate.parked();
+        }
         self.figures.count(self.slot.name().as_str(), &outcome, took);
-        self.log(lease, &delivery.attributes, took, &outcome);
+        self.log(lease, attributes, took, &outcome);
         Ok(outcome)
     }
 
     /// What becomes of the entry after a failed attempt.
     fn after(&self, lease: &Lease, failure: Failure) -> Outcome {
-        let failed = Failed::of(lease, failure.reason, "mend the sink, then replay");
+        let failed = Failed::of(lease, failure.reason, self.remedy());
         let failed = match failure.kind {
             FailureKind::Gone => {
                 let reason = format!("{}: it will never take this entry", failed.reason);
                 return Outcome::Park { cause: Cause::Gone, reason };
             }
-            FailureKind::Refused { .. } => Failed { doubt: Some(REFUSALS), ..failed },
-            FailureKind::Transient { after } => Failed { after, ..failed },
+            FailureKind::Refused { status } => self.refused(lease, status, failed),
+            FailureKind::Transient { after } | FailureKind::Busy { after } => Failed { after, ..failed },
         };
         let policy = Policy { first: Duration::from_secs(1), longest: LONGEST_WAIT, give_up_after: self.retry_for };
         policy.decide(failed, clock::now(), fastrand::u64(..))
     }
 
+    /// A refusal, with what is known of it: by this entry, by others of the same connection, and of other connections.
+    fn refused(&self, lease: &Lease, status: Option<u16>, failed: Failed) -> Failed {
+        let kind = trust::Kind::new(status.unwrap_or_default(), None);
+        let own = failed.own(clock::now());
+        let verdict = self.gate.refused(lease.entry.connection.as_str(), kind, own, REFUSED);
+        let (believed_as, remedy) = match verdict.whose {
+            Whose::Neighbour => (Cause::Outage, self.remedy()),
+            Whose::Connection => (Cause::Refused, BY_HAND),
+        };
+        Failed { doubt: Some(REFUSED), is_believed: verdict.park, believed_as, remedy, ..failed }
+    }
+
+    /// What a person can do about what the sink's trouble parked.
+    const fn remedy(&self) -> &'static str {
+        if self.resumes { "mend the sink; the entry then goes back in line by itself" } else { BY_HAND }
+    }
+
     fn log(&self, lease: &Lease, attributes: &Attributes, took: Duration, outcome: &Outcome) {
         let entry = &lease.entry;
         match outcome {
+            Outcome::Retry { reason, .. } if !self.gate.is_first(reason) => tracing::debug!(
+                event.id = %entry.event_id,
+                entry = lease.seq.0,
+                sink = %self.slot.name(),
+                reason,
+                "delivery failed; it is tried again"
+            ),
             Outcome::Retry { due, reason, .. } => tracing::warn!(
                 event.id = %entry.event_id,
                 entry = lease.seq.0,
@@ -204,6 +271,7 @@ impl Route {
                 sink = %self.slot.name(),
                 accounts = attributes.linxoaccounts,
                 mismatch = attributes.linxomismatch,
+                stale = attributes.linxostale,
                 attempts = lease.attempts,
                 duration_ms = millis(took),
                 age_ms = millis(clock::now().since(entry.accepted)),
@@ -214,136 +282,5 @@ impl Route {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-    use delivery::{Body, Delivery, DeliveryId, Sink, SinkName};
-    use event::{ConnectionId, EventId};
-    use futures_util::StreamExt as _;
-    use inbox::{Certainty, Doubts, Facts, Fetched, Found, ReadingId, Seq, Stage, Token, double::Double};
-    use std::sync::Mutex;
-
-    const TRUNCATED: &str = r#"{"id":"e","event_type":"UPDATED","resource_type":"CONNECTIONS","resource":{"id":"7","account_count":3,"accounts":[]},"more":1.50}"#;
-
-    /// Reads every body to its end, and answers as it is told.
-    #[derive(Clone, Default)]
-    struct Reader {
-        read: Arc<Mutex<Vec<String>>>,
-        failure: Option<Failure>,
-    }
-
-    async fn read(body: &Body) -> Result<String, delivery::BodyError> {
-        let mut joined = Vec::new();
-        let mut pieces = body.open();
-        while let Some(piece) = pieces.next().await {
-            joined.extend_from_slice(&piece?);
-        }
-        Ok(String::from_utf8(joined).unwrap())
-    }
-
-    #[async_trait]
-    impl Sink for Reader {
-        async fn deliver(&self, delivery: &Delivery) -> Result<(), delivery::Error> {
-            let text = read(&delivery.body).await?;
-            self.read.lock().unwrap().push(text);
-            self.failure.clone().map_or(Ok(()), |failure| Err(failure.into()))
-        }
-    }
-
-    fn route(sink: &Reader, broken: Option<usize>) -> Route {
-        let pages = vec![Bytes::from_static(br#"{"id":1},{"id":2}"#), Bytes::from_static(br#"{"id":3}"#)];
-        Route {
-            slot: Arc::new(Slot::new(SinkName::new("app"), Box::new(sink.clone()))),
-            retry_for: Duration::from_hours(1),
-            source: "https://api.oxlin.io/v2.1".to_owned(),
-            shelf: Arc::new(Double::with_pages(pages, broken)),
-            figures: Figures::new(&mut Registry::default()),
-        }
-    }
-
-    /// A completed entry whose three accounts are on two pages.
-    fn lease() -> Lease {
-        let found = Found { accounts: 3, unusable: 0, certainty: Certainty::AsAnnounced };
-        let entry = Facts {
-            event_id: EventId::new("e"),
-            delivery_id: DeliveryId::new("e"),
-            event_type: "UPDATED".to_owned(),
-            resource_type: "CONNECTIONS".to_owned(),
-            connection: ConnectionId::new("7"),
-            user: None,
-            channel: None,
-            mode: None,
-            created: None,
-            accepted: clock::now(),
-            account_count: Some(3),
-            listed: 0,
-            confirm: false,
-            trace: None,
-            fetched: Some(Fetched::Read { reading: ReadingId(1), found }),
-        };
-        Lease {
-            seq: Seq(1),
-            stage: Stage::deliver("app"),
-            token: Token(1),
-            expires: clock::now().after(Duration::from_mins(1)),
-            attempts: 1,
-            failing_since: None,
-            doubts: Doubts::default(),
-            entry: Arc::new(entry),
-            body: Bytes::from_static(TRUNCATED.as_bytes()),
-            hold: Arc::new(()),
-        }
-    }
-
-    fn counted(route: &Route, outcome: &'static str) -> u64 {
-        route.figures.deliveries.get_or_create(&Ended { sink: "app".to_owned(), outcome }).get()
-    }
-
-    #[tokio::test]
-    async fn a_sink_gets_the_event_with_the_accounts_of_all_pages() {
-        let sink = Reader::default();
-        let route = route(&sink, None);
-        assert_eq!(route.handle(&lease()).await.unwrap(), Outcome::Done);
-        let completed = TRUNCATED.replace("[]", r#"[{"id":1},{"id":2},{"id":3}]"#);
-        assert_eq!(*sink.read.lock().unwrap(), [completed]);
-        assert_eq!(counted(&route, "delivered"), 1);
-    }
-
-    #[tokio::test]
-    async fn a_page_that_cannot_be_read_is_the_inboxs_error_and_books_nothing_on_the_sink() {
-        let sink = Reader::default();
-        let route = route(&sink, Some(1));
-        assert!(matches!(route.handle(&lease()).await, Err(Error::Closed)));
-        assert_eq!(["delivered", "retry", "parked"].map(|outcome| counted(&route, outcome)), [0, 0, 0]);
-    }
-
-    #[tokio::test]
-    async fn what_a_sink_says_decides_what_becomes_of_the_entry() {
-        let hour = Duration::from_hours(1);
-        for (kind, word, fits) in [
-            (FailureKind::Transient { after: None }, "retry", |outcome: &Outcome| {
-                matches!(outcome, Outcome::Retry { is_doubtful: false, .. })
-            }),
-            (
-                FailureKind::Transient { after: Some(hour) },
-                "retry",
-                |outcome: &Outcome| matches!(outcome, Outcome::Retry { due, .. } if due.since(clock::now()) > Duration::from_mins(59)),
-            ),
-            (FailureKind::Refused { status: Some(404) }, "retry", |outcome: &Outcome| {
-                matches!(outcome, Outcome::Retry { is_doubtful: true, .. })
-            }),
-            (
-                FailureKind::Gone,
-                "parked",
-                |outcome: &Outcome| matches!(outcome, Outcome::Park { cause: Cause::Gone, reason } if reason == "no: it will never take this entry"),
-            ),
-        ] as [(_, _, fn(&Outcome) -> bool); 4]
-        {
-            let failure = Some(Failure { kind, reason: "no".to_owned() });
-            let route = route(&Reader { failure, ..Reader::default() }, None);
-            let outcome = route.handle(&lease()).await.unwrap();
-            assert!(fits(&outcome), "{kind:?}: {outcome:?}");
-            assert_eq!(counted(&route, word), 1, "{kind:?}");
-        }
-    }
-}
+#[path = "deliver_tests.rs"]
+mod tests;

@@ -4,6 +4,8 @@
 //! pool          the loop of one stage: takes leases, keeps them, ends them
 //! fetch         what is done with the stages that get something from the vendor's API
 //! deliver       what is done with the stage of a sink; compose makes the delivery, body streams its accounts
+//! gate          whether a delivery may go to its sink now, and what its end says about the sink
+//! recovery      pauses of sinks, and what goes back in line when a sink is well again
 //! source        the client of the API that is in use
 //! credentials   puts back in line what waited for other credentials
 //! retry         when to try again, and when to stop: pure
@@ -18,15 +20,21 @@ mod compose;
 mod credentials;
 mod deliver;
 mod fetch;
+mod figures;
+mod gate;
 mod pool;
+mod recovery;
 mod retry;
 pub mod settings;
 mod source;
 mod upkeep;
 
 pub use credentials::Credentials;
-pub use deliver::{Figures as DeliveryFigures, Route};
+pub use deliver::Route;
 pub use fetch::{Fetcher, Figures as FetchFigures};
+pub use figures::Figures as DeliveryFigures;
+pub use gate::{Gate, Standing, View};
 pub use pool::{Figures as PoolFigures, Handler, Pool};
+pub use recovery::Recovery;
 pub use source::Source;
 pub use upkeep::Upkeep;

@@ -7,6 +7,10 @@ use base::{
 use inbox::{Cause, Doubts, Lease, Outcome};
 use std::time::Duration;
 
+/// Work is not given up after fewer attempts, however long ago the first one failed: the clock may have been set, or the other
+/// side left alone meanwhile.
+const FEWEST: u32 = 3;
+
 /// How failures of one kind of work are answered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Policy {
@@ -31,6 +35,8 @@ pub(super) struct Failed {
     pub doubt: Option<Proof>,
     /// Whether it is believed already, because of what others were answered.
     pub is_believed: bool,
+    /// What it is parked as, once it is believed.
+    pub believed_as: Cause,
     /// The other side's own wish.
     pub after: Option<Duration>,
     /// One sentence for people, without its full stop: what happened.
@@ -49,6 +55,7 @@ impl Failed {
             doubts: lease.doubts,
             doubt: None,
             is_believed: false,
+            believed_as: Cause::Refused,
             after: None,
             reason,
             remedy,
@@ -78,9 +85,13 @@ impl Policy {
     #[must_use]
     pub(super) fn decide(&self, failed: Failed, now: Timestamp, dice: u64) -> Outcome {
         let failing_for = failed.failing_since.map_or(Duration::ZERO, |since| now.since(since));
-        let believed = failed.meant_for(now).map(|lasted| (Cause::Refused, lasted));
-        let enough = believed.or((failing_for >= self.give_up_after).then_some((Cause::GaveUp, failing_for)));
-        let Failed { attempts, reason, remedy, .. } = failed;
+        let believed = failed.meant_for(now);
+        let is_over = failing_for >= self.give_up_after && failed.attempts >= FEWEST;
+        let Failed { attempts, reason, remedy, believed_as, after, doubt, .. } = failed;
+        let enough = match believed {
+            Some(lasted) => Some((believed_as, lasted)),
+            None => is_over.then_some((Cause::GaveUp, failing_for)),
+        };
         if let Some((cause, lasted)) = enough {
             let reason = format!("{reason}; given up after {attempts} attempts in {}: {remedy}", spoken(lasted));
             return Outcome::Park { cause, reason };
@@ -88,8 +99,8 @@ impl Policy {
         let doublings = attempts.saturating_sub(1).min(20);
         let ceiling = self.first.saturating_mul(1 << doublings).min(self.longest);
         let millis = u64::try_from(ceiling.as_millis()).unwrap_or(u64::MAX).max(1);
-        let wait = failed.after.unwrap_or_default() + Duration::from_millis(dice % millis + 1);
-        Outcome::Retry { due: now.after(wait), reason, is_doubtful: failed.doubt.is_some() }
+        let wait = after.unwrap_or_default() + Duration::from_millis(dice % millis + 1);
+        Outcome::Retry { due: now.after(wait), reason, is_doubtful: doubt.is_some() }
     }
 }
 
@@ -123,6 +134,7 @@ mod tests {
             doubts: Doubts::default(),
             doubt: None,
             is_believed: false,
+            believed_as: Cause::Refused,
             after: None,
             reason: "the sink answered 500".to_owned(),
             remedy: "look at it",

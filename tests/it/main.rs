@@ -27,6 +27,7 @@ mod readme;
 mod reload;
 mod retries;
 mod service;
+mod sinks;
 mod structure;
 mod support;
 mod support_api;

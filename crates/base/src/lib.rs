@@ -5,6 +5,7 @@
 //! | [`clock`] | the time of day, as milliseconds |
 //! | [`error`] | an error and its sources in one line |
 //! | [`names`] | names that several parts use, as types |
+//! | [`neighbour`] | a server of others as its callers see it: who may call it now |
 //! | [`outbound`] | which addresses the service may call |
 //! | [`retry_after`] | the `Retry-After` header of RFC 9110 section 10.2.3 |
 //! | [`secret`] | texts that are never printed, and wiped |
@@ -16,6 +17,7 @@
 pub mod clock;
 pub mod error;
 pub mod names;
+pub mod neighbour;
 pub mod outbound;
 pub mod retry_after;
 pub mod secret;

@@ -40,6 +40,9 @@ pub struct Attributes {
     /// Present and `true` only where that number differs from `account_count`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub linxomismatch: bool,
+    /// Present and `true` only where the sink was given something newer of the same connection and channel before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub linxostale: bool,
 }
 
 /// Where the accounts of a delivery come from.

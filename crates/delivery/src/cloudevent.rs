@@ -39,6 +39,7 @@ pub(crate) fn headers(attributes: &Attributes) -> impl Iterator<Item = (&'static
         ("ce-linxomode", linxomode.as_deref()),
         ("ce-linxocompletion", Some(attributes.linxocompletion.as_str())),
         ("ce-linxomismatch", attributes.linxomismatch.then_some("true")),
+        ("ce-linxostale", attributes.linxostale.then_some("true")),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name, header_value(value?))))
@@ -139,11 +140,13 @@ mod tests {
         assert!(all.contains(&("ce-linxoaccounts", "2".into())));
         assert!(all.contains(&("ce-linxocompletion", "event".into())));
         assert!(all.contains(&("ce-linxouser", "321".into())));
-        assert!(!all.iter().any(|(name, _)| matches!(*name, "ce-linxomismatch" | "ce-linxomode")));
+        assert!(!all.iter().any(|(name, _)| matches!(*name, "ce-linxomismatch" | "ce-linxostale" | "ce-linxomode")));
         attributes.linxomismatch = true;
+        attributes.linxostale = true;
         attributes.id = DeliveryId::new("e2");
         let all: Vec<_> = headers(&attributes).collect();
         assert!(all.contains(&("ce-linxomismatch", "true".into())));
+        assert!(all.contains(&("ce-linxostale", "true".into())));
         assert!(all.contains(&("ce-id", "e2".into())));
     }
 

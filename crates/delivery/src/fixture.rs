@@ -53,6 +53,7 @@ pub(crate) fn attributes(id: &str) -> Attributes {
         linxocompletion: Completion::Event,
         linxoaccounts: 2,
         linxomismatch: false,
+        linxostale: false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a sink is told, `[[sink]]`, and how it is opened. Each kind declares its own keys in its own folder.
 
 use crate::{kinds::Kind, opens::Cause, sink::Sink};
-use ::settings::{Flaw, duration, flat, section, text};
+use ::settings::{Flaw, duration, flat, section, switch, text};
 use base::names::SinkName;
 use std::{
     path::{Path, PathBuf},
@@ -16,6 +16,21 @@ section! {
         pub name: SinkName = text(sink_name).example("\"app\""),
         /// How long a delivery is tried again after its first failed attempt. Then it is parked.
         pub retry_for: Duration = duration().default("3d").between("1s", "365d"),
+        /// What happens to deliveries that were parked because of this sink's trouble: it refused several connections, with no
+        /// success between, or `retry_for` was over.
+        pub resumes("resume"): bool = switch(
+            ("manual", "They stay parked until they are replayed by hand."),
+            (
+                "auto",
+                "They go back in line when the sink takes deliveries again: one first, then more and more, and each at most once \
+                 a day. What the sink refuses while it takes others stays parked.",
+            ),
+        ).default("auto"),
+        /// What happens to a delivery that is older than the last one of the same connection and channel, because it waited.
+        pub drops_stale("stale"): bool = switch(
+            ("mark", "It is delivered and marked with `linxostale`."),
+            ("drop", "It is done without being delivered, and the entry says so."),
+        ).default("mark"),
         /// What kind of destination, with its own settings.
         pub kind: Kind = flat(),
     }

@@ -92,7 +92,13 @@ pub enum FailureKind {
         /// Not before this long.
         after: Option<Duration>,
     },
-    /// Refused, and probably for good: parked after a few tries.
+    /// The destination works, and wants to be asked later (429): its connection rests, and so does the sink when other
+    /// connections are told the same.
+    Busy {
+        /// Not before this long, where it said so (`Retry-After`).
+        after: Option<Duration>,
+    },
+    /// Refused, and probably for good: parked when it was refused again and again over some time.
     Refused {
         /// The HTTP status of the refusal, where there is one: one kind of refusal is told from another by it.
         status: Option<u16>,

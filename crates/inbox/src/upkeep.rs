@@ -1,6 +1,6 @@
 //! What the service that owns a store does with it from time to time: figures, retention, the end.
 
-use crate::{Error, Stage};
+use crate::{Error, SinkName, Stage};
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use std::fmt;
@@ -27,6 +27,15 @@ pub struct Stats {
     pub size_bytes: u64,
     /// Bytes of the write-ahead log.
     pub log_bytes: u64,
+}
+
+impl Stats {
+    /// The work for a sink.
+    #[must_use]
+    pub fn of_sink(&self, sink: &SinkName) -> StageCounts {
+        let stage = Stage::Deliver(sink.clone());
+        self.stages.iter().find(|(found, _)| *found == stage).map(|(_, counts)| *counts).unwrap_or_default()
+    }
 }
 
 /// What one call of [`Upkeep::expire`] did.

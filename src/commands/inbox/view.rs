@@ -2,8 +2,8 @@
 //!
 //! Ids and reasons come from outside and may hold anything; [`printable`] keeps them from moving the cursor of a terminal.
 
+use crate::commands::table::{plain, trimmed};
 use base::{clock::Timestamp, text::is_plain};
-use comfy_table::{Table, presets};
 use inbox::{AttemptView, EntryView, RefusedView, StageView, State};
 use std::fmt::Write;
 
@@ -214,21 +214,4 @@ fn work(stages: &[StageView]) -> String {
 
 fn dash() -> String {
     "-".to_owned()
-}
-
-/// Columns and nothing else, so that lines can be cut and searched.
-fn plain() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table
-}
-
-/// The table without the padding of its first column and the blanks at the ends of its lines.
-fn trimmed(table: &Table) -> String {
-    let mut text = String::new();
-    for line in table.to_string().lines() {
-        text.push_str(line.strip_prefix(' ').unwrap_or(line).trim_end());
-        text.push('\n');
-    }
-    text
 }

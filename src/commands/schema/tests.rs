@@ -121,6 +121,7 @@ fn attributes_and_event_are_a_delivery() {
         linxocompletion: Completion::Api,
         linxoaccounts: 137,
         linxomismatch: true,
+        linxostale: true,
     };
     let mut delivery = serde_json::to_value(attributes).unwrap();
     let known = schema["properties"].as_object().unwrap();

@@ -221,7 +221,7 @@ fn log(lease: &Lease, took: Duration, outcome: &Outcome) {
             reason,
             "the accounts of an event could not be fetched and the entry is parked; a person must act"
         ),
-        Outcome::Done | Outcome::GiveBack => {}
+        Outcome::Done | Outcome::Superseded | Outcome::GiveBack => {}
     }
 }
 

@@ -56,7 +56,7 @@ impl Figures {
             Outcome::Gone => "gone",
             Outcome::Postpone { .. } => "paused",
             Outcome::Park { .. } => "parked",
-            Outcome::Fetched { .. } | Outcome::Done | Outcome::GiveBack => "completed",
+            Outcome::Fetched { .. } | Outcome::Done | Outcome::Superseded | Outcome::GiveBack => "completed",
         };
         self.completions.get_or_create(&Completed { outcome }).inc();
     }

@@ -16,7 +16,7 @@ mod process;
 mod site;
 
 pub(crate) use client::{Answer, Client, Door, admin, request};
-pub(crate) use endpoint::Endpoint;
+pub(crate) use endpoint::{Endpoint, Received};
 pub(crate) use load::Promises;
 pub(crate) use process::Process;
 pub(crate) use site::{Service, Site, secrets, start};

@@ -74,7 +74,7 @@ pub struct Verdict {
 pub enum Whose {
     /// Of this connection: the neighbour takes the work of others.
     Connection,
-    /// Of the neighbour: it refused several connections, and no work succeeded between.
+    /// Of the neighbour: it refused several connections, and no work succeeded between; or nothing is known yet that it takes.
     Neighbour,
 }
 
@@ -113,20 +113,29 @@ impl Refusals {
 
 /// The connections that were refused since work last succeeded.
 #[derive(Debug, Default)]
-pub(super) struct Refusing(HashSet<Key>);
+pub(super) struct Refusing {
+    refused: HashSet<Key>,
+    has_succeeded: bool,
+}
 
 impl Refusing {
     pub(super) fn add(&mut self, who: Key) {
-        if self.0.len() < MOST_REFUSED {
-            self.0.insert(who);
+        if self.refused.len() < MOST_REFUSED {
+            self.refused.insert(who);
         }
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.refused.clear();
+        self.has_succeeded = true;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.refused.is_empty()
     }
 
     pub(super) fn whose(&self) -> Whose {
-        if self.0.len() >= SEVERAL { Whose::Neighbour } else { Whose::Connection }
+        let is_alone = self.has_succeeded && self.refused.len() < SEVERAL;
+        if is_alone { Whose::Connection } else { Whose::Neighbour }
     }
 }

@@ -370,10 +370,10 @@ impl Trust {
         Verdict { is_believed, park: is_believed && own.tries >= proof.tries, whose }
     }
 
-    /// Whether it refused several connections since work last succeeded.
+    /// Whether it refused connections since work last succeeded, and that counts as its own trouble.
     #[must_use]
-    pub fn refuses_several(&self) -> bool {
-        self.refusing.whose() == Whose::Neighbour
+    pub fn refuses(&self) -> bool {
+        !self.refusing.is_empty() && self.refusing.whose() == Whose::Neighbour
     }
 
     /// The calls that are to be given up now, because work that has not failed finds no room: the oldest ones that hang, as

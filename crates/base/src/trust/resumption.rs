@@ -45,6 +45,11 @@ impl Resumption {
         self.since = now;
     }
 
+    /// The neighbour works again, by what others were answered: the next trial may go at once.
+    pub fn begin_again(&mut self) {
+        *self = Self::default();
+    }
+
     /// One that was put back ended.
     pub fn ended(&mut self, went_well: bool, now: Moment) {
         if !went_well {

@@ -423,10 +423,25 @@ fn once_believed_the_next_work_with_the_same_answer_needs_its_five_tries_and_no_
     assert!(!refused(kind, 4, ms(0), at(2000)).park);
     assert!(refused(kind, 5, ms(0), at(2000)).park);
     assert!(!refused(Kind::new(403, Some("OTHER")), 5, ms(0), at(2000)).park, "another answer");
-    assert_eq!(refused(kind, 5, ms(0), at(2000)).whose, Whose::Connection);
-    trust.refused(Key::new(2), kind, Own { tries: 1, lasting: ms(0) }, Proof::USUAL, at(2000));
-    assert!(trust.refuses_several());
     trust.succeeded(who);
-    assert!(!trust.refuses_several());
     assert!(!trust.refused(who, kind, Own { tries: 5, lasting: ms(0) }, Proof::USUAL, at(3000)).park);
+}
+
+/// What the neighbour refuses while it takes others is their own trouble. Nothing says so while nothing was ever taken.
+#[test]
+fn a_refusal_is_one_connections_own_only_where_others_are_taken() {
+    let mut trust = Trust::new(3);
+    let whose = |trust: &mut Trust, who| {
+        let own = Own { tries: 1, lasting: ms(0) };
+        trust.refused(Key::new(who), Kind::new(404, None), own, Proof::USUAL, at(0)).whose
+    };
+    assert!(!trust.refuses());
+    assert_eq!(whose(&mut trust, 1), Whose::Neighbour, "nothing was taken yet");
+    assert!(trust.refuses());
+    trust.succeeded(Key::new(9));
+    assert!(!trust.refuses());
+    assert_eq!(whose(&mut trust, 1), Whose::Connection);
+    assert!(!trust.refuses());
+    assert_eq!(whose(&mut trust, 2), Whose::Neighbour);
+    assert!(trust.refuses());
 }

@@ -14,12 +14,12 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// What the endpoint's answer means.
 pub(super) fn judge(response: &Response) -> Result<(), Failure> {
     let status = response.status();
+    let asked = || retry_after::from_headers(response.headers(), clock::now());
     let kind = match status {
         _ if status.is_success() => return Ok(()),
         StatusCode::GONE => FailureKind::Gone,
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            FailureKind::Transient { after: retry_after::from_headers(response.headers(), clock::now()) }
-        }
+        StatusCode::TOO_MANY_REQUESTS => FailureKind::Busy { after: asked() },
+        StatusCode::SERVICE_UNAVAILABLE => FailureKind::Transient { after: asked() },
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => FailureKind::Transient { after: None },
         _ if status.is_server_error() => FailureKind::Transient { after: None },
         _ => FailureKind::Refused { status: Some(status.as_u16()) },

@@ -125,8 +125,13 @@ async fn leaves_the_signature_out_without_a_secret() {
 async fn replaced_secrets_sign_what_comes_next() {
     let (url, mut requests) = endpoint(200, &[]).await;
     let kind = |secret| Kind::Http(settings(&url, &[secret]));
-    let configured =
-        |secret| crate::Settings { name: SinkName::new("app"), retry_for: Duration::from_hours(1), kind: kind(secret) };
+    let configured = |secret| crate::Settings {
+        name: SinkName::new("app"),
+        retry_for: Duration::from_hours(1),
+        resumes: true,
+        drops_stale: false,
+        kind: kind(secret),
+    };
     let slot = Slot::open(&configured(SECRETS[0])).unwrap();
     assert!(kind(SECRETS[0]).may_become(&kind(SECRETS[1])));
     assert!(!kind(SECRETS[0]).may_become(&Kind::Stdout(stdout::Settings {})));
@@ -145,7 +150,8 @@ async fn maps_answers_to_decisions() {
     let transient = |after: Option<u64>| FailureKind::Transient { after: after.map(Duration::from_secs) };
     for (status, headers, kind) in [
         (410, vec![], FailureKind::Gone),
-        (429, vec![("retry-after", "7")], transient(Some(7))),
+        (429, vec![("retry-after", "7")], FailureKind::Busy { after: Some(Duration::from_secs(7)) }),
+        (429, vec![], FailureKind::Busy { after: None }),
         (503, vec![("retry-after", "99999")], transient(Some(3600))),
         (503, vec![("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")], transient(Some(0))),
         (503, vec![("retry-after", "canary")], transient(None)),

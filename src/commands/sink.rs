@@ -1,0 +1,177 @@
+//! `sink`: looks at the sinks, tries one out, pauses it: `ls`, `test`, `pause`, `resume`.
+//!
+//! Asks the running service through its control socket. Where none runs, `ls` shows what the inbox holds, `pause` and `resume`
+//! are kept for the next start, and `test` opens the sink by itself.
+
+use super::{Failure, Global, chain, table};
+use crate::{
+    app,
+    config::Config,
+    control::{self, Client, SinkReport, Tested},
+};
+use clap::{Args as ClapArgs, Subcommand};
+use delivery::Slot;
+use inbox::{Access, Inbox, SinkName};
+use std::io::{self, Write};
+
+/// Options of `sink`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Action {
+    /// Show each sink: how it stands and since when, and what waits for it
+    Ls {
+        /// Print NDJSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a test delivery, signed as real ones are; its type is com.linxo.connections.test
+    Test {
+        /// The sink's configured name
+        name: String,
+    },
+    /// Deliver nothing to a sink until it is resumed; what is under way ends. Outlives a restart
+    Pause {
+        /// The sink's configured name
+        name: String,
+    },
+    /// Deliver to a paused sink again
+    Resume {
+        /// The sink's configured name
+        name: String,
+    },
+}
+
+/// Runs one of the actions.
+///
+/// # Errors
+/// 64 for a sink that is not configured, 75 where the sink, the service or the inbox cannot do it now, 78 for the
+/// configuration.
+pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    let config = global.load()?;
+    if let Action::Test { name } | Action::Pause { name } | Action::Resume { name } = &args.action {
+        configured(&config, name)?;
+    }
+    let service = Client::find(&control::path(&config.inbox)).map_err(|error| unreachable(&error))?;
+    match args.action {
+        Action::Ls { json } => {
+            let reports = match service {
+                Some(service) => service.sinks().await.map_err(|error| unreachable(&error))?,
+                None => stored(&config).await?,
+            };
+            show(&reports, json)
+        }
+        Action::Test { name } => {
+            let tested = match service {
+                Some(service) => service.test(&name).await.map_err(|error| unreachable(&error))?,
+                None => alone(&config, &name).await?,
+            };
+            tell(&name, &tested)
+        }
+        Action::Pause { name } => pause(&config, service, &name, true).await,
+        Action::Resume { name } => pause(&config, service, &name, false).await,
+    }
+}
+
+fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a delivery::Settings, Failure> {
+    config.sinks.iter().find(|sink| sink.name.as_str() == name).ok_or_else(|| {
+        let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
+        Failure::usage(format_args!(
+            "no sink has the name {}\nhint: configured are {}",
+            name.escape_debug(),
+            names.join(", ")
+        ))
+    })
+}
+
+fn open(config: &Config) -> Result<Inbox, Failure> {
+    let names: Vec<SinkName> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
+    inbox::open(&config.inbox, &names, Access::Guest).map_err(|error| Failure::not_now(chain(&error)))
+}
+
+/// What the inbox says of the sinks.
+async fn stored(config: &Config) -> Result<Vec<SinkReport>, Failure> {
+    let inbox = open(config)?;
+    let not_now = |error: inbox::Error| Failure::not_now(chain(&error));
+    let stats = inbox.upkeep.stats().await.map_err(not_now)?;
+    let paused = inbox.sinks.paused().await.map_err(not_now)?;
+    inbox.upkeep.close().await;
+    writeln!(io::stderr(), "no service runs on this inbox: this is what the inbox holds")?;
+    let reports = config.sinks.iter().map(|sink| {
+        let since = paused.iter().find(|(name, _)| *name == sink.name).map(|(_, since)| *since);
+        control::report(&sink.name, sink.kind.word(), stats.of_sink(&sink.name), None, since)
+    });
+    Ok(reports.collect())
+}
+
+/// Tries a sink out without a service.
+async fn alone(config: &Config, name: &str) -> Result<Tested, Failure> {
+    let slot = Slot::open(configured(config, name)?).map_err(|error| Failure::not_now(chain(&error)))?;
+    Ok(control::try_out(&slot, app::source_of(config)).await)
+}
+
+async fn pause(config: &Config, service: Option<Client>, name: &str, pause: bool) -> Result<(), Failure> {
+    let changed = if let Some(service) = &service {
+        service.pause(name, pause).await.map_err(|error| unreachable(&error))?.changed
+    } else {
+        let inbox = open(config)?;
+        let changed = inbox.sinks.pause(&SinkName::new(name), pause).await;
+        inbox.upkeep.close().await;
+        changed.map_err(|error| Failure::not_now(chain(&error)))?
+    };
+    let what = match (pause, changed) {
+        (true, true) => "is paused",
+        (true, false) => "was paused already",
+        (false, true) => "is not paused any more",
+        (false, false) => "was not paused",
+    };
+    let from = if service.is_some() { "" } else { "; no service runs on this inbox: this holds from the next start" };
+    writeln!(io::stderr(), "the sink {name} {what}{from}")?;
+    Ok(())
+}
+
+fn show(reports: &[SinkReport], json: bool) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    if json {
+        for report in reports {
+            let line = serde_json::to_string(report)
+                .map_err(|error| Failure::ours(format_args!("a sink cannot be written as JSON: {error}")))?;
+            writeln!(out, "{line}")?;
+        }
+        return Ok(());
+    }
+    let mut table = table::plain();
+    table.set_header(["NAME", "TYPE", "STATE", "SINCE", "FAILING SINCE", "WAITING", "LEASED", "PARKED"]);
+    let dash = || "-".to_owned();
+    for report in reports {
+        table.add_row([
+            report.name.clone(),
+            report.kind.clone(),
+            report.state.clone(),
+            report.since.clone().unwrap_or_else(dash),
+            report.failing_since.clone().unwrap_or_else(dash),
+            report.waiting.to_string(),
+            report.leased.to_string(),
+            report.parked.to_string(),
+        ]);
+    }
+    Ok(out.write_all(table::trimmed(&table).as_bytes())?)
+}
+
+fn tell(name: &str, tested: &Tested) -> Result<(), Failure> {
+    let Tested { id, taken, reason, duration_ms } = tested;
+    if *taken {
+        writeln!(io::stderr(), "the sink {name} took the test delivery {id} in {duration_ms} ms")?;
+        return Ok(());
+    }
+    let reason = reason.as_deref().unwrap_or("no reason is known");
+    Err(Failure::not_now(format_args!("the sink {name} did not take the test delivery {id}: {reason}")))
+}
+
+fn unreachable(error: &control::Error) -> Failure {
+    Failure::not_now(chain(error))
+}

@@ -1,0 +1,79 @@
+//! The commands' end of the control socket.
+
+use super::report::{Changed, SinkReport, Tested};
+use reqwest::{Method, StatusCode};
+use serde::de::DeserializeOwned;
+use std::{io, os::unix::net::UnixStream, path::Path, time::Duration};
+
+/// For everything; a test delivery may take as long as the sink's own `timeout`.
+const TIME: Duration = Duration::from_mins(11);
+
+/// Why a running service did not do as it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The socket is there and cannot be used.
+    #[error("cannot use the control socket of the running service")]
+    Socket(#[source] io::Error),
+    /// The client could not be built, or the exchange broke.
+    #[error("the running service did not answer")]
+    Exchange(#[from] reqwest::Error),
+    /// It says why it does not.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A running service.
+#[derive(Debug)]
+pub struct Client(reqwest::Client);
+
+impl Client {
+    /// The service behind a socket; `None` where none runs.
+    ///
+    /// # Errors
+    /// [`Error::Socket`], where nobody can say whether one runs.
+    pub fn find(file: &Path) -> Result<Option<Self>, Error> {
+        match UnixStream::connect(file) {
+            Ok(_answered) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(Error::Socket(error)),
+        }
+        // Nothing here reaches TLS; without this an image that has no CA certificates could not build the client.
+        Ok(Some(Self(reqwest::Client::builder().unix_socket(file).tls_certs_only([]).timeout(TIME).build()?)))
+    }
+
+    /// Every sink.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn sinks(&self) -> Result<Vec<SinkReport>, Error> {
+        self.call(Method::GET, "sinks").await
+    }
+
+    /// Pauses a sink, or lets it go on.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn pause(&self, sink: &str, pause: bool) -> Result<Changed, Error> {
+        let word = if pause { "pause" } else { "resume" };
+        self.call(Method::POST, &format!("sinks/{sink}/{word}")).await
+    }
+
+    /// Makes a test delivery.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn test(&self, sink: &str) -> Result<Tested, Error> {
+        self.call(Method::POST, &format!("sinks/{sink}/test")).await
+    }
+
+    async fn call<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Error> {
+        let answer = self.0.request(method, format!("http://localhost/{path}")).send().await?;
+        if answer.status() == StatusCode::OK {
+            Ok(answer.json().await?)
+        } else {
+            Err(Error::Refused(answer.text().await?))
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The control socket: how commands of the same machine reach a running service.
+//!
+//! HTTP over a Unix socket beside the inbox's file. Whoever may write that file may use the socket (mode 0600), so it asks for
+//! no token. A command that finds nobody there does what it can on the inbox itself.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `GET /sinks` | every sink: a list of [`SinkReport`] |
+//! | `POST /sinks/NAME/pause`, `POST /sinks/NAME/resume` | [`Changed`] |
+//! | `POST /sinks/NAME/test` | [`Tested`], after a test delivery |
+
+mod client;
+mod report;
+mod server;
+
+pub use client::{Client, Error};
+pub use report::{Changed, SinkReport, Tested, report, try_out};
+pub use server::{Bound, Sink, State, bind};
+
+use inbox::settings::Store;
+use std::path::PathBuf;
+
+/// Where the socket of this inbox is.
+#[must_use]
+pub fn path(settings: &inbox::Settings) -> PathBuf {
+    let Store::Sqlite(file) = &settings.store;
+    let mut name = file.as_os_str().to_owned();
+    name.push("-control");
+    name.into()
+}

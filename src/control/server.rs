@@ -1,0 +1,135 @@
+//! The service's end of the control socket.
+
+use super::report::{Changed, SinkReport, report, try_out};
+use crate::work::Gate;
+use axum::{
+    Json, Router,
+    extract::{self, Path},
+    http::StatusCode,
+    routing::{get, post},
+};
+use base::error::chain;
+use delivery::Slot;
+use inbox::{Sinks, Upkeep};
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{self, PathBuf},
+    sync::Arc,
+};
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+/// What the commands reach.
+#[derive(Clone)]
+pub struct State {
+    /// The sinks, in the order of the configuration.
+    pub sinks: Arc<[Sink]>,
+    /// `source` of deliveries.
+    pub source: String,
+    /// Where pauses are kept.
+    pub kept: Arc<dyn Sinks>,
+    /// Asked for figures.
+    pub upkeep: Arc<dyn Upkeep>,
+}
+
+/// One sink.
+pub struct Sink {
+    /// The destination.
+    pub slot: Arc<Slot>,
+    /// What stands before it.
+    pub gate: Arc<Gate>,
+    /// The word of its kind.
+    pub kind: &'static str,
+}
+
+/// A socket that nobody is answered on yet. Its file goes when this is dropped.
+#[derive(Debug)]
+pub struct Bound {
+    listener: UnixListener,
+    file: PathBuf,
+}
+
+/// Makes the socket, in place of one that an earlier process left behind. The inbox's lock says that there is no other service.
+///
+/// # Errors
+/// The system's.
+pub fn bind(file: &path::Path) -> io::Result<Bound> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(path::Path::new("."));
+    // Made where nobody else can reach it, and moved when its mode is right.
+    let private = tempfile::Builder::new().prefix(".c").tempdir_in(folder)?;
+    let made = private.path().join("s");
+    let listener = UnixListener::bind(&made)?;
+    fs::set_permissions(&made, fs::Permissions::from_mode(0o600))?;
+    fs::rename(&made, file)?;
+    Ok(Bound { listener, file: file.to_owned() })
+}
+
+impl Bound {
+    /// Answers until `stop` is cancelled.
+    pub async fn serve(self, state: State, stop: CancellationToken) {
+        let Self { listener, file } = self;
+        let router = Router::new()
+            .route("/sinks", get(list))
+            .route("/sinks/{name}/pause", post(pause))
+            .route("/sinks/{name}/resume", post(resume))
+            .route("/sinks/{name}/test", post(test))
+            .with_state(state);
+        tokio::select! {
+            ended = axum::serve(listener, router).into_future() => {
+                if let Err(error) = ended {
+                    tracing::error!(error = %chain(&error), "the control socket ended; commands cannot reach this service any more");
+                }
+                stop.cancelled().await;
+            }
+            () = stop.cancelled() => {}
+        }
+        // One that is gone already needs no removal.
+        fs::remove_file(file).ok();
+    }
+}
+
+type Answer<T> = Result<Json<T>, (StatusCode, String)>;
+
+async fn list(extract::State(state): extract::State<State>) -> Answer<Vec<SinkReport>> {
+    let figures = state.upkeep.stats().await.map_err(|error| failed(&error))?;
+    let reports = state.sinks.iter().map(|sink| {
+        let name = sink.slot.name();
+        report(name, sink.kind, figures.of_sink(name), Some(sink.gate.view()), None)
+    });
+    Ok(Json(reports.collect()))
+}
+
+async fn pause(extract::State(state): extract::State<State>, Path(name): Path<String>) -> Answer<Changed> {
+    set_paused(&state, &name, true).await
+}
+
+async fn resume(extract::State(state): extract::State<State>, Path(name): Path<String>) -> Answer<Changed> {
+    set_paused(&state, &name, false).await
+}
+
+async fn set_paused(state: &State, name: &str, is_paused: bool) -> Answer<Changed> {
+    let Sink { gate, .. } = find(state, name)?;
+    let changed = state.kept.pause(gate.name(), is_paused).await.map_err(|error| failed(&error))?;
+    let kept = state.kept.paused().await.map_err(|error| failed(&error))?;
+    gate.set_paused(kept.into_iter().find(|(paused, _)| paused == gate.name()).map(|(_, since)| since));
+    Ok(Json(Changed { changed }))
+}
+
+async fn test(extract::State(state): extract::State<State>, Path(name): Path<String>) -> Answer<super::report::Tested> {
+    Ok(Json(try_out(&find(&state, &name)?.slot, &state.source).await))
+}
+
+fn find<'a>(state: &'a State, name: &str) -> Result<&'a Sink, (StatusCode, String)> {
+    let mut sinks = state.sinks.iter();
+    sinks.find(|sink| sink.slot.name().as_str() == name).ok_or_else(|| {
+        (
+            StatusCode::NOT_FOUND,
+            "the running service has no sink of this name: was it started with other settings?".into(),
+        )
+    })
+}
+
+fn failed(error: &inbox::Error) -> (StatusCode, String) {
+    (StatusCode::SERVICE_UNAVAILABLE, chain(error))
+}

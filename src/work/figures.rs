@@ -1,0 +1,99 @@
+//! What deliveries and sinks count.
+
+use inbox::Outcome;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use std::time::Duration;
+
+/// What deliveries count.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    deliveries: Family<Ended, Counter>,
+    seconds: Family<To, Histogram, fn() -> Histogram>,
+    breaker_open: Family<To, Gauge>,
+    paused: Family<To, Gauge>,
+    resumed: Family<To, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    /// Configured name.
+    sink: String,
+    /// `delivered`, `stale`, `retry`, `parked`
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct To {
+    /// Configured name.
+    sink: String,
+}
+
+/// The figures of one sink's state.
+#[derive(Clone, Debug)]
+pub struct SinkFigures {
+    /// Whether it is left alone: 1 or 0.
+    pub(super) breaker_open: Gauge,
+    /// Whether an operator has it paused: 1 or 0.
+    pub(super) paused: Gauge,
+    /// Deliveries that went back in line by themselves.
+    pub(super) resumed: Counter,
+}
+
+impl Figures {
+    /// Registers the figures.
+    #[must_use]
+    pub fn new(registry: &mut Registry) -> Self {
+        let this = Self {
+            deliveries: Family::default(),
+            seconds: Family::new_with_constructor(crate::observe::metrics::seconds),
+            breaker_open: Family::default(),
+            paused: Family::default(),
+            resumed: Family::default(),
+        };
+        registry.register("deliveries", "Delivery attempts by sink and outcome", this.deliveries.clone());
+        registry.register_with_unit("delivery", "Duration of delivery attempts", Unit::Seconds, this.seconds.clone());
+        registry.register(
+            "sink_breaker_open",
+            "Whether a sink is left alone because it failed or asked for a rest",
+            this.breaker_open.clone(),
+        );
+        registry.register("sink_paused", "Whether an operator has a sink paused", this.paused.clone());
+        registry.register(
+            "deliveries_resumed",
+            "Parked deliveries that went back in line by themselves when their sink was well again",
+            this.resumed.clone(),
+        );
+        this
+    }
+
+    /// Those of one sink's state, there from the start.
+    #[must_use]
+    pub fn of_sink(&self, sink: &str) -> SinkFigures {
+        let to = To { sink: sink.to_owned() };
+        SinkFigures {
+            breaker_open: self.breaker_open.get_or_create(&to).clone(),
+            paused: self.paused.get_or_create(&to).clone(),
+            resumed: self.resumed.get_or_create(&to).clone(),
+        }
+    }
+
+    pub(super) fn count(&self, sink: &str, outcome: &Outcome, took: Duration) {
+        let outcome = match outcome {
+            Outcome::Done => "delivered",
+            Outcome::Superseded => "stale",
+            Outcome::Park { .. } => "parked",
+            _ => "retry",
+        };
+        self.seconds.get_or_create(&To { sink: sink.to_owned() }).observe(took.as_secs_f64());
+        self.deliveries.get_or_create(&Ended { sink: sink.to_owned(), outcome }).inc();
+    }
+
+    #[cfg(test)]
+    pub(super) fn counted(&self, sink: &str, outcome: &'static str) -> u64 {
+        self.deliveries.get_or_create(&Ended { sink: sink.to_owned(), outcome }).get()
+    }
+}

@@ -1,0 +1,80 @@
+//! Looks after the sinks as a whole: takes over pauses, puts back in line what a sink's trouble had parked, and says how many
+//! failures were not logged.
+
+use super::gate::Gate;
+use base::{clock, error::chain, trust::RESUME_AGAIN_AFTER};
+use inbox::{Error, Sinks};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_secs(1);
+/// Between two summaries of failures.
+const SUMMARY_EVERY: Duration = Duration::from_mins(1);
+
+/// Looks after the sinks.
+pub struct Recovery {
+    /// Where their work is kept.
+    pub sinks: Arc<dyn Sinks>,
+    /// Each with whether what its trouble parked goes back by itself.
+    pub gates: Vec<(Arc<Gate>, bool)>,
+}
+
+impl Recovery {
+    /// Runs until `draining` is cancelled.
+    pub async fn run(self, draining: CancellationToken) {
+        let mut summed_up = Instant::now();
+        loop {
+            if let Err(error) = self.look().await {
+                tracing::warn!(
+                    error = %chain(&error),
+                    "what a sink's trouble had parked could not be looked up; it is tried again"
+                );
+            }
+            if summed_up.elapsed() >= SUMMARY_EVERY {
+                summed_up = Instant::now();
+                self.gates.iter().for_each(|(gate, _)| gate.summary());
+            }
+            tokio::select! {
+                () = draining.cancelled() => break,
+                () = time::sleep(EVERY) => {}
+            }
+        }
+        self.gates.iter().for_each(|(gate, _)| gate.summary());
+    }
+
+    async fn look(&self) -> Result<(), Error> {
+        // Another process may have paused a sink, or let it go on.
+        let paused = self.sinks.paused().await?;
+        for (gate, goes_back) in &self.gates {
+            let since = paused.iter().find(|(name, _)| name == gate.name()).map(|(_, since)| *since);
+            gate.set_paused(since);
+            if *goes_back {
+                self.put_back(gate).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_back(&self, gate: &Gate) -> Result<(), Error> {
+        let allowed = gate.allowance();
+        if allowed == 0 {
+            return Ok(());
+        }
+        let before = clock::now().before(RESUME_AGAIN_AFTER);
+        let entries = self.sinks.resume(gate.name(), before, allowed).await?;
+        gate.put_back(usize::try_from(entries).unwrap_or(usize::MAX), allowed);
+        if entries > 0 {
+            tracing::info!(
+                sink = %gate.name(),
+                entries,
+                "deliveries that the sink's trouble had parked are tried again; more follow when these go well"
+            );
+        }
+        Ok(())
+    }
+}
