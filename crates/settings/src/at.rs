@@ -129,6 +129,7 @@ impl<'a> At<'_, 'a> {
             Content::Text(text) if text.contains("://") && text.contains(['@', '?']) => None,
             Content::Text(text) => Some(quoted(text)),
             Content::Number(number) => Some(number.to_string()),
+            Content::Flag(flag) => Some(flag.to_string()),
             Content::Other(_, text) => Some(text.clone()),
             Content::Table(_) | Content::List(_) => None,
         });
@@ -201,16 +202,24 @@ impl<'a> At<'_, 'a> {
 /// A plain value as text, if its TOML type fits the shape.
 fn as_text(shape: &Shape, node: &Node) -> Result<String, Flaw> {
     let found = match &node.content {
-        Content::Text(text) if node.is_variable() || *shape != Shape::Number => return Ok(text.clone()),
+        Content::Text(text) if node.is_variable() || !matches!(shape, Shape::Number | Shape::Flag) => {
+            return Ok(text.clone());
+        }
         Content::Number(number) if *shape == Shape::Number => return Ok(number.to_string()),
+        Content::Flag(flag) if *shape == Shape::Flag => return Ok(flag.to_string()),
         Content::Number(_) if matches!(shape, Shape::Duration | Shape::Size) => return Err("has no unit".into()),
         Content::Text(_) => "text",
         Content::Number(_) => "a number",
+        Content::Flag(_) => "a boolean",
         Content::Table(_) => "a section",
         Content::List(_) => "a list",
         Content::Other(what, _) => what,
     };
-    let wanted = if *shape == Shape::Number { "a whole number" } else { "text between quotation marks" };
+    let wanted = match shape {
+        Shape::Number => "a whole number",
+        Shape::Flag => "true or false",
+        _ => "text between quotation marks",
+    };
     Err(format!("must be {wanted}, not {found}").into())
 }
 
