@@ -343,7 +343,7 @@ fn refuses_what_contradicts_itself() {
     refused("[listener]\nproxy_networks = [\"10.0.0.1\"]", "listener.proxy_networks", "has no effect");
     refused("[listener]\nbody_memory = \"1 MiB\"", "listener.body_memory", "no room for one body");
     refused(
-        "[[sink]]\nname = \"a\"\ntype = \"http\"\nurl = \"https://a/\"\nauthorities = [\"LICENSE\"]",
+        "[[sink]]\nname = \"a\"\ntype = \"http\"\nsigned = false\nurl = \"https://a/\"\nauthorities = [\"LICENSE\"]",
         "sink \"a\".authorities",
         "holds no PEM certificate",
     );
@@ -357,9 +357,36 @@ fn refuses_what_contradicts_itself() {
     refused("[listener]\npath = \"/a?b\"", "listener.path", "must not contain `?`");
 }
 
+/// (C10) Deliveries are signed, or it is said that they are not.
+#[test]
+fn an_http_sink_has_a_secret_or_says_that_it_has_none() {
+    let sink = |lines: &str| format!("[[sink]]\nname = \"a\"\ntype = \"http\"\nurl = \"https://a/\"\n{lines}");
+    for lines in ["", "signed = true"] {
+        let text = report(load_text(&sink(lines)));
+        assert!(
+            text.contains("sink \"a\".secret (test.toml:1): is required, because deliveries are signed\n"),
+            "{text}"
+        );
+        assert!(text.contains("hint: write secret = ") && text.contains("or write signed = false"), "{text}");
+    }
+    let with = |lines: &str| load_with(&sink(lines), &[("S", SIGNING)]);
+    let both = report(with("signed = false\nsecret = { env = \"S\" }"));
+    let wanted = "sink \"a\".signed = false (test.toml:5): contradicts the `secret` beside it\n    hint: remove `signed` to sign";
+    assert!(both.contains(wanted), "{both}");
+    for (lines, is_signed) in [
+        ("signed = false", false),
+        ("secret = { env = \"S\" }", true),
+        ("signed = true\nsecret = { env = \"S\" }", true),
+    ] {
+        let config = with(lines).unwrap();
+        assert_eq!(config.sinks[0].kind.is_signed(), is_signed);
+        assert!(config.effective().contains(&format!("\nsigned = {is_signed}\n")), "{}", config.effective());
+    }
+}
+
 #[test]
 fn refuses_destinations_that_are_no_servers() {
-    let sink = |url: &str| format!("[[sink]]\nname = \"a\"\ntype = \"http\"\nurl = \"{url}\"");
+    let sink = |url: &str| format!("[[sink]]\nname = \"a\"\ntype = \"http\"\nsigned = false\nurl = \"{url}\"");
     refused(&sink("https://169.254.169.254/latest"), "sink \"a\".url", "is a link-local address");
     refused(&sink("https://[::ffff:a9fe:a9fe]/"), "sink \"a\".url", "is a link-local address");
     load_text(&sink("https://10.0.0.1/")).unwrap();
@@ -452,7 +479,7 @@ fn a_broken_file_is_named_with_its_line_and_not_quoted() {
 #[test]
 fn what_is_effective_can_be_loaded_again() {
     let text = "[listener]\nmax_body = \"1 MB\"\nidle_timeout = \"1h\"\n[[sink]]\nname = \"a\"\ntype = \"http\"\n\
-                url = \"https://app.internal/\"\n[admin]\naddress = \"off\"\n";
+                url = \"https://app.internal/\"\nsigned = false\n[admin]\naddress = \"off\"\n";
     let effective = load_text(text).unwrap().effective();
     assert_eq!(load_text(&effective).unwrap().effective(), effective);
 }

@@ -55,6 +55,7 @@ async fn endpoint(status: u16, headers: &[(&'static str, &str)]) -> (String, mps
 fn settings(url: &str, secrets: &[&str]) -> Settings {
     Settings {
         url: url.to_owned(),
+        signed: !secrets.is_empty(),
         secrets: secrets.iter().map(|text| base::secret::Secret::new((*text).to_owned())).collect(),
         timeout: Duration::from_secs(5),
         authorities: Vec::new(),
