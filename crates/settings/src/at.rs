@@ -9,9 +9,10 @@ use crate::{
     keys::{Facts, Key, Shape, Tables, join},
     problem::{Place, Problem, quoted},
     tree::{Content, Node},
+    uses::{Own, Use, Written},
     variables::Environment,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A problem was recorded; there is no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) warnings: Vec<String>,
     /// Files that secrets were read from.
     pub(crate) secret_files: Vec<PathBuf>,
+    /// Files that are named, for whatever use.
+    pub(crate) uses: Vec<Use>,
 }
 
 impl<'a> Reader<'a> {
@@ -42,7 +45,7 @@ impl<'a> Reader<'a> {
         tables: &'a Tables,
         problems: Vec<Problem>,
     ) -> Self {
-        Self { tree, environment, tables, problems, warnings: Vec::new(), secret_files: Vec::new() }
+        Self { tree, environment, tables, problems, warnings: Vec::new(), secret_files: Vec::new(), uses: Vec::new() }
     }
 
     /// The file as a whole.
@@ -118,12 +121,34 @@ impl<'a> At<'_, 'a> {
         self.reader.warnings.push(warning);
     }
 
+    /// Notes a file that a key names. The kinds of keys for files do that themselves; this is for other keys.
+    pub fn uses(&mut self, name: &str, file: &Path) {
+        let key = self.title(name);
+        self.reader.uses.push(Use { key, path: file.to_owned(), written: None });
+    }
+
+    /// Notes a file that is going to be written. Nothing else may use it; where nothing does, `own` says whether what it holds
+    /// may be written into.
+    pub fn writes(&mut self, name: &str, file: &Path, own: Own) {
+        let written = Written { place: self.place(name), value: self.shown(name), own };
+        self.reader.uses.push(Use { key: self.title(name), path: file.to_owned(), written: Some(written) });
+    }
+
     /// Records a flaw of a key, with its value (if that may be shown) and place.
     pub fn flawed(&mut self, name: &str, flaw: Flaw) -> Reported {
         let key = self.reader.tables.find(&join(&self.pattern, name));
+        let hint = flaw.hint.or_else(|| key.map(Key::expectation));
+        let value = self.shown(name);
+        let problem = Problem { key: self.title(name), place: self.place(name), value, reason: flaw.reason, hint };
+        self.report(problem)
+    }
+
+    /// The value of a key as it stands in the file, if it may be shown.
+    fn shown(&self, name: &str) -> Option<String> {
+        let key = self.reader.tables.find(&join(&self.pattern, name));
         let shape = key.map(|key| &key.facts.shape);
         let shown = self.node(name).filter(|_| !matches!(shape, None | Some(Shape::Secret | Shape::Secrets)));
-        let shown = shown.and_then(|node| match &node.content {
+        shown.and_then(|node| match &node.content {
             // Credentials may stand before the `@` or behind the `?`.
             Content::Text(text) if shape == Some(&Shape::Url) && text.contains(['@', '?']) => None,
             Content::Text(text) if text.contains("://") && text.contains(['@', '?']) => None,
@@ -132,11 +157,7 @@ impl<'a> At<'_, 'a> {
             Content::Flag(flag) => Some(flag.to_string()),
             Content::Other(_, text) => Some(text.clone()),
             Content::Table(_) | Content::List(_) => None,
-        });
-        let hint = flaw.hint.or_else(|| key.map(Key::expectation));
-        let problem =
-            Problem { key: self.title(name), place: self.place(name), value: shown, reason: flaw.reason, hint };
-        self.report(problem)
+        })
     }
 
     /// Records a problem.
