@@ -65,6 +65,9 @@ section! {
     }
     check(at) {
         confirmation(at, &sender, &linxo);
+        if let Ok(inbox) = &inbox {
+            inbox_files(at, inbox);
+        }
         if let (Ok(listener), Ok(tls), Ok(sender)) = (&mut listener, &tls, &sender) {
             listener.choose_address(keeps_strangers_out(tls, sender));
         }
@@ -82,6 +85,16 @@ fn confirmation(at: &mut At<'_, '_>, sender: &Read<Sender>, linxo: &Read<Option<
     if let (Ok(Sender { confirm: true, .. }), Ok(None)) = (sender, linxo) {
         let hint = "add a [linxo] section with the credentials for the API";
         at.flawed("sender.confirm", Flaw::new("asks for the vendor's API, and there is no [linxo] section", hint));
+    }
+}
+
+/// The inbox keeps more files than the one that its key names.
+fn inbox_files(at: &mut At<'_, '_>, inbox: &inbox::Settings) {
+    let inbox::settings::Store::Sqlite(path) = &inbox.store;
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        let mut file = path.clone().into_os_string();
+        file.push(suffix);
+        at.uses("inbox.url", Path::new(&file));
     }
 }
 

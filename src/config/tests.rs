@@ -1,6 +1,7 @@
 //! Loading as a whole: files and environments in, configurations or complete reports out.
 
 mod declared;
+mod sinks;
 
 use super::*;
 use base::secret::Secret;
@@ -343,7 +344,7 @@ fn refuses_what_contradicts_itself() {
     refused("[listener]\nproxy_networks = [\"10.0.0.1\"]", "listener.proxy_networks", "has no effect");
     refused("[listener]\nbody_memory = \"1 MiB\"", "listener.body_memory", "no room for one body");
     refused(
-        "[[sink]]\nname = \"a\"\ntype = \"http\"\nurl = \"https://a/\"\nauthorities = [\"LICENSE\"]",
+        "[[sink]]\nname = \"a\"\ntype = \"http\"\nsigned = false\nurl = \"https://a/\"\nauthorities = [\"LICENSE\"]",
         "sink \"a\".authorities",
         "holds no PEM certificate",
     );
@@ -359,7 +360,7 @@ fn refuses_what_contradicts_itself() {
 
 #[test]
 fn refuses_destinations_that_are_no_servers() {
-    let sink = |url: &str| format!("[[sink]]\nname = \"a\"\ntype = \"http\"\nurl = \"{url}\"");
+    let sink = |url: &str| format!("[[sink]]\nname = \"a\"\ntype = \"http\"\nsigned = false\nurl = \"{url}\"");
     refused(&sink("https://169.254.169.254/latest"), "sink \"a\".url", "is a link-local address");
     refused(&sink("https://[::ffff:a9fe:a9fe]/"), "sink \"a\".url", "is a link-local address");
     load_text(&sink("https://10.0.0.1/")).unwrap();
@@ -452,7 +453,7 @@ fn a_broken_file_is_named_with_its_line_and_not_quoted() {
 #[test]
 fn what_is_effective_can_be_loaded_again() {
     let text = "[listener]\nmax_body = \"1 MB\"\nidle_timeout = \"1h\"\n[[sink]]\nname = \"a\"\ntype = \"http\"\n\
-                url = \"https://app.internal/\"\n[admin]\naddress = \"off\"\n";
+                url = \"https://app.internal/\"\nsigned = false\n[admin]\naddress = \"off\"\n";
     let effective = load_text(text).unwrap().effective();
     assert_eq!(load_text(&effective).unwrap().effective(), effective);
 }

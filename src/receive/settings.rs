@@ -287,6 +287,9 @@ fn webhook_path(text: &str) -> Result<String, Flaw> {
 fn server_files(at: &mut At<'_, '_>, certificate: &Path, key: &Path) -> Read<bool> {
     let may_generate = certificate == Path::new(CERTIFICATE) && key == Path::new(KEY);
     if may_generate && !certificate.exists() && !key.exists() {
+        // They are made on the first start.
+        at.uses("certificate", certificate);
+        at.uses("key", key);
         return Ok(true);
     }
     let certificate = at.must_be_readable("certificate", certificate);

@@ -67,13 +67,13 @@ impl Changes {
 /// Compares.
 ///
 /// # Errors
-/// Why nothing of `new` is used: it would let in callers who are kept out now.
+/// Why nothing of `new` is used: it would guard less than what is used.
 pub(super) fn diff(used: &Snapshot, new: &Snapshot) -> Result<Changes, String> {
     let weaker = weaker(&used.config, &new.config);
     if !weaker.is_empty() {
         return Err(format!(
-            "{} would be weaker, so that callers get in who are kept out now: a reload never does that, so this needs a \
-             restart; or put back what was there",
+            "{} would be weaker, and let in what is kept out now or leave unsigned what is signed now: a reload never does \
+             that, so this needs a restart; or put back what was there",
             weaker.join(", ")
         ));
     }
@@ -95,12 +95,14 @@ pub(super) fn diff(used: &Snapshot, new: &Snapshot) -> Result<Changes, String> {
     })
 }
 
-/// Keys that would keep out fewer callers than now. Exchanging what they hold is not weaker: that is how it is rotated.
-fn weaker(used: &Config, new: &Config) -> Vec<&'static str> {
+/// Keys that would guard less than now: keep out fewer callers, take older TLS, send deliveries unsigned. Exchanging what they
+/// hold is not weaker: that is how it is rotated.
+fn weaker(used: &Config, new: &Config) -> Vec<String> {
     let (old, clients) = (&used.tls.clients, &new.tls.clients);
     let lost = |had: bool, has: bool| had && !has;
     let token = |admin: &Admin| admin.address.is_some() && admin.token.is_some();
-    [
+    let keys = [
+        ("tls.minimum_version", new.tls.minimum_version < used.tls.minimum_version),
         ("tls.clients.mode", clients.mode < old.mode),
         ("tls.clients.authorities", lost(!old.authorities.is_empty(), !clients.authorities.is_empty())),
         ("tls.clients.revocations", lost(!old.revocations.is_empty(), !clients.revocations.is_empty())),
@@ -111,10 +113,15 @@ fn weaker(used: &Config, new: &Config) -> Vec<&'static str> {
         ("sender.networks", lost(used.sender.networks.is_selective(), new.sender.networks.is_selective())),
         // At another address it is not applied.
         ("admin.token", address(used) == address(new) && lost(token(&used.admin), token(&new.admin))),
-    ]
-    .into_iter()
-    .filter_map(|(key, is_weaker)| is_weaker.then_some(key))
-    .collect()
+    ];
+    let keys = keys.into_iter().filter(|(_, is_weaker)| *is_weaker).map(|(key, _)| key.to_owned());
+    let unsigned = used.sinks.iter().filter(|sink| {
+        let is_unsigned = |other: &delivery::Settings| {
+            other.name == sink.name && sink.kind.may_become(&other.kind) && !other.kind.is_signed()
+        };
+        sink.kind.is_signed() && new.sinks.iter().any(is_unsigned)
+    });
+    keys.chain(unsigned.map(|sink| format!("sink \"{}\".signed", sink.name))).collect()
 }
 
 /// Whether names or common names narrow down whom the authorities vouch for. One may take the place of the other.
@@ -214,6 +221,7 @@ mod tests {
         [tls]
         certificate = "FOLDER/server.pem"
         key = "FOLDER/server.key"
+        minimum_version = "1.3"
         [tls.clients]
         mode = "required"
         authorities = ["FOLDER/ca"]
@@ -269,7 +277,8 @@ mod tests {
         fn snapshot(&self, toml: &str) -> Snapshot {
             let file = self.0.path().join("linxo.toml");
             fs::write(&file, toml.replace("FOLDER", self.0.path().to_str().unwrap())).unwrap();
-            let variables = [("PATH_ONE", "0123456789abcdef"), ("PATH_TWO", "fedcba9876543210")];
+            let variables =
+                [("PATH_ONE", "0123456789abcdef"), ("PATH_TWO", "fedcba9876543210"), ("SIGNING", SIGNING[1])];
             let config = config::load(Some(&file), variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
             Snapshot::new(config.unwrap_or_else(|problems| panic!("{problems}")))
         }
@@ -342,7 +351,6 @@ mod tests {
     fn each_section_is_applied_or_needs_a_restart() {
         let site = Site::new();
         for (from, to, wanted) in [
-            ("[tls]", "[tls]\nminimum_version = \"1.3\"", "tls"),
             ("[\"FOLDER/ca\"]", "[\"FOLDER/ca\", \"FOLDER/ca2\"]", "tls"),
             ("[sender]", "[sender]\nconfirm = \"api\"", "sender.confirm"),
             ("[linxo]", "[linxo]\nrate = 7", "linxo"),
@@ -360,10 +368,13 @@ mod tests {
         assert_eq!(changes.sinks, [1]);
     }
 
+    /// (C10) Older TLS and unsigned deliveries count as weaker, as whoever would get in does.
     #[test]
     fn a_reload_never_lets_in_who_was_kept_out() {
         let site = Site::new();
         for (from, to, key) in [
+            ("minimum_version = \"1.3\"", "", "tls.minimum_version"),
+            ("secret = { file = \"FOLDER/secret\" }", "signed = false", "sink \"app\".signed"),
             ("\"required\"", "\"observe\"", "tls.clients.mode"),
             ("revocations = [\"FOLDER/crl\"]", "", "tls.clients.revocations"),
             ("names = [\"hooks.example\"]", "", "tls.clients.names"),
@@ -375,7 +386,7 @@ mod tests {
             (
                 TOML,
                 "",
-                "tls.clients.mode, tls.clients.authorities, tls.clients.revocations, tls.clients.names, \
+                "tls.minimum_version, tls.clients.mode, tls.clients.authorities, tls.clients.revocations, tls.clients.names, \
                  tls.clients.fingerprints, sender.path_secret, sender.networks, admin.token",
             ),
         ] {
@@ -393,6 +404,7 @@ mod tests {
             ("[{ env = \"PATH_ONE\" }, { env = \"PATH_TWO\" }]", "{ env = \"PATH_TWO\" }", "sender"),
             ("192.0.2.0/24", "198.51.100.0/24\", \"192.0.2.0/25", "sender"),
             ("hooks.example", "hooks.example\", \"other.example", "tls"),
+            ("{ file = \"FOLDER/secret\" }", "[{ env = \"SIGNING\" }, { file = \"FOLDER/secret\" }]", "sink"),
             ("\"FOLDER/ca\"", "\"FOLDER/ca2\"", "tls"),
         ] {
             assert_eq!(parts(&site.changed(from, to).unwrap()), part, "{to}");
@@ -400,6 +412,12 @@ mod tests {
         let open = "[tls]\ncertificate = \"FOLDER/server.pem\"\nkey = \"FOLDER/server.key\"\n";
         let closed = diff(&site.snapshot(open), &site.snapshot(TOML)).unwrap();
         assert!(closed.tls && closed.sender);
+        let unsigned = TOML.replace("secret = { file = \"FOLDER/secret\" }", "signed = false");
+        let signed = diff(&site.snapshot(&unsigned.replace("\"1.3\"", "\"1.2\"")), &site.snapshot(TOML)).unwrap();
+        assert_eq!(parts(&signed), "tls sink");
+        // Another kind, or none: that needs a restart anyway, and the signed sink goes on meanwhile.
+        let gone = site.changed("name = \"app\"", "name = \"other\"").unwrap();
+        assert_eq!(parts(&gone), "[[sink]]");
     }
 
     #[test]

@@ -13,8 +13,9 @@
 //! ```
 //!
 //! Promises:
-//! - A reload never lets in callers who are kept out: fewer path secrets than one, a weaker `tls.clients.mode` and their like
-//!   are refused, because a file that was emptied or cut by mistake looks just so (`diff`, `tests/it/reload`).
+//! - A reload never lets in callers who are kept out, and never makes signed deliveries unsigned: no path secret where there was
+//!   one, a weaker `tls.clients.mode`, `signed = false` and their like are refused, because a file that was emptied or cut by
+//!   mistake looks just so (`diff`, `tests/it/reload`).
 //! - A file that is written in place is not used half-written: two looks in a row must find the same. SIGHUP does not wait.
 //! - A list of revocations that ends closes the sessions that began before, whatever else is wrong.
 //! - What was applied is what counts as used: everything that can fail comes before, and both come from one value.

@@ -349,6 +349,33 @@ async fn law_7_refuses_to_start_rather_than_run_open_or_broken() {
     }
 }
 
+/// (E3) A sink that is another file under another name is refused by `check` and `serve` alike, and nothing is written to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn law_7_refuses_a_sink_that_is_another_file() {
+    for (name, key) in [("certs/server.key", "tls.key"), ("data/inbox.db", "inbox.url")] {
+        let mut site = Site::new();
+        let sink = site.file_sink("file");
+        std::fs::create_dir(site.path("data")).unwrap();
+        if key == "tls.key" {
+            std::fs::hard_link(site.path(name), &sink).unwrap();
+        } else {
+            // The inbox is not there yet.
+            std::os::unix::fs::symlink(site.path(name), &sink).unwrap();
+        }
+        let before = std::fs::read(site.path(name)).ok();
+        for command in ["check", "serve"] {
+            let output = site.run(&[command]).await;
+            let told = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(78), "{told}");
+            assert!(
+                told.contains("sink \"file\".path = ") && told.contains(&format!("is used by {key} too")),
+                "{told}"
+            );
+            assert_eq!(std::fs::read(site.path(name)).ok(), before);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn law_8_our_own_trouble_is_503_and_passes() {
     let mut site = Site::new();

@@ -1,6 +1,6 @@
 //! Certificates and secrets change while the service runs.
 
-use crate::support::{Process, Site, admin, delivered, event_json, eventually, request, secrets};
+use crate::support::{Endpoint, Process, Site, admin, delivered, event_json, eventually, request, secrets};
 use double::{
     Settings,
     pki::{self, Authority, Existing, Identity},
@@ -379,6 +379,28 @@ async fn a_reload_never_opens_the_service() {
     write(&service.path("linxo.toml"), &toml);
     service.wait_for_metric(OK, 1).await;
     is_closed().await;
+    service.stop().await;
+}
+
+/// (C10) A secret that is lost while the service runs leaves deliveries signed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_never_makes_deliveries_unsigned() {
+    let mut site = Site::new();
+    let endpoint = Endpoint::start(|_| Some(200)).await;
+    site.http_sink("app", &endpoint.url());
+    let service = site.start().await;
+    let toml = fs::read_to_string(site.path("linxo-webhook.toml")).unwrap();
+    let secret = toml.lines().find(|line| line.starts_with("secret = ")).unwrap();
+    for (failed, without) in ["", "signed = false"].into_iter().enumerate() {
+        write(&site.path("linxo-webhook.toml"), &toml.replace(secret, without));
+        service.metric_reaches(FAILED, failed as u64 + 1).await;
+        let id = failed.to_string();
+        assert_eq!(service.door.post(event_json(&id, &id, 1, false)).await.status, 200);
+    }
+    service.settled().await;
+    let taken = endpoint.taken();
+    assert_eq!(taken.len(), 2);
+    assert!(taken.iter().all(|taken| taken.header("webhook-signature").starts_with("v1,")));
     service.stop().await;
 }
 

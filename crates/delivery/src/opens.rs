@@ -16,6 +16,11 @@ pub(crate) trait Opens {
         &[]
     }
 
+    /// Whether the destination can tell deliveries from forged ones.
+    fn is_signed(&self) -> bool {
+        false
+    }
+
     /// Whether a sink with other settings of this kind may take over while the old one is still open.
     fn may_change(&self) -> bool {
         false

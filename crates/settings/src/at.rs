@@ -9,9 +9,10 @@ use crate::{
     keys::{Facts, Key, Shape, Tables, join},
     problem::{Place, Problem, quoted},
     tree::{Content, Node},
+    uses::{Own, Use, Written},
     variables::Environment,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A problem was recorded; there is no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) warnings: Vec<String>,
     /// Files that secrets were read from.
     pub(crate) secret_files: Vec<PathBuf>,
+    /// Files that are named, for whatever use.
+    pub(crate) uses: Vec<Use>,
 }
 
 impl<'a> Reader<'a> {
@@ -42,7 +45,7 @@ impl<'a> Reader<'a> {
         tables: &'a Tables,
         problems: Vec<Problem>,
     ) -> Self {
-        Self { tree, environment, tables, problems, warnings: Vec::new(), secret_files: Vec::new() }
+        Self { tree, environment, tables, problems, warnings: Vec::new(), secret_files: Vec::new(), uses: Vec::new() }
     }
 
     /// The file as a whole.
@@ -118,24 +121,43 @@ impl<'a> At<'_, 'a> {
         self.reader.warnings.push(warning);
     }
 
+    /// Notes a file that a key names. The kinds of keys for files do that themselves; this is for other keys.
+    pub fn uses(&mut self, name: &str, file: &Path) {
+        let key = self.title(name);
+        self.reader.uses.push(Use { key, path: file.to_owned(), written: None });
+    }
+
+    /// Notes a file that is going to be written. Nothing else may use it; where nothing does, `own` says whether what it holds
+    /// may be written into.
+    pub fn writes(&mut self, name: &str, file: &Path, own: Own) {
+        let written = Written { place: self.place(name), value: self.shown(name), own };
+        self.reader.uses.push(Use { key: self.title(name), path: file.to_owned(), written: Some(written) });
+    }
+
     /// Records a flaw of a key, with its value (if that may be shown) and place.
     pub fn flawed(&mut self, name: &str, flaw: Flaw) -> Reported {
         let key = self.reader.tables.find(&join(&self.pattern, name));
+        let hint = flaw.hint.or_else(|| key.map(Key::expectation));
+        let value = self.shown(name);
+        let problem = Problem { key: self.title(name), place: self.place(name), value, reason: flaw.reason, hint };
+        self.report(problem)
+    }
+
+    /// The value of a key as it stands in the file, if it may be shown.
+    fn shown(&self, name: &str) -> Option<String> {
+        let key = self.reader.tables.find(&join(&self.pattern, name));
         let shape = key.map(|key| &key.facts.shape);
         let shown = self.node(name).filter(|_| !matches!(shape, None | Some(Shape::Secret | Shape::Secrets)));
-        let shown = shown.and_then(|node| match &node.content {
+        shown.and_then(|node| match &node.content {
             // Credentials may stand before the `@` or behind the `?`.
             Content::Text(text) if shape == Some(&Shape::Url) && text.contains(['@', '?']) => None,
             Content::Text(text) if text.contains("://") && text.contains(['@', '?']) => None,
             Content::Text(text) => Some(quoted(text)),
             Content::Number(number) => Some(number.to_string()),
+            Content::Flag(flag) => Some(flag.to_string()),
             Content::Other(_, text) => Some(text.clone()),
             Content::Table(_) | Content::List(_) => None,
-        });
-        let hint = flaw.hint.or_else(|| key.map(Key::expectation));
-        let problem =
-            Problem { key: self.title(name), place: self.place(name), value: shown, reason: flaw.reason, hint };
-        self.report(problem)
+        })
     }
 
     /// Records a problem.
@@ -201,16 +223,24 @@ impl<'a> At<'_, 'a> {
 /// A plain value as text, if its TOML type fits the shape.
 fn as_text(shape: &Shape, node: &Node) -> Result<String, Flaw> {
     let found = match &node.content {
-        Content::Text(text) if node.is_variable() || *shape != Shape::Number => return Ok(text.clone()),
+        Content::Text(text) if node.is_variable() || !matches!(shape, Shape::Number | Shape::Flag) => {
+            return Ok(text.clone());
+        }
         Content::Number(number) if *shape == Shape::Number => return Ok(number.to_string()),
+        Content::Flag(flag) if *shape == Shape::Flag => return Ok(flag.to_string()),
         Content::Number(_) if matches!(shape, Shape::Duration | Shape::Size) => return Err("has no unit".into()),
         Content::Text(_) => "text",
         Content::Number(_) => "a number",
+        Content::Flag(_) => "a boolean",
         Content::Table(_) => "a section",
         Content::List(_) => "a list",
         Content::Other(what, _) => what,
     };
-    let wanted = if *shape == Shape::Number { "a whole number" } else { "text between quotation marks" };
+    let wanted = match shape {
+        Shape::Number => "a whole number",
+        Shape::Flag => "true or false",
+        _ => "text between quotation marks",
+    };
     Err(format!("must be {wanted}, not {found}").into())
 }
 

@@ -17,6 +17,7 @@ impl At<'_, '_> {
     /// # Errors
     /// The problem was recorded.
     pub fn must_be_readable(&mut self, name: &str, file: &Path) -> Read<PathBuf> {
+        self.uses(name, file);
         let opened = File::open(file).and_then(|opened| {
             let is_folder = opened.metadata()?.is_dir();
             if is_folder { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(opened) }

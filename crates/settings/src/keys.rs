@@ -12,6 +12,8 @@ pub enum Shape {
     Words(Vec<Word>),
     /// A whole number.
     Number,
+    /// `true` or `false`
+    Flag,
     /// `"5s"`
     Duration,
     /// `"8 MiB"`
@@ -60,6 +62,7 @@ impl Shape {
                 return Some(format!("one of: {}", words.join(", ")));
             }
             Self::Number => "write a whole number such as 100",
+            Self::Flag => "write true or false, without quotation marks",
             Self::Duration => "write a duration such as \"250ms\", \"5s\" or \"1h 30m\"",
             Self::Size => "write a size such as \"512 KiB\" or \"8 MiB\"",
             Self::Address => "write an address such as \"0.0.0.0:8443\" or \"[::]:8443\"",

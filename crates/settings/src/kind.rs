@@ -198,6 +198,13 @@ fn known_word<T>(facts: &Facts, text: &str, value: Option<T>) -> Result<T, Flaw>
     })
 }
 
+/// `true` or `false`.
+#[must_use]
+pub fn flag() -> Kind<bool> {
+    let parse = |_: &Facts, text: &str| text.parse().map_err(|_neither| Flaw::from("is neither true nor false"));
+    Kind::of_text(Shape::Flag, parse, bool::to_string)
+}
+
 /// A type for whole numbers.
 pub trait Number: Sized + 'static {
     /// The number; `None` where it is too large.

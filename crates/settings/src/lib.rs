@@ -52,6 +52,7 @@
 //! | `flaw` | why a value is not what it should be |
 //! | [`units`], [`Networks`], [`urls`] | texts that stand for durations, sizes, networks, destinations |
 //! | `problem` | a flaw with its key and place; the report of all of them |
+//! | `uses` | files that are named, and that one which is written has no other use |
 //! | `keys` | what was declared: tables of keys, each with its facts |
 //! | `tree`, `lines` | what was given: values, each with its place |
 //! | `nearest`, `variables`, `gather` | from file and environment to the tree, unknown keys included |
@@ -80,6 +81,7 @@ mod source;
 mod tree;
 pub mod units;
 pub mod urls;
+mod uses;
 mod variables;
 mod variants;
 mod words;
@@ -88,8 +90,8 @@ pub use at::{At, Read, Reported};
 pub use flaw::Flaw;
 pub use keys::{Branch, Facts, Key, Shape, Table, TableKind, Tables, Word};
 pub use kind::{
-    Kind, Number, address, address_or_off, certificates, duration, file, files, networks, number, path, private_file,
-    secret, secrets, size, switch, text, texts, url, word, words,
+    Kind, Number, address, address_or_off, certificates, duration, file, files, flag, networks, number, path,
+    private_file, secret, secrets, size, switch, text, texts, url, word, words,
 };
 pub use networks::Networks;
 pub use page::Page;

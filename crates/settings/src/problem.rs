@@ -37,7 +37,8 @@ impl fmt::Display for Place {
     }
 }
 
-/// Every problem of a configuration, unknown keys first, then in the order of the reference file.
+/// Every problem of a configuration: unknown keys first, then in the order of the reference file, then files that have two
+/// uses.
 #[derive(Clone, Debug, thiserror::Error)]
 pub struct Problems(pub(crate) Vec<Problem>);
 

@@ -77,7 +77,7 @@ fn default(key: &Key) -> Option<String> {
 }
 
 fn written(shape: &Shape, text: &str) -> String {
-    if *shape == Shape::Number { text.to_owned() } else { format!("{text:?}") }
+    if matches!(shape, Shape::Number | Shape::Flag) { text.to_owned() } else { format!("{text:?}") }
 }
 
 /// What stands behind a key in a comment.

@@ -97,6 +97,7 @@ fn of_key(key: &Key) -> Value {
         Shape::Url => json!({ "type": "string", "format": "uri" }),
         Shape::Words(words) => json!({ "enum": words.iter().map(|word| word.word).collect::<Vec<_>>() }),
         Shape::Number => json!({ "type": "integer" }),
+        Shape::Flag => json!({ "type": "boolean" }),
         Shape::Duration => json!({ "$ref": "#/$defs/duration" }),
         Shape::Size => json!({ "$ref": "#/$defs/size" }),
         Shape::Paths | Shape::Networks | Shape::Texts => {
@@ -120,7 +121,11 @@ fn of_key(key: &Key) -> Value {
     }
     members.insert("description".to_owned(), description.into());
     if let Some(default) = facts.default {
-        let default = if facts.shape == Shape::Number { number(default) } else { Some(default.into()) };
+        let default = match facts.shape {
+            Shape::Number => number(default),
+            Shape::Flag => default.parse::<bool>().ok().map(Value::from),
+            _ => Some(default.into()),
+        };
         members.extend(default.map(|default| ("default".to_owned(), default)));
     }
     schema

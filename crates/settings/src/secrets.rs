@@ -5,6 +5,7 @@ use crate::{
     flaw::Flaw,
     problem::{Place, Problem},
     tree::{Content, Node},
+    uses::Use,
 };
 use base::secret::Secret;
 use std::{
@@ -105,6 +106,7 @@ impl At<'_, '_> {
     /// The text of a file without its last line end.
     fn secret_file(&mut self, key: &str, path: &Path) -> Result<Secret, String> {
         self.reader.secret_files.push(path.to_owned());
+        self.reader.uses.push(Use { key: key.to_owned(), path: path.to_owned(), written: None });
         let name = path.display();
         let unreadable = |error: io::Error| format!("names the file {name}, which cannot be read: {error}");
         let file = File::open(path).map_err(unreadable)?;

@@ -1,6 +1,9 @@
 //! Where a configuration comes from, so that the same can be read again while the program runs.
 
-use crate::{at::Reader, gather::gather, keys::Tables, problem::Problems, section::Section, variables::Environment};
+use crate::{
+    at::Reader, gather::gather, keys::Tables, problem::Problems, section::Section, uses, uses::Use,
+    variables::Environment,
+};
 use base::secret::Secret;
 use std::{
     fmt,
@@ -62,7 +65,11 @@ impl Source {
         let environment = (&*self.environment, self.program.prefix);
         let tree = gather((file.as_deref(), default), environment, &tables, &mut problems);
         let mut reader = Reader::new(&tree, &self.environment, &tables, problems);
-        match S::read(&mut reader.root()) {
+        let itself = |path: &PathBuf| Use { key: "the configuration".to_owned(), path: path.clone(), written: None };
+        reader.uses.extend(file.as_ref().map(itself));
+        let read = S::read(&mut reader.root());
+        reader.problems.extend(uses::problems(&reader.uses));
+        match read {
             Ok(settings) if reader.problems.is_empty() => Ok(Loaded {
                 settings,
                 warnings: reader.warnings,

@@ -27,6 +27,8 @@ pub(crate) enum Content {
     Text(String),
     /// A whole number.
     Number(i64),
+    /// `true` or `false`
+    Flag(bool),
     /// Another value, which no key takes: what it is called, and how it is shown.
     Other(&'static str, String),
 }
@@ -74,7 +76,7 @@ impl Node {
             }
             ValueKind::String(text) => Content::Text(text),
             ValueKind::I64(number) => Content::Number(number),
-            ValueKind::Boolean(value) => Content::Other("a boolean", value.to_string()),
+            ValueKind::Boolean(value) => Content::Flag(value),
             ValueKind::Float(value) => Content::Other("a fraction", value.to_string()),
             ValueKind::I128(value) => Content::Other("a number", value.to_string()),
             ValueKind::U64(value) => Content::Other("a number", value.to_string()),

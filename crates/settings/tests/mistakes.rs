@@ -3,8 +3,8 @@
 #![cfg(test)]
 
 use settings::{
-    Flaw, Loaded, Networks, Problems, Program, Section, Source, aside, duration, flat, networks, number, optional,
-    secret, secrets, section, sections, size, switch, text, texts, url, urls, variants, word, words,
+    Flaw, Loaded, Networks, Problems, Program, Section, Source, aside, duration, flag, flat, networks, number,
+    optional, secret, secrets, section, sections, size, switch, text, texts, url, urls, variants, word, words,
 };
 use std::{fs, num::NonZeroU32, path::Path, time::Duration};
 
@@ -104,6 +104,8 @@ section! {
     struct Garden {
         /// Trees in it.
         trees: usize = number().default("1"),
+        /// Whether there is a fence.
+        is_fenced("fenced"): bool = flag().default("true"),
     }
 }
 
@@ -199,6 +201,16 @@ fn mistakes_in_the_file() {
             "[bell.pin]\nvault = \"x\"",
             "bell.pin (house.toml:2): cannot come from `vault`\n  hint: write { file = \"...\" } or { env = \"...\" }",
         ),
+        (
+            "[garden]\nfenced = \"no\"",
+            "garden.fenced = \"no\" (house.toml:2): must be true or false, not text\n  \
+             hint: write true or false, without quotation marks",
+        ),
+        (
+            "[garden]\ntrees = true",
+            "garden.trees = true (house.toml:2): must be a whole number, not a boolean\n  \
+             hint: write a whole number such as 100",
+        ),
         ("[bell]\nclapper = 1", "bell.clapper (house.toml:2): is a section, not a value\n  hint: it holds: weight"),
         ("door = 1", "door (house.toml:1): must be a list of sections\n  hint: write [[door]]"),
         (
@@ -273,6 +285,11 @@ fn mistakes_in_the_environment() {
         (
             "HOUSE__BELL__RINGS",
             "bell.rings = \"canary\" (HOUSE__BELL__RINGS): is not a whole number\n  hint: write a whole number such as 100",
+        ),
+        (
+            "HOUSE__GARDEN__FENCED",
+            "garden.fenced = \"canary\" (HOUSE__GARDEN__FENCED): is neither true nor false\n  \
+             hint: write true or false, without quotation marks",
         ),
         (
             "HOUSE__BELL__PIN__FILE",
@@ -359,6 +376,16 @@ fn variables_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn a_flag_is_true_or_false_in_file_and_environment() {
+    let is_fenced = |toml: &str, variables: &[(&str, &str)]| {
+        load::<House>(toml, variables).unwrap().settings.garden.unwrap().is_fenced
+    };
+    assert!(is_fenced("[garden]", &[]) && is_fenced("[garden]\nfenced = true", &[]));
+    assert!(!is_fenced("[garden]\nfenced = false", &[]));
+    assert!(!is_fenced("[garden]\nfenced = true", &[("HOUSE__GARDEN__FENCED", "false")]));
+}
+
+#[test]
 fn entries_of_lists_can_be_added_by_the_environment() {
     let toml = "[bell]\nnames = [\"one\"]\n[[door]]\nname = \"front\"\nof = \"wood\"\n";
     let variables = [
@@ -387,7 +414,7 @@ fn what_is_effective_is_laid_out_as_the_file_is() {
     assert_eq!(
         shown("[bell]\npin = { env = \"P\" }\nnames = [\"a\\\"b\"]\n[garden]"),
         "[bell]\nvolume = \"low\"\nrings = 3\ntime = \"5s\"\nnames = [\"a\\\"b\"]\nnetworks = []\nbroken = \"no\"\npin = \
-         \"***\"\n\n[bell.clapper]\nweight = \"1 KiB\"\n\n[garden]\ntrees = 1\n\n[[door]]\nname = \"front\"\nof = \
+         \"***\"\n\n[bell.clapper]\nweight = \"1 KiB\"\n\n[garden]\ntrees = 1\nfenced = true\n\n[[door]]\nname = \"front\"\nof = \
          \"wood\"\ntree = \"oak\"\nthickness = 30\n"
     );
     assert!(shown("").contains("\n# [garden] is not set: there is none\n"));
@@ -413,6 +440,8 @@ fn the_schema_has_every_key() {
     assert_eq!(bell["rings"]["default"], 3);
     assert_eq!(bell["volume"]["enum"], serde_json::json!(["low", "high"]));
     assert_eq!(bell["clapper"]["properties"]["weight"]["$ref"], "#/$defs/size");
+    let fenced = &schema["properties"]["garden"]["properties"]["fenced"];
+    assert_eq!((&fenced["type"], &fenced["default"]), (&"boolean".into(), &true.into()));
     let doors = &schema["properties"]["door"];
     assert_eq!(doors["items"]["required"], serde_json::json!(["name", "of"]));
     // A name of two variants has a schema for each.

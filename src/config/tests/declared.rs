@@ -40,8 +40,12 @@ fn the_commented_lines_of_the_reference_load() {
         let Some(key) = table.and_then(|table| table.keys.iter().find(|key| key.name == name)) else { continue };
         // One variant at a time, and no file that is not there.
         let is_other = key.only.is_some_and(|(_, word)| word != "http");
-        if !is_other && !bare.contains("file = ") {
-            lines.push(if bare == "type = \"stdout\"" { "type = \"http\"".to_owned() } else { bare.to_owned() });
+        match bare {
+            "type = \"stdout\"" => lines.push("type = \"http\"".to_owned()),
+            // An HTTP sink without its secret.
+            "signed = true" => lines.push("signed = false".to_owned()),
+            _ if is_other || bare.contains("file = ") => {}
+            _ => lines.push(bare.to_owned()),
         }
     }
     let config = load_with(&lines.join("\n"), &[("LINXO_CLIENT_SECRET", CANARY)]).unwrap();
@@ -78,6 +82,7 @@ fn limits_and_defaults_are_of_the_shape_of_their_key() {
                     Shape::Duration => units::duration(text).is_ok(),
                     Shape::Size => units::size(text).is_ok(),
                     Shape::Number => text.parse::<u64>().is_ok(),
+                    Shape::Flag => text.parse::<bool>().is_ok(),
                     Shape::Words(words) => words.iter().any(|word| word.word == text),
                     _ => true,
                 };

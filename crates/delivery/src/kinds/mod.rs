@@ -44,6 +44,12 @@ impl Kind {
         self.settings().files()
     }
 
+    /// Whether deliveries are signed, so that the destination can tell them from forged ones.
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        self.settings().is_signed()
+    }
+
     /// Whether a sink with these other settings may take over while this one is still open.
     #[must_use]
     pub fn may_become(&self, other: &Self) -> bool {

@@ -1,18 +1,21 @@
 //! Opens the file so that it ends with a whole line, whatever a crash has left.
 
+use super::own::{FOREIGN, OURS, REMEDY, is_own};
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions, Permissions, TryLockError},
     io::{self, Write},
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
-/// How the lines of this sink begin.
-const OURS: &[u8] = b"{\"specversion\":";
 /// Step of the search for the last line feed.
 const STEP: usize = 64 * 1024;
 
-/// Opens or creates the file, locks it, and mends its end.
+/// What only the owner of a file with bank data may do: everything that others may do, and writing by the group. That the
+/// group may read is left alone, because a program that ships the lines can be given them so.
+const TOO_MUCH: u32 = 0o027;
+
+/// Opens or creates the file, locks it, narrows who may open it, and mends its end.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     // Looked at before it is opened: opening a pipe would wait for its reader.
     match fs::metadata(path) {
@@ -29,11 +32,30 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
         }
         Err(TryLockError::Error(error)) => return Err(error),
     }
+    if !is_own(&file)? {
+        return Err(io::Error::other(format!("it {FOREIGN}: {REMEDY}")));
+    }
+    narrow(&file, path)?;
     mend(&file, path)?;
     // The name of a new file must survive a power cut as well as its lines.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()?;
     Ok(file)
+}
+
+/// Leaves a file that others may open to its owner alone.
+fn narrow(file: &File, path: &Path) -> io::Result<()> {
+    let mode = file.metadata()?.permissions().mode() & 0o777;
+    if mode & TOO_MUCH == 0 {
+        return Ok(());
+    }
+    file.set_permissions(Permissions::from_mode(mode & 0o700)).map_err(|error| {
+        let (kind, name) = (error.kind(), path.display());
+        let told = format!("others may open it (mode {mode:04o}): type `chmod o=,g-w {name}` as its owner ({error})");
+        io::Error::new(kind, told)
+    })?;
+    tracing::warn!(file = %path.display(), mode = format!("{mode:04o}"), "others could open this file; now only its owner can");
+    Ok(())
 }
 
 /// Makes the file end with a line feed (or be empty).

@@ -5,15 +5,17 @@
 //!   before the next one (after a failed sync the kernel's idea of the file is not to be trusted).
 //! - An incomplete last line found on opening is what a crash left of a line that was never acknowledged. It is cut off,
 //!   because it comes again. Where it does not look like a line of ours, it is kept and ended with a line feed instead:
-//!   the file may hold something else. Complete lines are never touched, so a crash can leave a line twice, not less than once.
+//!   somebody may have written into the file. Complete lines are never touched, so a crash can leave a line twice, not less than once.
 //! - A file that was moved away is written to until `reopen` (SIGHUP); one that was deleted is made anew at once, because
 //!   acknowledging lines into a deleted file would lose them.
 //!
-//! The file is created with mode 0600, since it holds personal data, and locked, since two writers would cut each other's
-//! lines. Not here: rotation, compression, retention.
+//! The file is created with mode 0600, since it holds personal data; one that was there before is narrowed where others may
+//! open it. It is locked, since two writers would cut each other's lines. A file that holds something else than lines of
+//! this sink is refused. Not here: rotation, compression, retention.
 
 mod appender;
 mod mend;
+mod own;
 mod settings;
 #[cfg(test)]
 mod tests;

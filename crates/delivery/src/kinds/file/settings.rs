@@ -1,12 +1,14 @@
 //! What a sink on a file is told.
 
+use super::own::own;
 use settings::{At, Flaw, path, section};
 use std::path::{Path, PathBuf};
 
 section! {
     /// `[[sink]]` with type "file".
     pub struct Settings {
-        /// The file that lines are appended to. Its folder must exist.
+        /// The file that lines are appended to. Its folder must exist. The file is new, empty, or one that this sink wrote, and it
+        /// has no other use.
         pub path: PathBuf = path().example("\"data/events.ndjson\""),
     }
     check(at) {
@@ -18,7 +20,12 @@ section! {
 
 fn file_in_folder(at: &mut At<'_, '_>, path: &Path) {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if at.must_be_folder("path", folder).is_ok() && path.is_dir() {
+    if at.must_be_folder("path", folder).is_err() {
+        return;
+    }
+    if path.is_dir() {
         at.flawed("path", Flaw::from("is a folder, not a file"));
+    } else {
+        at.writes("path", path, own);
     }
 }

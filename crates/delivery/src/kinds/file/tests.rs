@@ -87,9 +87,8 @@ async fn cuts_what_a_crash_left_of_our_line_and_keeps_other_text() {
         ("{\"specversion\":\"1.0\",\"id\":\"x", ""),
         ("{\"specversion\":1}\n{\"spec", "{\"specversion\":1}\n"),
         ("{\"specversion\":1}\n", "{\"specversion\":1}\n"),
-        ("line\n\0\0\0", "line\n"),
-        ("notes without an end", "notes without an end\n"),
-        ("line\nother", "line\nother\n"),
+        ("{\"specversion\":1}\n\0\0\0", "{\"specversion\":1}\n"),
+        ("{\"specversion\":1}\nnotes without an end", "{\"specversion\":1}\nnotes without an end\n"),
     ] {
         let path = folder.path().join("events.ndjson");
         fs::write(&path, before).unwrap();
@@ -98,9 +97,39 @@ async fn cuts_what_a_crash_left_of_our_line_and_keeps_other_text() {
     }
     let path = folder.path().join("long.ndjson");
     let long = format!("{{\"specversion\":\"{}", "x".repeat(200_000));
-    fs::write(&path, format!("first\n{long}")).unwrap();
+    fs::write(&path, format!("{{\"specversion\":1}}\n{long}")).unwrap();
     drop(open(&path).unwrap());
-    assert_eq!(fs::read_to_string(&path).unwrap(), "first\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{\"specversion\":1}\n");
+}
+
+/// (E3) Nothing is written into somebody else's file, and nothing of it is changed.
+#[tokio::test]
+async fn refuses_a_file_that_holds_something_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("server.key");
+    fs::write(&path, "-----BEGIN PRIVATE KEY-----").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = Lines::open(&path).unwrap_err().to_string();
+    let wanted =
+        "it holds something else than events from this service: name a new or an empty file, or move this one away";
+    assert_eq!(refused, wanted);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "-----BEGIN PRIVATE KEY-----");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+}
+
+/// (C11) A file that was there before is narrowed where others may open it. That a group may read it is left alone.
+#[tokio::test]
+async fn narrows_a_file_that_others_may_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.ndjson");
+    fs::write(&path, "{\"specversion\":1}\n").unwrap();
+    for (before, after) in
+        [(0o644, 0o600), (0o604, 0o600), (0o660, 0o600), (0o777, 0o700), (0o640, 0o640), (0o600, 0o600)]
+    {
+        fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
+        drop(open(&path).unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, after, "{before:04o}");
+    }
 }
 
 #[tokio::test]

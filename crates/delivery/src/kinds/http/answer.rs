@@ -24,9 +24,25 @@ pub(super) fn judge(response: &Response) -> Result<(), Failure> {
         _ if status.is_server_error() => FailureKind::Transient { after: None },
         _ => FailureKind::Refused { status: Some(status.as_u16()) },
     };
-    let hint = if status.is_redirection() { "; redirects are not followed, correct the sink's url" } else { "" };
-    // `Display` of a status holds the registered phrase, never what the endpoint wrote.
-    Err(Failure { kind, reason: format!("the endpoint answered {}{hint}", known(status)) })
+    Err(Failure { kind, reason: format!("the endpoint answered {}{}", known(status), hint(status)) })
+}
+
+/// What a person can do where the status says it.
+fn hint(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            "; the event is too large for it: raise its limit on the size of bodies, then replay the entry"
+        }
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            "; the head of the request, with the attributes of the event, is too large for it: raise its limit on the size \
+             of heads, then replay the entry"
+        }
+        StatusCode::URI_TOO_LONG => {
+            "; the sink's url is too long for it: shorten the url, or raise the endpoint's limit"
+        }
+        _ if status.is_redirection() => "; redirects are not followed, correct the sink's url",
+        _ => "",
+    }
 }
 
 /// Reads a small rest of the answer, so that the connection can be used again; whatever happens here, the answer stands.
@@ -44,7 +60,7 @@ pub(super) async fn drain(mut response: Response) {
     tokio::time::timeout(DRAIN_TIME, read).await.ok();
 }
 
-/// `404 Not Found`; the number alone where the status has no registered phrase.
+/// `404 Not Found`, with the registered phrase and never what the endpoint wrote; the number alone where there is none.
 fn known(status: StatusCode) -> String {
     match status.canonical_reason() {
         Some(phrase) => format!("{} {phrase}", status.as_u16()),

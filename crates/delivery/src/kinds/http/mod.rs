@@ -1,7 +1,7 @@
 //! POST of the completed event to the integrator's own endpoint, signed, with the attributes as headers.
 //!
 //! In: a delivery. Out: the endpoint's answer as a decision (the table in `docs/delivery.md`). The body is the completed event byte for
-//! byte, white space included, streamed piece by piece with an exact `Content-Length`. Where there are secrets, the body is
+//! byte, white space included, streamed piece by piece with an exact `Content-Length`. Unless `signed` is false, the body is
 //! read once before the request begins, because `webhook-signature` is a header and stands before the body.
 //!
 //! The same entry carries the same `webhook-id` on every attempt, with a new timestamp and signature each time; the
@@ -36,6 +36,10 @@ impl Opens for Settings {
 
     fn files(&self) -> &[PathBuf] {
         &self.authorities
+    }
+
+    fn is_signed(&self) -> bool {
+        self.signed
     }
 
     fn may_change(&self) -> bool {

@@ -55,6 +55,7 @@ async fn endpoint(status: u16, headers: &[(&'static str, &str)]) -> (String, mps
 fn settings(url: &str, secrets: &[&str]) -> Settings {
     Settings {
         url: url.to_owned(),
+        signed: !secrets.is_empty(),
         secrets: secrets.iter().map(|text| base::secret::Secret::new((*text).to_owned())).collect(),
         timeout: Duration::from_secs(5),
         authorities: Vec::new(),
@@ -161,6 +162,9 @@ async fn maps_answers_to_decisions() {
         (599, vec![], transient(None)),
         (400, vec![], FailureKind::Refused { status: Some(400) }),
         (404, vec![], FailureKind::Refused { status: Some(404) }),
+        (413, vec![("retry-after", "7")], FailureKind::Refused { status: Some(413) }),
+        (414, vec![], FailureKind::Refused { status: Some(414) }),
+        (431, vec![], FailureKind::Refused { status: Some(431) }),
         (301, vec![("location", "http://canary.invalid/")], FailureKind::Refused { status: Some(301) }),
     ] {
         assert_eq!(failure(status, &headers).await.kind, kind, "{status}");
@@ -183,6 +187,64 @@ async fn says_what_happened_in_words_without_the_url() {
         odd.reason,
         "could not connect: the host name leads to an address that is never connected to: it is a link-local address, as the metadata services of clouds have"
     );
+}
+
+/// (B9) What the endpoint cannot take for its size says so, and what to do.
+#[tokio::test]
+async fn says_what_is_too_large_for_the_endpoint() {
+    for (status, reason) in [
+        (
+            413,
+            "the endpoint answered 413 Payload Too Large; the event is too large for it: raise its limit on the size of bodies, \
+             then replay the entry",
+        ),
+        (
+            414,
+            "the endpoint answered 414 URI Too Long; the sink's url is too long for it: shorten the url, or raise the \
+             endpoint's limit",
+        ),
+        (
+            431,
+            "the endpoint answered 431 Request Header Fields Too Large; the head of the request, with the attributes of the \
+             event, is too large for it: raise its limit on the size of heads, then replay the entry",
+        ),
+    ] {
+        assert_eq!(failure(status, &[]).await.reason, reason);
+    }
+}
+
+/// (B9) An endpoint that answers while the body is still being written, and then closes the connection, is heard.
+#[tokio::test]
+async fn an_early_refusal_is_seen_although_the_connection_is_closed() {
+    let answer = b"HTTP/1.1 413 Payload Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let url = format!("http://{}/", raw_once(answer).await);
+    // More than the buffers of both sockets hold, whole and in pieces, signed and not.
+    let whole = fixture::whole("e1", vec![b' '; 16 << 20].leak());
+    let (pieces, json) = fixture::paged("e1", 300, 1000);
+    assert!(json.len() > 8 << 20, "{}", json.len());
+    for secrets in [&SECRETS[..], &[]] {
+        let sink = sink(&url, secrets);
+        for delivery in [&whole, &pieces] {
+            match sink.deliver(delivery).await {
+                Err(Error::Failed(Failure { kind: FailureKind::Refused { status: Some(413) }, .. })) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// A peer that answers after the first bytes of a request, reads nothing more, and closes the connection.
+async fn raw_once(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut head = [0; 4096];
+            let _read = socket.read(&mut head).await;
+            socket.write_all(answer).await.unwrap();
+        }
+    });
+    address
 }
 
 /// A peer that reads one request's head and then does as it is told.
