@@ -83,9 +83,17 @@ impl Store {
 
     /// Moves every time that the store has recorded into the past, as if nothing had happened for so long.
     pub(crate) fn let_pass(&self, time: Duration) {
+        self.shift(-i64::try_from(time.as_millis()).unwrap());
+    }
+
+    /// Moves every time that the store has recorded into the future, as if the clock had been set back by so much.
+    pub(crate) fn set_clock_back(&self, by: Duration) {
+        self.shift(i64::try_from(by.as_millis()).unwrap());
+    }
+
+    fn shift(&self, by: i64) {
         match self.backend {
             Backend::Sqlite => {
-                let by = i64::try_from(time.as_millis()).unwrap();
                 let columns = [
                     ("entry", "accepted"),
                     ("stage", "due"),
@@ -104,7 +112,7 @@ impl Store {
                 let file = rusqlite::Connection::open(self.folder.path().join("inbox.db")).unwrap();
                 file.busy_timeout(Duration::from_secs(10)).unwrap();
                 for (table, column) in columns {
-                    file.execute(&format!("UPDATE {table} SET {column} = {column} - {by}"), []).unwrap();
+                    file.execute(&format!("UPDATE {table} SET {column} = {column} + {by}"), []).unwrap();
                 }
             }
         }
