@@ -168,8 +168,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     tasks.spawn(start_control(&config, &inbox, &sinks, gates, stop.clone()));
     tasks.spawn(reload.run(Arc::clone(&hangup), stop.clone()));
     let figures = inbox::Figures::new(&mut registry);
-    let upkeep =
-        Upkeep { inbox: Arc::clone(&inbox.upkeep), retention: config.inbox.retention, figures: figures.clone() };
+    let upkeep = upkeep(&config, &inbox, figures.clone());
     tasks.spawn(upkeep.run(stop.clone()));
     let admin_figures = admin::Figures::new(&mut registry);
     let exposition = Arc::new(Exposition::new(registry));
@@ -252,6 +251,17 @@ async fn gates(
         Arc::new(gate)
     });
     Ok(gates.collect())
+}
+
+/// What looks after the inbox.
+fn upkeep(config: &Config, inbox: &Inbox, figures: inbox::Figures) -> Upkeep {
+    Upkeep {
+        inbox: Arc::clone(&inbox.upkeep),
+        audit: Arc::clone(&inbox.audit),
+        retention: config.inbox.retention,
+        audit_retention: config.inbox.audit_retention,
+        figures,
+    }
 }
 
 /// What the work loops are made of.

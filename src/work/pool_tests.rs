@@ -43,6 +43,7 @@ fn open(folder: &Path) -> inbox::Inbox {
         retention: Duration::from_hours(1),
         max_waiting: 1000,
         min_free_disk: 0,
+        audit_retention: Duration::from_hours(24),
         refused: 0,
     };
     inbox::open(&settings, &[SinkName::new("app")], Access::Owner).unwrap()

@@ -14,6 +14,7 @@
 //! | [`Shelf`] | deliveries | gives out what was read |
 //! | [`Sinks`] | the work loops, operators' commands | pauses of sinks, and what goes back in line when one is well again |
 //! | [`Desk`] | operators' commands | lists, replays, parks, purges |
+//! | [`Audit`] | operators' commands | notes what they did |
 //! | [`Upkeep`] | the service | figures, retention, the end |
 //!
 //! ```text
@@ -33,6 +34,7 @@
 //!
 //! Not here: what work means and how long to wait after a failure (`work`).
 
+mod audit;
 mod desk;
 #[cfg(feature = "double")]
 pub mod double;
@@ -52,6 +54,7 @@ mod sqlite;
 mod upkeep;
 
 pub use self::settings::Settings;
+pub use audit::{Act, ActView, Audit};
 pub use base::names::{DeliveryId, SinkName};
 pub use desk::{AttemptView, Batch, Desk, EntryView, Filter, RefusedView, StageView};
 pub use error::{Error, Source};
@@ -82,6 +85,8 @@ pub struct Inbox {
     pub sinks: Arc<dyn Sinks>,
     /// For operators' commands.
     pub desk: Arc<dyn Desk>,
+    /// For operators' commands too: what they did.
+    pub audit: Arc<dyn Audit>,
     /// For the service that owns the store.
     pub upkeep: Arc<dyn Upkeep>,
     /// Which inbox this is, and the keys that live in it.
@@ -104,6 +109,7 @@ pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<I
                 shelf: Arc::clone(&store) as _,
                 sinks: Arc::clone(&store) as _,
                 desk: Arc::clone(&store) as _,
+                audit: Arc::clone(&store) as _,
                 upkeep: store,
             })
         }

@@ -10,6 +10,8 @@ section! {
         pub store("url"): Store = text(store).default("sqlite:data/inbox.db"),
         /// How long done entries are kept. Unfinished ones are never deleted.
         pub retention: Duration = duration().default("30d").between("1m", "3650d"),
+        /// How long it is kept what operators did (`linxo-webhook inbox audit`).
+        pub audit_retention: Duration = duration().default("365d").between("1d", "3650d"),
         /// Unfinished entries above which new events are answered 503.
         pub max_waiting: u64 = number().default("1000000").between("1", "1000000000"),
         /// Free space on the inbox's disk below which new events are answered 503.

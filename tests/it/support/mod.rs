@@ -82,6 +82,7 @@ pub(crate) fn inbox_at(path: &Path) -> Settings {
         max_waiting: 1_000_000,
         min_free_disk: 0,
         refused: 1000,
+        audit_retention: Duration::from_hours(24),
     }
 }
 

@@ -30,7 +30,14 @@ fn settings(backend: Backend, folder: &TempDir) -> Settings {
     let store = match backend {
         Backend::Sqlite => settings::Store::Sqlite(folder.path().join("inbox.db")),
     };
-    Settings { store, retention: Duration::from_hours(1), max_waiting: 1_000_000, min_free_disk: 0, refused: 1000 }
+    Settings {
+        store,
+        retention: Duration::from_hours(1),
+        max_waiting: 1_000_000,
+        min_free_disk: 0,
+        refused: 1000,
+        audit_retention: Duration::from_hours(24),
+    }
 }
 
 /// One store, and the first receiver's handle on it.

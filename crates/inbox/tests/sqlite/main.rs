@@ -26,6 +26,7 @@ fn try_open(path: &Path, access: Access) -> Result<Inbox, Error> {
         max_waiting: 1_000_000,
         min_free_disk: 0,
         refused: 1000,
+        audit_retention: Duration::from_hours(24),
     };
     open(&settings, &["app", "books"].map(SinkName::new), access)
 }

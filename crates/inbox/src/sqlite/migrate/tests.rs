@@ -14,6 +14,7 @@ fn open_at(path: &Path) -> Inbox {
         retention: Duration::from_hours(1),
         max_waiting: 1000,
         min_free_disk: 0,
+        audit_retention: Duration::from_hours(24),
         refused: 10,
     };
     open(&settings, &["app", "books"].map(crate::SinkName::new), Access::Owner).unwrap()
