@@ -34,6 +34,9 @@ const BATCH: usize = 1024;
 /// Bytes of one batch at most, but for a single record that is larger.
 const BATCH_BYTES: u64 = 4 << 20;
 
+/// Room for frames that is kept from one batch to the next.
+const BUFFER: usize = 8 << 20;
+
 type Reply = oneshot::Sender<Result<Position, Error>>;
 
 /// What the thread is asked for.
@@ -69,6 +72,15 @@ impl Segment {
     /// Whether a frame fits, and behind it the one that closes the segment.
     fn has_room(&self, written: u64, size: u64) -> bool {
         self.offset + written + size + END <= self.size
+    }
+}
+
+/// However the thread ends, a panic included, nothing is accepted any more.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.change(|state| state.trouble = Some(Trouble::Closed));
     }
 }
 
@@ -109,6 +121,7 @@ impl Appender {
 
     /// Runs until nobody can ask any more.
     pub(super) fn run(mut self) {
+        let _ended = Ended(Arc::clone(&self.shared));
         loop {
             match self.next() {
                 Ok(request) => {
@@ -128,7 +141,6 @@ impl Appender {
             }
         }
         self.close();
-        self.shared.change(|state| state.trouble = Some(Trouble::Closed));
     }
 
     /// Waits for a request, or until something is to be done without one.
@@ -202,6 +214,8 @@ impl Appender {
         let synced = self.last;
         let mut replies = Vec::with_capacity(batch.len());
         segment.encoder.buffer.clear();
+        // The room of one very large record is not kept for ever.
+        segment.encoder.buffer.shrink_to(BUFFER);
         while let Some(append) = batch.front() {
             let written = segment.encoder.buffer.len() as u64;
             if !segment.has_room(written, frame_size(append.payload.len())) {

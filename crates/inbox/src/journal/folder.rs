@@ -6,7 +6,7 @@
 //! | `....segment.lost` | a person gave this segment up; its events are skipped |
 //! | `....gone` | a segment that was let go and is being overwritten with zeros |
 //! | `....spare` | zeros, ready to become a segment |
-//! | `lock` | held by the one process that writes |
+//! | `lock` | held by the one process that writes; holds the identity of the inbox |
 //!
 //! No byte of a folded event stays: a segment is overwritten before it is used again or deleted.
 
@@ -24,7 +24,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
+    time::{Duration, Instant},
 };
+
+/// How long a lock that another holds is waited for, such as a process that is just ending.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The folder.
 #[derive(Clone, Debug)]
@@ -74,8 +79,34 @@ impl Folder {
         let mut options = OpenOptions::new();
         let options = options.create(true).truncate(false).write(true).mode(0o600);
         let lock = options.open(self.path.join("lock")).map_err(fs::TryLockError::Error)?;
-        lock.try_lock()?;
-        Ok(lock)
+        let give_up = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match lock.try_lock() {
+                Err(fs::TryLockError::WouldBlock) if Instant::now() < give_up => thread::sleep(LOCK_PATIENCE / 20),
+                taken => return taken.map(|()| lock),
+            }
+        }
+    }
+
+    /// Notes in the lock file which inbox the journal belongs to: nothing else says that while there is no segment.
+    pub(super) fn set_identity(&self, lock: &File, identity: [u8; 16]) -> io::Result<()> {
+        if self.identity() == Some(identity) {
+            return Ok(());
+        }
+        self.disk.write(lock, &identity, 0)?;
+        lock.set_len(16)?;
+        lock.sync_all()
+    }
+
+    /// See [`set_identity`](Self::set_identity).
+    pub(super) fn identity(&self) -> Option<[u8; 16]> {
+        fs::read(self.path.join("lock")).ok()?.try_into().ok()
+    }
+
+    /// Whether a process holds the lock.
+    pub(super) fn is_locked(&self) -> bool {
+        let lock = File::open(self.path.join("lock"));
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
     }
 
     pub(super) fn segment(&self, number: u64) -> PathBuf {

@@ -47,7 +47,7 @@ pub(crate) use damage::Damage;
 pub(crate) use frame::Record;
 pub(crate) use reader::{ReadError, Reader};
 pub(crate) use shared::Limits;
-pub(crate) use verify::{Report, verify};
+pub(crate) use verify::{holds_records, identity, tail, verify};
 
 use crate::{Error, Position};
 use appender::{Append, Appender, Request};
@@ -82,23 +82,34 @@ pub(crate) struct Journal {
     /// `None` once closed.
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     tasks: Mutex<Option<mpsc::Sender<Task>>>,
-    threads: Mutex<Vec<thread::JoinHandle<()>>>,
-    damage: Vec<Damage>,
-    /// Released by the system when the process ends, however it ends.
-    _lock: File,
+    appender: Mutex<Option<thread::JoinHandle<()>>>,
+    keeper: Mutex<Option<thread::JoinHandle<()>>>,
+    /// `None` once closed. Released by the system when the process ends, however it ends.
+    lock: Mutex<Option<File>>,
 }
 
 impl Journal {
-    /// Opens (or makes) the journal in a folder, for an inbox whose store has everything up to `stored`. Damage is no
+    /// Opens (or makes) the journal in a folder, for an inbox whose store has everything up to `stored`; `None`: nobody knows. Damage is no
     /// error: new records are taken all the same, see [`damage`](Self::damage).
     ///
     /// # Errors
     /// [`Error::Open`]: the folder cannot be used, another process has it, or it belongs to another inbox.
-    pub(crate) fn open(path: &Path, identity: [u8; 16], stored: Position, limits: Limits) -> Result<Self, Error> {
+    pub(crate) fn open(
+        path: &Path,
+        identity: [u8; 16],
+        stored: Option<Position>,
+        limits: Limits,
+    ) -> Result<Self, Error> {
         Self::open_on(Disk::default(), path, identity, stored, limits)
     }
 
-    fn open_on(disk: Disk, path: &Path, identity: [u8; 16], stored: Position, limits: Limits) -> Result<Self, Error> {
+    fn open_on(
+        disk: Disk,
+        path: &Path,
+        identity: [u8; 16],
+        stored: Option<Position>,
+        limits: Limits,
+    ) -> Result<Self, Error> {
         let unusable = |problem: &str, source: std::io::Error| Error::Open {
             path: path.display().to_string(),
             problem: problem.to_owned(),
@@ -108,7 +119,7 @@ impl Journal {
             |error| unusable("the journal's folder cannot be used; check its owner, its mode and its disk", error);
         let folder = Folder::new(path, disk);
         folder.make().map_err(failed)?;
-        let lock = folder.lock().map_err(|error| match error {
+        let lock_file = folder.lock().map_err(|error| match error {
             TryLockError::WouldBlock => Error::Open {
                 path: path.display().to_string(),
                 problem: "another linxo-webhook has this journal open; stop that one first".to_owned(),
@@ -116,11 +127,12 @@ impl Journal {
             },
             TryLockError::Error(error) => failed(error),
         })?;
-        let found = recover::recover(&folder, identity, stored.0, true).map_err(failed)?;
+        let found = recover::recover(&folder, identity, stored.map(|stored| stored.0), true).map_err(failed)?;
         let unknown = |damage: &&Damage| matches!(damage.kind, Kind::Foreign | Kind::Version(_));
         if let Some(damage) = found.parts.iter().filter_map(|part| part.damage.as_ref()).find(unknown) {
             return Err(Error::Open { path: path.display().to_string(), problem: damage.to_string(), source: None });
         }
+        folder.set_identity(&lock_file, identity).map_err(failed)?;
         for damage in &found.damage {
             tracing::error!("{damage}");
         }
@@ -138,15 +150,10 @@ impl Journal {
             room: Arc::new(Semaphore::new(QUEUE_BYTES)),
             requests: Mutex::new(Some(requests)),
             tasks: Mutex::new(Some(tasks)),
-            threads: Mutex::new(vec![appender.map_err(failed)?, keeper]),
-            damage: found.damage,
-            _lock: lock,
+            appender: Mutex::new(Some(appender.map_err(failed)?)),
+            keeper: Mutex::new(Some(keeper)),
+            lock: Mutex::new(Some(lock_file)),
         })
-    }
-
-    /// What cannot be read of it, as found when it was opened.
-    pub(crate) fn damage(&self) -> &[Damage] {
-        &self.damage
     }
 
     /// Appends a record; returns its position after it was synced.
@@ -178,6 +185,12 @@ impl Journal {
     /// The last position that is on the disk.
     pub(crate) fn synced(&self) -> Position {
         Position(self.shared.state().synced)
+    }
+
+    /// How many records it holds behind a position. Positions may leave gaps, so these are counted.
+    pub(crate) fn held(&self, behind: Position) -> u64 {
+        let state = self.shared.state();
+        state.parts.iter().map(|part| (part.last + 1).saturating_sub(part.first.max(behind.0 + 1))).sum()
     }
 
     /// Bytes of all its files.
@@ -233,21 +246,30 @@ impl Journal {
         }
     }
 
-    /// Takes no more records; returns when those that came are answered, and what was let go is overwritten. Blocks.
-    pub(crate) fn end(&self) {
+    /// Takes no more records; returns when those that came are answered. Blocks.
+    pub(crate) fn stop(&self) {
         drop(lock(&self.requests).take());
+        join(&self.appender);
+    }
+
+    /// As [`stop`](Self::stop); returns when what was let go is overwritten, too. Another process may open it then. Blocks.
+    pub(crate) fn end(&self) {
+        // The appender also holds a sender of the keeper's tasks, so it ends first.
+        self.stop();
         drop(lock(&self.tasks).take());
-        // The appender holds the last sender of the keeper's tasks, so it comes first.
-        for thread in std::mem::take(&mut *lock(&self.threads)) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the journal ended with a panic");
-            }
-        }
+        join(&self.keeper);
+        drop(lock(&self.lock).take());
     }
 
     fn ask(&self, request: Request) -> Result<(), Error> {
         let requests = lock(&self.requests);
         requests.as_ref().ok_or(Error::Closed)?.send(request).map_err(|_ended| Error::Closed)
+    }
+}
+
+fn join(thread: &Mutex<Option<thread::JoinHandle<()>>>) {
+    if lock(thread).take().is_some_and(|thread| thread.join().is_err()) {
+        tracing::error!("a thread of the journal ended with a panic");
     }
 }
 

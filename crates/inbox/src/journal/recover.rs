@@ -34,7 +34,7 @@ pub(super) struct Recovered {
     pub(super) parts: VecDeque<Part>,
     /// How far its segments reach, readable or not.
     pub(super) follows: u64,
-    /// The last position that was ever given away: that, or what the store has stored.
+    /// The last position that was ever given away: that, or what the store has.
     pub(super) last: u64,
     /// The number of the next segment.
     pub(super) number: u64,
@@ -42,13 +42,14 @@ pub(super) struct Recovered {
     pub(super) damage: Vec<Damage>,
 }
 
-/// Reads the folder of an inbox whose store has everything up to `stored`. With `repair` a torn tail is cut;
-/// without, nothing is written.
-pub(super) fn recover(folder: &Folder, identity: [u8; 16], stored: u64, repair: bool) -> io::Result<Recovered> {
+/// Reads the folder of an inbox whose store has everything up to `stored`; `None`: nobody knows. With `repair` a torn
+/// tail is cut; without, nothing is written.
+pub(super) fn recover(folder: &Folder, identity: [u8; 16], stored: Option<u64>, repair: bool) -> io::Result<Recovered> {
     let listing = folder.list()?;
     let numbers = || listing.segments.keys().chain(&listing.lost).copied();
     let (Some(lowest), Some(highest)) = (numbers().min(), numbers().max()) else {
-        return Ok(Recovered { follows: stored, last: stored, number: 1, ..Recovered::default() });
+        let last = stored.unwrap_or_else(beyond_all);
+        return Ok(Recovered { follows: stored.unwrap_or(0), last, number: 1, ..Recovered::default() });
     };
     let mut opened = BTreeMap::new();
     for number in listing.segments.keys() {
@@ -60,12 +61,13 @@ pub(super) fn recover(folder: &Folder, identity: [u8; 16], stored: u64, repair: 
     for number in (lowest..=highest).filter(|number| !listing.lost.contains(number)) {
         let size = listing.segments.get(&number).copied().unwrap_or(0);
         let next = opened.get(&(number + 1)).and_then(|next| next.as_ref().ok()).map(|next| next.header.follows);
-        let before = reach.unwrap_or(stored);
+        let before = reach.or(stored).unwrap_or(0);
         let part = match opened.get_mut(&number) {
             Some(Ok(cursor)) if cursor.header.identity == identity => {
-                let first = cursor.header.first;
-                if reach.is_none() && first > stored + 1 && !listing.lost.contains(&(number - 1)) {
-                    parts.push_back(broken(folder, number - 1, stored, first - 1, Kind::Missing));
+                let follows = cursor.header.follows;
+                let is_first = reach.is_none() && !listing.lost.contains(&(number - 1));
+                if let Some(stored) = stored.filter(|stored| is_first && follows > *stored) {
+                    parts.push_back(broken(folder, number - 1, stored, follows, Kind::Missing));
                 }
                 read(folder, cursor, size, next, repair)?
             }
@@ -85,11 +87,17 @@ pub(super) fn recover(folder: &Folder, identity: [u8; 16], stored: u64, repair: 
         reach = Some(reach.unwrap_or(0).max(part.last));
         parts.push_back(part);
     }
-    let follows = reach.unwrap_or(stored);
+    let follows = reach.or(stored).unwrap_or(0);
     let mut damage: Vec<Damage> =
-        parts.iter().filter(|part| part.last > stored).filter_map(|part| part.damage.clone()).collect();
+        parts.iter().filter(|part| part.last > stored.unwrap_or(0)).filter_map(|part| part.damage.clone()).collect();
     damage.sort_by_key(|damage| damage.position);
-    Ok(Recovered { parts, follows, last: follows.max(stored), number: highest + 1, damage })
+    Ok(Recovered { parts, follows, last: follows.max(stored.unwrap_or_else(beyond_all)), number: highest + 1, damage })
+}
+
+/// A position above every one that was ever given away, where nobody knows those. Positions count events; this one counts
+/// microseconds since 1970, and no inbox gets a million events a second for years.
+fn beyond_all() -> u64 {
+    u64::try_from(clock::now().as_millis()).unwrap_or(0).saturating_mul(1000)
 }
 
 /// A segment of which nothing can be read: it held the positions behind `before`, up to `last`.

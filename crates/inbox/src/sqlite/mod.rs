@@ -33,7 +33,6 @@ mod schema;
 mod select;
 mod shared;
 mod shelf;
-mod space;
 mod stages;
 mod store;
 mod tx;
@@ -42,4 +41,5 @@ mod views;
 mod writer;
 
 pub use open::Access;
+pub(crate) use open::{is_damage, look};
 pub(crate) use store::Sqlite;

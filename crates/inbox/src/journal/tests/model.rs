@@ -125,7 +125,7 @@ fn tear(
 
 /// Everything that was acknowledged is there, and beyond it at most the start of what was under way.
 fn check(journal: &Journal, world: &mut World, under_way: &[Bytes]) -> Result<(), TestCaseError> {
-    prop_assert_eq!(journal.damage(), &[][..]);
+    prop_assert_eq!(damage_of(journal), vec![]);
     let (found, damage) = read_behind(journal, world.folded);
     prop_assert_eq!(damage, None);
     let mut found: Vec<(u64, Bytes)> = found.into_iter().collect();
