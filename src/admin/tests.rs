@@ -123,6 +123,7 @@ async fn figures_need_the_token_and_show_the_inbox() {
         oldest_unfinished: Some(clock::now().before(Duration::from_secs(90))),
         size_bytes: 4096,
         log_bytes: 512,
+        ..Stats::default()
     }));
     let running = start(double, Some("correct")).await;
     for wrong in

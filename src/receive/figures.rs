@@ -43,13 +43,19 @@ struct Outcome {
     outcome: &'static str,
 }
 
-/// What became of events, and how long that took. Looked up once, and not with every event.
-#[derive(Debug)]
-pub(super) struct Events {
+/// What became of events. Clones count into the same figures.
+#[derive(Clone, Debug)]
+pub(super) struct Outcomes {
     pub(super) accepted: Counter,
     pub(super) duplicate: Counter,
     /// Same id, other content; counted as accepted too.
-    outcomes: Family<Outcome, Counter>,
+    all: Family<Outcome, Counter>,
+}
+
+/// What became of events, and how long that took. Looked up once, and not with every event.
+#[derive(Debug)]
+pub(super) struct Events {
+    pub(super) outcomes: Outcomes,
     /// Events that could not be typed in full.
     pub(super) drift: Counter,
     /// From the last byte of a body to its synced commit.
@@ -62,9 +68,7 @@ impl Events {
         let of = |outcome| outcomes.get_or_create_owned(&Outcome { outcome });
         let buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
         let figures = Self {
-            accepted: of("accepted"),
-            duplicate: of("duplicate"),
-            outcomes: outcomes.clone(),
+            outcomes: Outcomes { accepted: of("accepted"), duplicate: of("duplicate"), all: outcomes.clone() },
             drift: Counter::default(),
             accept_seconds: Histogram::new(buckets),
         };
@@ -78,10 +82,12 @@ impl Events {
         );
         figures
     }
+}
 
+impl Outcomes {
     /// Counts an event with the id of another one and other content.
     pub(super) fn conflict(&self) {
-        self.outcomes.get_or_create(&Outcome { outcome: "conflict" }).inc();
+        self.all.get_or_create(&Outcome { outcome: "conflict" }).inc();
     }
 }
 

@@ -16,6 +16,9 @@ pub struct Figures {
     oldest: Gauge,
     size: Gauge,
     log: Gauge,
+    journal: Gauge,
+    unfolded: Gauge,
+    stuck: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -35,6 +38,9 @@ impl Figures {
             oldest: Gauge::default(),
             size: Gauge::default(),
             log: Gauge::default(),
+            journal: Gauge::default(),
+            unfolded: Gauge::default(),
+            stuck: Gauge::default(),
         };
         registry.register("inbox_entries", "Unfinished and parked work by stage and state", this.entries.clone());
         registry.register_with_unit(
@@ -45,6 +51,17 @@ impl Figures {
         );
         registry.register_with_unit("inbox_size", "Size of the store on disk", Unit::Bytes, this.size.clone());
         registry.register_with_unit("inbox_log", "Size of the write-ahead log", Unit::Bytes, this.log.clone());
+        registry.register_with_unit("inbox_journal", "Size of the journal on disk", Unit::Bytes, this.journal.clone());
+        registry.register(
+            "inbox_unfolded",
+            "Accepted events that are in the journal and not yet in the store",
+            this.unfolded.clone(),
+        );
+        registry.register(
+            "inbox_fold_stuck",
+            "1: accepted events cannot be moved from the journal into the store",
+            this.stuck.clone(),
+        );
         this
     }
 
@@ -61,6 +78,9 @@ impl Figures {
         self.oldest.set(gauge(oldest.as_secs()));
         self.size.set(gauge(stats.size_bytes));
         self.log.set(gauge(stats.log_bytes));
+        self.journal.set(gauge(stats.journal_bytes));
+        self.unfolded.set(gauge(stats.unfolded));
+        self.stuck.set(i64::from(stats.is_fold_stuck));
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     webhook::{Commits, Webhook},
 };
 use crate::receive::{
+    figures::Outcomes,
     intake::{Arrival, Outcome, refusal_of},
     problem::Refusal,
     refusals::Fault,
@@ -63,7 +64,50 @@ pub(super) async fn accept(
     }
 }
 
+fn count(outcomes: &Outcomes, outcome: Outcome) {
+    match outcome {
+        Outcome::Accepted => {
+            outcomes.accepted.inc();
+        }
+        Outcome::Conflict => {
+            outcomes.accepted.inc();
+            outcomes.conflict();
+        }
+        Outcome::Duplicate => {
+            outcomes.duplicate.inc();
+        }
+    }
+}
+
 impl Commits {
+    /// Counts what becomes of events that are answered before it is known whether they are new, and logs those that are not.
+    pub(in crate::receive) fn hear_of_folds(&self) {
+        let outcomes = self.figures.outcomes.clone();
+        self.intake.on_fold(move |event, outcome, seq| {
+            count(&outcomes, outcome);
+            let (entry, event) = (seq.0, event.as_str());
+            match outcome {
+                Outcome::Accepted => {}
+                Outcome::Conflict => {
+                    tracing::info!(
+                        event.id = event,
+                        entry,
+                        outcome = "conflict",
+                        "an accepted event has the id of another one"
+                    );
+                }
+                Outcome::Duplicate => {
+                    tracing::info!(
+                        event.id = event,
+                        entry,
+                        outcome = "duplicate",
+                        "an accepted event was stored before"
+                    );
+                }
+            }
+        });
+    }
+
     /// Stores an event, counts it, logs it, and renders the answer. Runs to its end whatever becomes of the caller.
     async fn commit(&self, asked: &Asked, arrival: Arrival, since: Instant) -> Result<Bytes, Refusal> {
         let facts = Facts::of(&arrival);
@@ -82,20 +126,13 @@ impl Commits {
         if facts.drift {
             self.figures.drift.inc();
         }
+        if receipt.is_final {
+            count(&self.figures.outcomes, receipt.outcome);
+        }
         let (outcome, status) = match receipt.outcome {
-            Outcome::Accepted => {
-                self.figures.accepted.inc();
-                ("accepted", "accepted")
-            }
-            Outcome::Conflict => {
-                self.figures.accepted.inc();
-                self.figures.conflict();
-                ("conflict", "accepted")
-            }
-            Outcome::Duplicate => {
-                self.figures.duplicate.inc();
-                ("duplicate", "duplicate")
-            }
+            Outcome::Accepted => ("accepted", "accepted"),
+            Outcome::Conflict => ("conflict", "accepted"),
+            Outcome::Duplicate => ("duplicate", "duplicate"),
         };
         tracing::info!(
             event.id = facts.event.as_str(),

@@ -35,7 +35,6 @@ mod select;
 mod shared;
 mod shelf;
 mod sinks;
-mod space;
 mod stages;
 mod store;
 mod tx;
@@ -44,4 +43,5 @@ mod views;
 mod writer;
 
 pub use open::Access;
+pub(crate) use open::{is_damage, look};
 pub(crate) use store::Sqlite;

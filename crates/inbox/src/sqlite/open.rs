@@ -1,7 +1,7 @@
 //! Opening the file: permissions, ownership by one process, settings that make a commit durable, damage, versions.
 
-use super::{migrate, schema};
-use crate::Error;
+use super::{migrate, schema, tx};
+use crate::{Error, Keys, Position};
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -232,6 +232,25 @@ impl Opener {
             source: Some(Box::new(error)),
         }
     }
+}
+
+/// Reads which inbox a file is, and how far the record of accepted events is in it. Writes nothing.
+pub(crate) fn look(path: &Path) -> Result<(Keys, Position), Error> {
+    let opener = Opener::new(path, Access::Guest)?;
+    let connection = opener.reader()?;
+    let read = || -> rusqlite::Result<(Keys, Position)> { Ok((schema::keys(&connection)?, tx::reached(&connection)?)) };
+    match schema::version(&connection) {
+        // What an earlier version made is brought up to date by the next start.
+        Ok(version) if version < schema::VERSION => Err(Error::Store("it was made by an earlier version".into())),
+        _ => read().map_err(|error| opener.explain(error)),
+    }
+}
+
+/// Whether a file could not be opened because it is damaged.
+pub(crate) fn is_damage(error: &Error) -> bool {
+    let (Error::Open { source: Some(source), .. } | Error::Store(source)) = error else { return false };
+    let code = source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+    matches!(code, Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
 }
 
 /// Folds the whole log into the file and cuts it to nothing.

@@ -51,6 +51,7 @@ impl Upkeep for Sqlite {
                 oldest_unfinished: oldest_unfinished(connection)?,
                 size_bytes: size("") + log_bytes,
                 log_bytes,
+                ..Stats::default()
             })
         })
         .await

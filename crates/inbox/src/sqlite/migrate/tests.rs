@@ -11,6 +11,8 @@ const ENTRIES: usize = 15;
 fn open_at(path: &Path) -> Inbox {
     let settings = Settings {
         store: settings::Store::Sqlite(path.to_owned()),
+        journal: Some(crate::settings::Journal::Off),
+        journal_max: 64 << 20,
         retention: Duration::from_hours(1),
         max_waiting: 1000,
         min_free_disk: 0,
