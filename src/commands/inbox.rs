@@ -1,11 +1,12 @@
 //! `inbox`: looks at the entries and moves them by hand: `ls`, `show`, `replay`, `park`, `purge`, `export`,
-//! `refused`, `audit`.
+//! `refused`, `audit`, `backup`, `restore`, `verify`.
 //!
 //! Works on the store itself, beside a running server or without one. Tables are for people and may change; `--json` and
 //! `export` are NDJSON for programs. Bodies hold personal data and are printed only where asked for (`show --body`,
 //! `export`). What changes entries needs a filter or `--all`, and `purge` needs `--yes`, so that no slip of the hand
 //! touches everything. What changes entries or prints their bodies is noted in the audit trail.
 
+mod archive;
 mod json;
 mod selection;
 mod view;
@@ -20,6 +21,7 @@ use selection::{EVERY, Selection};
 use std::{
     io::{self, IsTerminal as _, Write},
     ops::ControlFlow,
+    path::PathBuf,
 };
 
 /// Entries read at once where all are wanted; bounds memory.
@@ -79,6 +81,18 @@ enum Action {
         #[command(flatten)]
         selection: Selection,
     },
+    /// Copy the inbox as it is at one moment to a new file, beside a running service
+    Backup {
+        /// The file to make (personal data; for its owner alone)
+        file: PathBuf,
+    },
+    /// Put a backup in the place of the inbox, whose files are set aside; no service may be running
+    Restore {
+        /// A file that `inbox backup` made
+        file: PathBuf,
+    },
+    /// Read everything that the inbox has on the disk, and say what is damaged and what to do
+    Verify,
     /// List what operators did, newest first
     Audit {
         /// Print NDJSON instead of a table
@@ -109,6 +123,12 @@ enum Action {
 pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     // Before the store is opened, so that a usage error is the first to be heard.
     args.action.check()?;
+    match args.action {
+        Action::Backup { file } => return archive::backup(global, file).await,
+        Action::Restore { file } => return archive::restore(global, file).await,
+        Action::Verify => return archive::verify(global).await,
+        _ => {}
+    }
     let inbox = open(global)?;
     let deletes = matches!(args.action, Action::Purge { .. });
     let result = act(&inbox, args.action).await;
@@ -136,9 +156,7 @@ impl Action {
                     ))
                 }
             }
-            Self::Ls { .. } | Self::Show { .. } | Self::Export { .. } | Self::Refused { .. } | Self::Audit { .. } => {
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 }
@@ -169,6 +187,8 @@ async fn act(inbox: &Inbox, action: Action) -> Result<(), Failure> {
             .await
         }
         Action::Audit { json, limit } => acts(audit, json, limit).await,
+        // These need no open store.
+        Action::Backup { .. } | Action::Restore { .. } | Action::Verify => Ok(()),
         Action::Refused { body: false, json, limit } => refused(desk, false, json, limit).await.map(drop),
         Action::Refused { body: true, json, limit } => {
             let which = ("refused --body", format!("--limit {limit}"));

@@ -36,6 +36,7 @@
 //!
 //! Not here: what work means and how long to wait after a failure (`work`).
 
+pub mod archive;
 mod audit;
 mod desk;
 #[cfg(feature = "double")]
@@ -108,10 +109,13 @@ pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<I
     match &settings.store {
         self::settings::Store::Sqlite(path) => {
             let folder = settings.journal_folder().filter(|_| access == Access::Owner);
-            if let Some(folder) = folder.as_ref().filter(|folder| !path.exists() && journal::holds_records(folder))
-                && let Some(inbox) = strand(folder, settings, &journaled::missing(settings, folder))
-            {
-                return inbox;
+            if access == Access::Owner && sqlite::is_gone(path) {
+                let stranded =
+                    folder.as_ref().and_then(|folder| strand(folder, settings, &journaled::missing(settings, folder)));
+                if let Some(inbox) = stranded {
+                    return inbox;
+                }
+                sqlite::refuse_log_alone(path)?;
             }
             let store = match sqlite::Sqlite::open(path, settings, sinks, access) {
                 Ok(store) => Arc::new(store),

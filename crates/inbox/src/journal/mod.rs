@@ -47,7 +47,7 @@ pub(crate) use damage::Damage;
 pub(crate) use frame::Record;
 pub(crate) use reader::{ReadError, Reader};
 pub(crate) use shared::Limits;
-pub(crate) use verify::{holds_records, identity, tail, verify};
+pub(crate) use verify::{identity, tail, verify};
 
 use crate::{Error, Position};
 use appender::{Append, Appender, Request};

@@ -25,6 +25,8 @@ pub(crate) struct Report {
     pub(crate) records: u64,
     /// Those of them that the store does not have.
     pub(crate) behind: u64,
+    /// The first position that is there; `None`: it holds nothing.
+    pub(crate) first: Option<u64>,
     /// The last position that is there.
     pub(crate) last: u64,
     /// What is wrong, each with its place and its remedy.
@@ -53,11 +55,6 @@ pub(crate) fn identity(path: &Path) -> Option<[u8; 16]> {
     Folder::new(path, Disk::default()).identity()
 }
 
-/// Whether a folder holds segments of a journal.
-pub(crate) fn holds_records(path: &Path) -> bool {
-    Folder::new(path, Disk::default()).list().is_ok_and(|listing| !listing.segments.is_empty())
-}
-
 /// Reads the journal in `path`, of an inbox whose store has everything up to `stored`.
 pub(crate) fn verify(path: &Path, identity: [u8; 16], stored: u64) -> io::Result<Report> {
     let folder = Folder::new(path, Disk::default());
@@ -74,6 +71,7 @@ pub(crate) fn verify(path: &Path, identity: [u8; 16], stored: u64) -> io::Result
 
 fn read_all(folder: &Folder, found: Recovered, stored: u64) -> io::Result<Report> {
     let mut report = Report { last: found.last, damage: found.damage, ..Report::default() };
+    report.first = found.parts.iter().find(|part| part.size > 0 && part.last >= part.first).map(|part| part.first);
     for part in &found.parts {
         report.segments += 1;
         if part.damage.as_ref().is_none_or(|damage| damage.offset > 0)

@@ -15,9 +15,10 @@ use std::path::Path;
 pub fn examine(settings: &Settings) -> Vec<String> {
     let Store::Sqlite(path) = &settings.store;
     let folder = settings.journal_folder();
-    if !path.exists() {
-        let rest = folder.filter(|folder| journal::holds_records(folder));
-        return rest.map(|folder| missing(settings, &folder)).into_iter().collect();
+    if sqlite::is_gone(path) {
+        let rest = folder.filter(|folder| journal::identity(folder).is_some());
+        let rest = rest.map(|folder| missing(settings, &folder));
+        return rest.or_else(|| sqlite::refuse_log_alone(path).err().map(|error| chain(&error))).into_iter().collect();
     }
     let (keys, reached) = match sqlite::look(path) {
         Ok(found) => found,
@@ -44,8 +45,8 @@ pub fn examine(settings: &Settings) -> Vec<String> {
 pub(crate) fn missing(settings: &Settings, folder: &Path) -> String {
     let Store::Sqlite(path) = &settings.store;
     format!(
-        "the inbox file {} is missing beside its journal {}: put the file back, from a backup if need be; to begin with \
-         an empty inbox instead, move the journal away as well",
+        "the inbox file {} is missing or empty, and its journal {} is there: put the file back, from a backup with `inbox \
+         restore` if need be; to begin with an empty inbox instead, move the journal and what stands beside the file away",
         path.display(),
         folder.display()
     )

@@ -22,6 +22,7 @@
 mod attempts;
 mod audit;
 mod codes;
+mod copy;
 mod desk;
 mod entries;
 mod intake;
@@ -42,6 +43,7 @@ mod upkeep;
 mod views;
 mod writer;
 
+pub(crate) use copy::{Contents, copy, put_in_place, read_all};
 pub use open::Access;
-pub(crate) use open::{is_damage, look};
+pub(crate) use open::{is_damage, is_gone, lock, look, refuse_log_alone};
 pub(crate) use store::Sqlite;

@@ -172,6 +172,13 @@ impl Opener {
         open().map_err(|error| self.explain(error))
     }
 
+    /// A connection that reads, and may write copies elsewhere.
+    pub(super) fn copier(&self) -> Result<Connection, Error> {
+        let connection = self.reader()?;
+        connection.pragma_update(None, "query_only", false).map_err(|error| self.explain(error))?;
+        Ok(connection)
+    }
+
     fn try_open(&self) -> rusqlite::Result<Opened> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
@@ -232,6 +239,35 @@ impl Opener {
             source: Some(Box::new(error)),
         }
     }
+}
+
+/// Whether an inbox file is missing or empty.
+pub(crate) fn is_gone(path: &Path) -> bool {
+    fs::metadata(path).map_or(true, |meta| meta.len() == 0)
+}
+
+/// Refuses a log whose file is gone: SQLite would take it for one of an earlier file, and empty it.
+///
+/// # Errors
+/// [`Error::Open`]: there is a log.
+pub(crate) fn refuse_log_alone(path: &Path) -> Result<(), Error> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    if is_gone(Path::new(&log)) {
+        return Ok(());
+    }
+    Err(Error::Open {
+        path: path.display().to_string(),
+        problem: "it is missing or empty, and its log is there, which may hold accepted events; put the file back beside its log, \
+                  or restore a backup with `inbox restore`; to begin with an empty inbox instead, move the log away"
+            .to_owned(),
+        source: None,
+    })
+}
+
+/// Takes the lock of an inbox that is about to be exchanged.
+pub(crate) fn lock(path: &Path) -> Result<impl Sized, Error> {
+    Opener::new(path, Access::Owner)
 }
 
 /// Reads which inbox a file is, and how far the record of accepted events is in it. Writes nothing.

@@ -17,11 +17,11 @@ fn try_open(settings: &Settings, access: Access) -> Result<Inbox, Error> {
 }
 
 /// With the journal beside the file.
-fn journaled(folder: &Path) -> Settings {
+pub(crate) fn journaled(folder: &Path) -> Settings {
     Settings { journal: None, ..settings_of(&folder.join("inbox.db")) }
 }
 
-fn open_in(folder: &Path) -> Inbox {
+pub(crate) fn open_in(folder: &Path) -> Inbox {
     try_open(&journaled(folder), Access::Owner).unwrap()
 }
 
@@ -30,7 +30,7 @@ fn json(number: usize) -> String {
 }
 
 /// Accepts events, a few at the same time. (Of very many at the same time the runtime would begin some out of turn.)
-async fn accept(inbox: &Inbox, numbers: std::ops::Range<usize>) {
+pub(crate) async fn accept(inbox: &Inbox, numbers: std::ops::Range<usize>) {
     let numbers: Vec<usize> = numbers.collect();
     for some in numbers.chunks(40) {
         let accepts = some.iter().map(|number| inbox.intake.accept(new_entry(&json(*number))));
@@ -41,7 +41,7 @@ async fn accept(inbox: &Inbox, numbers: std::ops::Range<usize>) {
 }
 
 /// Numbers of the events that are in the inbox, by connection, in the order of their entries.
-async fn listed(inbox: &Inbox) -> BTreeMap<String, Vec<usize>> {
+pub(crate) async fn listed(inbox: &Inbox) -> BTreeMap<String, Vec<usize>> {
     let mut found: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for entry in inbox.desk.list(&Filter::default(), 100_000).await.unwrap().into_iter().rev() {
         let number = entry.event_id.as_str().trim_start_matches('e').parse().unwrap();
@@ -50,7 +50,7 @@ async fn listed(inbox: &Inbox) -> BTreeMap<String, Vec<usize>> {
     found
 }
 
-fn expected(numbers: std::ops::Range<usize>) -> BTreeMap<String, Vec<usize>> {
+pub(crate) fn expected(numbers: std::ops::Range<usize>) -> BTreeMap<String, Vec<usize>> {
     let mut expected: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for number in numbers {
         expected.entry(format!("c{}", number % 5)).or_default().push(number);
@@ -59,7 +59,7 @@ fn expected(numbers: std::ops::Range<usize>) -> BTreeMap<String, Vec<usize>> {
 }
 
 /// What a crash at this moment would leave: the file first, because the journal is only ahead of it.
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     for name in ["inbox.db", "inbox.db-wal"] {
         fs::copy(from.join(name), to.join(name)).unwrap();
     }

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on must end with a message"
 )]
 
+mod archive;
 mod columns;
 mod file;
 mod journal;
