@@ -16,9 +16,10 @@ use super::{
     Failure, Global,
     acts::{Unnoted, noted},
 };
+use crate::control::{self, Client};
 use clap::{Args as ClapArgs, Subcommand};
-use inbox::{Access, Audit, Batch, Desk, EntryView, Error, Filter, Inbox, Seq, SinkName};
 use guest::{failure, note, open};
+use inbox::{Audit, Batch, Desk, EntryView, Error, Filter, Inbox, Seq};
 use selection::{EVERY, Selection};
 use std::{
     io::{self, IsTerminal as _, Write},
@@ -134,14 +135,24 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let inbox = open(global)?;
     let deletes = matches!(args.action, Action::Purge { .. });
     let result = act(&inbox, args.action).await;
-    if deletes && inbox.upkeep.fold_log().await.is_err() {
+    if deletes && !clear(global, &inbox).await? {
         note(format_args!(
-            "what was deleted may still stand in the log beside the inbox, which is in use now: run the command again, or \
-             wait until the service empties the log"
+            "what was deleted may still stand in the log or the journal beside the inbox, which is in use now: run the command \
+             again, or wait a minute until the service empties them"
         ))?;
     }
     inbox.upkeep.close().await;
     result
+}
+
+/// Sees to it that nothing of what was deleted stays beside the inbox file: by the running service, which has the journal, or
+/// without one. Returns whether that was done.
+async fn clear(global: &Global, inbox: &Inbox) -> Result<bool, Failure> {
+    let service = Client::find(&control::path(&global.load()?.inbox)).ok().flatten();
+    Ok(match service {
+        Some(service) => service.clear().await.is_ok(),
+        None => inbox.upkeep.fold_log().await.is_ok(),
+    })
 }
 
 impl Action {

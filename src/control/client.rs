@@ -68,6 +68,14 @@ impl Client {
         self.call(Method::POST, &format!("sinks/{sink}/test")).await
     }
 
+    /// Has what was deleted removed from the log and the journal beside the inbox.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn clear(&self) -> Result<Changed, Error> {
+        self.call(Method::POST, "inbox/clear").await
+    }
+
     async fn call<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Error> {
         let answer = self.0.request(method, format!("http://localhost/{path}")).send().await?;
         if answer.status() == StatusCode::OK {

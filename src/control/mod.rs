@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `GET /sinks` | every sink: a list of [`SinkReport`] |
 //! | `POST /sinks/NAME/pause`, `POST /sinks/NAME/resume` | [`Changed`] |
+//! | `POST /inbox/clear` | [`Changed`], once nothing that was deleted stays in the log or the journal |
 //! | `POST /sinks/NAME/test` | [`Tested`], after a test delivery |
 
 mod client;

@@ -30,7 +30,7 @@ pub struct SinkReport {
     pub parked: u64,
 }
 
-/// Whether a pause or its end changed anything.
+/// Whether a request changed anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changed {
     /// It did.

@@ -74,6 +74,7 @@ impl Bound {
             .route("/sinks/{name}/pause", post(pause))
             .route("/sinks/{name}/resume", post(resume))
             .route("/sinks/{name}/test", post(test))
+            .route("/inbox/clear", post(clear))
             .with_state(state);
         tokio::select! {
             ended = axum::serve(listener, router).into_future() => {
@@ -118,6 +119,11 @@ async fn set_paused(state: &State, name: &str, is_paused: bool) -> Answer<Change
 
 async fn test(extract::State(state): extract::State<State>, Path(name): Path<String>) -> Answer<super::report::Tested> {
     Ok(Json(try_out(&find(&state, &name)?.slot, &state.source).await))
+}
+
+async fn clear(extract::State(state): extract::State<State>) -> Answer<Changed> {
+    state.upkeep.fold_log().await.map_err(|error| failed(&error))?;
+    Ok(Json(Changed { changed: true }))
 }
 
 fn find<'a>(state: &'a State, name: &str) -> Result<&'a Sink, (StatusCode, String)> {

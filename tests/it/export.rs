@@ -90,3 +90,39 @@ async fn what_operators_do_is_noted() {
     assert!(table.starts_with("NUMBER") && table.lines().count() == 8, "{table}");
     service.stop().await;
 }
+
+/// (D3) Beside a running service, too: what was purged is in no file of the inbox, its log and its journal.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_purged_beside_a_running_service_is_gone_from_every_file() {
+    const IBAN: &str = "FR7630006000011234567890189";
+    let mut site = Site::new();
+    site.file_sink("app");
+    let service = site.start().await;
+    service
+        .door
+        .accept(event_json("e1", "1", 1, false).replace(r#""balance""#, &format!(r#""iban":"{IBAN}","balance""#)))
+        .await;
+    service.settled().await;
+    let data = site.path("data");
+    let holding = || {
+        let mut files: Vec<std::path::PathBuf> = Vec::new();
+        let mut folders = vec![data.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if entry.is_dir() {
+                    folders.push(entry);
+                } else if std::fs::read(&entry)
+                    .is_ok_and(|bytes| bytes.windows(IBAN.len()).any(|window| window == IBAN.as_bytes()))
+                {
+                    files.push(entry);
+                }
+            }
+        }
+        files
+    };
+    assert!(!holding().is_empty());
+    let output = site.run(&["inbox", "purge", "--id", "e1", "--yes"]).await;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(holding(), [""; 0].map(std::path::PathBuf::from), "{}", String::from_utf8_lossy(&output.stderr));
+    service.stop().await;
+}

@@ -19,7 +19,6 @@ pub(super) fn failure(error: &Error) -> Failure {
     }
 }
 
-
 /// A line for the person at the terminal.
 pub(super) fn note(text: std::fmt::Arguments<'_>) -> io::Result<()> {
     writeln!(io::stderr(), "{text}")
