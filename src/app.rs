@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     control, localhost,
     observe::{
-        metrics::{self, Exposition},
+        metrics::{self, Exposition, Latest},
         readiness::Readiness,
     },
     receive::{self, Receiver, tls},
@@ -114,6 +114,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     tracing::info!(authentication = config.authentication(), "how callers are authenticated");
 
     let mut registry = metrics::registry();
+    let last_event = Latest::default();
     let sinks: Vec<Arc<Slot>> =
         config.sinks.iter().map(|sink| Slot::open(sink).map(Arc::new)).collect::<Result<_, _>>()?;
     let names: Vec<SinkName> = sinks.iter().map(|slot| slot.name().clone()).collect();
@@ -145,7 +146,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         &config.sender,
         loaded,
         Arc::clone(&inbox.intake),
-        receive::Figures::new(&mut registry),
+        receive::Figures::new(&mut registry, last_event.clone()),
     ));
     let targets = Targets {
         receiver: Arc::clone(&receiver),
@@ -167,10 +168,8 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     );
     tasks.spawn(start_control(&config, &inbox, &sinks, gates, stop.clone()));
     tasks.spawn(reload.run(Arc::clone(&hangup), stop.clone()));
-    let figures = inbox::Figures::new(&mut registry);
-    let upkeep =
-        Upkeep { inbox: Arc::clone(&inbox.upkeep), retention: config.inbox.retention, figures: figures.clone() };
-    tasks.spawn(upkeep.run(stop.clone()));
+    let figures = inbox::Figures::new(&mut registry, (&config.inbox).into());
+    tasks.spawn(upkeep(&config, &inbox, figures.clone(), last_event).run(stop.clone()));
     let admin_figures = admin::Figures::new(&mut registry);
     let exposition = Arc::new(Exposition::new(registry));
     let state = admin::State {
@@ -319,6 +318,12 @@ fn start_work(
     }
     tasks.spawn(credentials.watch(stop.clone()));
     tasks.spawn(Recovery { sinks: Arc::clone(&inbox.sinks), gates: recovering }.run(stop.clone()));
+}
+
+/// Looks after the inbox itself.
+fn upkeep(config: &Config, inbox: &Inbox, figures: inbox::Figures, last_event: Latest) -> Upkeep {
+    let (inbox, retention) = (Arc::clone(&inbox.upkeep), config.inbox.retention);
+    Upkeep { inbox, retention, figures, last_event }
 }
 
 /// The socket for commands of this machine. The service does its work without it as well.

@@ -75,8 +75,11 @@ impl Refusals {
         self.answers.count(status);
     }
 
-    /// Keeps a refusal for `inbox refused`, as far as there is room.
+    /// Keeps a refusal for `inbox refused`, as far as there is room; counts those of known callers apart.
     pub(super) fn keep(&self, caller: &Caller, record: &Record<'_>) {
+        if record.is_known {
+            self.figures.known.inc();
+        }
         if !self.ledger.keep(caller, record) {
             self.figures.unkept.inc();
         }

@@ -150,7 +150,7 @@ impl Route {
     async fn prepare(&self, lease: &Lease) -> Result<Ready<'_>, Result<Outcome, Error>> {
         if lease.is_stale && self.drops_stale {
             let outcome = Outcome::Superseded;
-            self.figures.count(self.slot.name().as_str(), &outcome, Duration::ZERO);
+            self.figures.count(self.slot.name().as_str(), &outcome, Duration::ZERO, lease.entry.accepted);
             tracing::info!(
                 event.id = %lease.entry.event_id,
                 entry = lease.seq.0,
@@ -197,7 +197,7 @@ impl Route {
         if matches!(outcome, Outcome::Park { cause: Cause::Outage | Cause::GaveUp, .. }) {
             self.gate.parked();
         }
-        self.figures.count(self.slot.name().as_str(), &outcome, took);
+        self.figures.count(self.slot.name().as_str(), &outcome, took, lease.entry.accepted);
         self.log(lease, attributes, took, &outcome);
         Ok(outcome)
     }

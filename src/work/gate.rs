@@ -207,6 +207,11 @@ impl Gate {
     fn show(&self) {
         let is_open = matches!(self.known.state(), State::Down { .. } | State::Resting { .. });
         self.figures.breaker_open.set(is_open.into());
+        let since = self.known.failing_for().map_or(0, |lasting| clock::now().before(lasting).as_seconds());
+        // The two clocks differ by a moment each time.
+        if since == 0 || since.abs_diff(self.figures.failing_since.get()) > 1 {
+            self.figures.failing_since.set(since);
+        }
     }
 
     fn log(&self, change: Change) {

@@ -1,5 +1,6 @@
 //! Retention, and the inbox's figures: looked after from time to time.
 
+use crate::observe::metrics::Latest;
 use base::{clock, error::chain};
 use inbox::{Error, Figures};
 use std::{sync::Arc, time::Duration};
@@ -19,6 +20,8 @@ pub struct Upkeep {
     pub retention: Duration,
     /// What is shown of it.
     pub figures: Figures,
+    /// When the last event was accepted, which the inbox knows from before the start.
+    pub last_event: Latest,
 }
 
 impl Upkeep {
@@ -59,7 +62,12 @@ impl Upkeep {
                 }
             }
         }
-        self.figures.show(&self.inbox.stats().await?);
+        // What cannot be told is absent, and not what it was.
+        let stats = self.inbox.stats().await.inspect_err(|_| self.figures.forget())?;
+        if let Some(at) = stats.last_accepted {
+            self.last_event.note(at);
+        }
+        self.figures.show(stats);
         Ok(())
     }
 }

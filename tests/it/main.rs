@@ -22,6 +22,7 @@ mod json;
 mod laws;
 mod lists;
 mod log;
+mod metrics;
 mod names;
 mod readme;
 mod reload;

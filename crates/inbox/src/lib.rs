@@ -55,7 +55,7 @@ pub use self::settings::Settings;
 pub use base::names::{DeliveryId, SinkName};
 pub use desk::{AttemptView, Batch, Desk, EntryView, Filter, RefusedView, StageView};
 pub use error::{Error, Source};
-pub use figures::Figures;
+pub use figures::{Figures, Limits};
 pub use ids::{Fetch, Identity, Keys, Position, ReadingId, Seq, Stage, State, Token, TraceParent};
 pub use intake::{Folded, Intake, NewEntry, Receipt, Refused};
 pub use lease::{Certainty, Doubts, Facts, Fetched, Found, Hold, Lease, Shortfall};

@@ -15,6 +15,7 @@ mod queue;
 pub mod settings;
 
 use base::clock;
+use prometheus_client::registry::Registry;
 use queue::Queue;
 use settings::{Log, LogFormat};
 use std::{
@@ -58,6 +59,15 @@ pub fn start(settings: &Log) -> io::Result<Guard> {
         lines.push(line);
     })));
     Ok(Guard(queue))
+}
+
+/// Enters how many lines were dropped. It is a figure of the whole process, as the log is.
+pub(super) fn register(registry: &mut Registry) {
+    registry.register(
+        "log_lines_dropped",
+        "Log lines that were dropped because standard error did not keep up",
+        queue::DROPPED.clone(),
+    );
 }
 
 /// Says where the program panicked instead of what standard error would show by itself: the message, which may quote what

@@ -66,7 +66,7 @@ pub(super) async fn accept(
 impl Commits {
     /// Stores an event, counts it, logs it, and renders the answer. Runs to its end whatever becomes of the caller.
     async fn commit(&self, asked: &Asked, arrival: Arrival, since: Instant) -> Result<Bytes, Refusal> {
-        let facts = Facts::of(&arrival);
+        let (facts, received) = (Facts::of(&arrival), arrival.received);
         let receipt = match self.intake.accept(arrival).await {
             Ok(receipt) => receipt,
             Err(error) => {
@@ -85,11 +85,12 @@ impl Commits {
         let (outcome, status) = match receipt.outcome {
             Outcome::Accepted => {
                 self.figures.accepted.inc();
+                self.figures.last.note(received);
                 ("accepted", "accepted")
             }
             Outcome::Conflict => {
-                self.figures.accepted.inc();
-                self.figures.conflict();
+                self.figures.conflict.inc();
+                self.figures.last.note(received);
                 ("conflict", "accepted")
             }
             Outcome::Duplicate => {
