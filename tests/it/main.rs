@@ -9,6 +9,7 @@
     reason = "a test that cannot go on must end with a message"
 )]
 
+mod alerts;
 mod answers;
 mod api;
 mod completion;
