@@ -165,22 +165,25 @@ impl Lane {
     }
 
     fn log(&self, change: Change) {
-        let peer = self.peer.as_str();
+        let server = self.peer.as_str();
         match change {
             Change::Down => tracing::warn!(
-                peer,
+                code = "api_down",
+                server,
                 "{} failed for several connections, and for none it worked: it is left alone, and single calls try it",
                 self.peer
             ),
-            Change::Up => tracing::info!(peer, "{} answers again and is asked as before", self.peer),
+            Change::Up => tracing::info!(code = "api_up", server, "{} answers again and is asked as before", self.peer),
             Change::Rests(asked) => tracing::warn!(
-                peer,
+                code = "api_rests",
+                server,
                 pause_ms = millis(asked),
                 "{} asked several connections for a rest (Retry-After) and is left alone for that long",
                 self.peer
             ),
             Change::ConnectionRests(asked) => tracing::info!(
-                peer,
+                code = "api_connection_rests",
+                server,
                 pause_ms = millis(asked),
                 "{} asked for a rest (Retry-After) for one connection; the others go on",
                 self.peer
