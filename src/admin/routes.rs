@@ -136,7 +136,7 @@ async fn figures(
     if !shown.access.allows(&headers) {
         shown.state.figures.unauthorized.inc();
         if shown.wrong_tokens.is_due() {
-            tracing::warn!(%peer, "somebody asked for the figures with a wrong admin token, or none; said once a minute");
+            tracing::warn!(code = "admin_token_wrong", %peer, "somebody asked for the figures with a wrong admin token, or none; said once a minute");
         }
         time::sleep(WRONG_TOKEN_TIME).await;
         let mut refused =
@@ -156,7 +156,11 @@ async fn figures(
     };
     if let Some(error) = unknown {
         inbox.forget();
-        tracing::warn!(error, "the inbox's figures are missing in /metrics: the inbox could not tell them");
+        tracing::warn!(
+            code = "figures_unknown",
+            error,
+            "the inbox's figures are missing in /metrics: the inbox could not tell them"
+        );
     }
     figures.ready.set(shown.state.obstacles().is_empty().into());
     ([(CONTENT_TYPE, OPENMETRICS), (CACHE_CONTROL, "no-store")], exposition.encode()).into_response()

@@ -31,7 +31,7 @@ impl Upkeep {
         let mut is_unfolded = false;
         loop {
             if let Err(error) = self.look(&mut is_unfolded).await {
-                tracing::warn!(error = %chain(&error), "housekeeping of the inbox failed; it is tried again");
+                tracing::warn!(code = "housekeeping_failed", error = %chain(&error), "housekeeping of the inbox failed; it is tried again");
             }
             tokio::select! {
                 () = draining.cancelled() => return,
@@ -51,14 +51,18 @@ impl Upkeep {
             }
         }
         if deleted > 0 {
-            tracing::debug!(entries = deleted, "done entries were deleted after inbox.retention");
+            tracing::debug!(
+                code = "entries_expired",
+                entries = deleted,
+                "done entries were deleted after inbox.retention"
+            );
             *is_unfolded = true;
         }
         if *is_unfolded {
             match self.inbox.fold_log().await {
                 Ok(()) => *is_unfolded = false,
                 Err(error) => {
-                    tracing::debug!(error = %chain(&error), "the inbox's log could not be emptied after deletions; it is tried again");
+                    tracing::debug!(code = "store_log_not_emptied", error = %chain(&error), "the inbox's log could not be emptied after deletions; it is tried again");
                 }
             }
         }

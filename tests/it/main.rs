@@ -23,6 +23,7 @@ mod json;
 mod laws;
 mod lists;
 mod log;
+mod logs;
 mod metrics;
 mod names;
 mod readme;

@@ -79,7 +79,11 @@ impl Queue {
             };
             if dropped > 0 {
                 // Finds room, as all that waited was just taken.
-                tracing::warn!(lines = dropped, "log lines were dropped: standard error did not keep up");
+                tracing::warn!(
+                    code = "log_lines_dropped",
+                    lines = dropped,
+                    "log lines were dropped: standard error did not keep up"
+                );
             }
             // A log that cannot be written cannot be complained about either.
             drop(reader.write_all(&batch).and_then(|()| reader.flush()));

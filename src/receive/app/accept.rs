@@ -72,7 +72,7 @@ impl Commits {
             Err(error) => {
                 if self.refusals.is_first_fault(Fault::Inbox) {
                     let error = chain(&error);
-                    tracing::error!(error, request.id = %asked.id, "the inbox did not take an event");
+                    tracing::error!(code = "event_not_stored", error, request.id = %asked.id, "the inbox did not take an event");
                 }
                 return Err(refusal_of(&error));
             }
@@ -82,25 +82,37 @@ impl Commits {
         if facts.drift {
             self.figures.drift.inc();
         }
+        let entry = receipt.seq.map(|seq| seq.0);
         let (outcome, status) = match receipt.outcome {
             Outcome::Accepted => {
                 self.figures.accepted.inc();
-                self.figures.last.note(received);
                 ("accepted", "accepted")
             }
             Outcome::Conflict => {
                 self.figures.conflict.inc();
-                self.figures.last.note(received);
                 ("conflict", "accepted")
             }
             Outcome::Duplicate => {
                 self.figures.duplicate.inc();
-                ("duplicate", "duplicate")
+                tracing::info!(
+                    code = "event_repeated",
+                    event.id = facts.event.as_str(),
+                    entry,
+                    connection.id = facts.connection.as_str(),
+                    bytes = facts.bytes,
+                    duration_ms = clock::millis(took),
+                    peer = %asked.caller.peer,
+                    request.id = %asked.id,
+                    "event came again, and is stored already"
+                );
+                return Ok(rendered("duplicate", &facts.event));
             }
         };
+        self.figures.last.note(received);
         tracing::info!(
+            code = "event_accepted",
             event.id = facts.event.as_str(),
-            entry = receipt.seq.map(|seq| seq.0),
+            entry,
             outcome,
             connection.id = facts.connection.as_str(),
             user.id = facts.user.as_ref().map(UserId::as_str),
