@@ -60,7 +60,7 @@ bench: ## The figures of docs/benchmarks.md (five to ten minutes; BENCH="receipt
 	$(CARGO) bench --locked --bench service -- $(BENCH)
 
 image: ## The container image
-	docker build --tag $(IMAGE) .
+	docker build --build-arg BUILD_COMMIT=$(shell git rev-parse --short HEAD 2>/dev/null || echo unknown) --tag $(IMAGE) .
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

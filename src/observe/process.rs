@@ -6,7 +6,11 @@
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{counter::ConstCounter, gauge::ConstGauge, info::Info},
+    metrics::{
+        counter::ConstCounter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+    },
     registry::{Registry, Unit},
 };
 use rustix::{
@@ -16,12 +20,17 @@ use rustix::{
 use std::{fmt, fs, time::Duration};
 
 /// Of which commit the program was built, where whoever built it said so.
-const COMMIT: Option<&str> = option_env!("BUILD_COMMIT");
+const COMMIT: &str = match option_env!("BUILD_COMMIT") {
+    Some(commit) if !commit.is_empty() => commit,
+    _ => "unknown",
+};
 
 /// Enters which build this is.
 pub(super) fn register_build(registry: &mut Registry) {
-    let labels = [("version", env!("CARGO_PKG_VERSION")), ("commit", COMMIT.unwrap_or("unknown"))];
-    registry.register("build", "Version and commit of the program; always 1", Info::new(labels));
+    // A gauge and no `info`, which not everything that reads these figures knows.
+    let build = Family::<_, Gauge>::default();
+    build.get_or_create(&[("version", env!("CARGO_PKG_VERSION")), ("commit", COMMIT)]).set(1);
+    registry.register("build_info", "Version and commit of the program; always 1", build);
 }
 
 /// Enters the figures of the process. The registry must have no prefix.

@@ -307,6 +307,7 @@ mod tests {
             ("sender", changes.sender),
             ("admin", changes.admin),
             ("linxo", changes.linxo),
+            ("log", changes.log_level.is_some()),
             ("sink", !changes.sinks.is_empty()),
         ];
         let named = flags.into_iter().filter_map(|(name, differs)| differs.then_some(name));
@@ -364,7 +365,8 @@ mod tests {
             ("name = \"app\"", "name = \"app\"\nretry_for = \"1h\"", "[[sink]]"),
             ("[admin]", "[admin]\naddress = \"127.0.0.1:1\"", "admin.address"),
             ("[admin]", "[worker]\nconcurrency = 7\n[inbox]\nrefused = 7\n[admin]", "[inbox] [worker]"),
-            ("[admin]", "[log]\nlevel = \"debug\"\n[listener]\npath = \"/x\"\n[admin]", "[listener] [log]"),
+            ("[admin]", "[log]\nlevel = \"debug\"\n[listener]\npath = \"/x\"\n[admin]", "log [listener]"),
+            ("[admin]", "[log]\nlevel = \"debug\"\nformat = \"text\"\n[admin]", "log log.format"),
         ] {
             assert_eq!(parts(&site.changed(from, to).unwrap()), wanted, "{to}");
         }

@@ -2,9 +2,9 @@
 //!
 //! In: SIGHUP, and a look twice a second at the files that the configuration names, itself included. Out: the receiver's TLS
 //! settings, path secrets and networks, the admin token, the settings of HTTP sinks, the client of the vendor's API and the
-//! level of the log, replaced as one whole set, or not at all: everything is read and checked as at the start, and what does not fit is said
-//! once (to SIGHUP each time), counted, and tried again at the next look, so that the halves of a new pair may come one
-//! after the other. The last good set stays in use meanwhile.
+//! level of the log, replaced as one whole set, or not at all: everything is read and checked as at the start, and what
+//! does not fit is said once (to SIGHUP each time), counted, and tried again at the next look, so that the halves of a new
+//! pair may come one after the other. The last good set stays in use meanwhile.
 //!
 //! ```text
 //! watch   files -> have they changed, and held still since?

@@ -26,7 +26,7 @@ fn exposed(text: &str) -> Metrics {
         }
         let (series, _) = line.rsplit_once(' ').unwrap();
         let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-        let endings = ["_total", "_info", "_bucket", "_sum", "_count", ""];
+        let endings = ["_total", "_bucket", "_sum", "_count", ""];
         let family = endings.iter().find_map(|ending| kinds.get_key_value(name.strip_suffix(ending)?));
         let (family, kind) = family.unwrap_or_else(|| panic!("{name} has no type"));
         let name = if kind == "histogram" { family } else { name };
