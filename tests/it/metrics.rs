@@ -239,7 +239,10 @@ async fn how_the_api_does_is_shown() {
     eventually("the API fails", async || {
         let text = scraped(&service).await;
         let since = value(&text, r#"linxo_webhook_api_failing_since_timestamp_seconds{peer="linxo"}"#);
-        (since >= before - 1.0).then_some(())
+        // What waits for the API is no old work of the sink.
+        assert!(value(&text, r#"linxo_webhook_inbox_oldest_unfinished_seconds{stage="file"}"#) < 0.5);
+        let oldest = value(&text, r#"linxo_webhook_inbox_oldest_unfinished_seconds{stage="completion"}"#);
+        (since >= before - 1.0 && oldest >= 1.0).then_some(())
     })
     .await;
 }

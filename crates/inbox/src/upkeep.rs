@@ -23,7 +23,8 @@ pub struct Stats {
     pub stages: Vec<(Stage, StageCounts)>,
     /// When the oldest unfinished entry was accepted.
     pub oldest_unfinished: Option<Timestamp>,
-    /// For each stage that has unfinished work: when the oldest entry of it was accepted.
+    /// For each stage that has something to work on: when the oldest entry was accepted that is first in its line there. What
+    /// waits for its fetch counts as work of the fetch.
     pub oldest_by_stage: Vec<(Stage, Timestamp)>,
     /// When the newest entry was accepted.
     pub last_accepted: Option<Timestamp>,

@@ -88,13 +88,14 @@ impl Upkeep for Sqlite {
     }
 }
 
-/// By stage, when the oldest unfinished entry was accepted.
+/// By stage, when the oldest entry was accepted that is first in its line there. What stands behind it came later, and what
+/// waits for its fetch counts as work of the fetch; so only the heads of lines are looked at, and not a backlog of millions.
 fn oldest_by_kind(connection: &Connection) -> rusqlite::Result<Vec<(Kind, Timestamp)>> {
     connection
         .prepare_cached(
             "SELECT kind, accepted FROM entry JOIN (
-                 SELECT kind, min(seq) AS oldest FROM stage INDEXED BY stage_line
-                 WHERE state IN ('queued', 'due', 'leased') GROUP BY kind
+                 SELECT kind, min(seq) AS oldest FROM stage INDEXED BY stage_due
+                 WHERE state IN ('due', 'leased') GROUP BY kind
              ) ON entry.seq = oldest",
         )?
         .query_map([], |row| Ok((row.get(0)?, Timestamp::from_millis(row.get(1)?))))?
