@@ -7,6 +7,7 @@
 //! touches everything. What changes entries or prints their bodies is noted in the audit trail.
 
 mod archive;
+mod guest;
 mod json;
 mod selection;
 mod view;
@@ -17,6 +18,7 @@ use super::{
 };
 use clap::{Args as ClapArgs, Subcommand};
 use inbox::{Access, Audit, Batch, Desk, EntryView, Error, Filter, Inbox, Seq, SinkName};
+use guest::{failure, note, open};
 use selection::{EVERY, Selection};
 use std::{
     io::{self, IsTerminal as _, Write},
@@ -159,13 +161,6 @@ impl Action {
             _ => Ok(()),
         }
     }
-}
-
-/// Opens the configured store as a guest: the server may be running.
-fn open(global: &Global) -> Result<Inbox, Failure> {
-    let config = global.load()?;
-    let sinks: Vec<SinkName> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
-    inbox::open(&config.inbox, &sinks, Access::Guest).map_err(|error| failure(&error))
 }
 
 async fn act(inbox: &Inbox, action: Action) -> Result<(), Failure> {
@@ -381,11 +376,6 @@ fn all_deleted(left: u64) -> Result<(), Failure> {
     )))
 }
 
-/// A line for the person at the terminal.
-fn note(text: std::fmt::Arguments<'_>) -> io::Result<()> {
-    writeln!(io::stderr(), "{text}")
-}
-
 /// Data on standard output; `Break` when its reader has seen enough (`| head`). A program gets every byte as it is; on a
 /// terminal, text from outside could move the cursor or turn the order of what is read.
 fn emit(text: &[u8]) -> Result<ControlFlow<()>, Failure> {
@@ -396,14 +386,6 @@ fn emit(text: &[u8]) -> Result<ControlFlow<()>, Failure> {
         Ok(()) => Ok(ControlFlow::Continue(())),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
         Err(error) => Err(error.into()),
-    }
-}
-
-fn failure(error: &Error) -> Failure {
-    let message = super::chain(error);
-    match error {
-        Error::Open { .. } => Failure::ours(message),
-        _ => Failure::not_now(message),
     }
 }
 

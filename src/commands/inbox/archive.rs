@@ -1,6 +1,6 @@
 //! `inbox backup`, `inbox restore`, `inbox verify`.
 
-use super::{failure, note, open};
+use super::guest::{failure, note, open};
 use crate::commands::{
     Failure, Global,
     acts::{Unnoted, noted},
