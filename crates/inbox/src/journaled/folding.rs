@@ -4,7 +4,8 @@
 //! loses nothing and stores nothing twice. The commit is synced (`synchronous=FULL`), therefore a segment may be let go as
 //! soon as the commit of its last record has returned.
 //!
-//! A lone record is folded at once. While many come, a pause between transactions lets them gather, unless somebody waits.
+//! A lone record is folded at once. While some come, a pause between transactions lets them gather, unless somebody waits.
+//! While very many come there is no pause.
 //! When the store fails, the thread tries again until it works or the service ends; the journal keeps what comes meanwhile.
 
 use super::{payload, progress::Progress};
@@ -88,9 +89,7 @@ impl Fold {
                 self.journal.let_go(self.progress.folded());
                 continue;
             }
-            if let Some(last) = self.last {
-                self.progress.pause(last + GATHER);
-            }
+            self.gather();
             match self.fold_some() {
                 Ok(()) => {
                     if self.progress.set_stuck(false) {
@@ -113,6 +112,16 @@ impl Fold {
                     }
                     self.progress.rest(RETRY);
                 }
+            }
+        }
+    }
+
+    /// Lets records gather for a moment after a transaction, unless a whole batch is there, or somebody waits.
+    fn gather(&self) {
+        let Some(until) = self.last.map(|last| last + GATHER) else { return };
+        while Instant::now() < until && self.journal.held(self.progress.folded()) < BATCH as u64 {
+            if self.progress.pause(until.min(Instant::now() + GATHER / 10)) {
+                return;
             }
         }
     }

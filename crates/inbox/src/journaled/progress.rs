@@ -98,12 +98,12 @@ impl Progress {
         folded.wait_for(|folded| *folded >= position || self.is_ending()).await.is_ok_and(|folded| *folded >= position)
     }
 
-    /// Lets time pass until `until`, less where somebody waits or the end has come.
-    pub(super) fn pause(&self, until: Instant) {
+    /// Lets time pass until `until`, less where somebody waits or the end has come; says whether that is so.
+    pub(super) fn pause(&self, until: Instant) -> bool {
         let patience = until.saturating_duration_since(Instant::now());
         let waits = lock(&self.waiting);
         let paused = self.called.wait_timeout_while(waits, patience, |waiting| *waiting == 0 && !self.is_ending());
-        drop(paused.unwrap_or_else(PoisonError::into_inner));
+        !paused.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// Lets time pass after a failure, less where the end has come.
