@@ -262,6 +262,18 @@ async fn gates(
     Ok(gates.collect())
 }
 
+/// What looks after the inbox.
+fn upkeep(config: &Config, inbox: &Inbox, figures: inbox::Figures, last_event: Latest) -> Upkeep {
+    Upkeep {
+        inbox: Arc::clone(&inbox.upkeep),
+        audit: Arc::clone(&inbox.audit),
+        retention: config.inbox.retention,
+        audit_retention: config.inbox.audit_retention,
+        figures,
+        last_event,
+    }
+}
+
 /// What the work loops are made of.
 struct Parts<'a> {
     config: &'a Config,
@@ -330,12 +342,6 @@ fn start_work(
     }
     tasks.spawn(credentials.watch(stop.clone()));
     tasks.spawn(Recovery { sinks: Arc::clone(&inbox.sinks), gates: recovering }.run(stop.clone()));
-}
-
-/// Looks after the inbox itself.
-fn upkeep(config: &Config, inbox: &Inbox, figures: inbox::Figures, last_event: Latest) -> Upkeep {
-    let (inbox, retention) = (Arc::clone(&inbox.upkeep), config.inbox.retention);
-    Upkeep { inbox, retention, figures, last_event }
 }
 
 /// The socket for commands of this machine. The service does its work without it as well.

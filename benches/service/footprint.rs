@@ -20,6 +20,8 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 const IDLE: u64 = 10_000;
+/// After connections have gone: how long their memory may take to be given back.
+const GONE: Duration = Duration::from_secs(15);
 /// Descriptors that the processes need beside their connections.
 const OTHER_DESCRIPTORS: u64 = 200;
 
@@ -50,12 +52,14 @@ pub(crate) async fn memory(scale: &Scale) -> Outcome<String> {
         sleep(Duration::from_secs(1)).await;
         let many = process.resident()?;
         drop(held);
-        columns.push([fresh, one, many]);
+        sleep(GONE).await;
+        columns.push([fresh, one, many, process.resident()?]);
     }
     let states = [
         "just started".to_owned(),
         "one connection, one event".to_owned(),
         format!("{connections} idle TLS connections, one event each"),
+        format!("{} s after those have gone", GONE.as_secs()),
     ];
     if let [ceiling, service] = columns.as_slice() {
         for ((state, ceiling), service) in states.iter().zip(ceiling).zip(service) {

@@ -1,4 +1,5 @@
-//! `check`: loads the configuration and the certificates that it names, shows what takes effect, and says what is wrong.
+//! `check`: loads the configuration and the certificates that it names, looks at the inbox and its journal, shows what takes
+//! effect, and says what is wrong.
 //!
 //! The effective configuration and the verdict go to standard output, warnings to standard error. Nothing is bound or
 //! opened for writing. With `--online` the vendor is asked for a token, to see whether the credentials work.
@@ -33,7 +34,8 @@ pub async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     writeln!(output, "{}\ncallers are authenticated by: {}", config.effective(), config.authentication())?;
     writeln!(output, "{}", certificate.facts)?;
     let mut notes = anstream::stderr();
-    for warning in config.warnings.iter().chain(&certificate.warnings) {
+    let inbox = inbox::examine(&config.inbox);
+    for warning in config.warnings.iter().chain(&certificate.warnings).chain(&inbox) {
         writeln!(notes, "warning: {warning}")?;
     }
     if args.online {

@@ -1,27 +1,31 @@
 //! `inbox`: looks at the entries and moves them by hand: `ls`, `show`, `replay`, `park`, `purge`, `export`,
-//! `refused`.
+//! `refused`, `audit`, `backup`, `restore`, `verify`.
 //!
 //! Works on the store itself, beside a running server or without one. Tables are for people and may change; `--json` and
 //! `export` are NDJSON for programs. Bodies hold personal data and are printed only where asked for (`show --body`,
 //! `export`). What changes entries needs a filter or `--all`, and `purge` needs `--yes`, so that no slip of the hand
-//! touches everything.
+//! touches everything. What changes entries or prints their bodies is noted in the audit trail.
 
+mod archive;
+mod guest;
 mod json;
+mod selection;
 mod view;
 
-use super::{Failure, Global};
-use clap::{Args as ClapArgs, Subcommand, ValueEnum};
-use event::{ConnectionId, UserId};
-use inbox::{Access, Batch, Desk, EntryView, Error, Filter, Inbox, Seq, SinkName, State};
+use super::{
+    Failure, Global,
+    acts::{Unnoted, noted},
+};
+use clap::{Args as ClapArgs, Subcommand};
+use guest::{failure, note, open};
+use inbox::{Audit, Batch, Desk, EntryView, Error, Filter, Inbox, Seq};
+use selection::{EVERY, Selection};
 use std::{
     io::{self, IsTerminal as _, Write},
     ops::ControlFlow,
+    path::PathBuf,
 };
 
-/// Entries that are meant where no limit is said.
-const LIMIT: usize = 50;
-/// Every entry: stores count in signed 64 bits.
-const EVERY: usize = usize::MAX >> 1;
 /// Entries read at once where all are wanted; bounds memory.
 const PAGE: usize = 500;
 
@@ -79,6 +83,27 @@ enum Action {
         #[command(flatten)]
         selection: Selection,
     },
+    /// Copy the inbox as it is at one moment to a new file, beside a running service
+    Backup {
+        /// The file to make (personal data; for its owner alone)
+        file: PathBuf,
+    },
+    /// Put a backup in the place of the inbox, whose files are set aside; no service may be running
+    Restore {
+        /// A file that `inbox backup` made
+        file: PathBuf,
+    },
+    /// Read everything that the inbox has on the disk, and say what is damaged and what to do
+    Verify,
+    /// List what operators did, newest first
+    Audit {
+        /// Print NDJSON instead of a table
+        #[arg(long)]
+        json: bool,
+        /// At most this many acts
+        #[arg(long, value_name = "COUNT", default_value_t = 50)]
+        limit: usize,
+    },
     /// List requests that were refused, newest first
     Refused {
         /// Print how each body began too, where that was kept (personal data)
@@ -93,87 +118,6 @@ enum Action {
     },
 }
 
-/// Which entries, and how many.
-#[derive(Clone, Debug, Default, ClapArgs)]
-struct Selection {
-    /// Only entries in this state; with --sink, whose work for that sink is in it
-    #[arg(long, value_name = "STATE")]
-    state: Option<StateName>,
-    /// Only entries for this sink
-    #[arg(long, value_name = "NAME")]
-    sink: Option<String>,
-    /// Only entries of this connection
-    #[arg(long, value_name = "ID")]
-    connection: Option<String>,
-    /// Only entries of this user
-    #[arg(long, value_name = "ID")]
-    user: Option<String>,
-    /// Only entries with this event id or delivery id
-    #[arg(long, value_name = "ID")]
-    id: Option<String>,
-    /// Only the entry with this number
-    #[arg(long, value_name = "NUMBER")]
-    seq: Option<i64>,
-    /// At most this many entries (50 where none is said, but for `export`, which prints all)
-    #[arg(long, value_name = "COUNT", conflicts_with = "all")]
-    limit: Option<usize>,
-    /// Every entry that matches; without a filter, every entry there is
-    #[arg(long)]
-    all: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum StateName {
-    Waiting,
-    Leased,
-    Done,
-    Parked,
-}
-
-impl From<StateName> for State {
-    fn from(name: StateName) -> Self {
-        match name {
-            StateName::Waiting => Self::Waiting,
-            StateName::Leased => Self::Leased,
-            StateName::Done => Self::Done,
-            StateName::Parked => Self::Parked,
-        }
-    }
-}
-
-impl Selection {
-    fn filter(&self) -> Filter {
-        Filter {
-            state: self.state.map(State::from),
-            sink: self.sink.as_deref().map(SinkName::new),
-            connection: self.connection.clone().map(ConnectionId::new),
-            user: self.user.clone().map(UserId::new),
-            id: self.id.clone(),
-            seq: self.seq.map(Seq),
-            ..Filter::default()
-        }
-    }
-
-    fn limit(&self) -> usize {
-        if self.all { EVERY } else { self.limit.unwrap_or(LIMIT) }
-    }
-
-    /// For what changes entries: the filter, unless everything would be meant without saying so.
-    fn meant(&self) -> Result<Filter, Failure> {
-        let Self { state, sink, connection, user, id, seq, all, .. } = self;
-        let filtered =
-            state.is_some() || seq.is_some() || [sink, connection, user, id].into_iter().any(Option::is_some);
-        if filtered || *all {
-            Ok(self.filter())
-        } else {
-            Err(Failure::usage(
-                "this would mean every entry\nhint: say which ones (--state, --sink, --connection, --user, --id, --seq), \
-                 or --all",
-            ))
-        }
-    }
-}
-
 /// Runs one of the actions.
 ///
 /// # Errors
@@ -181,9 +125,15 @@ impl Selection {
 pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     // Before the store is opened, so that a usage error is the first to be heard.
     args.action.check()?;
+    match args.action {
+        Action::Backup { file } => return archive::backup(global, file).await,
+        Action::Restore { file } => return archive::restore(global, file).await,
+        Action::Verify => return archive::verify(global).await,
+        _ => {}
+    }
     let inbox = open(global)?;
     let deletes = matches!(args.action, Action::Purge { .. });
-    let result = act(&*inbox.desk, args.action).await;
+    let result = act(&inbox, args.action).await;
     if deletes && inbox.upkeep.fold_log().await.is_err() {
         note(format_args!(
             "what was deleted may still stand in the log beside the inbox, which is in use now: run the command again, or \
@@ -208,19 +158,13 @@ impl Action {
                     ))
                 }
             }
-            Self::Ls { .. } | Self::Show { .. } | Self::Export { .. } | Self::Refused { .. } => Ok(()),
+            _ => Ok(()),
         }
     }
 }
 
-/// Opens the configured store as a guest: the server may be running.
-fn open(global: &Global) -> Result<Inbox, Failure> {
-    let config = global.load()?;
-    let sinks: Vec<SinkName> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
-    inbox::open(&config.inbox, &sinks, Access::Guest).map_err(|error| failure(&error))
-}
-
-async fn act(desk: &dyn Desk, action: Action) -> Result<(), Failure> {
+async fn act(inbox: &Inbox, action: Action) -> Result<(), Failure> {
+    let (desk, audit) = (&*inbox.desk, &*inbox.audit);
     match action {
         Action::Ls { selection, json: false } => {
             let entries = desk.list(&selection.filter(), selection.limit()).await.map_err(|error| failure(&error))?;
@@ -228,22 +172,50 @@ async fn act(desk: &dyn Desk, action: Action) -> Result<(), Failure> {
             say_if_cut(entries.len(), selection.limit())?;
             emit(view::table(&entries).as_bytes()).map(drop)
         }
-        Action::Ls { selection, json: true } => each(desk, &selection, selection.limit(), false).await,
+        Action::Ls { selection, json: true } => each(desk, &selection, selection.limit(), false).await.map(drop),
         // A person's data must not be cut because nobody thought of a limit.
-        Action::Export { selection } => each(desk, &selection, selection.limit.unwrap_or(EVERY), true).await,
-        Action::Refused { body, json, limit } => refused(desk, body, json, limit).await,
-        Action::Show { entry, body, json } => show(desk, &entry, body, json).await,
+        Action::Export { selection } => {
+            noted(audit, ("export", selection.words()), Unnoted::Stops, async || {
+                let count = each(desk, &selection, selection.limit.unwrap_or(EVERY), true).await?;
+                Ok(((), count))
+            })
+            .await
+        }
+        Action::Audit { json, limit } => acts(audit, json, limit).await,
+        // These need no open store.
+        Action::Backup { .. } | Action::Restore { .. } | Action::Verify => Ok(()),
+        Action::Refused { body: false, json, limit } => refused(desk, false, json, limit).await.map(drop),
+        Action::Refused { body: true, json, limit } => {
+            let which = ("refused --body", format!("--limit {limit}"));
+            noted(audit, which, Unnoted::Stops, async || Ok(((), refused(desk, true, json, limit).await?))).await
+        }
+        Action::Show { entry, body: false, json } => show(desk, &entry, false, json).await.map(drop),
+        Action::Show { entry, body: true, json } => {
+            let which = ("show --body", view::printable(&entry));
+            noted(audit, which, Unnoted::Stops, async || Ok(((), show(desk, &entry, true, json).await?))).await
+        }
         Action::Replay { selection } => {
-            let (count, _) = batches(&selection, async |filter, limit| desk.replay(&filter, limit).await).await?;
-            report(count, "put back in line", &selection)
+            let count = noted(audit, ("replay", selection.words()), Unnoted::Stops, async || {
+                let (count, _) = batches(&selection, async |filter, limit| desk.replay(&filter, limit).await).await?;
+                Ok((count, count))
+            });
+            report(count.await?, "put back in line", &selection)
         }
         Action::Park { selection, reason } => {
-            let (count, _) =
-                batches(&selection, async |filter, limit| desk.park(&filter, limit, &reason).await).await?;
-            report(count, "parked", &selection)
+            let which = format!("{} --reason {reason:?}", selection.words());
+            let count = noted(audit, ("park", which), Unnoted::Stops, async || {
+                let (count, _) =
+                    batches(&selection, async |filter, limit| desk.park(&filter, limit, &reason).await).await?;
+                Ok((count, count))
+            });
+            report(count.await?, "parked", &selection)
         }
         Action::Purge { selection, yes: _ } => {
-            let (count, left) = batches(&selection, async |filter, limit| desk.purge(&filter, limit).await).await?;
+            let (count, left) = noted(audit, ("purge", selection.words()), Unnoted::GoesOn, async || {
+                let (count, left) = batches(&selection, async |filter, limit| desk.purge(&filter, limit).await).await?;
+                Ok(((count, left), count))
+            })
+            .await?;
             report(count, "deleted", &selection)?;
             all_deleted(left)
         }
@@ -269,8 +241,9 @@ async fn batches(
     Ok((changed, left))
 }
 
-/// Prints matching entries as NDJSON, page by page, so that any number of them fits in memory.
-async fn each(desk: &dyn Desk, selection: &Selection, limit: usize, bodies: bool) -> Result<(), Failure> {
+/// Prints matching entries as NDJSON, page by page, so that any number of them fits in memory. Returns how many.
+async fn each(desk: &dyn Desk, selection: &Selection, limit: usize, bodies: bool) -> Result<u64, Failure> {
+    let mut printed = 0;
     let mut filter = selection.filter();
     let mut left = limit;
     while left > 0 {
@@ -282,18 +255,20 @@ async fn each(desk: &dyn Desk, selection: &Selection, limit: usize, bodies: bool
             // Events may be large: what is ready goes out.
             if text.len() > 1024 * 1024 {
                 if emit(&text)?.is_break() {
-                    return Ok(());
+                    return Ok(printed);
                 }
                 text.clear();
             }
+            printed += 1;
         }
         if emit(&text)?.is_break() || entries.len() < wanted {
-            return Ok(());
+            return Ok(printed);
         }
         left -= entries.len();
         filter.before = entries.last().map(|entry| entry.seq);
     }
-    say_if_cut(limit, limit)
+    say_if_cut(limit, limit)?;
+    Ok(printed)
 }
 
 /// Says on standard error that a list ended at its limit, to keep the data clean.
@@ -310,7 +285,7 @@ async fn line(desk: &dyn Desk, entry: &EntryView, body: bool, text: &mut Vec<u8>
         .map_err(|error| Failure::ours(format_args!("entry {} cannot be written as JSON: {error}", entry.seq)))
 }
 
-async fn show(desk: &dyn Desk, wanted: &str, body: bool, json: bool) -> Result<(), Failure> {
+async fn show(desk: &dyn Desk, wanted: &str, body: bool, json: bool) -> Result<u64, Failure> {
     let entries = find(desk, wanted).await.map_err(|error| failure(&error))?;
     if entries.is_empty() {
         return Err(Failure::usage(format_args!(
@@ -334,19 +309,33 @@ async fn show(desk: &dyn Desk, wanted: &str, body: bool, json: bool) -> Result<(
             text.push(b'\n');
         }
     }
-    emit(&text).map(drop)
+    emit(&text).map(|_| entries.len() as u64)
 }
 
-async fn refused(desk: &dyn Desk, body: bool, json: bool, limit: usize) -> Result<(), Failure> {
+async fn refused(desk: &dyn Desk, body: bool, json: bool, limit: usize) -> Result<u64, Failure> {
     let found = desk.refused(limit).await.map_err(|error| failure(&error))?;
+    let count = found.len() as u64;
     if !json {
-        return emit(view::refused(&found, body).as_bytes()).map(drop);
+        return emit(view::refused(&found, body).as_bytes()).map(|_| count);
     }
     let mut text = Vec::new();
     for request in &found {
         json::refused(request, body, &mut text).map_err(|error| {
             Failure::ours(format_args!("request {} cannot be written as JSON: {error}", request.number))
         })?;
+    }
+    emit(&text).map(|_| count)
+}
+
+async fn acts(audit: &dyn Audit, json: bool, limit: usize) -> Result<(), Failure> {
+    let found = audit.acts(limit).await.map_err(|error| failure(&error))?;
+    if !json {
+        return emit(view::acts(&found).as_bytes()).map(drop);
+    }
+    let mut text = Vec::new();
+    for act in &found {
+        json::act(act, &mut text)
+            .map_err(|error| Failure::ours(format_args!("act {} cannot be written as JSON: {error}", act.number)))?;
     }
     emit(&text).map(drop)
 }
@@ -387,11 +376,6 @@ fn all_deleted(left: u64) -> Result<(), Failure> {
     )))
 }
 
-/// A line for the person at the terminal.
-fn note(text: std::fmt::Arguments<'_>) -> io::Result<()> {
-    writeln!(io::stderr(), "{text}")
-}
-
 /// Data on standard output; `Break` when its reader has seen enough (`| head`). A program gets every byte as it is; on a
 /// terminal, text from outside could move the cursor or turn the order of what is read.
 fn emit(text: &[u8]) -> Result<ControlFlow<()>, Failure> {
@@ -402,14 +386,6 @@ fn emit(text: &[u8]) -> Result<ControlFlow<()>, Failure> {
         Ok(()) => Ok(ControlFlow::Continue(())),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
         Err(error) => Err(error.into()),
-    }
-}
-
-fn failure(error: &Error) -> Failure {
-    let message = super::chain(error);
-    match error {
-        Error::Open { .. } => Failure::ours(message),
-        _ => Failure::not_now(message),
     }
 }
 

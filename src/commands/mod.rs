@@ -3,6 +3,7 @@
 //! Data goes to standard output, everything else to standard error. A command ends with `Ok` (exit code 0) or a
 //! [`Failure`] that names its exit code (`sysexits.h`: 64 usage, 70 our fault, 75 not now, 78 configuration).
 
+mod acts;
 pub mod certs;
 pub mod check;
 pub mod demo;

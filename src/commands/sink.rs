@@ -3,7 +3,11 @@
 //! Asks the running service through its control socket. Where none runs, `ls` shows what the inbox holds, `pause` and `resume`
 //! are kept for the next start, and `test` opens the sink by itself.
 
-use super::{Failure, Global, chain, table};
+use super::{
+    Failure, Global,
+    acts::{Unnoted, noted},
+    chain, table,
+};
 use crate::{
     app,
     config::Config,
@@ -115,13 +119,21 @@ async fn alone(config: &Config, name: &str) -> Result<Tested, Failure> {
 }
 
 async fn pause(config: &Config, service: Option<Client>, name: &str, pause: bool) -> Result<(), Failure> {
+    let inbox = open(config)?;
+    let act = if pause { "sink pause" } else { "sink resume" };
+    let paused = noted(&*inbox.audit, (act, name.to_owned()), Unnoted::Stops, async || {
+        set_paused(&inbox, service, name, pause).await.map(|()| ((), 0))
+    });
+    let paused = paused.await;
+    inbox.upkeep.close().await;
+    paused
+}
+
+async fn set_paused(inbox: &Inbox, service: Option<Client>, name: &str, pause: bool) -> Result<(), Failure> {
     let changed = if let Some(service) = &service {
         service.pause(name, pause).await.map_err(|error| unreachable(&error))?.changed
     } else {
-        let inbox = open(config)?;
-        let changed = inbox.sinks.pause(&SinkName::new(name), pause).await;
-        inbox.upkeep.close().await;
-        changed.map_err(|error| Failure::not_now(chain(&error)))?
+        inbox.sinks.pause(&SinkName::new(name), pause).await.map_err(|error| Failure::not_now(chain(&error)))?
     };
     let what = match (pause, changed) {
         (true, true) => "is paused",

@@ -38,13 +38,19 @@ impl Figures {
     }
 }
 
-/// What became of events, and how long that took. Looked up once, and not with every event.
-#[derive(Debug)]
-pub(super) struct Events {
+/// What became of events. Clones count into the same figures.
+#[derive(Clone, Debug)]
+pub(super) struct Outcomes {
     pub(super) accepted: Counter,
     pub(super) duplicate: Counter,
     /// Accepted, with the id of another event and other content.
     pub(super) conflict: Counter,
+}
+
+/// What became of events, and how long that took. Looked up once, and not with every event.
+#[derive(Debug)]
+pub(super) struct Events {
+    pub(super) outcomes: Outcomes,
     /// When the last event was accepted.
     pub(super) last: Latest,
     /// Events that could not be typed in full.
@@ -58,9 +64,7 @@ impl Events {
         let outcomes = Family::<Outcome, Counter>::default();
         let of = |word| outcomes.get_or_create_owned(&outcome(word));
         let figures = Self {
-            accepted: of("accepted"),
-            duplicate: of("duplicate"),
-            conflict: of("conflict"),
+            outcomes: Outcomes { accepted: of("accepted"), duplicate: of("duplicate"), conflict: of("conflict") },
             last,
             drift: Counter::default(),
             accept_seconds: seconds(),

@@ -6,7 +6,7 @@
 use super::problem::Refusal;
 use base::clock::Timestamp;
 use bytes::Bytes;
-use event::Event;
+use event::{Event, EventId};
 use inbox::{Folded, NewEntry, Seq, TraceParent};
 use std::sync::Arc;
 
@@ -34,6 +34,8 @@ pub(super) struct Receipt {
     pub(super) outcome: Outcome,
     /// Of its entry, or of the one that it repeats, where that is known already.
     pub(super) seq: Option<Seq>,
+    /// Whether the outcome holds. Else the fold decides it later, and tells ([`Intake::on_fold`]).
+    pub(super) is_final: bool,
 }
 
 /// Whether an event is new.
@@ -60,17 +62,34 @@ impl Intake {
     pub(super) async fn accept(&self, arrival: Arrival) -> Result<Receipt, inbox::Error> {
         let Arrival { event, body, received, confirm, sender, trace } = arrival;
         let entry = NewEntry { event, body, received, confirm, sender: Some(sender), trace };
-        Ok(match self.0.accept(entry).await?.folded {
-            None => Receipt { outcome: Outcome::Accepted, seq: None },
-            Some(Folded::Stored { seq, conflict: false }) => Receipt { outcome: Outcome::Accepted, seq: Some(seq) },
-            Some(Folded::Stored { seq, conflict: true }) => Receipt { outcome: Outcome::Conflict, seq: Some(seq) },
-            Some(Folded::Duplicate { seq }) => Receipt { outcome: Outcome::Duplicate, seq: Some(seq) },
-        })
+        let receipt = self.0.accept(entry).await?;
+        if let Some(folded) = receipt.folded {
+            let (outcome, seq) = outcome(folded);
+            return Ok(Receipt { outcome, seq: Some(seq), is_final: true });
+        }
+        let outcome = if receipt.repeats { Outcome::Duplicate } else { Outcome::Accepted };
+        Ok(Receipt { outcome, seq: None, is_final: false })
+    }
+
+    /// Asks to be told what became of events whose receipt was not final.
+    pub(super) fn on_fold(&self, told: impl Fn(&EventId, Outcome, Seq) + Send + Sync + 'static) {
+        self.0.on_fold(Box::new(move |fate| {
+            let (outcome, seq) = outcome(fate.folded);
+            told(&fate.event.id, outcome, seq);
+        }));
     }
 
     /// Keeps refused requests for inspection.
     pub(super) async fn keep(&self, refused: Vec<Refused>) -> Result<(), inbox::Error> {
         self.0.refuse(refused).await
+    }
+}
+
+fn outcome(folded: Folded) -> (Outcome, Seq) {
+    match folded {
+        Folded::Stored { seq, conflict: false } => (Outcome::Accepted, seq),
+        Folded::Stored { seq, conflict: true } => (Outcome::Conflict, seq),
+        Folded::Duplicate { seq } => (Outcome::Duplicate, seq),
     }
 }
 

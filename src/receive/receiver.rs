@@ -76,15 +76,17 @@ impl Receiver {
         let refusals = Arc::new(Refusals::new(figures.refused, figures.answers));
         let drain = Arc::new(Drain::new());
         let budget = Arc::new(Budget::new(listener.max_requests, listener.body_memory));
+        let commits = Commits {
+            intake: intake.clone(),
+            timeout: commit_timeout,
+            figures: figures.events,
+            refusals: Arc::clone(&refusals),
+        };
+        commits.hear_of_folds();
         let webhook = Webhook {
             path: listener.path.clone(),
             bodies: Bodies { limit: listener.max_body, timeout: listener.body_timeout, budget: Arc::clone(&budget) },
-            commits: Commits {
-                intake: intake.clone(),
-                timeout: commit_timeout,
-                figures: figures.events,
-                refusals: Arc::clone(&refusals),
-            },
+            commits,
         };
         let answering = Answering {
             sender: Arc::clone(&sender),

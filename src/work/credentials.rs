@@ -6,13 +6,13 @@
 //! of the same user succeeds: that puts the user's other events back too.
 
 use super::source::Source;
-use base::error::chain;
+use base::{error::chain, sync::lock};
 use event::{ConnectionId, UserId};
-use inbox::{Error, Queue, Resume};
+use inbox::{Awaiting, Error, Queue, Resume};
 use linxo::credentials::Unreadable;
 use std::{
     collections::HashSet,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 use tokio::time;
@@ -28,13 +28,15 @@ const BATCH: usize = 500;
 pub struct Credentials {
     queue: Arc<dyn Queue>,
     source: Arc<Source>,
+    /// Users of whom something waited at the last look, or was parked since. To ask the inbox at each success would read all that waits each time.
+    waiting: Mutex<HashSet<UserId>>,
 }
 
 impl Credentials {
     /// Of this inbox, judged by the client that is in use.
     #[must_use]
     pub fn new(queue: Arc<dyn Queue>, source: Arc<Source>) -> Self {
-        Self { queue, source }
+        Self { queue, source, waiting: Mutex::default() }
     }
 
     /// Looks again and again whether credentials changed; runs until `draining` is cancelled.
@@ -55,7 +57,9 @@ impl Credentials {
     async fn look(&self) -> Result<(), Error> {
         let Some(client) = self.source.client() else { return Ok(()) };
         // The same credentials serve all connections of a user: they are judged once, and what waits goes on together.
+        let before = lock(&self.waiting).clone();
         let waiting = self.queue.awaiting(None).await?;
+        self.saw(&before, &waiting);
         let mut waiting: Vec<_> = waiting.into_iter().map(|waits| (waits.user, waits.credentials)).collect();
         waiting.sort_unstable();
         waiting.dedup();
@@ -80,12 +84,27 @@ impl Credentials {
         Ok(())
     }
 
+    /// Takes in a look. Users that were noted since `before` stay until the next one.
+    fn saw(&self, before: &HashSet<UserId>, waiting: &[Awaiting]) {
+        let mut noted = lock(&self.waiting);
+        noted.retain(|user| !before.contains(user));
+        noted.extend(waiting.iter().filter_map(|waits| waits.user.clone()));
+    }
+
+    /// Something of this user is about to be parked for its credentials.
+    pub fn waits(&self, user: &UserId) {
+        lock(&self.waiting).insert(user.clone());
+    }
+
     /// A user's accounts were read: what else of the user was refused may succeed now. Of that connection everything is put
     /// back in line, of each other one the first entry only: should that succeed, it brings the rest along.
     ///
     /// # Errors
     /// Those of the inbox.
     pub async fn are_good(&self, user: &UserId, connection: &ConnectionId) -> Result<(), Error> {
+        if !lock(&self.waiting).contains(user) {
+            return Ok(());
+        }
         let mut entries = 0;
         let mut tried = HashSet::new();
         for waits in self.queue.awaiting(Some(user)).await? {

@@ -8,8 +8,10 @@ use inbox::{Cause, Doubts, Lease, Outcome};
 use std::time::Duration;
 
 /// Work is not given up after fewer attempts, however long ago the first one failed: the clock may have been set, or the other
-/// side left alone meanwhile.
-const FEWEST: u32 = 3;
+/// side left alone meanwhile. Ten attempts take some minutes.
+const FEWEST: u32 = 10;
+/// The same, where work may be tried for less than an hour.
+const FEWEST_WITHIN_AN_HOUR: u32 = 3;
 
 /// How failures of one kind of work are answered.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +88,9 @@ impl Policy {
     pub(super) fn decide(&self, failed: Failed, now: Timestamp, dice: u64) -> Outcome {
         let failing_for = failed.failing_since.map_or(Duration::ZERO, |since| now.since(since));
         let believed = failed.meant_for(now);
-        let is_over = failing_for >= self.give_up_after && failed.attempts >= FEWEST;
+        let is_short = self.give_up_after < Duration::from_hours(1);
+        let fewest = if is_short { FEWEST_WITHIN_AN_HOUR } else { FEWEST };
+        let is_over = failing_for >= self.give_up_after && failed.attempts >= fewest;
         let Failed { attempts, reason, remedy, believed_as, after, doubt, .. } = failed;
         let enough = match believed {
             Some(lasted) => Some((believed_as, lasted)),
@@ -178,6 +182,17 @@ mod tests {
         let Outcome::Park { cause, reason } = POLICY.decide(failed(3), NOW, 7) else { panic!("not parked") };
         assert_eq!(cause, Cause::GaveUp);
         assert_eq!(reason, "the sink answered 500; given up after 40 attempts in 3 days: look at it");
+    }
+
+    /// (D5) The clock was set forward by days: nothing is parked after two attempts.
+    #[test]
+    fn time_alone_gives_nothing_up() {
+        let failed = |attempts| Failed { failing_since: Some(ago(4 * 86_400)), ..failed(attempts) };
+        assert!(matches!(POLICY.decide(failed(9), NOW, 7), Outcome::Retry { .. }));
+        assert!(matches!(POLICY.decide(failed(10), NOW, 7), Outcome::Park { .. }));
+        let short = Policy { give_up_after: Duration::from_secs(10), ..POLICY };
+        assert!(matches!(short.decide(failed(2), NOW, 7), Outcome::Retry { .. }));
+        assert!(matches!(short.decide(failed(3), NOW, 7), Outcome::Park { .. }));
     }
 
     #[test]

@@ -16,8 +16,12 @@ const BATCH: usize = 500;
 pub struct Upkeep {
     /// Which one.
     pub inbox: Arc<dyn inbox::Upkeep>,
+    /// Where operators' acts are noted.
+    pub audit: Arc<dyn inbox::Audit>,
     /// How long done entries are kept.
     pub retention: Duration,
+    /// How long operators' acts are kept.
+    pub audit_retention: Duration,
     /// What is shown of it.
     pub figures: Figures,
     /// When the last event was accepted, which the inbox knows from before the start.
@@ -50,6 +54,7 @@ impl Upkeep {
                 break;
             }
         }
+        self.audit.forget(clock::now().before(self.audit_retention)).await?;
         if deleted > 0 {
             tracing::debug!(
                 code = "entries_expired",

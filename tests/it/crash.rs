@@ -153,3 +153,42 @@ async fn two_processes_never_share_an_inbox() {
     assert!(Promises::default().post(&first.door, "1").await);
     first.kill().await;
 }
+
+/// A night with an inbox file that cannot be used: what comes is taken all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_damaged_inbox_events_are_accepted_and_delivered_once_it_is_repaired() {
+    let mut site = Site::new();
+    let file = site.file_sink("file");
+    let promises = Promises::default();
+    let process = site.spawn().await;
+    for id in 0..20 {
+        assert!(promises.post(&process.door, &format!("before-{id}")).await);
+    }
+    settled(&site.inbox()).await;
+    process.kill().await;
+    let inbox = site.path("data/inbox.db");
+    let whole = fs::read(&inbox).unwrap();
+    let log = fs::read(site.path("data/inbox.db-wal")).unwrap();
+    fs::write(&inbox, vec![b'x'; whole.len()]).unwrap();
+
+    let process = site.spawn().await;
+    assert_eq!(process.admin("/readyz").await.status, 200);
+    for id in 0..20 {
+        assert!(promises.post(&process.door, &format!("during-{id}")).await);
+    }
+    eventually("the metrics say so", async || {
+        let metrics = process.admin("/metrics").await.body;
+        metrics.contains("linxo_webhook_inbox_fold_stuck 1").then_some(())
+    })
+    .await;
+    process.signal(Signal::TERM);
+    assert_eq!(process.ended().await.0.code(), Some(0));
+
+    fs::write(&inbox, whole).unwrap();
+    fs::write(site.path("data/inbox.db-wal"), log).unwrap();
+    let process = site.spawn().await;
+    let kept = settled(&site.inbox()).await;
+    assert_eq!(kept.len(), 40);
+    process.kill().await;
+    assert_eq!(promises.lost(&delivered(&file)), [""; 0]);
+}

@@ -44,3 +44,49 @@ async fn a_purge_says_what_it_left() {
     assert!(site.run(purge).await.status.success());
     service.stop().await;
 }
+
+/// (D9) What operators change, and what they print of bodies, is noted with time and user.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_operators_do_is_noted() {
+    let mut site = Site::new();
+    site.file_sink("app");
+    let service = site.start().await;
+    service.door.accept(event_json("e1", "1", 1, false)).await;
+    service.settled().await;
+    for arguments in [
+        &["inbox", "ls"][..],
+        &["inbox", "show", "e1"],
+        &["inbox", "show", "e1", "--body"],
+        &["inbox", "replay", "--user", "u1", "--sink", "app"],
+        &["inbox", "export", "--all"],
+        &["sink", "pause", "app"],
+        &["sink", "resume", "app"],
+        &["inbox", "park", "--id", "e9"],
+        &["inbox", "purge", "--user", "u9", "--yes"],
+    ] {
+        let mut command = site.command(arguments);
+        let output = command.env_remove("SUDO_USER").env("USER", "ann").output().await.unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
+    let listed = String::from_utf8(site.run(&["inbox", "audit", "--json"]).await.stdout).unwrap();
+    let acts: Vec<serde_json::Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<String> =
+        acts.iter().rev().map(|act| format!("{} {} {}", act["what"], act["which"], act["entries"])).collect();
+    assert_eq!(
+        told,
+        [
+            r#""show --body" "e1" 1"#,
+            r#""replay" "--sink app --user u1" 1"#,
+            r#""export" "--all" 1"#,
+            r#""sink pause" "app" 0"#,
+            r#""sink resume" "app" 0"#,
+            r#""park" "--id e9 --reason \"parked by an operator\"" 0"#,
+            r#""purge" "--user u9" 0"#,
+        ]
+    );
+    let uid = rustix::process::getuid().as_raw();
+    assert!(acts.iter().all(|act| act["who"] == format!("ann (uid {uid})").as_str()));
+    let table = String::from_utf8(site.run(&["inbox", "audit"]).await.stdout).unwrap();
+    assert!(table.starts_with("NUMBER") && table.lines().count() == 8, "{table}");
+    service.stop().await;
+}

@@ -272,8 +272,8 @@ async fn bodies_without_end_are_413_and_take_no_more_than_the_limit() {
         };
         tokio::join!(write, read);
         assert_eq!(&answer, b"HTTP/1.1 413");
-        // Beside what was read, the buffers of the system hold some.
-        assert!(sent < 24 * 1024 * 1024, "it was ended: {sent}");
+        // Beside what was read, twice the limit, the buffers of the system hold some.
+        assert!(sent < 32 * 1024 * 1024, "it was ended: {sent}");
     }
     // While a body grows its old room (4 MiB) stands beside the new one (8 MiB), and the allocator may keep both for the next.
     assert!(memory.growth() <= 2 * (8 + 4) * MIB, "{} KiB more", memory.growth());

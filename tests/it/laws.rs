@@ -9,7 +9,12 @@ use double::{
 use event::compact;
 use inbox::{Filter, State};
 use standardwebhooks::Webhook;
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -34,6 +39,8 @@ async fn law_1_a_2xx_means_durable() {
         assert_eq!(client.post(event_json(&id.to_string(), "7", 1, false)).await.unwrap().status, 200);
     }
     process.kill().await;
+    // What was accepted and not yet folded is folded by the next start.
+    let _process = site.spawn().await;
     let kept: Vec<String> =
         entries(&site.inbox()).await.into_iter().map(|entry| entry.event_id.as_str().to_owned()).collect();
     assert_eq!(kept, (0..20).map(|id| id.to_string()).collect::<Vec<_>>());
@@ -515,6 +522,26 @@ async fn law_9_no_personal_data_or_secret_is_printed() {
     }
 }
 
+/// (E1) A deployment of the sink, as it is seen from here. `tests/it/sinks.rs` and `tests/it/evidence.rs` have the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn law_10_a_sink_that_refuses_for_a_while_parks_nothing() {
+    let started = Instant::now();
+    let deployed = move || started.elapsed() > Duration::from_secs(6);
+    let endpoint = Endpoint::start(move |_| Some(if deployed() { 200 } else { 404 })).await;
+    let mut site = Site::new();
+    site.http_sink("app", &endpoint.url());
+    let service = site.start().await;
+    post_in_order(&service.door, &["1", "2", "3"], 2).await;
+    let kept = eventually("the deployment is over, and all is delivered", async || {
+        let kept = entries(&service.running.inbox).await;
+        assert!(kept.iter().all(|entry| entry.state != State::Parked));
+        (endpoint.taken().len() == 6).then_some(kept)
+    })
+    .await;
+    assert!(kept.len() == 6 && endpoint.attempts().len() > 6, "some were refused");
+    service.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_promise_of_the_readme_has_its_test() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
@@ -527,5 +554,5 @@ async fn every_promise_of_the_readme_has_its_test() {
         assert!(source.contains(&format!("async fn law_{number}_")), "{law}");
         laws += 1;
     }
-    assert_eq!(laws, 9);
+    assert_eq!(laws, 10);
 }

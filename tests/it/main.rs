@@ -12,6 +12,7 @@
 mod alerts;
 mod answers;
 mod api;
+mod backup;
 mod completion;
 mod confirm;
 mod crash;

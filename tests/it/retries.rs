@@ -20,7 +20,8 @@ const ELSEWHERE: Fault = Fault::Redirect { to: Target::Other, location: None };
 /// Accepts an event whose work of this stage has failed six times, each time for the lack of an answer.
 async fn failed_six_times(path: &Path, sink: &str, json: &str, stage: Stage) {
     let inbox = inbox::open(&inbox_at(path), &[SinkName::new(sink)], Access::Owner).unwrap();
-    inbox.intake.accept(new_entry(json)).await.unwrap();
+    let receipt = inbox.intake.accept(new_entry(json)).await.unwrap();
+    inbox.intake.fate(&receipt).await.unwrap();
     for _ in 0..6 {
         let lease = inbox.queue.claim(&stage, 1, std::time::Duration::from_mins(1)).await.unwrap().leases.remove(0);
         let due = Timestamp::from_millis(0);

@@ -133,8 +133,10 @@ impl Service {
 
     /// Accepts an event, as the receiver does.
     pub(crate) async fn accept(&self, json: &str) {
-        let accepted = self.running().inbox.intake.accept(new_entry(json)).await.unwrap();
-        assert!(matches!(accepted.folded, Some(Folded::Stored { .. })), "{accepted:?}");
+        let intake = &self.running().inbox.intake;
+        let receipt = intake.accept(new_entry(json)).await.unwrap();
+        let fate = intake.fate(&receipt).await.unwrap();
+        assert!(matches!(fate, Some(Folded::Stored { .. })), "{receipt:?}, {fate:?}");
     }
 
     /// What the sink was given so far.

@@ -149,7 +149,7 @@ impl Intake for Double {
             let number = entries.len() as u64;
             self.changed.notify_waiters();
             let seq = Seq(number.cast_signed());
-            Ok(Receipt { position: Position(number), folded: Some(Folded::Stored { seq, conflict }) })
+            Ok(Receipt { position: Position(number), folded: Some(Folded::Stored { seq, conflict }), repeats: false })
         };
         match script {
             Script::Store => stored(false),
@@ -158,7 +158,9 @@ impl Intake for Double {
                 tokio::time::sleep(by).await;
                 stored(false)
             }
-            Script::Duplicate => Ok(Receipt { position: Position(1), folded: Some(Folded::Duplicate { seq: Seq(1) }) }),
+            Script::Duplicate => {
+                Ok(Receipt { position: Position(1), folded: Some(Folded::Duplicate { seq: Seq(1) }), repeats: true })
+            }
             Script::Full => Err(Error::Full(None)),
             Script::Backlog => Err(Error::Backlog),
             Script::Fail => Err(Error::Store("the disk is on fire".into())),

@@ -76,6 +76,11 @@ impl Collector for Figures {
         let Some(stats) = &*stats else { return Ok(()) };
         gauge("inbox_size", "Size of the store on disk", Some(&Unit::Bytes), stats.size_bytes)?;
         gauge("inbox_log", "Size of the write-ahead log", Some(&Unit::Bytes), stats.log_bytes)?;
+        gauge("inbox_journal", "Size of the journal on disk", Some(&Unit::Bytes), stats.journal_bytes)?;
+        let help = "Accepted events that are in the journal and not yet in the store";
+        gauge("inbox_unfolded", help, None, stats.unfolded)?;
+        let help = "Whether accepted events cannot be moved from the journal into the store";
+        gauge("inbox_fold_stuck", help, None, stats.is_fold_stuck.into())?;
         if let Some(free) = stats.free_bytes {
             gauge("inbox_free", "Free space on the store's disk", Some(&Unit::Bytes), free)?;
         }

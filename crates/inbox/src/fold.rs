@@ -7,6 +7,7 @@ use siphasher::sip::SipHasher13;
 use std::hash::Hasher as _;
 
 /// An accepted event with everything that can be computed outside a transaction.
+#[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) entry: NewEntry,
     /// Of the body as it came: tells whether what is read back is what was written.
@@ -19,7 +20,7 @@ pub(crate) struct Record {
 
 /// Recognises the same content: 64 bits of a keyed hash of the id, and 64 bits of that of the body without insignificant
 /// white space. Unique together in a store. The key is the store's own, so that no sender can make two events collide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ContentKey {
     pub(crate) id: i64,
     pub(crate) body: i64,
@@ -27,9 +28,15 @@ pub(crate) struct ContentKey {
 
 impl Record {
     pub(crate) fn new(entry: NewEntry, keys: &Keys) -> Self {
+        let content = ContentKey::new(keys, entry.event.id.as_str(), &entry.body);
+        Self::with_content(entry, content)
+    }
+
+    /// As [`new`](Self::new), where the key of its content was computed before.
+    pub(crate) fn with_content(entry: NewEntry, content: ContentKey) -> Self {
         Self {
             digest: Sha256::digest(&entry.body).into(),
-            content: ContentKey::new(keys, entry.event.id.as_str(), &entry.body),
+            content,
             line: line(entry.event.connection.as_str()),
             plan: rules::plan(&entry.event, entry.confirm),
             entry,

@@ -35,7 +35,23 @@ pub struct Receipt {
     pub position: Position,
     /// What the fold made of it, where that is known already.
     pub folded: Option<Folded>,
+    /// Whether the same content was accepted before, as far as that is known without the store. The fold decides.
+    pub repeats: bool,
 }
+
+/// What the fold made of an accepted event, told to who asked for it ([`Intake::on_fold`]).
+#[derive(Clone, Copy, Debug)]
+pub struct Fate<'a> {
+    /// Where the event stands in the record of accepted events.
+    pub position: Position,
+    /// The event.
+    pub event: &'a Event,
+    /// What became of it.
+    pub folded: Folded,
+}
+
+/// Is told of every event that is folded after it was answered. It is called between two transactions, so it must be quick.
+pub type Told = Box<dyn Fn(&Fate<'_>) + Send + Sync>;
 
 /// What became of an accepted event in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,11 +101,25 @@ pub trait Intake: Send + Sync + fmt::Debug {
     /// When dropped, the event is stored whole or not at all.
     async fn accept(&self, entry: NewEntry) -> Result<Receipt, Error>;
 
-    /// Whether an event would be accepted now: the store answers, has room, and is under `max_waiting`.
+    /// Whether an event would be accepted now: what must be synced before the answer can be written, there is room, and the
+    /// inbox is under `max_waiting`.
     ///
     /// # Errors
     /// Those of [`accept`](Intake::accept).
     fn ready(&self) -> Result<(), Error>;
+
+    /// Waits until an accepted event is folded, and says what became of it; `None`: that is not remembered any more.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]: the inbox was closed before.
+    async fn fate(&self, receipt: &Receipt) -> Result<Option<Folded>, Error> {
+        Ok(receipt.folded)
+    }
+
+    /// Asks to be told what becomes of events whose [`Receipt`] does not say so. The first to ask is told.
+    fn on_fold(&self, told: Told) {
+        drop(told);
+    }
 
     /// Keeps refused requests for inspection: the newest, as many as `inbox.refused` allows. Those of known senders are
     /// displaced only by their like.

@@ -14,13 +14,16 @@
 //! | [`Shelf`] | deliveries | gives out what was read |
 //! | [`Sinks`] | the work loops, operators' commands | pauses of sinks, and what goes back in line when one is well again |
 //! | [`Desk`] | operators' commands | lists, replays, parks, purges |
+//! | [`Audit`] | operators' commands | notes what they did |
 //! | [`Upkeep`] | the service | figures, retention, the end |
 //!
 //! ```text
 //! rules     pure: what an outcome does to a stage, its line and its entry
 //! fold      pure: what an accepted event becomes: keys, ids, stages
 //! seal      the one place through which bodies and pages go to the disk and come back
+//! journal   where events are safe first: an append and a sync, shared by many
 //! sqlite    the back end on one file: loads, applies the rules, stores
+//! journaled the journal in front of the store: answers, and folds what was accepted
 //! ```
 //!
 //! Promises, each held by the contract in `tests/contract`, which runs on every back end:
@@ -33,6 +36,8 @@
 //!
 //! Not here: what work means and how long to wait after a failure (`work`).
 
+pub mod archive;
+mod audit;
 mod desk;
 #[cfg(feature = "double")]
 pub mod double;
@@ -41,6 +46,8 @@ mod figures;
 mod fold;
 mod ids;
 mod intake;
+mod journal;
+mod journaled;
 mod lease;
 mod queue;
 mod readings;
@@ -48,16 +55,19 @@ pub mod rules;
 mod seal;
 pub mod settings;
 mod sinks;
+mod space;
 mod sqlite;
 mod upkeep;
 
 pub use self::settings::Settings;
+pub use audit::{Act, ActView, Audit};
 pub use base::names::{DeliveryId, SinkName};
 pub use desk::{AttemptView, Batch, Desk, EntryView, Filter, RefusedView, StageView};
 pub use error::{Error, Source};
 pub use figures::{Figures, Limits};
 pub use ids::{Fetch, Identity, Keys, Position, ReadingId, Seq, Stage, State, Token, TraceParent};
-pub use intake::{Folded, Intake, NewEntry, Receipt, Refused};
+pub use intake::{Fate, Folded, Intake, NewEntry, Receipt, Refused, Told};
+pub use journaled::examine;
 pub use lease::{Certainty, Doubts, Facts, Fetched, Found, Hold, Lease, Shortfall};
 pub use queue::{Awaiting, Cause, Claimed, CredentialsMark, Outcome, Queue, Resume};
 pub use readings::{Page, PageFacts, Reading, Readings, Shelf};
@@ -65,7 +75,8 @@ pub use sinks::Sinks;
 pub use sqlite::Access;
 pub use upkeep::{Expired, StageCounts, Stats, Upkeep};
 
-use std::sync::Arc;
+use journaled::{Journaled, NoIntake, PatientDesk, stranded};
+use std::{path::Path, sync::Arc};
 
 /// An open inbox: one handle for each kind of use. Clones share the store.
 #[derive(Clone, Debug)]
@@ -82,6 +93,8 @@ pub struct Inbox {
     pub sinks: Arc<dyn Sinks>,
     /// For operators' commands.
     pub desk: Arc<dyn Desk>,
+    /// For operators' commands too: what they did.
+    pub audit: Arc<dyn Audit>,
     /// For the service that owns the store.
     pub upkeep: Arc<dyn Upkeep>,
     /// Which inbox this is, and the keys that live in it.
@@ -95,8 +108,24 @@ pub struct Inbox {
 pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<Inbox, Error> {
     match &settings.store {
         self::settings::Store::Sqlite(path) => {
-            let store = Arc::new(sqlite::Sqlite::open(path, settings, sinks, access)?);
-            Ok(Inbox {
+            let folder = settings.journal_folder().filter(|_| access == Access::Owner);
+            if access == Access::Owner && sqlite::is_gone(path) {
+                let stranded =
+                    folder.as_ref().and_then(|folder| strand(folder, settings, &journaled::missing(settings, folder)));
+                if let Some(inbox) = stranded {
+                    return inbox;
+                }
+                sqlite::refuse_log_alone(path)?;
+            }
+            let store = match sqlite::Sqlite::open(path, settings, sinks, access) {
+                Ok(store) => Arc::new(store),
+                Err(error) => {
+                    let folder = folder.filter(|_| sqlite::is_damage(&error));
+                    let inbox = folder.and_then(|folder| strand(&folder, settings, &base::error::chain(&error)));
+                    return inbox.unwrap_or(Err(error));
+                }
+            };
+            let inbox = Inbox {
                 keys: store.keys().clone(),
                 intake: Arc::clone(&store) as _,
                 queue: Arc::clone(&store) as _,
@@ -104,8 +133,42 @@ pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<I
                 shelf: Arc::clone(&store) as _,
                 sinks: Arc::clone(&store) as _,
                 desk: Arc::clone(&store) as _,
-                upkeep: store,
-            })
+                audit: Arc::clone(&store) as _,
+                upkeep: Arc::clone(&store) as _,
+            };
+            match (settings.journal_folder(), access) {
+                (Some(folder), Access::Owner) => {
+                    let journaled = Arc::new(Journaled::open(store, &folder, settings)?);
+                    let desk = Arc::new(journaled.desk());
+                    Ok(Inbox { intake: Arc::clone(&journaled) as _, desk, upkeep: journaled, ..inbox })
+                }
+                (Some(folder), Access::Guest) => Ok(Inbox {
+                    intake: Arc::new(NoIntake),
+                    desk: Arc::new(PatientDesk::beside(store, folder)),
+                    ..inbox
+                }),
+                (None, Access::Guest) => Ok(inbox),
+                (None, Access::Owner) => {
+                    journaled::refuse_rest(&store, &settings.journal_beside())?;
+                    Ok(inbox)
+                }
+            }
         }
     }
+}
+
+/// An inbox that takes events and does nothing else, because its store cannot be used.
+fn strand(folder: &Path, settings: &Settings, problem: &str) -> Option<Result<Inbox, Error>> {
+    let opened = stranded::open(folder, settings, problem)?;
+    Some(opened.map(|(stranded, keys)| Inbox {
+        keys,
+        intake: Arc::clone(&stranded) as _,
+        queue: Arc::clone(&stranded) as _,
+        readings: Arc::clone(&stranded) as _,
+        shelf: Arc::clone(&stranded) as _,
+        sinks: Arc::clone(&stranded) as _,
+        desk: Arc::clone(&stranded) as _,
+        audit: Arc::clone(&stranded) as _,
+        upkeep: stranded,
+    }))
 }

@@ -8,8 +8,15 @@ section! {
     pub struct Settings {
         /// Where entries are kept: one SQLite file. Its folder is made if it is missing.
         pub store("url"): Store = text(store).default("sqlite:data/inbox.db"),
+        /// Folder of the journal, where events are safe first: a 2xx waits for one write to it. Not given: beside the inbox file.
+        /// `off`: a 2xx waits for the inbox file itself, which is slower.
+        pub journal: Option<Journal> = text(journal).example("\"data/inbox.journal\"").optional(),
+        /// Bytes of the journal at most. Beyond it, because the inbox file cannot be written, new events are answered 503.
+        pub journal_max: u64 = size().default("1 GiB").between("16 MiB", "1 TiB"),
         /// How long done entries are kept. Unfinished ones are never deleted.
         pub retention: Duration = duration().default("30d").between("1m", "3650d"),
+        /// How long it is kept what operators did (`linxo-webhook inbox audit`).
+        pub audit_retention: Duration = duration().default("365d").between("1d", "3650d"),
         /// Unfinished entries above which new events are answered 503.
         pub max_waiting: u64 = number().default("1000000").between("1", "1000000000"),
         /// Free space on the inbox's disk below which new events are answered 503.
@@ -30,6 +37,50 @@ impl fmt::Display for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::Sqlite(path) = self;
         write!(f, "sqlite:{}", path.display())
+    }
+}
+
+/// Where events are safe first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Journal {
+    /// In the store: each 2xx waits for its commit.
+    Off,
+    /// In a journal in this folder.
+    Folder(PathBuf),
+}
+
+impl fmt::Display for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Folder(path) => path.display().fmt(f),
+        }
+    }
+}
+
+fn journal(text: &str) -> Result<Journal, Flaw> {
+    match text {
+        "off" => Ok(Journal::Off),
+        "" => Err(Flaw::new("does not name a folder", "write \"data/inbox.journal\" or \"off\"")),
+        path => Ok(Journal::Folder(path.into())),
+    }
+}
+
+impl Settings {
+    /// The folder of the journal; `None`: there is none.
+    #[must_use]
+    pub fn journal_folder(&self) -> Option<PathBuf> {
+        match &self.journal {
+            Some(Journal::Off) => None,
+            Some(Journal::Folder(path)) => Some(path.clone()),
+            None => Some(self.journal_beside()),
+        }
+    }
+
+    /// The folder of a journal that is named nowhere.
+    pub(crate) fn journal_beside(&self) -> PathBuf {
+        let Store::Sqlite(path) = &self.store;
+        path.with_extension("journal")
     }
 }
 

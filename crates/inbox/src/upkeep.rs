@@ -34,6 +34,12 @@ pub struct Stats {
     pub size_bytes: u64,
     /// Bytes of the write-ahead log.
     pub log_bytes: u64,
+    /// Bytes of the journal.
+    pub journal_bytes: u64,
+    /// Accepted events that are in the journal and not yet in the store.
+    pub unfolded: u64,
+    /// Whether events cannot be moved from the journal into the store at present.
+    pub is_fold_stuck: bool,
 }
 
 impl Stats {

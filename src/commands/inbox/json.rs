@@ -1,7 +1,7 @@
 //! How entries look to programs: lines of JSON whose members never change their meaning. Pure.
 
 use super::view::{reason, time};
-use inbox::{DeliveryId, EntryView, RefusedView, Seq, State};
+use inbox::{ActView, DeliveryId, EntryView, RefusedView, Seq, State};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -70,6 +70,17 @@ struct Refused<'a> {
     start: Option<String>,
 }
 
+/// What an operator did.
+#[derive(Serialize)]
+struct Act<'a> {
+    number: i64,
+    at: String,
+    who: &'a str,
+    what: &'a str,
+    which: &'a str,
+    entries: Option<u64>,
+}
+
 /// Appends the line of an entry, with its stored event where given.
 pub(super) fn entry(entry: &EntryView, body: Option<&[u8]>, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     let body = body.map(event::compact);
@@ -132,6 +143,15 @@ pub(super) fn refused(request: &RefusedView, start: bool, out: &mut Vec<u8>) -> 
         start: start.map(|start| String::from_utf8_lossy(start).into_owned()),
     };
     write(&line, out)
+}
+
+/// Appends the line of an operator's act.
+pub(super) fn act(view: &ActView, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    let ActView { number, at, act, entries } = view;
+    write(
+        &Act { number: *number, at: time(*at), who: &act.who, what: &act.what, which: &act.which, entries: *entries },
+        out,
+    )
 }
 
 fn write(line: &impl Serialize, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {

@@ -4,8 +4,8 @@ use super::*;
 use base::clock::Timestamp;
 use bytes::Bytes;
 use clap::Parser;
-use event::{ChannelDefinitionId, EventId};
-use inbox::{AttemptView, Cause, DeliveryId, RefusedView, Stage, StageView};
+use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
+use inbox::{AttemptView, Cause, DeliveryId, RefusedView, Stage, StageView, State};
 
 /// 2026-11-23T10:00:00Z and some seconds.
 const fn at(seconds: i64) -> Timestamp {

@@ -4,7 +4,7 @@
 
 use crate::commands::table::{plain, trimmed};
 use base::{clock::Timestamp, text::is_plain};
-use inbox::{AttemptView, EntryView, RefusedView, StageView, State};
+use inbox::{ActView, AttemptView, EntryView, RefusedView, StageView, State};
 use std::fmt::Write;
 
 /// Longest text in a cell of the list.
@@ -54,6 +54,26 @@ pub(super) fn refused(requests: &[RefusedView], start: bool) -> String {
             row.push(request.start.as_deref().map_or_else(dash, |start| printable(&String::from_utf8_lossy(start))));
         }
         table.add_row(row);
+    }
+    trimmed(&table)
+}
+
+/// What operators did, for people.
+pub(super) fn acts(acts: &[ActView]) -> String {
+    if acts.is_empty() {
+        return "no acts\n".to_owned();
+    }
+    let mut table = plain();
+    table.set_header(["NUMBER", "WHEN", "WHO", "WHAT", "ENTRIES", "WHICH"]);
+    for ActView { number, at, act, entries } in acts {
+        table.add_row([
+            number.to_string(),
+            time(*at),
+            printable(&act.who),
+            printable(&act.what),
+            entries.map_or_else(dash, |entries| entries.to_string()),
+            printable(&act.which),
+        ]);
     }
     trimmed(&table)
 }

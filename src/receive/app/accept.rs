@@ -10,6 +10,7 @@ use super::{
     webhook::{Commits, Webhook},
 };
 use crate::receive::{
+    figures::Outcomes,
     intake::{Arrival, Outcome, refusal_of},
     problem::Refusal,
     refusals::Fault,
@@ -63,7 +64,49 @@ pub(super) async fn accept(
     }
 }
 
+fn count(outcomes: &Outcomes, outcome: Outcome) {
+    match outcome {
+        Outcome::Accepted => {
+            outcomes.accepted.inc();
+        }
+        Outcome::Conflict => {
+            outcomes.conflict.inc();
+        }
+        Outcome::Duplicate => {
+            outcomes.duplicate.inc();
+        }
+    }
+}
+
 impl Commits {
+    /// Counts what becomes of events that are answered before it is known whether they are new, and logs those that are not.
+    pub(in crate::receive) fn hear_of_folds(&self) {
+        let outcomes = self.figures.outcomes.clone();
+        self.intake.on_fold(move |event, outcome, seq| {
+            count(&outcomes, outcome);
+            let (entry, event) = (seq.0, event.as_str());
+            match outcome {
+                Outcome::Accepted => {}
+                Outcome::Conflict => {
+                    tracing::info!(
+                        code = "event_conflicts",
+                        event.id = event,
+                        entry,
+                        "an accepted event has the id of another one"
+                    );
+                }
+                Outcome::Duplicate => {
+                    tracing::info!(
+                        code = "event_repeated",
+                        event.id = event,
+                        entry,
+                        "event came again, and is stored already"
+                    );
+                }
+            }
+        });
+    }
+
     /// Stores an event, counts it, logs it, and renders the answer. Runs to its end whatever becomes of the caller.
     async fn commit(&self, asked: &Asked, arrival: Arrival, since: Instant) -> Result<Bytes, Refusal> {
         let (facts, received) = (Facts::of(&arrival), arrival.received);
@@ -82,18 +125,14 @@ impl Commits {
         if facts.drift {
             self.figures.drift.inc();
         }
+        if receipt.is_final {
+            count(&self.figures.outcomes, receipt.outcome);
+        }
         let entry = receipt.seq.map(|seq| seq.0);
         let (outcome, status) = match receipt.outcome {
-            Outcome::Accepted => {
-                self.figures.accepted.inc();
-                ("accepted", "accepted")
-            }
-            Outcome::Conflict => {
-                self.figures.conflict.inc();
-                ("conflict", "accepted")
-            }
+            Outcome::Accepted => ("accepted", "accepted"),
+            Outcome::Conflict => ("conflict", "accepted"),
             Outcome::Duplicate => {
-                self.figures.duplicate.inc();
                 tracing::info!(
                     code = "event_repeated",
                     event.id = facts.event.as_str(),

@@ -42,6 +42,9 @@ pub(super) async fn handle(fetcher: &Fetcher, lease: &Lease) -> Result<Outcome, 
         Ok(outcome) | Err(Stop::Ends(outcome)) => outcome,
         Err(Stop::Inbox(error)) => return Err(error),
     };
+    if let (Outcome::Park { cause: Cause::Credentials(_), .. }, Some(user)) = (&outcome, &lease.entry.user) {
+        fetcher.credentials.waits(user);
+    }
     fetcher.figures.count(lease, started.elapsed(), &outcome);
     log(lease, started.elapsed(), &outcome);
     Ok(outcome)

@@ -78,10 +78,13 @@ pub(crate) fn delivered(path: &Path) -> Vec<String> {
 pub(crate) fn inbox_at(path: &Path) -> Settings {
     Settings {
         store: Store::Sqlite(path.to_owned()),
+        journal: None,
+        journal_max: 1 << 30,
         retention: Duration::from_hours(1),
         max_waiting: 1_000_000,
         min_free_disk: 0,
         refused: 1000,
+        audit_retention: Duration::from_hours(24),
     }
 }
 

@@ -19,11 +19,16 @@
 use crate::{Cause, Doubts, Fetch, Outcome, Stage, State, Token};
 use base::clock::Timestamp;
 use event::{Drift, Event, Shape};
+use std::time::Duration;
 
 /// After this many leases in a row that ended without a word, an entry is parked: it may be what ends the process.
 pub const MOST_LOSSES: u32 = 10;
 /// Attempts that are remembered of each stage.
 pub const ATTEMPTS_KEPT: u32 = 20;
+
+/// No pause between two tries is longer: an hour is the most that a server may ask for, and a backoff comes on top. A due time that
+/// lies further ahead was written before the clock was set back, and has come.
+pub const LONGEST_PAUSE: Duration = Duration::from_mins(90);
 
 /// Why a delivery is parked when what it needs is.
 const NEEDS_PARKED: &str = "its accounts could not be fetched: see the completion";

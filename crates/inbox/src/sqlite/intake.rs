@@ -1,14 +1,14 @@
-//! [`Intake`] on the file: the record of an event and its fold are one transaction here, so a receipt says at once what
-//! became of the event.
+//! [`Intake`] on the file: without a journal the record of an event and its fold are one transaction, so a receipt says at
+//! once what became of the event. With a journal, [`Sqlite::fold`] takes many records in one transaction.
 
 use super::{
     codes::{Kind, Sinks},
     entries, refused,
     stages::{self, StageRow},
     store::Sqlite,
-    tx::Tx,
+    tx::{self, Tx},
 };
-use crate::{Error, Folded, Intake, NewEntry, Receipt, Refused, Seq, fold::Record};
+use crate::{Error, Folded, Intake, NewEntry, Position, Receipt, Refused, Seq, fold::Record};
 use async_trait::async_trait;
 use rusqlite::OptionalExtension;
 use std::sync::Arc;
@@ -22,7 +22,9 @@ impl Intake for Sqlite {
         let accepted = self
             .write(move |tx| {
                 let position = tx.next_position()?;
-                Ok(Receipt { position, folded: Some(fold(tx, &record, &sinks)?) })
+                let folded = fold(tx, &record, &sinks)?;
+                let repeats = matches!(folded, Folded::Duplicate { .. });
+                Ok(Receipt { position, folded: Some(folded), repeats })
             })
             .await;
         if matches!(accepted, Err(Error::Full(_))) {
@@ -49,6 +51,31 @@ impl Intake for Sqlite {
         }
         let keep = self.refused;
         self.write(move |tx| refused::keep(tx, &refused, keep)).await
+    }
+}
+
+impl Sqlite {
+    /// Folds records of the journal in one transaction, together with the position that they reach. Says of each record what
+    /// became of it; `None`: an earlier transaction had it already, whose answer was lost.
+    pub(crate) async fn fold(&self, records: Arc<Vec<(Position, Record)>>) -> Result<Vec<Option<Folded>>, Error> {
+        let sinks = Arc::clone(&self.sinks);
+        self.write(move |tx| {
+            let reached = tx.reached()?;
+            let mut folded = Vec::with_capacity(records.len());
+            for (position, record) in &*records {
+                folded.push(if *position > reached { Some(fold(tx, record, &sinks)?) } else { None });
+            }
+            if let Some((last, _)) = records.last().filter(|(last, _)| *last > reached) {
+                tx.reach(*last);
+            }
+            Ok(folded)
+        })
+        .await
+    }
+
+    /// How far the record of accepted events is in the store.
+    pub(crate) async fn reached(&self) -> Result<Position, Error> {
+        self.read(tx::reached).await
     }
 }
 

@@ -10,7 +10,7 @@
 //! stages    loads a stage, applies a rule, stores it, and does what follows for its line and its entry
 //! entries, readings, attempts, refused, select, views    the other tables, and questions about them
 //! store     the open file: readers, the writer, the room on the disk
-//! intake, queue, shelf, sinks, desk, upkeep    the interfaces of the inbox
+//! intake, queue, shelf, sinks, desk, audit, upkeep    the interfaces of the inbox
 //! ```
 //!
 //! Bodies are written once and never touched again; the rows that change (`stage`) are small. SQLite through `rusqlite` was
@@ -20,7 +20,9 @@
 //! One process owns the file (a lock file says so); commands may read it and write short transactions beside it.
 
 mod attempts;
+mod audit;
 mod codes;
+mod copy;
 mod desk;
 mod entries;
 mod intake;
@@ -34,7 +36,6 @@ mod select;
 mod shared;
 mod shelf;
 mod sinks;
-mod space;
 mod stages;
 mod store;
 mod tx;
@@ -42,5 +43,7 @@ mod upkeep;
 mod views;
 mod writer;
 
+pub(crate) use copy::{Contents, copy, put_in_place, read_all};
 pub use open::Access;
+pub(crate) use open::{is_damage, is_gone, lock, look, refuse_log_alone};
 pub(crate) use store::Sqlite;

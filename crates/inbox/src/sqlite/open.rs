@@ -1,7 +1,7 @@
 //! Opening the file: permissions, ownership by one process, settings that make a commit durable, damage, versions.
 
-use super::{migrate, schema};
-use crate::Error;
+use super::{migrate, schema, tx};
+use crate::{Error, Keys, Position};
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -172,6 +172,13 @@ impl Opener {
         open().map_err(|error| self.explain(error))
     }
 
+    /// A connection that reads, and may write copies elsewhere.
+    pub(super) fn copier(&self) -> Result<Connection, Error> {
+        let connection = self.reader()?;
+        connection.pragma_update(None, "query_only", false).map_err(|error| self.explain(error))?;
+        Ok(connection)
+    }
+
     fn try_open(&self) -> rusqlite::Result<Opened> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
@@ -232,6 +239,54 @@ impl Opener {
             source: Some(Box::new(error)),
         }
     }
+}
+
+/// Whether an inbox file is missing or empty.
+pub(crate) fn is_gone(path: &Path) -> bool {
+    fs::metadata(path).map_or(true, |meta| meta.len() == 0)
+}
+
+/// Refuses a log whose file is gone: SQLite would take it for one of an earlier file, and empty it.
+///
+/// # Errors
+/// [`Error::Open`]: there is a log.
+pub(crate) fn refuse_log_alone(path: &Path) -> Result<(), Error> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    if is_gone(Path::new(&log)) {
+        return Ok(());
+    }
+    Err(Error::Open {
+        path: path.display().to_string(),
+        problem: "it is missing or empty, and its log is there, which may hold accepted events; put the file back beside its log, \
+                  or restore a backup with `inbox restore`; to begin with an empty inbox instead, move the log away"
+            .to_owned(),
+        source: None,
+    })
+}
+
+/// Takes the lock of an inbox that is about to be exchanged.
+pub(crate) fn lock(path: &Path) -> Result<impl Sized, Error> {
+    Opener::new(path, Access::Owner)
+}
+
+/// Reads which inbox a file is, and how far the record of accepted events is in it. Writes nothing.
+pub(crate) fn look(path: &Path) -> Result<(Keys, Position), Error> {
+    let opener = Opener::new(path, Access::Guest)?;
+    let connection = opener.reader()?;
+    let read = || -> rusqlite::Result<(Keys, Position)> { Ok((schema::keys(&connection)?, tx::reached(&connection)?)) };
+    match schema::version(&connection) {
+        // What an earlier version made is brought up to date by the next start.
+        Ok(version) if version < schema::VERSION => Err(Error::Store("it was made by an earlier version".into())),
+        _ => read().map_err(|error| opener.explain(error)),
+    }
+}
+
+/// Whether a file could not be opened because it is damaged.
+pub(crate) fn is_damage(error: &Error) -> bool {
+    let (Error::Open { source: Some(source), .. } | Error::Store(source)) = error else { return false };
+    let code = source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+    matches!(code, Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
 }
 
 /// Folds the whole log into the file and cuts it to nothing.

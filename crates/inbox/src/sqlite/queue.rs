@@ -170,7 +170,8 @@ impl Claiming<'_> {
             failing_since: row.progress.failing_since,
             doubts: row.progress.doubts,
             resumed: row.progress.resumed,
-            is_stale: delivered > Some(entry.as_of),
+            // One from the future was noted before the clock was set back, and says nothing.
+            is_stale: delivered.is_some_and(|delivered| delivered > entry.as_of && delivered <= now),
             entry: Arc::new(entry),
             body,
             hold,

@@ -25,6 +25,7 @@ pub(super) const STEPS: [(i64, &str); 3] = [
     ),
     // sink.paused: since when an operator has it paused. stage.resumed: when it last went back in line by itself.
     // delivered: for which time the newest accounts hold that a sink was given of a connection (line) and channel ('': none).
+    // act: the audit trail.
     (
         6,
         "ALTER TABLE sink ADD COLUMN paused INTEGER;
@@ -36,7 +37,15 @@ pub(super) const STEPS: [(i64, &str); 3] = [
              channel TEXT    NOT NULL,
              as_of   INTEGER NOT NULL,
              PRIMARY KEY (kind, line, channel)
-         ) STRICT, WITHOUT ROWID;",
+         ) STRICT, WITHOUT ROWID;
+         CREATE TABLE act (
+             number  INTEGER PRIMARY KEY AUTOINCREMENT,
+             at      INTEGER NOT NULL,
+             who     TEXT    NOT NULL,
+             what    TEXT    NOT NULL,
+             which   TEXT    NOT NULL,
+             entries INTEGER
+         ) STRICT;",
     ),
 ];
 /// The version that this build writes: that of the last step.

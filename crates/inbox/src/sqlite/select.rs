@@ -61,9 +61,9 @@ pub(super) fn select(
         (Some(sink), state) => {
             // A kind that no stage has, where the name is unknown.
             let kind = stages::kind_of(connection, sink.as_str())?.unwrap_or(Kind(i64::MIN));
-            conditions.add_one(of_sink(state), kind);
+            conditions.add_one(of_sink(state, are_few(connection, state)?), kind);
         }
-        (None, Some(state)) => conditions.add(of_any(state), []),
+        (None, Some(state)) => conditions.add(of_any(state, are_few(connection, Some(state))?), []),
         (None, None) => {}
     }
     let condition =
@@ -92,35 +92,67 @@ fn with_id(conditions: &mut Conditions, keys: &Keys, id: &str) {
     );
 }
 
+/// Up to so many stages are looked up first, and then their entries. Where there are more, entries are looked at one after the
+/// other, because the wanted number of them is found soon.
+const FEW: i64 = 10_000;
+
+/// Whether few stages are in a state, whatever their kind.
+fn are_few(connection: &Connection, state: Option<State>) -> rusqlite::Result<bool> {
+    let sql = match state {
+        None | Some(State::Done) => return Ok(false),
+        Some(State::Waiting | State::Leased) => {
+            "SELECT count(*) FROM (SELECT 1 FROM stage INDEXED BY stage_line WHERE state IN ('queued', 'due', 'leased') LIMIT ?1 + 1)"
+        }
+        Some(State::Parked) => {
+            "SELECT count(*) FROM (SELECT 1 FROM stage INDEXED BY stage_parked WHERE state = 'parked' LIMIT ?1 + 1)"
+        }
+    };
+    let found: i64 = connection.prepare_cached(sql)?.query_row([FEW], |row| row.get(0))?;
+    Ok(found <= FEW)
+}
+
 /// Entries that have a stage of a kind, in a state where one is named.
-const fn of_sink(state: Option<State>) -> &'static str {
-    match state {
-        None => "EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND kind = ?)",
-        Some(State::Waiting) => {
+const fn of_sink(state: Option<State>, are_few: bool) -> &'static str {
+    match (state, are_few) {
+        (None, _) => "EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND kind = ?)",
+        (Some(State::Waiting), true) => {
             "entry.seq IN (SELECT seq FROM stage WHERE kind = ? AND state IN ('queued', 'due', 'leased') AND state <> 'leased')"
         }
-        Some(State::Leased) => {
+        (Some(State::Waiting), false) => {
+            "EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND kind = ? AND state IN ('queued', 'due'))"
+        }
+        // There are never many at once.
+        (Some(State::Leased), _) => {
             "entry.seq IN (SELECT seq FROM stage WHERE kind = ? AND state IN ('due', 'leased') AND state = 'leased')"
         }
-        Some(State::Done) => "EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND kind = ? AND state = 'done')",
-        Some(State::Parked) => "entry.seq IN (SELECT seq FROM stage WHERE kind = ? AND state = 'parked')",
+        (Some(State::Done), _) => {
+            "EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND kind = ? AND state = 'done')"
+        }
+        (Some(State::Parked), true) => "entry.seq IN (SELECT seq FROM stage WHERE kind = ? AND state = 'parked')",
+        (Some(State::Parked), false) => {
+            "EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND kind = ? AND state = 'parked')"
+        }
     }
 }
 
 /// Entries whose stages taken together are in a state (`rules::together`).
-const fn of_any(state: State) -> &'static str {
-    match state {
-        State::Parked => "entry.seq IN (SELECT seq FROM stage WHERE state = 'parked')",
-        State::Leased => {
+const fn of_any(state: State, are_few: bool) -> &'static str {
+    match (state, are_few) {
+        (State::Parked, true) => "entry.seq IN (SELECT seq FROM stage WHERE state = 'parked')",
+        (State::Parked, false) => "EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND state = 'parked')",
+        (State::Leased, _) => {
             "entry.seq IN (SELECT seq FROM stage WHERE state IN ('due', 'leased') AND state = 'leased')
-             AND entry.seq NOT IN (SELECT seq FROM stage WHERE state = 'parked')"
+             AND NOT EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND state = 'parked')"
         }
-        State::Waiting => {
+        (State::Waiting, true) => {
             "entry.seq IN (SELECT seq FROM stage WHERE state IN ('queued', 'due', 'leased'))
-             AND entry.seq NOT IN (SELECT seq FROM stage WHERE state IN ('due', 'leased') AND state = 'leased')
-             AND entry.seq NOT IN (SELECT seq FROM stage WHERE state = 'parked')"
+             AND NOT EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND state IN ('leased', 'parked'))"
         }
-        State::Done => "NOT EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND state <> 'done')",
+        (State::Waiting, false) => {
+            "EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND state IN ('queued', 'due'))
+             AND NOT EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND state IN ('leased', 'parked'))"
+        }
+        (State::Done, _) => "NOT EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND state <> 'done')",
     }
 }
 

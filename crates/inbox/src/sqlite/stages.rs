@@ -75,18 +75,29 @@ pub(super) fn of_entry(connection: &Connection, seq: i64) -> rusqlite::Result<Ve
     query(connection, select!("WHERE seq = ?1 ORDER BY kind"), [seq])
 }
 
-/// Stages of a kind that can be leased at a time, the longest due first.
+/// Stages of a kind that can be leased at a time, the longest due first; at the end those whose due time is too far ahead to be
+/// meant ([`rules::LONGEST_PAUSE`]).
 pub(super) fn due(
     connection: &Connection,
     kind: Kind,
     now: Timestamp,
     limit: usize,
 ) -> rusqlite::Result<Vec<StageRow>> {
-    query(
+    let at_most = |rows: usize| i64::try_from(rows).unwrap_or(i64::MAX);
+    let mut found = query(
         connection,
         select!("WHERE kind = ?1 AND state IN ('due', 'leased') AND due <= ?2 ORDER BY due, seq LIMIT ?3"),
-        params![kind, now.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)],
-    )
+        params![kind, now.as_millis(), at_most(limit)],
+    )?;
+    if found.len() < limit {
+        let far = now.after(rules::LONGEST_PAUSE).as_millis();
+        found.extend(query(
+            connection,
+            select!("WHERE kind = ?1 AND state IN ('due', 'leased') AND due > ?2 ORDER BY due, seq LIMIT ?3"),
+            params![kind, far, at_most(limit - found.len())],
+        )?);
+    }
+    Ok(found)
 }
 
 /// When the next stage of a kind can be leased.

@@ -5,12 +5,11 @@ use super::{
     open::{Access, Opener},
     schema,
     shared::Shared,
-    space::Space,
     stages::{self, StageRow},
     tx::{self, Tx},
     writer::Writer,
 };
-use crate::{Error, Keys, Lease, Settings, SinkName};
+use crate::{Error, Keys, Lease, Position, Settings, SinkName, space::Space};
 use base::sync::lock;
 use rusqlite::{Connection, OptionalExtension};
 use std::{
@@ -34,6 +33,8 @@ pub(crate) struct Sqlite {
     pub(super) max_waiting: u64,
     /// Refused requests that are kept.
     pub(super) refused: u64,
+    /// See [`Sqlite::reached_when_opened`].
+    reached: Position,
     /// The last entry that retention has looked at in its present round.
     pub(super) looked_at: Arc<AtomicI64>,
 }
@@ -92,6 +93,7 @@ impl Sqlite {
                 );
             }
         }
+        let reached = tx::reached(&store.connection).map_err(failed)?;
         shared.set_counted(stages::count_unfinished(&store.connection).map_err(failed)?);
         let (writer, thread) =
             Writer::start(store, opener, Arc::clone(&shared)).map_err(|error| Error::Store(Box::new(error)))?;
@@ -107,8 +109,19 @@ impl Sqlite {
             keys,
             max_waiting: settings.max_waiting,
             refused: settings.refused,
+            reached,
             looked_at: Arc::default(),
         })
+    }
+
+    /// How far the record of accepted events was in the store when it was opened.
+    pub(crate) const fn reached_when_opened(&self) -> Position {
+        self.reached
+    }
+
+    /// Unfinished entries: those of the stage that has most.
+    pub(crate) fn backlog(&self) -> u64 {
+        self.shared.backlog()
     }
 
     pub(crate) const fn keys(&self) -> &Keys {

@@ -19,16 +19,27 @@ pub(super) struct Tx<'a> {
 impl Tx<'_> {
     /// The position of another accepted event.
     pub(super) fn next_position(&mut self) -> rusqlite::Result<Position> {
-        let last = match self.position {
-            Some(last) => last,
-            None => self
-                .connection
-                .prepare_cached("SELECT value FROM meta WHERE name = 'position'")?
-                .query_row([], |row| row.get(0))?,
-        };
-        self.position = Some(last + 1);
-        Ok(Position((last + 1).unsigned_abs()))
+        let next = Position(self.reached()?.0 + 1);
+        self.reach(next);
+        Ok(next)
     }
+
+    /// How far the record of accepted events is in the store.
+    pub(super) fn reached(&self) -> rusqlite::Result<Position> {
+        self.position.map_or_else(|| reached(self.connection), |position| Ok(Position(position.unsigned_abs())))
+    }
+
+    /// Everything up to this position is in the store, with the commit of this transaction.
+    pub(super) fn reach(&mut self, position: Position) {
+        self.position = Some(position.0.cast_signed());
+    }
+}
+
+/// How far the record of accepted events is in the store.
+pub(super) fn reached(connection: &Connection) -> rusqlite::Result<Position> {
+    connection
+        .prepare_cached("SELECT value FROM meta WHERE name = 'position'")?
+        .query_row([], |row| row.get(0).map(|position: i64| Position(position.unsigned_abs())))
 }
 
 /// Runs operations in one transaction and commits it. After an error the transaction may still be open.

@@ -60,6 +60,7 @@ impl Upkeep for Sqlite {
                 free_bytes: path.parent().and_then(free_bytes),
                 size_bytes: size("") + log_bytes,
                 log_bytes,
+                ..Stats::default()
             })
         })
         .await

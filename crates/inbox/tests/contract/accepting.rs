@@ -2,14 +2,14 @@
 
 use crate::{
     events::{event, new_entry},
-    stores::{Backend, LEASE, Store, every_back_end, stored},
+    stores::{AcceptFolded, Backend, LEASE, Store, every_back_end, every_shared_back_end, stored},
 };
 use inbox::{Filter, Folded, NewEntry, Position, Seq, Stage, State, TraceParent};
 use rstest_reuse::apply;
 use std::time::Duration;
 
 async fn folded(store: &Store, json: &str) -> Folded {
-    store.get().intake.accept(new_entry(json)).await.unwrap().folded.unwrap()
+    store.get().intake.accept_folded(new_entry(json)).await.unwrap().folded.unwrap()
 }
 
 async fn by_id(store: &Store, id: &str) -> Vec<Seq> {
@@ -50,14 +50,14 @@ async fn white_space_between_tokens_is_no_content_and_digits_are(backend: Backen
     assert_eq!(body, json("1.10").as_bytes(), "the bytes that came first are kept as they came");
 }
 
-#[apply(every_back_end)]
+#[apply(every_shared_back_end)]
 #[tokio::test]
 async fn duplicates_at_the_same_time_are_stored_once(backend: Backend) {
     let store = Store::new(backend, &["app"]);
     let other = store.another();
     let json = event("e1", "7", 1, false);
     let accepts =
-        (0..50).map(|n| if n % 2 == 0 { &store.get().intake } else { &other.intake }.accept(new_entry(&json)));
+        (0..50).map(|n| if n % 2 == 0 { &store.get().intake } else { &other.intake }.accept_folded(new_entry(&json)));
     let answers = futures_util::future::join_all(accepts).await;
     let folded: Vec<Folded> = answers.into_iter().map(|answer| answer.unwrap().folded.unwrap()).collect();
     let new = folded.iter().filter(|folded| matches!(folded, Folded::Stored { conflict: false, .. })).count();
@@ -91,21 +91,22 @@ async fn delivery_ids_are_distinct_contain_no_dot_and_are_found(backend: Backend
     assert_eq!((lease.entry.event_id.as_str(), lease.entry.delivery_id.as_str()), ("a.b~c", "a~pb~tc"));
 }
 
-#[apply(every_back_end)]
+#[apply(every_shared_back_end)]
 #[tokio::test]
 async fn positions_grow_by_one_with_every_accepted_event(backend: Backend) {
     let mut store = Store::new(backend, &["app"]);
-    let position = async |store: &Store, json: &str| store.get().intake.accept(new_entry(json)).await.unwrap().position;
+    let position =
+        async |store: &Store, json: &str| store.get().intake.accept_folded(new_entry(json)).await.unwrap().position;
     assert_eq!(position(&store, &event("e1", "a", 1, false)).await, Position(1));
     assert_eq!(position(&store, &event("e2", "a", 1, false)).await, Position(2));
     assert_eq!(position(&store, &event("e2", "a", 1, false)).await, Position(3), "a duplicate was accepted too");
     store.crash().await;
     assert_eq!(position(&store, &event("e3", "b", 1, false)).await, Position(4));
     let other = store.another();
-    let elsewhere = other.intake.accept(new_entry(&event("e4", "b", 1, false))).await.unwrap();
+    let elsewhere = other.intake.accept_folded(new_entry(&event("e4", "b", 1, false))).await.unwrap();
     assert_eq!(elsewhere.position, Position(5), "one record for all receivers");
     let accepts = (0..20)
-        .map(|n| store.get().intake.accept(new_entry(&event(&format!("m{n}"), "c", 1, false))))
+        .map(|n| store.get().intake.accept_folded(new_entry(&event(&format!("m{n}"), "c", 1, false))))
         .collect::<Vec<_>>();
     let mut together: Vec<u64> =
         futures_util::future::join_all(accepts).await.into_iter().map(|receipt| receipt.unwrap().position.0).collect();
@@ -133,7 +134,7 @@ async fn what_an_event_says_comes_back(backend: Backend) {
     let json = event("e1", "7", 2, false);
     let trace = TraceParent::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     let entry = NewEntry { trace: trace.clone(), ..new_entry(&json) };
-    let seq = stored(store.get().intake.accept(entry.clone()).await.unwrap());
+    let seq = stored(store.get().intake.accept_folded(entry.clone()).await.unwrap());
 
     let view = store.view(seq).await;
     assert_eq!((view.event_id.as_str(), view.connection.as_str()), ("e1", "7"));
@@ -159,7 +160,7 @@ async fn what_an_event_says_comes_back(backend: Backend) {
 async fn a_hint_is_fetched_whatever_it_claims(backend: Backend) {
     let store = Store::new(backend, &["app"]);
     let entry = NewEntry { confirm: true, ..new_entry(&event("e1", "7", 1, false)) };
-    let seq = stored(store.get().intake.accept(entry).await.unwrap());
+    let seq = stored(store.get().intake.accept_folded(entry).await.unwrap());
     assert_eq!(store.claim_seqs(&Stage::deliver("app")).await, []);
     let lease = store.claim_one(&Stage::ACCOUNTS).await;
     assert!(lease.seq == seq && lease.entry.confirm);

@@ -2,7 +2,7 @@
 
 use crate::{
     events::{event, new_entry, park},
-    stores::{Backend, Store, every_back_end, in_state, only, only_at},
+    stores::{AcceptFolded, Backend, Store, every_back_end, in_state, only, only_at},
 };
 use event::{ConnectionId, UserId};
 use inbox::{Batch, Filter, Folded, Outcome, Seq, SinkName, Stage, State};
@@ -143,7 +143,7 @@ async fn what_was_purged_is_gone_and_forgotten(backend: Backend) {
     assert_eq!(store.get().desk.body(first).await.unwrap(), None);
     let by_id = Filter { id: Some("e1".to_owned()), ..Filter::default() };
     assert_eq!(store.list_seqs(&by_id).await, [other]);
-    let again = store.get().intake.accept(new_entry(&event("e1", "a", 1, false))).await.unwrap();
+    let again = store.get().intake.accept_folded(new_entry(&event("e1", "a", 1, false))).await.unwrap();
     let Some(Folded::Stored { seq, conflict: true }) = again.folded else { panic!("{again:?}") };
     assert!(seq > other, "numbers are never used again");
     assert_ne!(store.view(seq).await.delivery_id, store.view(other).await.delivery_id);

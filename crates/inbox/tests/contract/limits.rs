@@ -2,7 +2,7 @@
 
 use crate::{
     events::{event, new_entry, page},
-    stores::{Backend, LEASE, Store, every_back_end, in_state},
+    stores::{AcceptFolded, Backend, LEASE, Store, every_back_end, in_state},
 };
 use inbox::{Error, Outcome, Stage, State};
 use rstest_reuse::apply;
@@ -16,7 +16,7 @@ async fn a_backlog_over_the_limit_is_refused_until_it_shrinks(backend: Backend) 
     store.open_with(|settings| settings.max_waiting = 2).await;
     store.accept("e1", "a").await;
     store.accept("e2", "a").await;
-    let refused = store.get().intake.accept(new_entry(&event("e3", "a", 1, false))).await;
+    let refused = store.get().intake.accept_folded(new_entry(&event("e3", "a", 1, false))).await;
     assert!(matches!(refused, Err(Error::Backlog)));
     assert!(matches!(store.get().intake.ready(), Err(Error::Backlog)));
     let lease = store.claim_one(&Stage::deliver("app")).await;
@@ -65,7 +65,7 @@ async fn the_backlog_is_exact_while_figures_are_read(backend: Backend) {
 async fn too_little_free_disk_is_refused(backend: Backend) {
     let mut store = Store::new(backend, &["app"]);
     store.open_with(|settings| settings.min_free_disk = u64::MAX).await;
-    let refused = store.get().intake.accept(new_entry(&event("e1", "a", 1, false))).await;
+    let refused = store.get().intake.accept_folded(new_entry(&event("e1", "a", 1, false))).await;
     assert!(matches!(refused, Err(Error::Full(_))));
     assert!(matches!(store.get().intake.ready(), Err(Error::Full(_))));
 }
@@ -96,7 +96,7 @@ async fn a_closed_inbox_takes_and_gives_nothing(backend: Backend) {
     store.get().upkeep.close().await;
     let inbox = store.get();
     assert!(matches!(inbox.intake.ready(), Err(Error::Closed)));
-    let refused = inbox.intake.accept(new_entry(&event("e2", "a", 1, false))).await;
+    let refused = inbox.intake.accept_folded(new_entry(&event("e2", "a", 1, false))).await;
     assert!(matches!(refused, Err(Error::Closed)));
     assert!(matches!(inbox.queue.claim(&app, 1, LEASE).await, Err(Error::Closed)));
     assert!(matches!(inbox.queue.settle(&lease, Outcome::Done).await, Err(Error::Closed)));

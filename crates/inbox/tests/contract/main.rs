@@ -16,6 +16,7 @@ mod stores;
 
 mod accepting;
 mod attempts;
+mod audit;
 mod desk;
 mod leases;
 mod limits;

@@ -5,7 +5,7 @@
 
 use crate::{
     events::{event, found, new_entry, park, park_for_credentials, retry},
-    stores::{Backend, LEASE, Store, every_back_end, in_state, only, only_at},
+    stores::{AcceptFolded, Backend, LEASE, Store, every_back_end, in_state, only, only_at},
     world::{Entry, FETCH, How, Model, StageIndex, Work, mark},
 };
 use inbox::{Error, Filter, Folded, Inbox, Lease, Outcome, Resume, Stage, State};
@@ -197,15 +197,16 @@ impl World {
     }
 
     async fn accept(&mut self, receiver: usize, connection: u8, truncated: bool, repeat: bool) {
+        let receiver = if self.store.has_one_way_in() { 0 } else { receiver };
         let intake = &self.receivers[receiver].intake;
         if let Some(first) = self.model.entries.first().filter(|_| repeat) {
-            let again = intake.accept(new_entry(&first.json)).await.unwrap();
+            let again = intake.accept_folded(new_entry(&first.json)).await.unwrap();
             assert_eq!(again.folded, Some(Folded::Duplicate { seq: first.seq }));
             return;
         }
         self.count += 1;
         let json = event(&format!("e{}", self.count), &connection.to_string(), 2, truncated);
-        let receipt = intake.accept(new_entry(&json)).await.unwrap();
+        let receipt = intake.accept_folded(new_entry(&json)).await.unwrap();
         let Some(Folded::Stored { seq, conflict: false }) = receipt.folded else { panic!("{receipt:?}") };
         assert!(self.model.entries.iter().all(|earlier| earlier.seq != seq));
         let stages = if truncated { FETCH } else { FETCH + 1 }..self.stages.len();

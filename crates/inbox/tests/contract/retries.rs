@@ -5,7 +5,7 @@ use crate::{
     stores::{Backend, LEASE, Store, every_back_end, in_state},
 };
 use base::clock;
-use inbox::{Doubts, Filter, Outcome, Stage, State};
+use inbox::{Doubts, Filter, Outcome, Stage, State, rules::LONGEST_PAUSE};
 use rstest_reuse::apply;
 use std::time::Duration;
 
@@ -96,4 +96,25 @@ async fn what_was_not_tried_counts_as_no_attempt(backend: Backend) {
     let view = store.view(seq).await;
     assert_eq!((view.stages[0].attempts, view.stages[0].reason.as_deref()), (0, Some("left alone")));
     assert!(view.attempts.is_empty());
+}
+
+/// (D5) The clock was set back: what lies further ahead than any pause is due now, and holds up its line no longer.
+#[apply(every_back_end)]
+#[tokio::test]
+async fn a_due_time_further_ahead_than_any_pause_has_come(backend: Backend) {
+    let store = Store::new(backend, &["app"]);
+    let app = Stage::deliver("app");
+    let (first, second) = (store.accept("e1", "a").await, store.accept("e2", "b").await);
+    let retry_in = async |pause: Duration| {
+        for lease in store.claim(&app).await {
+            let due = clock::now().after(pause);
+            store.settle(&lease, Outcome::Retry { due, reason: "503".to_owned(), is_doubtful: false }).await;
+        }
+    };
+    retry_in(LONGEST_PAUSE.saturating_sub(Duration::from_mins(1))).await;
+    assert!(store.claim(&app).await.is_empty(), "a long pause is a pause");
+    let back = Duration::from_hours(3);
+    store.set_clock_back(back);
+    let leases = store.claim(&app).await;
+    assert_eq!(leases.iter().map(|lease| lease.seq).collect::<Vec<_>>(), [first, second]);
 }

@@ -3,11 +3,11 @@
 
 use crate::events::{event, new_entry};
 use inbox::{
-    Access, EntryView, Filter, Folded, Inbox, Lease, Outcome, Receipt, Seq, Settings, SinkName, Stage, State, open,
-    settings,
+    Access, EntryView, Error, Filter, Folded, Inbox, Intake, Lease, NewEntry, Outcome, Receipt, Seq, Settings,
+    SinkName, Stage, State, open, settings,
 };
 use rstest_reuse::template;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tempfile::TempDir;
 
 /// How long leases of the cases last: longer than any case takes.
@@ -16,21 +16,54 @@ pub(crate) const LEASE: Duration = Duration::from_mins(1);
 /// A back end of the inbox.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Backend {
+    /// A SQLite file; each accept is a commit of its own.
     Sqlite,
+    /// A SQLite file behind a journal.
+    Journaled,
+}
+
+/// Accepts, and waits for the fold.
+pub(crate) trait AcceptFolded {
+    /// As [`Intake::accept`]; the receipt says what became of the event.
+    async fn accept_folded(&self, entry: NewEntry) -> Result<Receipt, Error>;
+}
+
+impl AcceptFolded for Arc<dyn Intake> {
+    async fn accept_folded(&self, entry: NewEntry) -> Result<Receipt, Error> {
+        let receipt = self.accept(entry).await?;
+        Ok(Receipt { folded: self.fate(&receipt).await?, ..receipt })
+    }
 }
 
 /// Every case runs on each of these.
 #[template]
 #[rstest::rstest]
 #[case::sqlite(Backend::Sqlite)]
+#[case::journaled(Backend::Journaled)]
 pub(crate) fn every_back_end(#[case] backend: Backend) {}
+
+/// Cases in which several receivers accept run on these.
+#[template]
+#[rstest::rstest]
+#[case::sqlite(Backend::Sqlite)]
+pub(crate) fn every_shared_back_end(#[case] backend: Backend) {}
 
 /// Settings without limits that matter, for a store in this folder.
 fn settings(backend: Backend, folder: &TempDir) -> Settings {
-    let store = match backend {
-        Backend::Sqlite => settings::Store::Sqlite(folder.path().join("inbox.db")),
+    let journal = match backend {
+        Backend::Sqlite => Some(settings::Journal::Off),
+        Backend::Journaled => None,
     };
-    Settings { store, retention: Duration::from_hours(1), max_waiting: 1_000_000, min_free_disk: 0, refused: 1000 }
+    Settings {
+        store: settings::Store::Sqlite(folder.path().join("inbox.db")),
+        journal,
+        journal_max: 64 << 20,
+        retention: Duration::from_hours(1),
+        max_waiting: 1_000_000,
+        min_free_disk: 0,
+        refused: 1000,
+        audit_retention: Duration::from_hours(24),
+    }
 }
 
 /// One store, and the first receiver's handle on it.
@@ -58,8 +91,15 @@ impl Store {
     /// Another receiver's handle on the same store.
     pub(crate) fn another(&self) -> Inbox {
         match self.backend {
-            Backend::Sqlite => open(&settings(self.backend, &self.folder), &self.sinks, Access::Guest).unwrap(),
+            Backend::Sqlite | Backend::Journaled => {
+                open(&settings(self.backend, &self.folder), &self.sinks, Access::Guest).unwrap()
+            }
         }
+    }
+
+    /// Whether only the first receiver accepts.
+    pub(crate) fn has_one_way_in(&self) -> bool {
+        matches!(self.backend, Backend::Journaled)
     }
 
     /// Ends every lease's holder without a word, as a crash does, and opens the store again.
@@ -83,9 +123,17 @@ impl Store {
 
     /// Moves every time that the store has recorded into the past, as if nothing had happened for so long.
     pub(crate) fn let_pass(&self, time: Duration) {
+        self.shift(-i64::try_from(time.as_millis()).unwrap());
+    }
+
+    /// Moves every time that the store has recorded into the future, as if the clock had been set back by so much.
+    pub(crate) fn set_clock_back(&self, by: Duration) {
+        self.shift(i64::try_from(by.as_millis()).unwrap());
+    }
+
+    fn shift(&self, by: i64) {
         match self.backend {
-            Backend::Sqlite => {
-                let by = i64::try_from(time.as_millis()).unwrap();
+            Backend::Sqlite | Backend::Journaled => {
                 let columns = [
                     ("entry", "accepted"),
                     ("stage", "due"),
@@ -104,7 +152,7 @@ impl Store {
                 let file = rusqlite::Connection::open(self.folder.path().join("inbox.db")).unwrap();
                 file.busy_timeout(Duration::from_secs(10)).unwrap();
                 for (table, column) in columns {
-                    file.execute(&format!("UPDATE {table} SET {column} = {column} - {by}"), []).unwrap();
+                    file.execute(&format!("UPDATE {table} SET {column} = {column} + {by}"), []).unwrap();
                 }
             }
         }
@@ -124,7 +172,7 @@ impl Store {
     }
 
     pub(crate) async fn accept_json(&self, json: &str) -> Seq {
-        stored(self.inbox.intake.accept(new_entry(json)).await.unwrap())
+        stored(self.inbox.intake.accept_folded(new_entry(json)).await.unwrap())
     }
 
     pub(crate) async fn claim(&self, stage: &Stage) -> Vec<Lease> {

@@ -3,7 +3,7 @@
 
 use crate::{
     events::{event, new_entry},
-    stores::{Backend, LEASE, Store, every_back_end, in_state, stored},
+    stores::{AcceptFolded, Backend, LEASE, Store, every_shared_back_end, in_state, stored},
 };
 use inbox::{Inbox, Outcome, Seq, Stage, State};
 use rstest_reuse::apply;
@@ -42,7 +42,7 @@ async fn send(receivers: [Inbox; 2], sender: &'static str, connection: usize) {
     for number in 0..EVENTS {
         let json = event(&id(sender, connection, number), &connection.to_string(), 1, false);
         let receiver = &receivers[number % receivers.len()];
-        stored(receiver.intake.accept(new_entry(&json)).await.unwrap());
+        stored(receiver.intake.accept_folded(new_entry(&json)).await.unwrap());
     }
 }
 
@@ -81,7 +81,7 @@ async fn deliver(receiver: Inbox, log: Arc<Mutex<Log>>, total: usize) {
     }
 }
 
-#[apply(every_back_end)]
+#[apply(every_shared_back_end)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn receivers_that_accept_and_deliver_at_once_keep_each_connection_in_order(backend: Backend) {
     let store = Store::new(backend, &["app"]);
@@ -122,15 +122,15 @@ async fn receivers_that_accept_and_deliver_at_once_keep_each_connection_in_order
     }
 }
 
-#[apply(every_back_end)]
+#[apply(every_shared_back_end)]
 #[tokio::test]
 async fn receivers_share_one_line_for_a_connection(backend: Backend) {
     let store = Store::new(backend, &["app"]);
     let other = store.another();
     let app = Stage::deliver("app");
-    let first = stored(other.intake.accept(new_entry(&event("e1", "a", 1, false))).await.unwrap());
+    let first = stored(other.intake.accept_folded(new_entry(&event("e1", "a", 1, false))).await.unwrap());
     let second = store.accept("e2", "a").await;
-    let third = stored(other.intake.accept(new_entry(&event("e3", "a", 1, false))).await.unwrap());
+    let third = stored(other.intake.accept_folded(new_entry(&event("e3", "a", 1, false))).await.unwrap());
     let mut order = Vec::new();
     for receiver in [store.get(), &other, store.get()] {
         let leases = receiver.queue.claim(&app, 10, LEASE).await.unwrap().leases;

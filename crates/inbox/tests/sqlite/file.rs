@@ -70,7 +70,7 @@ async fn a_file_of_version_3_gets_what_came_later() {
     let file = Connection::open(&path).unwrap();
     file.execute_batch(
         "ALTER TABLE refused DROP COLUMN known; ALTER TABLE line DROP COLUMN short; ALTER TABLE reading DROP COLUMN unusable;
-         ALTER TABLE page DROP COLUMN unusable; DROP TABLE delivered; DROP INDEX stage_resumable;
+         ALTER TABLE page DROP COLUMN unusable; DROP TABLE delivered; DROP TABLE act; DROP INDEX stage_resumable;
          ALTER TABLE stage DROP COLUMN resumed; ALTER TABLE sink DROP COLUMN paused; PRAGMA user_version = 3",
     )
     .unwrap();

@@ -8,8 +8,10 @@
     reason = "a test that cannot go on must end with a message"
 )]
 
+mod archive;
 mod columns;
 mod file;
+mod journal;
 mod migration;
 
 use base::clock;
@@ -19,15 +21,22 @@ use std::{path::Path, time::Duration};
 
 const LEASE: Duration = Duration::from_mins(1);
 
-fn try_open(path: &Path, access: Access) -> Result<Inbox, Error> {
-    let settings = Settings {
+/// Without a journal and without limits that matter.
+fn settings_of(path: &Path) -> Settings {
+    Settings {
         store: settings::Store::Sqlite(path.to_owned()),
+        journal: Some(settings::Journal::Off),
+        journal_max: 64 << 20,
         retention: Duration::from_hours(1),
         max_waiting: 1_000_000,
         min_free_disk: 0,
         refused: 1000,
-    };
-    open(&settings, &["app", "books"].map(SinkName::new), access)
+        audit_retention: Duration::from_hours(24),
+    }
+}
+
+fn try_open(path: &Path, access: Access) -> Result<Inbox, Error> {
+    open(&settings_of(path), &["app", "books"].map(SinkName::new), access)
 }
 
 fn open_at(path: &Path) -> Inbox {

@@ -11,9 +11,12 @@ const ENTRIES: usize = 15;
 fn open_at(path: &Path) -> Inbox {
     let settings = Settings {
         store: settings::Store::Sqlite(path.to_owned()),
+        journal: Some(crate::settings::Journal::Off),
+        journal_max: 64 << 20,
         retention: Duration::from_hours(1),
         max_waiting: 1000,
         min_free_disk: 0,
+        audit_retention: Duration::from_hours(24),
         refused: 10,
     };
     open(&settings, &["app", "books"].map(crate::SinkName::new), Access::Owner).unwrap()

@@ -12,7 +12,7 @@ const BELIEVED: Duration = Duration::from_millis(500);
 
 /// The disk of a store.
 #[derive(Debug)]
-pub(super) struct Space {
+pub(crate) struct Space {
     folder: PathBuf,
     /// Bytes that must stay free (`inbox.min_free_disk`).
     least: u64,
@@ -21,24 +21,24 @@ pub(super) struct Space {
 }
 
 impl Space {
-    pub(super) fn new(folder: PathBuf, least: u64) -> Self {
+    pub(crate) fn new(folder: PathBuf, least: u64) -> Self {
         Self { folder, least, last: Mutex::default() }
     }
 
     /// Whether the disk has room for events.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         // A free space of 0 is noted when a commit found the disk full, whatever it has left by its own account.
         let free = self.free();
         free > 0 && free >= self.least
     }
 
     /// Whether the disk has room for more than events: what can be fetched again leaves a quarter more free.
-    pub(super) fn has_room_to_spare(&self) -> bool {
+    pub(crate) fn has_room_to_spare(&self) -> bool {
         self.free() >= self.least.saturating_add(self.least / 4)
     }
 
     /// A commit found the disk full: a quota or a lost reservation, of which the file system knows nothing.
-    pub(super) fn note_full(&self) {
+    pub(crate) fn note_full(&self) {
         *lock(&self.last) = Some((Instant::now(), 0));
     }
 

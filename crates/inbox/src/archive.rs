@@ -1,0 +1,194 @@
+//! Copies of an inbox: making one beside a running service, putting one in its place, and reading everything.
+//!
+//! All of it blocks, and none of it needs an open inbox.
+
+use crate::{
+    Error, Position, Settings, journal,
+    settings::Store,
+    sqlite::{self, Contents},
+};
+use base::clock;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// A copy that was made, and read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Entries in it.
+    pub entries: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
+/// What was put in place of an inbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Entries in it.
+    pub entries: u64,
+    /// Accepted events that the journal still has, and that the next start adds.
+    pub from_journal: u64,
+    /// Accepted events that are neither in the copy nor in the journal. They are in what was set aside.
+    pub missing: u64,
+    /// The files that were set aside.
+    pub set_aside: Vec<PathBuf>,
+}
+
+/// What a reading of everything found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Entries whose events were compared with what was accepted.
+    pub entries: u64,
+    /// Accepted events in the journal that are not in the inbox file yet.
+    pub behind: u64,
+    /// What is wrong, each with its place and what to do.
+    pub problems: Vec<String>,
+}
+
+/// What to do about an inbox file that is not as it was written.
+const REMEDY: &str = "restore the inbox with `inbox restore` from a backup from before, and look at the disk";
+
+/// Copies the inbox as it is at one moment to a file that is not there yet, and reads the copy to its end. A service may be
+/// running. What it has accepted and not yet moved from its journal into the inbox file is not in the copy: ask the desk for
+/// something first, which waits for that.
+///
+/// # Errors
+/// [`Error::Open`] with what to do; [`Error::Store`] where copying failed, or the copy is not as it should be. No file is left then.
+pub fn backup(settings: &Settings, to: &Path, tell: impl FnMut(u64)) -> Result<Copied, Error> {
+    let Store::Sqlite(path) = &settings.store;
+    sqlite::copy(path, to)?;
+    let mut problems = Vec::new();
+    let read = sqlite::read_all(to, |problem| problems.push(problem), tell);
+    match (read, problems.first()) {
+        (Ok(Contents { entries, .. }), None) => {
+            let bytes = fs::metadata(to).map_or(0, |meta| meta.len());
+            Ok(Copied { entries, bytes })
+        }
+        (Err(error), _) => {
+            fs::remove_file(to).ok();
+            Err(error)
+        }
+        (Ok(_), Some(problem)) => {
+            fs::remove_file(to).ok();
+            Err(Error::Store(format!("the copy is not kept, because {problem}: {REMEDY}").into()))
+        }
+    }
+}
+
+/// Puts a backup in the place of the inbox. No service may be running. What stands there is set aside, not deleted. A journal
+/// that is newer than the backup is kept: the next start adds its events.
+///
+/// # Errors
+/// [`Error::Open`]: the backup, the journal or the place is not usable; nothing was changed.
+pub fn restore(settings: &Settings, from: &Path, tell: impl FnMut(u64)) -> Result<Restored, Error> {
+    let Store::Sqlite(path) = &settings.store;
+    let mut problems = Vec::new();
+    let contents = sqlite::read_all(from, |problem| problems.push(problem), tell)?;
+    if let Some(problem) = problems.first() {
+        return Err(unusable(from, &format!("it is damaged ({problem}); use another backup"), None));
+    }
+    // Held until the file is in its place.
+    let _lock = sqlite::lock(path)?;
+    let tail = journal_tail(settings, &contents)?;
+    let copy = named(path, "-restoring");
+    let failed = |error: io::Error| unusable(path, "the backup cannot be put in its place", Some(error));
+    fs::copy(from, &copy).map_err(failed)?;
+    fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(failed)?;
+    let set_aside = set_aside(path).map_err(failed)?;
+    sqlite::put_in_place(&copy, path, tail.goes_on_from)?;
+    Ok(Restored { entries: contents.entries, from_journal: tail.events, missing: tail.missing, set_aside })
+}
+
+/// What a journal adds to a backup.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tail {
+    events: u64,
+    missing: u64,
+    /// Where the restored inbox goes on, if not where the backup ends.
+    goes_on_from: Option<Position>,
+}
+
+fn journal_tail(settings: &Settings, contents: &Contents) -> Result<Tail, Error> {
+    let Some(folder) = settings.journal_folder().filter(|folder| folder.exists()) else { return Ok(Tail::default()) };
+    let identity = contents.keys.identity.0;
+    if journal::identity(&folder).is_some_and(|found| found != identity) {
+        return Err(unusable(
+            &folder,
+            "this journal belongs to another inbox than the backup; move it away if that inbox is given up",
+            None,
+        ));
+    }
+    let unreadable = |error| unusable(&folder, "the journal cannot be read", Some(error));
+    let found = journal::verify(&folder, identity, contents.reached.0).map_err(unreadable)?;
+    let Some(first) = found.first else { return Ok(Tail::default()) };
+    let missing = first.saturating_sub(contents.reached.0 + 1);
+    Ok(Tail { events: found.behind, missing, goes_on_from: (missing > 0).then(|| Position(first - 1)) })
+}
+
+/// Moves the inbox file and what belongs to it out of the way.
+fn set_aside(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let suffix = format!("-before-{}", clock::now().as_millis());
+    let mut moved = Vec::new();
+    for part in ["", "-wal", "-shm"] {
+        let file = named(path, part);
+        match fs::metadata(&file) {
+            // The lock made an empty one where there was none.
+            Ok(meta) if meta.len() == 0 => fs::remove_file(&file)?,
+            Ok(_) => {
+                let to = named(&named(path, &suffix), part);
+                fs::rename(&file, &to)?;
+                moved.push(to);
+            }
+            Err(_absent) => {}
+        }
+    }
+    Ok(moved)
+}
+
+/// Reads everything that an inbox has on the disk, beside a running service or without one.
+///
+/// # Errors
+/// [`Error::Open`]: there is nothing to read.
+pub fn verify(settings: &Settings, tell: impl FnMut(u64)) -> Result<Verified, Error> {
+    let Store::Sqlite(path) = &settings.store;
+    let mut problems = Vec::new();
+    let place = |problem: String| format!("{}: {problem}: {REMEDY}", path.display());
+    if !path.exists() {
+        // Says so in the words of every other command.
+        sqlite::look(path)?;
+    }
+    let contents = match sqlite::read_all(path, |problem| problems.push(place(problem)), tell) {
+        Ok(contents) => contents,
+        Err(error @ Error::Open { .. }) => return Err(error),
+        Err(error) => {
+            problems.push(place(base::error::chain(&error)));
+            return Ok(Verified { problems, ..Verified::default() });
+        }
+    };
+    let mut verified = Verified { entries: contents.entries, behind: 0, problems };
+    if let Some(folder) = settings.journal_folder().filter(|folder| folder.exists()) {
+        match journal::verify(&folder, contents.keys.identity.0, contents.reached.0) {
+            Ok(report) => {
+                verified.behind = report.behind;
+                verified.problems.extend(report.damage.iter().map(ToString::to_string));
+            }
+            Err(error) => verified.problems.push(format!("the journal {} cannot be read: {error}", folder.display())),
+        }
+    }
+    Ok(verified)
+}
+
+fn named(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn unusable(path: &Path, problem: &str, source: Option<io::Error>) -> Error {
+    Error::Open {
+        path: path.display().to_string(),
+        problem: problem.to_owned(),
+        source: source.map(|error| Box::new(error) as _),
+    }
+}

@@ -1,0 +1,122 @@
+//! Operators' questions, asked once everything that was accepted before the question is in the store. So a list shows what a
+//! sender was answered a moment ago, in the service and in a command beside it.
+//!
+//! While the fold cannot go on nobody waits for long: the answer is then that of the store, and a warning says how much is
+//! missing.
+
+use super::progress::Progress;
+use crate::{
+    Batch, Desk, EntryView, Error, Filter, Position, RefusedView, Seq,
+    journal::{self, Journal},
+    sqlite::Sqlite,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How long a question waits for the fold.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks of a command at how far the service has folded.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A store's desk that waits for the fold.
+#[derive(Debug)]
+pub(crate) struct PatientDesk {
+    store: Arc<Sqlite>,
+    fold: Fold,
+}
+
+/// Where the fold runs.
+#[derive(Debug)]
+pub(super) enum Fold {
+    /// In this process.
+    Here { journal: Arc<Journal>, progress: Arc<Progress> },
+    /// In the service beside this process, whose journal is in this folder.
+    Beside(PathBuf),
+}
+
+impl PatientDesk {
+    pub(super) const fn new(store: Arc<Sqlite>, fold: Fold) -> Self {
+        Self { store, fold }
+    }
+
+    /// For a command beside the service.
+    pub(crate) const fn beside(store: Arc<Sqlite>, folder: PathBuf) -> Self {
+        Self::new(store, Fold::Beside(folder))
+    }
+
+    /// Waits until what is in the journal now is in the store.
+    async fn catch_up(&self) {
+        match &self.fold {
+            Fold::Here { journal, progress } => {
+                let end = journal.synced();
+                if tokio::time::timeout(PATIENCE, progress.wait(end)).await.is_err() {
+                    warn_of_rest(end, progress.folded());
+                }
+            }
+            Fold::Beside(folder) => self.catch_up_beside(folder.clone()).await,
+        }
+    }
+
+    async fn catch_up_beside(&self, folder: PathBuf) {
+        let identity = self.store.keys().identity.0;
+        let found = tokio::task::spawn_blocking(move || journal::tail(&folder, identity)).await;
+        // What cannot be read now is the service's business, which says so.
+        let Ok(Ok(tail)) = found else { return };
+        let until = Instant::now() + PATIENCE;
+        while let Ok(folded) = self.store.reached().await {
+            if folded >= tail.last {
+                return;
+            }
+            // Without a service nothing is folded.
+            if !tail.is_owned || Instant::now() >= until {
+                return warn_of_rest(tail.last, folded);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+fn warn_of_rest(end: Position, folded: Position) {
+    let events = end.0.saturating_sub(folded.0);
+    tracing::warn!(events, "accepted events are in the journal and not yet in the inbox's store; they are not shown");
+}
+
+#[async_trait]
+impl Desk for PatientDesk {
+    async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<EntryView>, Error> {
+        self.catch_up().await;
+        self.store.list(filter, limit).await
+    }
+
+    async fn body(&self, seq: Seq) -> Result<Option<Bytes>, Error> {
+        self.store.body(seq).await
+    }
+
+    async fn replay(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {
+        self.catch_up().await;
+        self.store.replay(filter, limit).await
+    }
+
+    async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<Batch, Error> {
+        self.catch_up().await;
+        self.store.park(filter, limit, reason).await
+    }
+
+    async fn purge(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {
+        self.catch_up().await;
+        let purged = self.store.purge(filter, limit).await;
+        if let Fold::Here { progress, .. } = &self.fold {
+            progress.forget_contents();
+        }
+        purged
+    }
+
+    async fn refused(&self, limit: usize) -> Result<Vec<RefusedView>, Error> {
+        self.store.refused(limit).await
+    }
+}

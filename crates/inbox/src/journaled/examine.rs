@@ -1,0 +1,53 @@
+//! What is not as it should be with the files of an inbox, for `check`. Writes nothing.
+
+use crate::{
+    Settings,
+    journal::{self, verify},
+    settings::Store,
+    sqlite,
+};
+use base::error::chain;
+use std::path::Path;
+
+/// What is not as it should be with the files of the configured inbox: one sentence each, with what to do. It may be called
+/// beside a running service. What is not there yet is in order.
+#[must_use]
+pub fn examine(settings: &Settings) -> Vec<String> {
+    let Store::Sqlite(path) = &settings.store;
+    let folder = settings.journal_folder();
+    if sqlite::is_gone(path) {
+        let rest = folder.filter(|folder| journal::identity(folder).is_some());
+        let rest = rest.map(|folder| missing(settings, &folder));
+        return rest.or_else(|| sqlite::refuse_log_alone(path).err().map(|error| chain(&error))).into_iter().collect();
+    }
+    let (keys, reached) = match sqlite::look(path) {
+        Ok(found) => found,
+        Err(error) => return vec![chain(&error)],
+    };
+    let Some(folder) = folder.filter(|folder| folder.exists()) else { return Vec::new() };
+    let report = match verify(&folder, keys.identity.0, reached.0) {
+        Ok(report) => report,
+        Err(error) => return vec![format!("the journal {} cannot be read: {error}", folder.display())],
+    };
+    let mut problems: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
+    let rest = report.behind;
+    // Beside a running service that is usual.
+    if rest > 0 && journal::tail(&folder, keys.identity.0).is_ok_and(|tail| !tail.is_owned) {
+        problems.push(format!(
+            "{rest} accepted events are in the journal {} alone; the next start of the service moves them into the inbox",
+            folder.display()
+        ));
+    }
+    problems
+}
+
+/// The inbox file is not there, and its journal is.
+pub(crate) fn missing(settings: &Settings, folder: &Path) -> String {
+    let Store::Sqlite(path) = &settings.store;
+    format!(
+        "the inbox file {} is missing or empty, and its journal {} is there: put the file back, from a backup with `inbox \
+         restore` if need be; to begin with an empty inbox instead, move the journal and what stands beside the file away",
+        path.display(),
+        folder.display()
+    )
+}

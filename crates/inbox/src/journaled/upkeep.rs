@@ -1,0 +1,55 @@
+//! [`Upkeep`] of a store behind a journal.
+
+use super::Journaled;
+use crate::{Error, Expired, Stats, Upkeep};
+use async_trait::async_trait;
+use base::{clock::Timestamp, sync::lock};
+use std::sync::Arc;
+
+#[async_trait]
+impl Upkeep for Journaled {
+    async fn stats(&self) -> Result<Stats, Error> {
+        let stats = self.store.stats().await?;
+        Ok(Stats {
+            journal_bytes: self.journal.size(),
+            unfolded: self.unfolded(),
+            is_fold_stuck: self.progress.is_stuck(),
+            ..stats
+        })
+    }
+
+    async fn expire(&self, cutoff: Timestamp, limit: usize) -> Result<Expired, Error> {
+        let expired = self.store.expire(cutoff, limit).await?;
+        if expired.deleted > 0 {
+            self.progress.forget_contents();
+        }
+        Ok(expired)
+    }
+
+    async fn fold_log(&self) -> Result<(), Error> {
+        // What was deleted was in the store, so its record is folded; only its segment may still be there.
+        self.journal.close_segment().await;
+        self.journal.let_go(self.progress.folded());
+        self.journal.cleared().await;
+        Upkeep::fold_log(&*self.store).await
+    }
+
+    async fn close(&self) {
+        let (journal, progress) = (Arc::clone(&self.journal), Arc::clone(&self.progress));
+        let fold = lock(&self.fold).take();
+        let ended = tokio::task::spawn_blocking(move || {
+            // First nothing more comes in, then everything is folded, then what was folded is cleared.
+            journal.stop();
+            progress.end();
+            if fold.is_some_and(|fold| fold.join().is_err()) {
+                tracing::error!("the fold ended with a panic");
+            }
+            journal.let_go(progress.folded());
+            journal.end();
+        });
+        if let Err(error) = ended.await {
+            tracing::error!(error = %error, "the journal could not be closed");
+        }
+        self.store.close().await;
+    }
+}

@@ -1,0 +1,146 @@
+//! Copies of the file, and what can be found out about one.
+
+use super::{open::Opener, schema, tx};
+use crate::{Access, Error, Keys, Position, seal};
+use rusqlite::{Connection, OpenFlags};
+use sha2::{Digest, Sha256};
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+/// Bodies between two calls of a progress report.
+const TELL_EVERY: u64 = 1_000;
+
+/// What a whole file holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Contents {
+    pub(crate) keys: Keys,
+    /// How far the record of accepted events is in it.
+    pub(crate) reached: Position,
+    /// Entries.
+    pub(crate) entries: u64,
+}
+
+fn failed(error: rusqlite::Error) -> Error {
+    Error::Store(Box::new(error))
+}
+
+/// Writes a copy of the file as it is at one moment, beside whoever writes to it meanwhile. The copy must not exist yet; it is
+/// for its owner alone, holds nothing of what was deleted, and is on the disk when this returns.
+pub(crate) fn copy(path: &Path, to: &Path) -> Result<(), Error> {
+    let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
+    let unusable = |problem: &str, error: io::Error| Error::Open {
+        path: to.display().to_string(),
+        problem: problem.to_owned(),
+        source: Some(Box::new(error)),
+    };
+    create().map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => unusable("it is there already; name a file that is not", error),
+        _ => unusable("it cannot be made; name a folder that may be written to", error),
+    })?;
+    let copied = copy_into(path, to);
+    if copied.is_err() {
+        // Half a copy must not be taken for a whole one.
+        std::fs::remove_file(to).ok();
+    }
+    copied
+}
+
+fn copy_into(path: &Path, to: &Path) -> Result<(), Error> {
+    // One read transaction from beginning to end: unlike SQLite's backup, it never begins again because somebody writes.
+    let connection = Opener::new(path, Access::Guest)?.copier()?;
+    let name = to.to_str().ok_or_else(|| Error::Store("the name of the copy is not UTF-8".into()))?;
+    connection.execute("VACUUM INTO ?1", [name]).map_err(failed)?;
+    let synced = File::open(to).and_then(|file| file.sync_all()).and_then(|()| {
+        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder)?.sync_all()
+    });
+    synced.map_err(|error| Error::Store(Box::new(error)))
+}
+
+/// Reads a file from beginning to end, and compares each body with its digest. `problem` is told what is wrong, `tell` how many
+/// bodies were compared.
+pub(crate) fn read_all(
+    path: &Path,
+    mut problem: impl FnMut(String),
+    mut tell: impl FnMut(u64),
+) -> Result<Contents, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    let version = schema::version(&connection).map_err(failed)?;
+    if version != schema::VERSION {
+        return Err(Error::Open {
+            path: path.display().to_string(),
+            problem: format!(
+                "it is of version {version} and not {}: use the version of linxo-webhook that wrote it; a start of this version \
+                 brings the inbox itself up to date",
+                schema::VERSION
+            ),
+            source: None,
+        });
+    }
+    // One transaction, so that everything is of one moment.
+    connection.execute_batch("BEGIN").map_err(failed)?;
+    structure(&connection, &mut problem).map_err(failed)?;
+    let entries = bodies(&connection, &mut problem, &mut tell).map_err(failed)?;
+    let read = || -> rusqlite::Result<_> { Ok((schema::keys(&connection)?, tx::reached(&connection)?)) };
+    let (keys, reached) = read().map_err(failed)?;
+    Ok(Contents { keys, reached, entries })
+}
+
+fn structure(connection: &Connection, problem: &mut impl FnMut(String)) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare("PRAGMA integrity_check(20)")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let found: String = row.get(0)?;
+        if found != "ok" {
+            problem(format!("the file's structure is damaged: {found}"));
+        }
+    }
+    Ok(())
+}
+
+fn bodies(
+    connection: &Connection,
+    problem: &mut impl FnMut(String),
+    tell: &mut impl FnMut(u64),
+) -> rusqlite::Result<u64> {
+    let mut statement = connection
+        .prepare("SELECT entry.seq, digest, body.bytes FROM entry LEFT JOIN body USING (seq) ORDER BY entry.seq")?;
+    let mut rows = statement.query([])?;
+    let mut entries = 0;
+    while let Some(row) = rows.next()? {
+        let seq: i64 = row.get(0)?;
+        let body: Option<Vec<u8>> = row.get(2)?;
+        let found = body.map(|body| <[u8; 32]>::from(Sha256::digest(seal::open(body))));
+        if found != Some(row.get(1)?) {
+            problem(format!("the event of entry {seq} is not the one that was accepted"));
+        }
+        entries += 1;
+        if entries % TELL_EVERY == 0 {
+            tell(entries);
+        }
+    }
+    Ok(entries)
+}
+
+/// Puts a copy in the place of the file: a record of accepted events that reaches `reached` is the one that its journal goes on
+/// from. Both are on the disk when this returns.
+pub(crate) fn put_in_place(copy: &Path, path: &Path, reached: Option<Position>) -> Result<(), Error> {
+    if let Some(reached) = reached {
+        let connection = Connection::open(copy).map_err(failed)?;
+        connection
+            .execute("UPDATE meta SET value = ?1 WHERE name = 'position'", [reached.0.cast_signed()])
+            .map_err(failed)?;
+        connection.close().map_err(|(_, error)| failed(error))?;
+    }
+    let moved = File::open(copy).and_then(|file| file.sync_all()).and_then(|()| {
+        std::fs::rename(copy, path)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder)?.sync_all()
+    });
+    moved.map_err(|error| Error::Store(Box::new(error)))
+}
