@@ -26,6 +26,8 @@ COPY config config
 COPY crates crates
 COPY docs/schema docs/schema
 COPY src src
+# Shown by the metric linxo_webhook_build_info.
+ARG BUILD_COMMIT=unknown
 # Newer than the empty files, or cargo would keep what it made of those.
 RUN find crates src -name '*.rs' -exec touch {} + && cargo build --release --locked
 

@@ -9,7 +9,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 IMAGE ?= linxo-webhook
 
-.PHONY: help demo test lint unit doc deny configs try-demo image-check trust-check fuzz bench image clean
+.PHONY: help demo test lint unit doc deny configs alerts try-demo image-check trust-check fuzz bench image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ help: ## Show this list
 demo: ## Show the whole flow: receiver, vendor double and sink in one process
 	$(CARGO) run --locked --release -- demo
 
-test: lint doc unit deny configs try-demo ## Everything that must hold before a change lands
+test: lint doc unit deny configs alerts try-demo ## Everything that must hold before a change lands
 
 lint: ## Formatting and lints
 	$(CARGO) fmt --check
@@ -38,6 +38,9 @@ $(TOOLS)/bin/cargo-deny:
 configs: target/debug/linxo-webhook ## `check` on every configuration file that is shipped
 	.ci/check-configs target/debug/linxo-webhook
 
+alerts: ## The alert rules: each in a case in which it fires and one in which it is quiet (needs promtool)
+	.ci/alerts
+
 try-demo: target/debug/linxo-webhook ## The demo, with the build that the tests used
 	target/debug/linxo-webhook demo
 
@@ -57,7 +60,7 @@ bench: ## The figures of docs/benchmarks.md (five to ten minutes; BENCH="receipt
 	$(CARGO) bench --locked --bench service -- $(BENCH)
 
 image: ## The container image
-	docker build --tag $(IMAGE) .
+	docker build --build-arg BUILD_COMMIT=$(shell git rev-parse --short HEAD 2>/dev/null || echo unknown) --tag $(IMAGE) .
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

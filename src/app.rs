@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     control, localhost,
     observe::{
-        metrics::{self, Exposition},
+        metrics::{self, Exposition, Latest},
         readiness::Readiness,
     },
     receive::{self, Receiver, tls},
@@ -99,11 +99,12 @@ pub struct Running {
 /// [`Error`], before anything was accepted.
 pub async fn start(config: Config) -> Result<Running, Error> {
     for warning in &config.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(code = "config_warning", "{warning}");
     }
     if localhost::generate(&config.tls)? {
         tracing::warn!(
-            certificate = %config.tls.certificate.display(),
+            code = "localhost_certificate_made",
+            path = %config.tls.certificate.display(),
             "made a certificate for localhost, because there was none: no vendor trusts it, give the service a real one"
         );
     }
@@ -111,18 +112,16 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let loaded = tls::load(&config.tls)?;
     let watched = Watched::new(used, &loaded);
     loaded.log();
-    tracing::info!(authentication = config.authentication(), "how callers are authenticated");
 
     let mut registry = metrics::registry();
+    let last_event = Latest::default();
     let sinks: Vec<Arc<Slot>> =
         config.sinks.iter().map(|sink| Slot::open(sink).map(Arc::new)).collect::<Result<_, _>>()?;
     let names: Vec<SinkName> = sinks.iter().map(|slot| slot.name().clone()).collect();
     let inbox = inbox::open(&config.inbox, &names, Access::Owner)?;
     let key = FingerprintKey::new(inbox.keys.fingerprints);
     let source = Arc::new(Source::new(config.linxo.as_ref(), key, linxo::Figures::new(&mut registry))?);
-    if config.linxo.is_none() {
-        tracing::warn!("there is no [linxo] section: events that leave out their accounts are parked");
-    }
+    say_what_holds(&config);
 
     let bound = receive::bind(&config.listener).await.map_err(|source| Error::Bind {
         key: "listener.address",
@@ -145,7 +144,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         &config.sender,
         loaded,
         Arc::clone(&inbox.intake),
-        receive::Figures::new(&mut registry),
+        receive::Figures::new(&mut registry, last_event.clone()),
     ));
     let targets = Targets {
         receiver: Arc::clone(&receiver),
@@ -167,9 +166,8 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     );
     tasks.spawn(start_control(&config, &inbox, &sinks, gates, stop.clone()));
     tasks.spawn(reload.run(Arc::clone(&hangup), stop.clone()));
-    let figures = inbox::Figures::new(&mut registry);
-    let upkeep = upkeep(&config, &inbox, figures.clone());
-    tasks.spawn(upkeep.run(stop.clone()));
+    let figures = inbox::Figures::new(&mut registry, (&config.inbox).into());
+    tasks.spawn(upkeep(&config, &inbox, figures.clone(), last_event).run(stop.clone()));
     let admin_figures = admin::Figures::new(&mut registry);
     let exposition = Arc::new(Exposition::new(registry));
     let state = admin::State {
@@ -181,7 +179,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         readiness: readiness.clone(),
     };
     if let Some(admin) = &admin {
-        tracing::info!(address = %admin.address(), "admin listening");
+        tracing::info!(code = "admin_listening", address = %admin.address(), "admin listening");
     }
     let told = stop.clone();
     let ending = Ending {
@@ -196,6 +194,17 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let task = tokio::spawn(ending.run());
     readiness.set_ready();
     Ok(Running { address, admin: admin_address, metrics: exposition, inbox, stop, sinks, hangup, task })
+}
+
+/// Says what an operator should know of the configuration in use.
+fn say_what_holds(config: &Config) {
+    tracing::info!(code = "authentication", authentication = config.authentication(), "how callers are authenticated");
+    if config.linxo.is_none() {
+        tracing::warn!(
+            code = "linxo_section_missing",
+            "there is no [linxo] section: events that leave out their accounts are parked"
+        );
+    }
 }
 
 impl Running {
@@ -213,9 +222,9 @@ impl Running {
     pub async fn reopen(&self) {
         for slot in &self.sinks {
             match slot.reopen().await {
-                Ok(()) => tracing::info!(sink = %slot.name(), "sink opened again"),
+                Ok(()) => tracing::info!(code = "sink_reopened", sink = %slot.name(), "sink opened again"),
                 Err(failure) => {
-                    tracing::error!(sink = %slot.name(), reason = failure.reason, "sink could not be opened again");
+                    tracing::error!(code = "sink_not_reopened", sink = %slot.name(), error = failure.reason, "sink could not be opened again");
                 }
             }
         }
@@ -254,13 +263,14 @@ async fn gates(
 }
 
 /// What looks after the inbox.
-fn upkeep(config: &Config, inbox: &Inbox, figures: inbox::Figures) -> Upkeep {
+fn upkeep(config: &Config, inbox: &Inbox, figures: inbox::Figures, last_event: Latest) -> Upkeep {
     Upkeep {
         inbox: Arc::clone(&inbox.upkeep),
         audit: Arc::clone(&inbox.audit),
         retention: config.inbox.retention,
         audit_retention: config.inbox.audit_retention,
         figures,
+        last_event,
     }
 }
 
@@ -285,7 +295,10 @@ fn start_work(
     let (pools, fetches) = (work::PoolFigures::new(registry), work::FetchFigures::new(registry));
     let Parts { config, inbox, source, sinks, gates } = parts;
     if config.worker.concurrency == 0 {
-        tracing::warn!("worker.concurrency is 0: events are taken and kept, nothing is completed or delivered");
+        tracing::warn!(
+            code = "no_workers",
+            "worker.concurrency is 0: events are taken and kept, nothing is completed or delivered"
+        );
         return;
     }
     let credentials = Arc::new(Credentials::new(Arc::clone(&inbox.queue), Arc::clone(source)));
@@ -356,6 +369,7 @@ fn start_control(
             Ok(bound) => bound.serve(state, stop).await,
             Err(error) => {
                 tracing::error!(
+                    code = "control_socket_missing",
                     error = %chain(&error),
                     "commands cannot reach this service: its control socket could not be made; the service goes on without it"
                 );
@@ -386,6 +400,7 @@ impl Ending {
         };
         if !healthy && !self.stop.is_cancelled() {
             tracing::error!(
+                code = "part_ended_early",
                 "a part of the service ended before it should; the process ends, so that it is started afresh"
             );
         }
@@ -394,11 +409,11 @@ impl Ending {
         if !self.receiver.is_finished()
             && let Err(error) = (&mut self.receiver).await
         {
-            tracing::error!(error = %error, "the receiver ended abruptly");
+            tracing::error!(code = "receiver_ended_abruptly", error = %error, "the receiver ended abruptly");
         }
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(error = %error, "a task of the service ended abruptly");
+                tracing::error!(code = "task_ended_abruptly", error = %error, "a task of the service ended abruptly");
             }
         }
         self.inbox.upkeep.close().await;
@@ -406,9 +421,9 @@ impl Ending {
         if let Some(admin) = admin
             && let Err(error) = admin.await
         {
-            tracing::error!(error = %error, "the admin listener ended abruptly");
+            tracing::error!(code = "admin_ended_abruptly", error = %error, "the admin listener ended abruptly");
         }
-        tracing::info!("drained; nothing is left open");
+        tracing::info!(code = "drained", "drained; nothing is left open");
         healthy
     }
 }

@@ -4,8 +4,8 @@
 //! listener. `routes` has the table of answers, `serve` the sockets.
 //!
 //! Promises, held by `tests`:
-//! - No answer waits for the store longer than [`STATS_TIME`]. A scrape never fails because the store does: it shows the
-//!   last figures instead.
+//! - No answer waits for the store longer than [`STATS_TIME`]. A scrape never fails because the store does: the
+//!   store's figures are absent then.
 //! - A caller that sends nothing, or never ends, is closed. However many such callers there are, the next one is answered.
 //! - A wrong token is answered late, counted, and logged once a minute.
 //!

@@ -20,7 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use base::{secret::Secret, sync::lock};
+use base::{error::chain, secret::Secret, sync::lock};
 use http::{
     HeaderMap, StatusCode,
     header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
@@ -63,7 +63,7 @@ struct Shown {
     state: State,
     access: Access,
     wrong_tokens: Seldom,
-    /// One scrape at a time, so that none sees the inbox's figures half replaced.
+    /// One scrape at a time: the store is not asked by many at once.
     scrape: Mutex<()>,
 }
 
@@ -102,17 +102,25 @@ async fn alive() -> Response {
     json(StatusCode::OK, "application/json", &Status { status: "alive", reasons: Vec::new() })
 }
 
+impl State {
+    /// Why an event sent now would not be accepted.
+    fn obstacles(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        match self.readiness.phase() {
+            Phase::Starting => reasons.push("starting".to_owned()),
+            Phase::Ready => {}
+            Phase::Draining => reasons.push("draining".to_owned()),
+        }
+        if let Err(error) = self.intake.ready() {
+            // Without its source, which may name files and hosts.
+            reasons.push(error.to_string());
+        }
+        reasons
+    }
+}
+
 async fn ready(extract::State(shown): extract::State<Arc<Shown>>) -> Response {
-    let mut reasons = Vec::new();
-    match shown.state.readiness.phase() {
-        Phase::Starting => reasons.push("starting".to_owned()),
-        Phase::Ready => {}
-        Phase::Draining => reasons.push("draining".to_owned()),
-    }
-    if let Err(error) = shown.state.intake.ready() {
-        // Without its source, which may name files and hosts.
-        reasons.push(error.to_string());
-    }
+    let reasons = shown.state.obstacles();
     if reasons.is_empty() {
         json(StatusCode::OK, "application/json", &Status { status: "ready", reasons })
     } else {
@@ -128,7 +136,7 @@ async fn figures(
     if !shown.access.allows(&headers) {
         shown.state.figures.unauthorized.inc();
         if shown.wrong_tokens.is_due() {
-            tracing::warn!(%peer, "somebody asked for the figures with a wrong admin token, or none; said once a minute");
+            tracing::warn!(code = "admin_token_wrong", %peer, "somebody asked for the figures with a wrong admin token, or none; said once a minute");
         }
         time::sleep(WRONG_TOKEN_TIME).await;
         let mut refused =
@@ -137,12 +145,24 @@ async fn figures(
         return refused;
     }
     let _alone = shown.scrape.lock().await;
-    let State { upkeep, inbox, exposition, .. } = &shown.state;
-    match tokio::time::timeout(STATS_TIME, upkeep.stats()).await {
-        Ok(Ok(stats)) => inbox.show(&stats),
-        Ok(Err(error)) => tracing::warn!(%error, "the inbox's figures in /metrics are old: they could not be read"),
-        Err(_elapsed) => tracing::warn!("the inbox's figures in /metrics are old: reading them took too long"),
+    let State { upkeep, inbox, exposition, figures, .. } = &shown.state;
+    let unknown = match tokio::time::timeout(STATS_TIME, upkeep.stats()).await {
+        Ok(Ok(stats)) => {
+            inbox.show(stats);
+            None
+        }
+        Ok(Err(error)) => Some(chain(&error)),
+        Err(_elapsed) => Some(format!("it did not tell them within {} s", STATS_TIME.as_secs())),
+    };
+    if let Some(error) = unknown {
+        inbox.forget();
+        tracing::warn!(
+            code = "figures_unknown",
+            error,
+            "the inbox's figures are missing in /metrics: the inbox could not tell them"
+        );
     }
+    figures.ready.set(shown.state.obstacles().is_empty().into());
     ([(CONTENT_TYPE, OPENMETRICS), (CACHE_CONTROL, "no-store")], exposition.encode()).into_response()
 }
 

@@ -88,7 +88,7 @@ impl Bound {
                 }
                 Err(error) => {
                     if failures.is_due() {
-                        tracing::warn!(%error, "the admin listener could not take a connection");
+                        tracing::warn!(code = "admin_accept_failed", %error, "the admin listener could not take a connection");
                     }
                     time::sleep(ACCEPT_PAUSE).await;
                 }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 struct Running {
     address: SocketAddr,
     double: Arc<Double>,
+    inbox: inbox::Figures,
     readiness: Readiness,
     /// Begins the drain of the process.
     drain: CancellationToken,
@@ -35,16 +36,17 @@ async fn start(double: Double, token: Option<&str>) -> Running {
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     let (address, double, readiness) = (bound.address(), Arc::new(double), Readiness::new(drain.clone()));
     let mut registry = metrics::registry();
+    let inbox = inbox::Figures::new(&mut registry, inbox::Limits { waiting: 1000, free_bytes: 1 << 20 });
     let state = State {
         intake: Arc::<Double>::clone(&double),
         upkeep: Arc::<Double>::clone(&double),
-        inbox: inbox::Figures::new(&mut registry),
+        inbox: inbox.clone(),
         figures: Figures::new(&mut registry),
         exposition: Arc::new(Exposition::new(registry)),
         readiness: readiness.clone(),
     };
     let ended = tokio::spawn(bound.serve(state, stop.clone()));
-    Running { address, double, readiness, drain, stop, ended }
+    Running { address, double, inbox, readiness, drain, stop, ended }
 }
 
 impl Running {
@@ -120,7 +122,8 @@ async fn other_paths_and_methods_are_problems() {
 async fn figures_need_the_token_and_show_the_inbox() {
     let double = Double::with_stats(Some(Stats {
         stages: vec![(Stage::deliver("app"), StageCounts { waiting: 3, leased: 2, parked: 1 })],
-        oldest_unfinished: Some(clock::now().before(Duration::from_secs(90))),
+        oldest_by_stage: vec![(Stage::deliver("app"), clock::now().before(Duration::from_secs(90)))],
+        free_bytes: Some(1 << 30),
         size_bytes: 4096,
         log_bytes: 512,
         ..Stats::default()
@@ -138,9 +141,12 @@ async fn figures_need_the_token_and_show_the_inbox() {
     for figure in [
         r#"linxo_webhook_inbox_entries{stage="app",state="waiting"} 3"#,
         r#"linxo_webhook_inbox_entries{stage="app",state="parked"} 1"#,
-        "linxo_webhook_inbox_oldest_unfinished_seconds 9",
+        r#"linxo_webhook_inbox_oldest_unfinished_seconds{stage="app"} 9"#,
         "linxo_webhook_inbox_size_bytes 4096",
         "linxo_webhook_inbox_log_bytes 512",
+        "linxo_webhook_inbox_free_bytes 1073741824",
+        "linxo_webhook_inbox_min_free_bytes 1048576",
+        "linxo_webhook_inbox_max_waiting 1000",
     ] {
         assert!(answer.contains(figure), "{figure} in {answer}");
     }
@@ -194,12 +200,20 @@ async fn whoever_holds_sockets_keeps_nobody_from_being_answered() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
 }
 
+/// (F8) A figure that is not known is absent: neither 0 nor what it was.
 #[tokio::test]
-async fn a_scrape_outlives_a_store_that_hangs() {
+async fn a_scrape_outlives_a_store_that_hangs_and_guesses_nothing() {
+    let stats = Stats { stages: vec![(Stage::deliver("app"), StageCounts::default())], ..Stats::default() };
     let running = start(Double::with_stats(None), None).await;
+    running.inbox.show(stats);
     tokio::time::pause();
     let answer = running.ask("GET /metrics", "").await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("# EOF"), "{answer}");
+    assert!(
+        !answer.contains("linxo_webhook_inbox_entries") && !answer.contains("linxo_webhook_inbox_oldest"),
+        "{answer}"
+    );
+    assert!(answer.contains("linxo_webhook_inbox_max_waiting 1000"), "{answer}");
 }
 
 #[tokio::test]

@@ -133,7 +133,7 @@ mod tests {
         let state = admin::State {
             intake: Arc::<Double>::clone(&double),
             upkeep: double,
-            inbox: inbox::Figures::new(&mut registry),
+            inbox: inbox::Figures::new(&mut registry, inbox::Limits::default()),
             figures: admin::Figures::new(&mut registry),
             exposition: Arc::new(exposed::Exposition::new(registry)),
             readiness: readiness.clone(),

@@ -43,7 +43,7 @@ pub async fn run(_args: Args, global: &Global) -> Result<(), Failure> {
                 if draining {
                     return Err(Failure::ours("ended at once by a second signal; what was accepted is kept"));
                 }
-                tracing::info!("told to stop: draining");
+                tracing::info!(code = "stop_asked", "told to stop: draining");
                 draining = true;
                 running.drain();
             }
@@ -55,6 +55,6 @@ pub async fn run(_args: Args, global: &Global) -> Result<(), Failure> {
 fn forbid_cores() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {
-        tracing::warn!(%error, "cannot forbid core dumps: a crash may leave bank data in a file");
+        tracing::warn!(code = "core_dumps_possible", %error, "cannot forbid core dumps: a crash may leave bank data in a file");
     }
 }

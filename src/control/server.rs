@@ -79,7 +79,7 @@ impl Bound {
         tokio::select! {
             ended = axum::serve(listener, router).into_future() => {
                 if let Err(error) = ended {
-                    tracing::error!(error = %chain(&error), "the control socket ended; commands cannot reach this service any more");
+                    tracing::error!(code = "control_socket_ended", error = %chain(&error), "the control socket ended; commands cannot reach this service any more");
                 }
                 stop.cancelled().await;
             }

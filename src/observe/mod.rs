@@ -3,4 +3,5 @@
 pub mod limiter;
 pub mod log;
 pub mod metrics;
+mod process;
 pub mod readiness;

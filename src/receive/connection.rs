@@ -99,7 +99,7 @@ pub(super) async fn serve(
 ) {
     // Small answers must not wait for an acknowledgement. A socket that cannot be set so still works.
     if let Err(error) = tcp.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+        tracing::debug!(code = "nodelay_failed", %peer, %error, "cannot set TCP_NODELAY");
     }
     // Boxed: most of a connection's life is idle, and must not carry the room of its handshake along.
     let Some((conversation, share)) = Box::pin(begin(connections, tcp, peer, phase, ticket)).await else {

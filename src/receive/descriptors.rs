@@ -23,7 +23,8 @@ pub(super) fn room_for(connections: usize) -> usize {
     let fit = fit(open, connections);
     if fit < connections {
         tracing::warn!(
-            connections = fit,
+            code = "open_files_limited",
+            sockets = fit,
             wanted = connections,
             limit = open,
             "the limit of open files leaves room for fewer connections than listener.max_connections: raise it (`ulimit -n`)"

@@ -20,7 +20,7 @@ pub(super) fn refuse_overdue(refusals: &Refusals, caller: &Caller, why: Overdue)
         Overdue::Head => (Reason::HeadTimeout, Some(Refusal::HeadTimeout.status())),
     };
     refuse_connection(refusals, caller, reason, status);
-    log_refusal!(refusals, reason, peer = %caller.peer, "connection ended: no complete request in time");
+    log_refusal!(refusals, reason, code = "request_incomplete", peer = %caller.peer, "connection ended: no complete request in time");
 }
 
 /// Notes why hyper ended a connection. Its answers to heads that it cannot read (400, 414, 431) are its own, without a body.
@@ -42,10 +42,10 @@ pub(super) fn note_end(refusals: &Refusals, caller: &Caller, error: &hyper::Erro
         (reason, None)
     } else {
         // Callers leave without ceremony all the time; that is no refusal.
-        return tracing::debug!(peer = %caller.peer, error = text, "connection broke");
+        return tracing::debug!(code = "connection_broke", peer = %caller.peer, error = text, "connection broke");
     };
     refuse_connection(refusals, caller, reason, status);
-    log_refusal!(refusals, reason, peer = %caller.peer, error = text, "connection ended: it cannot be understood");
+    log_refusal!(refusals, reason, code = "connection_not_understood", peer = %caller.peer, error = text, "connection ended: it cannot be understood");
 }
 
 fn http2_error(error: &hyper::Error) -> Option<&h2::Error> {

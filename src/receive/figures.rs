@@ -1,6 +1,7 @@
 //! What the public listener counts. Each part of the receiver is handed the figures that it counts, and no others.
 
 use super::reason::Reason;
+use crate::observe::metrics::{Latest, Outcome, counters, outcome, outcomes, seconds};
 use http::StatusCode;
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -21,14 +22,14 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Enters them in the registry.
+    /// Enters them in the registry. `last_event` is the time of the last accepted event, as far as it is known already.
     #[must_use]
-    pub fn new(registry: &mut Registry) -> Self {
+    pub fn new(registry: &mut Registry, last_event: Latest) -> Self {
         let connections = Gauge::default();
         registry.register("connections", "Open sockets of the public listener", connections.clone());
         Self {
             connections,
-            events: Events::new(registry),
+            events: Events::new(registry, last_event),
             answers: Answers::new(registry),
             refused: Refused::new(registry),
             certificates: Certificates::new(registry),
@@ -37,25 +38,21 @@ impl Figures {
     }
 }
 
-/// An outcome from a closed set.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
-    outcome: &'static str,
-}
-
 /// What became of events. Clones count into the same figures.
 #[derive(Clone, Debug)]
 pub(super) struct Outcomes {
     pub(super) accepted: Counter,
     pub(super) duplicate: Counter,
-    /// Same id, other content; counted as accepted too.
-    all: Family<Outcome, Counter>,
+    /// Accepted, with the id of another event and other content.
+    pub(super) conflict: Counter,
 }
 
 /// What became of events, and how long that took. Looked up once, and not with every event.
 #[derive(Debug)]
 pub(super) struct Events {
     pub(super) outcomes: Outcomes,
+    /// When the last event was accepted.
+    pub(super) last: Latest,
     /// Events that could not be typed in full.
     pub(super) drift: Counter,
     /// From the last byte of a body to its synced commit.
@@ -63,16 +60,21 @@ pub(super) struct Events {
 }
 
 impl Events {
-    fn new(registry: &mut Registry) -> Self {
+    fn new(registry: &mut Registry, last: Latest) -> Self {
         let outcomes = Family::<Outcome, Counter>::default();
-        let of = |outcome| outcomes.get_or_create_owned(&Outcome { outcome });
-        let buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+        let of = |word| outcomes.get_or_create_owned(&outcome(word));
         let figures = Self {
-            outcomes: Outcomes { accepted: of("accepted"), duplicate: of("duplicate"), all: outcomes.clone() },
+            outcomes: Outcomes { accepted: of("accepted"), duplicate: of("duplicate"), conflict: of("conflict") },
+            last,
             drift: Counter::default(),
-            accept_seconds: Histogram::new(buckets),
+            accept_seconds: seconds(),
         };
         registry.register("events", "Events by outcome", outcomes);
+        registry.register(
+            "last_event_timestamp_seconds",
+            "When the last event was accepted that was no repeat",
+            figures.last.clone(),
+        );
         registry.register("schema_drift", "Events that could not be typed in full", figures.drift.clone());
         registry.register_with_unit(
             "accept",
@@ -84,12 +86,8 @@ impl Events {
     }
 }
 
-impl Outcomes {
-    /// Counts an event with the id of another one and other content.
-    pub(super) fn conflict(&self) {
-        self.all.get_or_create(&Outcome { outcome: "conflict" }).inc();
-    }
-}
+/// Every status that is answered.
+pub(super) const STATUSES: [u16; 13] = [200, 400, 403, 404, 405, 408, 413, 414, 415, 422, 431, 500, 503];
 
 /// HTTP status of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -106,7 +104,7 @@ pub(super) struct Answers {
 
 impl Answers {
     fn new(registry: &mut Registry) -> Self {
-        let all = Family::<Status, Counter>::default();
+        let all = counters(STATUSES.map(|status| Status { status }));
         registry.register("requests", "Answers of the public listener", all.clone());
         Self { ok: all.get_or_create_owned(&Status { status: 200 }), all }
     }
@@ -130,14 +128,19 @@ struct ReasonLabel {
 #[derive(Debug)]
 pub(super) struct Refused {
     all: Family<ReasonLabel, Counter>,
+    /// Requests of callers that are known.
+    pub(super) known: Counter,
     /// Not kept for inspection: too many at once, or the store had no room.
     pub(super) unkept: Counter,
 }
 
 impl Refused {
     fn new(registry: &mut Registry) -> Self {
-        let figures = Self { all: Family::default(), unkept: Counter::default() };
+        let reasons = Reason::ALL.iter().filter(|reason| !reason.is_verdict());
+        let all = counters(reasons.map(|reason| ReasonLabel { reason: reason.label() }));
+        let figures = Self { all, known: Counter::default(), unkept: Counter::default() };
         registry.register("refused", "Refused requests and sockets by reason", figures.all.clone());
+        registry.register("refused_known", "Refused requests of callers that are known", figures.known.clone());
         registry.register(
             "refused_unkept",
             "Refused requests that were not kept for inspection",
@@ -166,7 +169,11 @@ pub(super) struct Handshakes {
 
 impl Handshakes {
     fn new(registry: &mut Registry) -> Self {
-        let figures = Self { outcomes: Family::default(), verdicts: Family::default() };
+        let verdicts = Reason::ALL.iter().filter(|reason| reason.is_verdict()).map(|reason| reason.label());
+        let figures = Self {
+            outcomes: counters(outcomes(["ok", "failed", "timeout"])),
+            verdicts: counters(["ok"].into_iter().chain(verdicts).map(|verdict| Verdict { verdict })),
+        };
         registry.register("tls_handshakes", "TLS handshakes by outcome", figures.outcomes.clone());
         registry.register(
             "client_certificates",
@@ -177,8 +184,8 @@ impl Handshakes {
     }
 
     /// Counts a handshake: `ok`, `failed`, `timeout`.
-    pub(super) fn ended(&self, outcome: &'static str) {
-        self.outcomes.get_or_create(&Outcome { outcome }).inc();
+    pub(super) fn ended(&self, word: &'static str) {
+        self.outcomes.get_or_create(&outcome(word)).inc();
     }
 
     /// Counts a judgement: `ok`, or why a client certificate is (or, where they are only observed, would be) refused.

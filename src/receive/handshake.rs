@@ -160,7 +160,7 @@ impl Entrance {
                 Some(caller)
             }
             Ok(Err(error)) => {
-                tracing::debug!(%peer, error = base::error::chain(&error), "no PROXY header");
+                tracing::debug!(code = "proxy_header_missing", %peer, error = base::error::chain(&error), "no PROXY header");
                 self.refusals.turn_away(
                     peer,
                     Reason::ProxyInvalid,
@@ -192,7 +192,7 @@ impl Entrance {
         let Ok((accepted, note)) = timeout_at(deadline, accepting).await else {
             self.figures.ended("timeout");
             self.refusals.count(Reason::HandshakeTimeout);
-            log_refusal!(self.refusals, Reason::HandshakeTimeout, %peer, "handshake not finished in time");
+            log_refusal!(self.refusals, Reason::HandshakeTimeout, code = "handshake_late", %peer, "handshake not finished in time");
             return None;
         };
         let (verdict, error, subject, tcp) = match accepted {
@@ -213,11 +213,11 @@ impl Entrance {
             self.figures.judged(verdict.label());
             self.refusals.count(Reason::ClientCertificate);
             let error = error.map(tracing::field::display);
-            log_refusal!(self.refusals, verdict, %peer, subject, error, "handshake refused for the client's certificate");
+            log_refusal!(self.refusals, verdict, code = "certificate_refused", %peer, subject, error, "handshake refused for the client's certificate");
         } else if let Some(error) = error {
             let reason = failure(&error);
             self.refusals.count(reason);
-            log_refusal!(self.refusals, reason, %peer, %error, "handshake failed");
+            log_refusal!(self.refusals, reason, code = "handshake_failed", %peer, %error, "handshake failed");
         }
         linger(tcp, Rest::SHORT).await;
         None
@@ -244,6 +244,7 @@ impl Entrance {
                 && self.refusals.is_first_fault(Fault::Observed(reason))
             {
                 tracing::warn!(
+                    code = "certificate_observed",
                     %peer,
                     reason = reason.label(),
                     subject = note.subject,

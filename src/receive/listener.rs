@@ -75,7 +75,7 @@ impl Bound {
     /// When dropped, the address is free again and open connections are cut; commits that were begun go on.
     pub async fn serve(self, receiver: Arc<Receiver>, stop: CancellationToken) -> Drained {
         let Receiver { path, sockets: Sockets { connections: most, drain_timeout }, .. } = &*receiver;
-        tracing::info!(address = %self.address, path, "listening");
+        tracing::info!(code = "listening", address = %self.address, webhook.path = path, "listening");
         let _cut = CutWhenDropped(&receiver.drain);
         let slots = Slots {
             sockets: Arc::new(Semaphore::new(descriptors::room_for(*most).min(Semaphore::MAX_PERMITS))),
@@ -88,9 +88,13 @@ impl Bound {
         self.accept_until(&slots, &stop).await;
 
         receiver.drain.begin();
-        tracing::info!(connections = slots.tasks.len(), "draining: no new connections, finishing open requests");
+        tracing::info!(
+            code = "draining",
+            sockets = slots.tasks.len(),
+            "draining: no new connections, finishing open requests"
+        );
         if let Err(error) = take_waiting(self.listener, &slots).await {
-            tracing::warn!(%error, "callers that had only just connected could not be taken, and must connect again");
+            tracing::warn!(code = "callers_not_taken", %error, "callers that had only just connected could not be taken, and must connect again");
         }
         slots.tasks.close();
         let cut = slots.drain_within(*drain_timeout).await;
@@ -99,7 +103,7 @@ impl Bound {
         if let Some(ledger) = ledger
             && let Err(error) = ledger.await
         {
-            tracing::error!(error = %error, "keeping what was refused ended abruptly");
+            tracing::error!(code = "ledger_ended_abruptly", error = %error, "keeping what was refused ended abruptly");
         }
         Drained { cut }
     }
@@ -132,6 +136,7 @@ impl Bound {
                     refusals.count(Reason::AcceptFailed);
                     if refusals.is_first_fault(Fault::Accept) {
                         tracing::error!(
+                            code = "accept_failed",
                             error = %error,
                             "cannot accept connections for now; if it says that too many files are open, raise the \
                              limit of open files or lower listener.max_connections"
@@ -231,7 +236,11 @@ impl Slots {
             return 0;
         }
         let cut = self.tasks.len();
-        tracing::warn!(connections = cut, "connections were still open after listener.drain_timeout and are cut");
+        tracing::warn!(
+            code = "sockets_cut",
+            sockets = cut,
+            "connections were still open after listener.drain_timeout and are cut"
+        );
         self.drain.reach(Phase::Cut);
         cut
     }

@@ -312,6 +312,13 @@ mod tests {
         }
     }
 
+    /// (F1) An alert on a status must see its first answer.
+    #[test]
+    fn every_status_has_a_figure_from_the_start() {
+        let statuses = crate::receive::figures::STATUSES;
+        assert!(all().iter().all(|refusal| statuses.contains(&refusal.status().as_u16())));
+    }
+
     #[test]
     fn codes_are_distinct() {
         let codes: std::collections::HashSet<_> = all().iter().map(Refusal::reason).collect();

@@ -14,7 +14,7 @@ macro_rules! reasons {
                 match self { $(Self::$reason => $label,)* }
             }
 
-            #[cfg(test)]
+            /// Every one.
             pub(super) const ALL: &[Self] = &[$(Self::$reason,)*];
         }
     };
@@ -140,6 +140,28 @@ reasons! {
     Draining = "draining",
     /// A fault of the program.
     Internal = "internal",
+}
+
+impl Reason {
+    /// Whether it is a judgement on a client certificate. These are counted apart, and in the metric `refused` as
+    /// [`ClientCertificate`](Self::ClientCertificate).
+    pub(super) const fn is_verdict(self) -> bool {
+        matches!(
+            self,
+            Self::NoCertificate
+                | Self::UnknownAuthority
+                | Self::Expired
+                | Self::NotYetValid
+                | Self::Revoked
+                | Self::CrlExpired
+                | Self::UnknownRevocationStatus
+                | Self::WrongUsage
+                | Self::BadSignature
+                | Self::NameNotListed
+                | Self::FingerprintNotListed
+                | Self::Malformed
+        )
+    }
 }
 
 #[cfg(test)]

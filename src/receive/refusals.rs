@@ -62,7 +62,7 @@ impl Refusals {
     /// Counts and logs a socket that is closed without a word, because there is nobody yet who could read one.
     pub(super) fn turn_away(&self, peer: SocketAddr, reason: Reason, why: &'static str) {
         self.count(reason);
-        log_refusal!(self, reason, %peer, why, "connection refused");
+        log_refusal!(self, reason, code = "connection_refused", %peer, detail = why, "connection refused");
     }
 
     /// Counts a refusal.
@@ -75,8 +75,11 @@ impl Refusals {
         self.answers.count(status);
     }
 
-    /// Keeps a refusal for `inbox refused`, as far as there is room.
+    /// Keeps a refusal for `inbox refused`, as far as there is room; counts those of known callers apart.
     pub(super) fn keep(&self, caller: &Caller, record: &Record<'_>) {
+        if record.is_known {
+            self.figures.known.inc();
+        }
         if !self.ledger.keep(caller, record) {
             self.figures.unkept.inc();
         }
@@ -86,7 +89,7 @@ impl Refusals {
     pub(super) fn note_unkept(&self, count: u64, error: &str) {
         self.figures.unkept.inc_by(count);
         if self.is_first_fault(Fault::Unkept) {
-            tracing::warn!(error, "what was refused could not be kept for `inbox refused`");
+            tracing::warn!(code = "refusal_not_kept", error, "what was refused could not be kept for `inbox refused`");
         }
     }
 
@@ -109,16 +112,38 @@ impl Refusals {
     pub(super) fn summary(&self) {
         for (reason, count) in self.reasons.silenced() {
             let reason = reason.label();
-            tracing::warn!(reason, count, "more was refused for the same reason in the last minute");
+            tracing::warn!(
+                code = "refusals_more",
+                reason,
+                count,
+                "more was refused for the same reason in the last minute"
+            );
         }
         for (fault, count) in self.faults.silenced() {
             match fault {
-                Fault::Accept => tracing::error!(count, "accepting connections failed again in the last minute"),
-                Fault::Inbox => tracing::error!(count, "the inbox did not take more events in the last minute"),
-                Fault::Unkept => tracing::warn!(count, "more of what was refused could not be kept in the last minute"),
+                Fault::Accept => tracing::error!(
+                    code = "accept_failed_more",
+                    count,
+                    "accepting connections failed again in the last minute"
+                ),
+                Fault::Inbox => tracing::error!(
+                    code = "event_not_stored_more",
+                    count,
+                    "the inbox did not take more events in the last minute"
+                ),
+                Fault::Unkept => tracing::warn!(
+                    code = "refusal_not_kept_more",
+                    count,
+                    "more of what was refused could not be kept in the last minute"
+                ),
                 Fault::Observed(reason) => {
                     let reason = reason.label();
-                    tracing::warn!(reason, count, "more callers were let in that would be refused, in the last minute");
+                    tracing::warn!(
+                        code = "certificate_observed_more",
+                        reason,
+                        count,
+                        "more callers were let in that would be refused, in the last minute"
+                    );
                 }
             }
         }

@@ -5,7 +5,7 @@
 //! comparing it with what is used now; so the two cannot drift apart.
 
 use super::watch::{self, Contents};
-use crate::config::{self, Admin, Config, Sender, TlsClients};
+use crate::config::{self, Admin, Config, Level, Log, Sender, TlsClients};
 use std::net::SocketAddr;
 
 /// A configuration, and what stood in the files that its parts are built from.
@@ -46,6 +46,8 @@ pub(super) struct Changes {
     pub(super) admin: bool,
     /// `[linxo]`, or what stands in its files.
     pub(super) linxo: bool,
+    /// The level of the log that is used, where another one is wanted.
+    pub(super) log_level: Option<Level>,
     /// Places of sinks in the configuration that is used, whose settings or files differ.
     pub(super) sinks: Vec<usize>,
     /// Warnings that were not given before.
@@ -58,6 +60,7 @@ impl Changes {
     /// Whether there is nothing to apply and nothing to say.
     pub(super) fn is_empty(&self) -> bool {
         !(self.tls || self.sender || self.admin || self.linxo)
+            && self.log_level.is_none()
             && self.sinks.is_empty()
             && self.warnings.is_empty()
             && self.restart.is_empty()
@@ -88,6 +91,7 @@ pub(super) fn diff(used: &Snapshot, new: &Snapshot) -> Result<Changes, String> {
         sender: config.sender != old.sender,
         admin: config.admin != old.admin,
         linxo: config.linxo != old.linxo || next.linxo != used.linxo,
+        log_level: (config.log.level != old.log.level).then_some(old.log.level),
         sinks: config.sinks.iter().zip(&next.sinks).enumerate().filter_map(changed).collect(),
         warnings: config.warnings.iter().filter(|warning| !old.warnings.contains(warning)).cloned().collect(),
         restart: needing_restart(config, &new.config),
@@ -145,7 +149,7 @@ fn next(used: &Snapshot, new: &Snapshot) -> Snapshot {
             linxo: if is_same_api { config.linxo.clone() } else { old.linxo.clone() },
             sinks,
             admin: if address(old) == address(config) { config.admin.clone() } else { old.admin.clone() },
-            log: old.log.clone(),
+            log: Log { level: config.log.level, ..old.log.clone() },
             warnings: config.warnings.clone(),
             origin: config.origin.clone(),
         },
@@ -178,7 +182,7 @@ fn needing_restart(next: &Config, new: &Config) -> Vec<&'static str> {
         ("[linxo]", next.linxo != new.linxo),
         ("[[sink]]", next.sinks != new.sinks),
         ("admin.address", address(next) != address(new)),
-        ("[log]", next.log != new.log),
+        ("log.format", next.log != new.log),
     ];
     differences.into_iter().filter_map(|(section, differs)| differs.then_some(section)).collect()
 }
@@ -303,6 +307,7 @@ mod tests {
             ("sender", changes.sender),
             ("admin", changes.admin),
             ("linxo", changes.linxo),
+            ("log", changes.log_level.is_some()),
             ("sink", !changes.sinks.is_empty()),
         ];
         let named = flags.into_iter().filter_map(|(name, differs)| differs.then_some(name));
@@ -360,7 +365,8 @@ mod tests {
             ("name = \"app\"", "name = \"app\"\nretry_for = \"1h\"", "[[sink]]"),
             ("[admin]", "[admin]\naddress = \"127.0.0.1:1\"", "admin.address"),
             ("[admin]", "[worker]\nconcurrency = 7\n[inbox]\nrefused = 7\n[admin]", "[inbox] [worker]"),
-            ("[admin]", "[log]\nlevel = \"debug\"\n[listener]\npath = \"/x\"\n[admin]", "[listener] [log]"),
+            ("[admin]", "[log]\nlevel = \"debug\"\n[listener]\npath = \"/x\"\n[admin]", "log [listener]"),
+            ("[admin]", "[log]\nlevel = \"debug\"\nformat = \"text\"\n[admin]", "log log.format"),
         ] {
             assert_eq!(parts(&site.changed(from, to).unwrap()), wanted, "{to}");
         }

@@ -1,10 +1,10 @@
 //! Takes changed certificates, authorities, revocations and secrets into use while the service runs.
 //!
 //! In: SIGHUP, and a look twice a second at the files that the configuration names, itself included. Out: the receiver's TLS
-//! settings, path secrets and networks, the admin token, the settings of HTTP sinks and the client of the vendor's API,
-//! replaced as one whole set, or not at all: everything is read and checked as at the start, and what does not fit is said
-//! once (to SIGHUP each time), counted, and tried again at the next look, so that the halves of a new pair may come one
-//! after the other. The last good set stays in use meanwhile.
+//! settings, path secrets and networks, the admin token, the settings of HTTP sinks, the client of the vendor's API and the
+//! level of the log, replaced as one whole set, or not at all: everything is read and checked as at the start, and what
+//! does not fit is said once (to SIGHUP each time), counted, and tried again at the next look, so that the halves of a new
+//! pair may come one after the other. The last good set stays in use meanwhile.
 //!
 //! ```text
 //! watch   files -> have they changed, and held still since?
@@ -36,6 +36,7 @@ pub use figures::Figures;
 use crate::{
     admin,
     config::Tls,
+    observe::log,
     receive::{
         Receiver,
         tls::{self, Validity},
@@ -103,7 +104,8 @@ impl Reload {
                 Found::Nothing => {}
                 Found::Problem(problem) => {
                     tracing::error!(
-                        problem,
+                        code = "reload_refused",
+                        error = problem,
                         "the changed configuration cannot be used; the last good one stays in use"
                     );
                     self.figures.failed();
@@ -124,6 +126,7 @@ impl Reload {
         {
             let error = chain(&error);
             tracing::error!(
+                code = "sessions_not_closed",
                 error,
                 "a list of revocations has ended, but open sessions cannot be closed; it is tried again"
             );
@@ -137,29 +140,38 @@ impl Reload {
         let Set { changes, tls, linxo, sinks } = set;
         let config = &changes.next.config;
         for warning in &changes.warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!(code = "config_warning", "{warning}");
         }
         if let Some(client) = linxo {
-            tracing::info!("another client of the Linxo API is in use");
+            tracing::info!(code = "linxo_client_replaced", "another client of the Linxo API is in use");
             self.targets.source.replace(client);
+        }
+        if let Some(was) = changes.log_level {
+            log::change_level(was, config.log.level);
         }
         if changes.sender {
             let (path_secrets, networks) = (config.sender.path_secrets.len(), config.sender.networks.len());
-            tracing::info!(path_secrets, networks, "other path secrets or networks are in use");
+            tracing::info!(
+                code = "sender_replaced",
+                path_secrets,
+                networks,
+                "other path secrets or networks are in use"
+            );
             self.targets.receiver.replace_sender(config.sender.clone());
         }
         if let (true, Some(access)) = (changes.admin, &self.targets.admin) {
-            tracing::info!("another admin token is in use");
+            tracing::info!(code = "admin_token_replaced", "another admin token is in use");
             access.replace_token(config.admin.token.clone());
         }
         for (index, sink) in sinks {
             let Some(slot) = self.targets.sinks.get(index) else { continue };
-            tracing::info!(sink = %slot.name(), "other settings of the sink are in use");
+            tracing::info!(code = "sink_replaced", sink = %slot.name(), "other settings of the sink are in use");
             slot.replace(sink);
         }
         if !changes.restart.is_empty() {
             let sections = changes.restart.join(", ");
             tracing::warn!(
+                code = "restart_needed",
                 sections,
                 "the configuration was changed in sections that need a restart; they are not applied"
             );
@@ -169,9 +181,16 @@ impl Reload {
             self.targets.receiver.replace_tls(loaded);
             self.watched.ends = ends;
         } else {
-            tracing::info!("certificates, authorities and revocations are the same as before");
+            tracing::info!(
+                code = "certificates_unchanged",
+                "certificates, authorities and revocations are the same as before"
+            );
         }
-        tracing::info!(authentication = config.authentication(), "how callers are authenticated");
+        tracing::info!(
+            code = "authentication",
+            authentication = config.authentication(),
+            "how callers are authenticated"
+        );
         self.watched.used = changes.next;
     }
 }

@@ -44,7 +44,7 @@ impl Credentials {
         loop {
             let started = Instant::now();
             if let Err(error) = self.look().await {
-                tracing::warn!(error = %chain(&error), "whether credentials changed could not be looked up; it is tried again");
+                tracing::warn!(code = "credentials_unknown", error = %chain(&error), "whether credentials changed could not be looked up; it is tried again");
             }
             let pause = LOOK_EVERY.max(started.elapsed() * 20);
             tokio::select! {
@@ -76,6 +76,7 @@ impl Credentials {
         }
         if entries > 0 {
             tracing::info!(
+                code = "parked_retried_for_credentials",
                 entries,
                 "parked events are tried again: the credentials for them changed, or give a token again"
             );
@@ -118,6 +119,7 @@ impl Credentials {
         }
         if entries > 0 {
             tracing::info!(
+                code = "parked_retried_for_user",
                 entries,
                 user.id = %user,
                 "parked events are tried again: another one of the same user succeeded"

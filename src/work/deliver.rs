@@ -150,9 +150,11 @@ impl Route {
     async fn prepare(&self, lease: &Lease) -> Result<Ready<'_>, Result<Outcome, Error>> {
         if lease.is_stale && self.drops_stale {
             let outcome = Outcome::Superseded;
-            self.figures.count(self.slot.name().as_str(), &outcome, Duration::ZERO);
+            self.figures.count(self.slot.name().as_str(), &outcome, Duration::ZERO, lease.entry.accepted);
             tracing::info!(
+                code = "delivery_stale",
                 event.id = %lease.entry.event_id,
+                delivery.id = %lease.entry.delivery_id,
                 entry = lease.seq.0,
                 connection.id = %lease.entry.connection,
                 sink = %self.slot.name(),
@@ -197,7 +199,7 @@ impl Route {
         if matches!(outcome, Outcome::Park { cause: Cause::Outage | Cause::GaveUp, .. }) {
             self.gate.parked();
         }
-        self.figures.count(self.slot.name().as_str(), &outcome, took);
+        self.figures.count(self.slot.name().as_str(), &outcome, took, lease.entry.accepted);
         self.log(lease, attributes, took, &outcome);
         Ok(outcome)
     }
@@ -238,14 +240,19 @@ impl Route {
         let entry = &lease.entry;
         match outcome {
             Outcome::Retry { reason, .. } if !self.gate.is_first(reason) => tracing::debug!(
+                code = "delivery_retried",
                 event.id = %entry.event_id,
+                delivery.id = %entry.delivery_id,
                 entry = lease.seq.0,
+                connection.id = %entry.connection,
                 sink = %self.slot.name(),
                 reason,
                 "delivery failed; it is tried again"
             ),
             Outcome::Retry { due, reason, .. } => tracing::warn!(
+                code = "delivery_retried",
                 event.id = %entry.event_id,
+                delivery.id = %entry.delivery_id,
                 entry = lease.seq.0,
                 connection.id = %entry.connection,
                 sink = %self.slot.name(),
@@ -255,7 +262,9 @@ impl Route {
                 "delivery failed; it is tried again"
             ),
             Outcome::Park { reason, .. } => tracing::error!(
+                code = "delivery_parked",
                 event.id = %entry.event_id,
+                delivery.id = %entry.delivery_id,
                 entry = lease.seq.0,
                 connection.id = %entry.connection,
                 sink = %self.slot.name(),
@@ -264,12 +273,13 @@ impl Route {
                 "delivery failed and the entry is parked; a person must act"
             ),
             _ => tracing::info!(
+                code = "event_delivered",
                 event.id = %entry.event_id,
                 delivery.id = %entry.delivery_id,
                 entry = lease.seq.0,
                 connection.id = %entry.connection,
                 sink = %self.slot.name(),
-                accounts = attributes.linxoaccounts,
+                accounts.delivered = attributes.linxoaccounts,
                 mismatch = attributes.linxomismatch,
                 stale = attributes.linxostale,
                 attempts = lease.attempts,

@@ -106,9 +106,9 @@ impl Gate {
         if paused.is_some() != since.is_some() {
             let sink = &self.name;
             if since.is_some() {
-                tracing::warn!(%sink, "the sink is paused by an operator: its deliveries wait until `sink resume`");
+                tracing::warn!(code = "sink_paused", %sink, "the sink is paused by an operator: its deliveries wait until `sink resume`");
             } else {
-                tracing::info!(%sink, "the sink is not paused any more");
+                tracing::info!(code = "sink_resumed", %sink, "the sink is not paused any more");
             }
         }
         *paused = since;
@@ -143,7 +143,7 @@ impl Gate {
     /// The sink took a delivery.
     pub(super) fn took(&self, connection: &str) {
         if self.known.succeeded(connection) {
-            tracing::info!(sink = %self.name, "the sink takes deliveries again, after it refused them");
+            tracing::info!(code = "sink_takes_again", sink = %self.name, "the sink takes deliveries again, after it refused them");
             self.is_well();
         }
     }
@@ -161,7 +161,7 @@ impl Gate {
     /// Says how many failures were not logged since the last call.
     pub(super) fn summary(&self) {
         for (reason, count) in self.lines.silenced() {
-            tracing::warn!(sink = %self.name, reason, count, "more deliveries failed for the same reason in the last minute");
+            tracing::warn!(code = "delivery_retried_more", sink = %self.name, reason, count, "more deliveries failed for the same reason in the last minute");
         }
     }
 
@@ -207,25 +207,33 @@ impl Gate {
     fn show(&self) {
         let is_open = matches!(self.known.state(), State::Down { .. } | State::Resting { .. });
         self.figures.breaker_open.set(is_open.into());
+        let since = self.known.failing_for().map_or(0, |lasting| clock::now().before(lasting).as_seconds());
+        // The two clocks differ by a moment each time.
+        if since == 0 || since.abs_diff(self.figures.failing_since.get()) > 1 {
+            self.figures.failing_since.set(since);
+        }
     }
 
     fn log(&self, change: Change) {
         let sink = &self.name;
         match change {
             Change::Down => tracing::warn!(
+                code = "sink_down",
                 %sink,
                 "the sink failed for several connections, and for none it worked: it is left alone, and single deliveries try it"
             ),
             Change::Up => {
-                tracing::info!(%sink, "the sink answers again and is given deliveries as before");
+                tracing::info!(code = "sink_up", %sink, "the sink answers again and is given deliveries as before");
                 self.is_well();
             }
             Change::Rests(asked) => tracing::warn!(
+                code = "sink_rests",
                 %sink,
                 pause_ms = millis(asked),
                 "the sink asked several connections for a rest (Retry-After) and is left alone for that long"
             ),
             Change::ConnectionRests(asked) => tracing::info!(
+                code = "sink_connection_rests",
                 %sink,
                 pause_ms = millis(asked),
                 "the sink asked for a rest (Retry-After) for one connection; the others go on"

@@ -172,7 +172,7 @@ impl Pool {
         let claimed = match self.queue.claim(&self.stage, room, LEASE).await {
             Ok(claimed) => claimed,
             Err(error) => {
-                tracing::error!(stage = %self.stage, error = %chain(&error), "no work can be taken from the inbox");
+                tracing::error!(code = "work_not_taken", stage = %self.stage, error = %chain(&error), "no work can be taken from the inbox");
                 return Wait { wakes: false, at_most: AFTER_FAILURE, may_be_more: false };
             }
         };
@@ -232,6 +232,7 @@ impl Pool {
         if let Err(error) = settled {
             self.figures.leases_lost.inc();
             tracing::warn!(
+                code = "lease_lost",
                 stage = %self.stage,
                 entry = lease.seq.0,
                 event.id = %lease.entry.event_id,
@@ -245,6 +246,7 @@ impl Pool {
     /// circle.
     fn store_failed(&self, lease: &Lease, error: &Error) -> Outcome {
         tracing::warn!(
+            code = "work_ended_by_store",
             stage = %self.stage,
             entry = lease.seq.0,
             event.id = %lease.entry.event_id,
@@ -260,6 +262,7 @@ impl Pool {
     async fn lose(&self, lease: &Lease) {
         self.figures.panics.inc();
         tracing::error!(
+            code = "work_panicked",
             stage = %self.stage,
             entry = lease.seq.0,
             event.id = %lease.entry.event_id,
@@ -267,7 +270,7 @@ impl Pool {
             "work on an entry panicked: a defect, the line before this one says where; the entry is tried again a few times"
         );
         if let Err(error) = self.queue.renew(lease, AFTER_FAILURE).await {
-            tracing::warn!(entry = lease.seq.0, error = %chain(&error), "the lease of that entry ends by itself");
+            tracing::warn!(code = "lease_not_ended", stage = %self.stage, entry = lease.seq.0, event.id = %lease.entry.event_id, error = %chain(&error), "the lease of that entry ends by itself");
         }
     }
 
@@ -295,7 +298,7 @@ impl Pool {
                     Ok(()) => {}
                     Err(error @ (Error::LeaseLost(_) | Error::Closed)) => *lost = Some(error),
                     Err(error) => {
-                        tracing::warn!(entry = lease.seq.0, error = %chain(&error), "a lease could not be prolonged yet");
+                        tracing::warn!(code = "lease_not_prolonged", stage = %self.stage, entry = lease.seq.0, event.id = %lease.entry.event_id, error = %chain(&error), "a lease could not be prolonged yet");
                     }
                 }
             }

@@ -31,6 +31,7 @@ impl Recovery {
         loop {
             if let Err(error) = self.look().await {
                 tracing::warn!(
+                    code = "parked_unknown",
                     error = %chain(&error),
                     "what a sink's trouble had parked could not be looked up; it is tried again"
                 );
@@ -70,6 +71,7 @@ impl Recovery {
         gate.put_back(usize::try_from(entries).unwrap_or(usize::MAX), allowed);
         if entries > 0 {
             tracing::info!(
+                code = "parked_resumed",
                 sink = %gate.name(),
                 entries,
                 "deliveries that the sink's trouble had parked are tried again; more follow when these go well"

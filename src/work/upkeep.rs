@@ -1,5 +1,6 @@
 //! Retention, and the inbox's figures: looked after from time to time.
 
+use crate::observe::metrics::Latest;
 use base::{clock, error::chain};
 use inbox::{Error, Figures};
 use std::{sync::Arc, time::Duration};
@@ -23,6 +24,8 @@ pub struct Upkeep {
     pub audit_retention: Duration,
     /// What is shown of it.
     pub figures: Figures,
+    /// When the last event was accepted, which the inbox knows from before the start.
+    pub last_event: Latest,
 }
 
 impl Upkeep {
@@ -32,7 +35,7 @@ impl Upkeep {
         let mut is_unfolded = false;
         loop {
             if let Err(error) = self.look(&mut is_unfolded).await {
-                tracing::warn!(error = %chain(&error), "housekeeping of the inbox failed; it is tried again");
+                tracing::warn!(code = "housekeeping_failed", error = %chain(&error), "housekeeping of the inbox failed; it is tried again");
             }
             tokio::select! {
                 () = draining.cancelled() => return,
@@ -53,18 +56,27 @@ impl Upkeep {
         }
         self.audit.forget(clock::now().before(self.audit_retention)).await?;
         if deleted > 0 {
-            tracing::debug!(entries = deleted, "done entries were deleted after inbox.retention");
+            tracing::debug!(
+                code = "entries_expired",
+                entries = deleted,
+                "done entries were deleted after inbox.retention"
+            );
             *is_unfolded = true;
         }
         if *is_unfolded {
             match self.inbox.fold_log().await {
                 Ok(()) => *is_unfolded = false,
                 Err(error) => {
-                    tracing::debug!(error = %chain(&error), "the inbox's log could not be emptied after deletions; it is tried again");
+                    tracing::debug!(code = "store_log_not_emptied", error = %chain(&error), "the inbox's log could not be emptied after deletions; it is tried again");
                 }
             }
         }
-        self.figures.show(&self.inbox.stats().await?);
+        // What cannot be told is absent, and not what it was.
+        let stats = self.inbox.stats().await.inspect_err(|_| self.figures.forget())?;
+        if let Some(at) = stats.last_accepted {
+            self.last_event.note(at);
+        }
+        self.figures.show(stats);
         Ok(())
     }
 }

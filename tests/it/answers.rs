@@ -307,16 +307,3 @@ async fn callers_without_the_right_certificate_get_an_alert_and_no_answer() {
     service.metric_reaches(r#"linxo_webhook_tls_handshakes_total{outcome="failed"}"#, 1).await;
     assert_eq!(service.metric(r#"linxo_webhook_tls_handshakes_total{outcome="ok"}"#), 0);
 }
-
-/// Dashboards and alerts rest on these names. A figure with labels shows once something was counted.
-#[tokio::test(flavor = "multi_thread")]
-async fn figures_keep_their_names() {
-    let (_site, service) = receive_only().await;
-    let event = event_json("1", "7", 1, false);
-    service.door.accept(&event).await;
-    assert_eq!(service.door.exchange(post("/other", "", &event)).await.status, 404);
-    let shown = crate::support::admin(service.admin, "/metrics", None).await;
-    let mut described: Vec<_> = shown.body.lines().filter(|line| line.starts_with("# HELP")).collect();
-    described.sort_unstable();
-    insta::assert_snapshot!(described.join("\n"));
-}

@@ -9,6 +9,7 @@
     reason = "a test that cannot go on must end with a message"
 )]
 
+mod alerts;
 mod answers;
 mod api;
 mod backup;
@@ -23,6 +24,8 @@ mod json;
 mod laws;
 mod lists;
 mod log;
+mod logs;
+mod metrics;
 mod names;
 mod readme;
 mod reload;

@@ -22,6 +22,12 @@ impl Timestamp {
         self.0
     }
 
+    /// Whole seconds since the epoch, for metrics.
+    #[must_use]
+    pub const fn as_seconds(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
     /// This instant moved forward; saturates at the end of time.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {

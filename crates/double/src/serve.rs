@@ -70,6 +70,6 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, sha
     let service = service_fn(move |request| routes::answer(Arc::clone(&shared), request));
     // An error here is a fault that was played, or a caller that hung up. Both are expected.
     if let Err(error) = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await {
-        tracing::trace!(error, "a connection to the vendor double ended early");
+        tracing::trace!(code = "double_connection_ended", error, "a connection to the vendor double ended early");
     }
 }

@@ -1,89 +1,105 @@
 //! What is shown of an inbox in the metrics.
+//!
+//! The figures are taken over as one whole ([`Figures::show`]), so that nobody sees half of them. What is not known is absent
+//! ([`Figures::forget`]): a 0 would say that nothing waits.
 
-use crate::Stats;
-use base::clock;
+use crate::{Settings, Stats};
+use base::{clock, sync::lock};
 use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{family::Family, gauge::Gauge},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, gauge::ConstGauge},
     registry::{Registry, Unit},
 };
-use std::time::Duration;
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// The figures. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Figures {
-    entries: Family<Labels, Gauge>,
-    oldest: Gauge,
-    size: Gauge,
-    log: Gauge,
-    journal: Gauge,
-    unfolded: Gauge,
-    stuck: Gauge,
+pub struct Figures(Arc<Shown>);
+
+/// What the store is limited to, by the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Unfinished entries (`inbox.max_waiting`).
+    pub waiting: u64,
+    /// Bytes that must stay free on the disk (`inbox.min_free_disk`).
+    pub free_bytes: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
-    /// `completion` or the sink's name.
-    stage: String,
-    /// `waiting`, `leased`, `parked`
-    state: &'static str,
+impl From<&Settings> for Limits {
+    fn from(settings: &Settings) -> Self {
+        Self { waiting: settings.max_waiting, free_bytes: settings.min_free_disk }
+    }
+}
+
+#[derive(Debug)]
+struct Shown {
+    limits: Limits,
+    stats: Mutex<Option<Stats>>,
 }
 
 impl Figures {
     /// Registers the figures.
     #[must_use]
-    pub fn new(registry: &mut Registry) -> Self {
-        let this = Self {
-            entries: Family::default(),
-            oldest: Gauge::default(),
-            size: Gauge::default(),
-            log: Gauge::default(),
-            journal: Gauge::default(),
-            unfolded: Gauge::default(),
-            stuck: Gauge::default(),
-        };
-        registry.register("inbox_entries", "Unfinished and parked work by stage and state", this.entries.clone());
-        registry.register_with_unit(
-            "inbox_oldest_unfinished",
-            "Age of the oldest unfinished entry",
-            Unit::Seconds,
-            this.oldest.clone(),
-        );
-        registry.register_with_unit("inbox_size", "Size of the store on disk", Unit::Bytes, this.size.clone());
-        registry.register_with_unit("inbox_log", "Size of the write-ahead log", Unit::Bytes, this.log.clone());
-        registry.register_with_unit("inbox_journal", "Size of the journal on disk", Unit::Bytes, this.journal.clone());
-        registry.register(
-            "inbox_unfolded",
-            "Accepted events that are in the journal and not yet in the store",
-            this.unfolded.clone(),
-        );
-        registry.register(
-            "inbox_fold_stuck",
-            "1: accepted events cannot be moved from the journal into the store",
-            this.stuck.clone(),
-        );
+    pub fn new(registry: &mut Registry, limits: Limits) -> Self {
+        let this = Self(Arc::new(Shown { limits, stats: Mutex::default() }));
+        registry.register_collector(Box::new(this.clone()));
         this
     }
 
-    /// Replaces the figures. Whoever reads them meanwhile may see them half replaced, so readers are kept out by the caller.
-    pub fn show(&self, stats: &Stats) {
-        // A stage that is gone must not keep its last figure.
-        self.entries.clear();
-        for (stage, counts) in &stats.stages {
-            for (state, count) in [("waiting", counts.waiting), ("leased", counts.leased), ("parked", counts.parked)] {
-                self.entries.get_or_create(&Labels { stage: stage.to_string(), state }).set(gauge(count));
-            }
-        }
-        let oldest = stats.oldest_unfinished.map_or(Duration::ZERO, |accepted| clock::now().since(accepted));
-        self.oldest.set(gauge(oldest.as_secs()));
-        self.size.set(gauge(stats.size_bytes));
-        self.log.set(gauge(stats.log_bytes));
-        self.journal.set(gauge(stats.journal_bytes));
-        self.unfolded.set(gauge(stats.unfolded));
-        self.stuck.set(i64::from(stats.is_fold_stuck));
+    /// Replaces the figures.
+    pub fn show(&self, stats: Stats) {
+        *lock(&self.0.stats) = Some(stats);
+    }
+
+    /// Nothing is known any more: the inbox could not tell its figures in time.
+    pub fn forget(&self) {
+        *lock(&self.0.stats) = None;
     }
 }
 
-fn gauge(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let limits = self.0.limits;
+        let mut gauge = |name, help, unit: Option<&Unit>, value: u64| {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)
+        };
+        gauge("inbox_max_waiting", "Unfinished entries above which events are refused", None, limits.waiting)?;
+        let help = "Free space on the store's disk below which events are refused";
+        gauge("inbox_min_free", help, Some(&Unit::Bytes), limits.free_bytes)?;
+        let stats = lock(&self.0.stats);
+        let Some(stats) = &*stats else { return Ok(()) };
+        gauge("inbox_size", "Size of the store on disk", Some(&Unit::Bytes), stats.size_bytes)?;
+        gauge("inbox_log", "Size of the write-ahead log", Some(&Unit::Bytes), stats.log_bytes)?;
+        gauge("inbox_journal", "Size of the journal on disk", Some(&Unit::Bytes), stats.journal_bytes)?;
+        let help = "Accepted events that are in the journal and not yet in the store";
+        gauge("inbox_unfolded", help, None, stats.unfolded)?;
+        let help = "Whether accepted events cannot be moved from the journal into the store";
+        gauge("inbox_fold_stuck", help, None, stats.is_fold_stuck.into())?;
+        if let Some(free) = stats.free_bytes {
+            gauge("inbox_free", "Free space on the store's disk", Some(&Unit::Bytes), free)?;
+        }
+        let (name, help) = ("inbox_entries", "Unfinished and parked work by stage and state");
+        let mut entries = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (stage, counts) in &stats.stages {
+            for (state, count) in [("waiting", counts.waiting), ("leased", counts.leased), ("parked", counts.parked)] {
+                let labels = [("stage", stage.to_string()), ("state", state.to_owned())];
+                entries.encode_family(&labels)?.encode_gauge(&count)?;
+            }
+        }
+        let (name, help) = ("inbox_oldest_unfinished", "Age of the oldest unfinished entry of a stage; 0 without one");
+        let mut oldest = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        for (stage, _) in &stats.stages {
+            let accepted =
+                stats.oldest_by_stage.iter().find(|(found, _)| found == stage).map(|(_, accepted)| *accepted);
+            let age = accepted.map_or(Duration::ZERO, |accepted| clock::now().since(accepted));
+            oldest.encode_family(&[("stage", stage.to_string())])?.encode_gauge(&age.as_secs())?;
+        }
+        Ok(())
+    }
 }

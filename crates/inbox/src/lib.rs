@@ -64,7 +64,7 @@ pub use audit::{Act, ActView, Audit};
 pub use base::names::{DeliveryId, SinkName};
 pub use desk::{AttemptView, Batch, Desk, EntryView, Filter, RefusedView, StageView};
 pub use error::{Error, Source};
-pub use figures::Figures;
+pub use figures::{Figures, Limits};
 pub use ids::{Fetch, Identity, Keys, Position, ReadingId, Seq, Stage, State, Token, TraceParent};
 pub use intake::{Fate, Folded, Intake, NewEntry, Receipt, Refused, Told};
 pub use journaled::examine;

@@ -23,6 +23,13 @@ pub struct Stats {
     pub stages: Vec<(Stage, StageCounts)>,
     /// When the oldest unfinished entry was accepted.
     pub oldest_unfinished: Option<Timestamp>,
+    /// For each stage that has something to work on: when the oldest entry was accepted that is first in its line there. What
+    /// waits for its fetch counts as work of the fetch.
+    pub oldest_by_stage: Vec<(Stage, Timestamp)>,
+    /// When the newest entry was accepted.
+    pub last_accepted: Option<Timestamp>,
+    /// Bytes that are free on the store's disk; `None` where that cannot be told.
+    pub free_bytes: Option<u64>,
     /// Bytes of the store on disk, log included.
     pub size_bytes: u64,
     /// Bytes of the write-ahead log.

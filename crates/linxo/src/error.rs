@@ -123,6 +123,9 @@ pub enum Peer {
 }
 
 impl Peer {
+    /// Every one.
+    pub(crate) const ALL: [Self; 3] = [Self::Linxo, Self::Auth, Self::Users];
+
     /// The word for it in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -244,6 +247,10 @@ impl Error {
             _ => None,
         }
     }
+
+    /// Every word for how a call ends in metrics; the first is for one that went well.
+    pub(crate) const OUTCOMES: [&str; 8] =
+        ["ok", "unauthorized", "refused", "throttled", "server_error", "network", "invalid", "paused"];
 
     /// The word for it in metrics.
     pub(crate) fn word(&self) -> &'static str {

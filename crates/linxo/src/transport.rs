@@ -19,7 +19,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use zeroize::Zeroizing;
 
@@ -121,6 +121,7 @@ impl Transport {
         secrets: &[&str],
     ) -> Result<Zeroizing<Vec<u8>>, Error> {
         turn.begins();
+        let started = Instant::now();
         let peer = self.lane.peer();
         let answer = async {
             match self.http.execute(request).await {
@@ -132,6 +133,7 @@ impl Transport {
             result = answer => result,
             error = turn.given_up() => Err(error),
         };
+        self.lane.took(started.elapsed());
         turn.ended(&result);
         result.map_err(a_little_later)
     }

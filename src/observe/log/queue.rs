@@ -5,10 +5,11 @@
 //! dropped and counted.
 
 use base::sync::lock;
+use prometheus_client::metrics::counter::Counter;
 use std::{
     io::Write,
     mem,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -18,6 +19,9 @@ pub(super) const ROOM: usize = 2 * 1024 * 1024;
 const REST: Duration = Duration::from_millis(5);
 /// What an idle buffer may keep.
 const IDLE: usize = 64 * 1024;
+
+/// Lines dropped by this process, which has one log.
+pub(super) static DROPPED: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// Lines between those who log and the one who writes.
 #[derive(Debug, Default)]
@@ -46,6 +50,7 @@ impl Queue {
         let mut state = self.state();
         if state.has_ended || state.waiting.len() + line.len() > ROOM {
             state.dropped += 1;
+            DROPPED.inc();
             return;
         }
         state.waiting.extend_from_slice(line.as_bytes());
@@ -74,7 +79,11 @@ impl Queue {
             };
             if dropped > 0 {
                 // Finds room, as all that waited was just taken.
-                tracing::warn!(lines = dropped, "log lines were dropped: standard error did not keep up");
+                tracing::warn!(
+                    code = "log_lines_dropped",
+                    lines = dropped,
+                    "log lines were dropped: standard error did not keep up"
+                );
             }
             // A log that cannot be written cannot be complained about either.
             drop(reader.write_all(&batch).and_then(|()| reader.flush()));

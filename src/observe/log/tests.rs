@@ -62,6 +62,25 @@ fn no_value_is_long_however_much_was_sent() {
     }
 }
 
+/// (F9) Whoever looks for trouble sees more at once, and less again.
+#[test]
+fn the_level_changes_while_lines_are_written() {
+    let lines = Arc::new(std::sync::Mutex::new(String::new()));
+    let written = Arc::clone(&lines);
+    let (dispatch, filter) = dispatch(LogFormat::Text, Level::INFO, move |line| written.lock().unwrap().push_str(line));
+    tracing::dispatcher::with_default(&dispatch, || {
+        for (level, text) in [(Level::INFO, "first"), (Level::DEBUG, "second"), (Level::WARN, "third")] {
+            filter.reload(super::filter(level)).unwrap();
+            tracing::debug!("{text} debug");
+            tracing::info!("{text} info");
+            tracing::warn!("{text} warn");
+        }
+    });
+    let text = lines.lock().unwrap().clone();
+    let said: Vec<_> = text.lines().map(|line| line.rsplit_once("tests: ").unwrap().1).collect();
+    assert_eq!(said, ["first info", "first warn", "second debug", "second info", "second warn", "third warn"]);
+}
+
 #[test]
 fn libraries_speak_of_trouble_only_at_any_level() {
     let log = || {

@@ -70,8 +70,7 @@ fn count(outcomes: &Outcomes, outcome: Outcome) {
             outcomes.accepted.inc();
         }
         Outcome::Conflict => {
-            outcomes.accepted.inc();
-            outcomes.conflict();
+            outcomes.conflict.inc();
         }
         Outcome::Duplicate => {
             outcomes.duplicate.inc();
@@ -90,18 +89,18 @@ impl Commits {
                 Outcome::Accepted => {}
                 Outcome::Conflict => {
                     tracing::info!(
+                        code = "event_conflicts",
                         event.id = event,
                         entry,
-                        outcome = "conflict",
                         "an accepted event has the id of another one"
                     );
                 }
                 Outcome::Duplicate => {
                     tracing::info!(
+                        code = "event_repeated",
                         event.id = event,
                         entry,
-                        outcome = "duplicate",
-                        "an accepted event was stored before"
+                        "event came again, and is stored already"
                     );
                 }
             }
@@ -110,13 +109,13 @@ impl Commits {
 
     /// Stores an event, counts it, logs it, and renders the answer. Runs to its end whatever becomes of the caller.
     async fn commit(&self, asked: &Asked, arrival: Arrival, since: Instant) -> Result<Bytes, Refusal> {
-        let facts = Facts::of(&arrival);
+        let (facts, received) = (Facts::of(&arrival), arrival.received);
         let receipt = match self.intake.accept(arrival).await {
             Ok(receipt) => receipt,
             Err(error) => {
                 if self.refusals.is_first_fault(Fault::Inbox) {
                     let error = chain(&error);
-                    tracing::error!(error, request.id = %asked.id, "the inbox did not take an event");
+                    tracing::error!(code = "event_not_stored", error, request.id = %asked.id, "the inbox did not take an event");
                 }
                 return Err(refusal_of(&error));
             }
@@ -129,14 +128,30 @@ impl Commits {
         if receipt.is_final {
             count(&self.figures.outcomes, receipt.outcome);
         }
+        let entry = receipt.seq.map(|seq| seq.0);
         let (outcome, status) = match receipt.outcome {
             Outcome::Accepted => ("accepted", "accepted"),
             Outcome::Conflict => ("conflict", "accepted"),
-            Outcome::Duplicate => ("duplicate", "duplicate"),
+            Outcome::Duplicate => {
+                tracing::info!(
+                    code = "event_repeated",
+                    event.id = facts.event.as_str(),
+                    entry,
+                    connection.id = facts.connection.as_str(),
+                    bytes = facts.bytes,
+                    duration_ms = clock::millis(took),
+                    peer = %asked.caller.peer,
+                    request.id = %asked.id,
+                    "event came again, and is stored already"
+                );
+                return Ok(rendered("duplicate", &facts.event));
+            }
         };
+        self.figures.last.note(received);
         tracing::info!(
+            code = "event_accepted",
             event.id = facts.event.as_str(),
-            entry = receipt.seq.map(|seq| seq.0),
+            entry,
             outcome,
             connection.id = facts.connection.as_str(),
             user.id = facts.user.as_ref().map(UserId::as_str),

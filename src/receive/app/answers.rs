@@ -180,11 +180,11 @@ impl Answering {
         if *refusal == Refusal::Internal {
             // What the panic said is not repeated here: it may quote what was sent.
             if self.refusals.is_first(reason) {
-                tracing::error!(%peer, request.id = %id, "answering a request panicked");
+                tracing::error!(code = "request_panicked", %peer, request.id = %id, "answering a request panicked");
             }
         } else {
             let (detail, status) = (refusal.detail(), status.as_u16());
-            log_refusal!(self.refusals, reason, status, %detail, %peer, request.id = %id, "request refused");
+            log_refusal!(self.refusals, reason, code = "request_refused", status, %detail, %peer, request.id = %id, "request refused");
         }
     }
 }

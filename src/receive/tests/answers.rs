@@ -27,7 +27,7 @@ async fn an_event_is_stored_as_it_came_and_answered_200() {
     site.inbox.set(Script::Duplicate);
     assert_eq!(site.exchange(&post(EVENT)).await.body, r#"{"status":"duplicate","id":"e-1"}"#);
 
-    assert_eq!(site.metric(r#"linxo_webhook_events_total{outcome="accepted"}"#), 2);
+    assert_eq!(site.metric(r#"linxo_webhook_events_total{outcome="accepted"}"#), 1);
     assert_eq!(site.metric(r#"linxo_webhook_events_total{outcome="conflict"}"#), 1);
     assert_eq!(site.metric(r#"linxo_webhook_events_total{outcome="duplicate"}"#), 1);
     assert_eq!(site.metric(r#"linxo_webhook_requests_total{status="200"}"#), 3);

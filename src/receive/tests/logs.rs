@@ -2,7 +2,7 @@
 
 use super::{
     flood::{END_HEADERS, END_STREAM, PREFACE, connect, frame, head, kind},
-    support::{Clients, EVENT, LIMIT, Site, Wanted, post, post_to, wait_for},
+    support::{Clients, EVENT, LIMIT, Script, Site, Wanted, post, post_to, wait_for},
 };
 use crate::observe::log::{double::Memory, settings::LogFormat};
 use double::pki::Authority;
@@ -70,6 +70,23 @@ async fn one_line_an_event_and_nothing_personal_anywhere() {
     for line in lines.all() {
         assert!(!line.to_string().contains("canary"), "{line}");
     }
+}
+
+/// (F9) A repeat is not said to be accepted, and a healthy request is one line.
+#[tokio::test]
+async fn a_repeat_has_a_line_of_its_own() {
+    let lines = Lines::capture();
+    let site = Site::start(Wanted::default()).await;
+    for script in [Script::Store, Script::Duplicate, Script::Conflict] {
+        site.inbox.set(script);
+        assert_eq!(site.exchange(&post(EVENT)).await.status, 200);
+    }
+    let said: Vec<_> = lines.all().into_iter().filter(|line| line["event.id"] == "e-1").collect();
+    let of = |field: &str| said.iter().map(|line| line[field].clone()).collect::<Vec<_>>();
+    assert_eq!(of("code"), ["event_accepted", "event_repeated", "event_accepted"]);
+    assert_eq!(of("level"), ["INFO", "INFO", "INFO"]);
+    assert_eq!((&said[0]["outcome"], &said[2]["outcome"]), (&"accepted".into(), &"conflict".into()));
+    assert!(!said[1]["message"].as_str().unwrap().contains("accepted"), "{}", said[1]);
 }
 
 #[tokio::test]

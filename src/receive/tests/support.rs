@@ -151,7 +151,7 @@ impl Site {
         roots.add(rustls::pki_types::pem::PemObject::from_pem_slice(&pem).unwrap()).unwrap();
         let inbox = Arc::new(Double::default());
         let mut registry = metrics::registry();
-        let figures = Figures::new(&mut registry);
+        let figures = Figures::new(&mut registry, crate::observe::metrics::Latest::default());
         let metrics = Arc::new(Exposition::new(registry));
         let sender = settings::Sender {
             confirm: false,

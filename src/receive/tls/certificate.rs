@@ -70,6 +70,7 @@ impl Certificate {
     pub fn log_end(&self, now: Timestamp) {
         if let Some(problem) = self.validity(now).problem() {
             tracing::warn!(
+                code = "certificate_ends",
                 subject = self.subject,
                 names = self.names.join(", "),
                 not_after = self.not_after.to_rfc3339(),
@@ -86,6 +87,7 @@ impl Certificate {
             Validity::Expired => "has expired".to_owned(),
         };
         tracing::warn!(
+            code = "authority_ends",
             subject = self.subject,
             not_after = self.not_after.to_rfc3339(),
             "an authority of client certificates {problem}: ask for its successor, and put that beside it in \

@@ -42,10 +42,18 @@ impl Loaded {
         let not_after = not_after.to_rfc3339();
         let names = names.join(", ");
         let (authorities, revocations) = (self.authorities.len(), self.revocations.len());
-        tracing::info!(subject, names, not_after, authorities, revocations, "certificate loaded");
+        tracing::info!(
+            code = "certificate_loaded",
+            subject,
+            names,
+            not_after,
+            authorities,
+            revocations,
+            "certificate loaded"
+        );
         self.certificate.log_end(clock::now());
         for warning in &self.warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!(code = "tls_warning", "{warning}");
         }
         for authority in &self.authorities {
             authority.log_end_of_authority(clock::now());

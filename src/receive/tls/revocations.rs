@@ -25,8 +25,9 @@ impl RevocationList {
     /// Says, as an error, that this list has ended.
     pub fn log_end(&self) {
         tracing::error!(
+            code = "revocations_ended",
             issuer = self.issuer,
-            ended = self.ends.to_rfc3339(),
+            not_after = self.ends.to_rfc3339(),
             "a list of revocations has ended: every client certificate of its authority counts as not accepted until \
              there is a new one in tls.clients.revocations"
         );

@@ -180,18 +180,20 @@ fn log(lease: &Lease, took: Duration, outcome: &Outcome) {
     let now = clock::now();
     match outcome {
         Outcome::Fetched { reading, found } => tracing::info!(
+            code = "event_completed",
             event.id = %entry.event_id,
             entry = lease.seq.0,
             connection.id = %entry.connection,
-            accounts = found.accounts,
-            announced = entry.account_count,
-            unusable = found.unusable,
+            accounts.found = found.accounts,
+            accounts.announced = entry.account_count,
+            accounts.unusable = found.unusable,
             reading = reading.0,
             attempts = lease.attempts,
             duration_ms = base::clock::millis(took),
             "event completed through the API"
         ),
         Outcome::Retry { due, reason, .. } => tracing::warn!(
+            code = "completion_retried",
             event.id = %entry.event_id,
             entry = lease.seq.0,
             connection.id = %entry.connection,
@@ -201,14 +203,16 @@ fn log(lease: &Lease, took: Duration, outcome: &Outcome) {
             "the accounts of an event could not be fetched; it is tried again"
         ),
         Outcome::Gone => tracing::warn!(
+            code = "connection_gone",
             event.id = %entry.event_id,
             entry = lease.seq.0,
             connection.id = %entry.connection,
-            announced = entry.account_count,
+            accounts.announced = entry.account_count,
             duration_ms = base::clock::millis(took),
             "the API does not know the connection any more; the event is delivered without accounts and says so"
         ),
         Outcome::Postpone { due, reason } => tracing::debug!(
+            code = "completion_waits",
             event.id = %entry.event_id,
             entry = lease.seq.0,
             connection.id = %entry.connection,
@@ -217,6 +221,7 @@ fn log(lease: &Lease, took: Duration, outcome: &Outcome) {
             "an event waits until the API is asked again"
         ),
         Outcome::Park { reason, .. } => tracing::error!(
+            code = "completion_parked",
             event.id = %entry.event_id,
             entry = lease.seq.0,
             connection.id = %entry.connection,

@@ -1,25 +1,25 @@
 //! What fetches of accounts count.
 
+use crate::observe::metrics::{self, counters, outcomes};
 use inbox::{Facts, Lease, Outcome};
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::{Registry, Unit},
 };
 use std::time::Duration;
 
+const COMPLETED: &str = "completed";
+const GONE: &str = "gone";
+const RETRY: &str = "retry";
+const PAUSED: &str = "paused";
+const PARKED: &str = "parked";
+
 /// What fetches of accounts count.
 #[derive(Clone, Debug)]
 pub struct Figures {
-    completions: Family<Completed, Counter>,
+    completions: Family<metrics::Outcome, Counter>,
     seconds: Histogram,
     mismatch: Counter,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Completed {
-    /// `completed`, `gone`, `retry`, `parked`, `paused`
-    outcome: &'static str,
 }
 
 impl Figures {
@@ -27,8 +27,8 @@ impl Figures {
     #[must_use]
     pub fn new(registry: &mut Registry) -> Self {
         let this = Self {
-            completions: Family::default(),
-            seconds: crate::observe::metrics::seconds(),
+            completions: counters(outcomes([COMPLETED, GONE, RETRY, PAUSED, PARKED])),
+            seconds: metrics::seconds(),
             mismatch: Counter::default(),
         };
         registry.register("completions", "Completions by outcome", this.completions.clone());
@@ -52,13 +52,13 @@ impl Figures {
         }
         self.seconds.observe(took.as_secs_f64());
         let outcome = match outcome {
-            Outcome::Retry { .. } => "retry",
-            Outcome::Gone => "gone",
-            Outcome::Postpone { .. } => "paused",
-            Outcome::Park { .. } => "parked",
-            Outcome::Fetched { .. } | Outcome::Done | Outcome::Superseded | Outcome::GiveBack => "completed",
+            Outcome::Retry { .. } => RETRY,
+            Outcome::Gone => GONE,
+            Outcome::Postpone { .. } => PAUSED,
+            Outcome::Park { .. } => PARKED,
+            Outcome::Fetched { .. } | Outcome::Done | Outcome::Superseded | Outcome::GiveBack => COMPLETED,
         };
-        self.completions.get_or_create(&Completed { outcome }).inc();
+        self.completions.get_or_create(&metrics::outcome(outcome)).inc();
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Resul
         schema::BASE.. => step_up(connection, from),
         _ => {
             tracing::warn!(
+                code = "migration_began",
                 "the inbox is of an earlier version: it is brought to the present one, which takes a while where it is large"
             );
             set_aside(connection)?;
@@ -71,14 +72,14 @@ fn move_all(connection: &mut Connection) -> rusqlite::Result<()> {
         let before = moved / TELL_EVERY;
         moved += count;
         if moved / TELL_EVERY > before {
-            tracing::info!(entries = moved, "entries of the earlier version were moved");
+            tracing::info!(code = "migration_moved", entries = moved, "entries of the earlier version were moved");
         }
     }
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     tx.execute_batch("DROP TABLE event_v1; DROP TABLE stage_v1; DROP TABLE completion_v1;")?;
     tx.pragma_update(None, "user_version", schema::BASE)?;
     tx.commit()?;
-    tracing::info!(entries = moved, "the inbox is of the present version now");
+    tracing::info!(code = "migration_done", entries = moved, "the inbox is of the present version now");
     Ok(())
 }
 

@@ -39,10 +39,10 @@ impl Opened {
     /// Folds the log into the file and closes. Where another process still reads, the log stays.
     pub(super) fn close(self) {
         if let Err(error) = fold_log(&self.connection) {
-            tracing::warn!(error = %error, "the inbox's log could not be folded into its file; the next start does it");
+            tracing::warn!(code = "store_log_not_folded", error = %error, "the inbox's log could not be folded into its file; the next start does it");
         }
         if let Err((_, error)) = self.connection.close() {
-            tracing::warn!(error = %error, "the inbox's store did not close cleanly; it is checked at the next start");
+            tracing::warn!(code = "store_not_closed", error = %error, "the inbox's store did not close cleanly; it is checked at the next start");
         }
     }
 }
@@ -315,7 +315,7 @@ fn narrow(path: &Path) -> Result<(), Error> {
             return Ok(());
         }
         fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700))?;
-        tracing::warn!(path = %path.display(), "others could read or write this file; now only its owner can");
+        tracing::warn!(code = "store_file_narrowed", path = %path.display(), "others could read or write this file; now only its owner can");
         Ok(())
     };
     match narrowed() {

@@ -87,6 +87,7 @@ impl Sqlite {
             let found = tx::run_at_once(&store.connection, stages::end_all).map_err(failed)?;
             if found > 0 {
                 tracing::warn!(
+                    code = "work_was_under_way",
                     entries = found,
                     "work was under way when the service last ended without warning; it is done again"
                 );
@@ -189,7 +190,7 @@ impl Sqlite {
         if let Some(thread) = thread {
             // The thread ends when the last queued operation is answered.
             if let Err(error) = tokio::task::spawn_blocking(move || thread.join().is_ok()).await {
-                tracing::error!(error = %error, "the inbox's writer could not be waited for");
+                tracing::error!(code = "store_writer_lost", error = %error, "the inbox's writer could not be waited for");
             }
         }
         lock(&self.readers.idle).clear();
@@ -220,6 +221,7 @@ fn register(connection: &Connection, names: &[SinkName], access: Access) -> rusq
             let (name, waiting) = row?;
             if waiting > 0 && names.iter().all(|configured| configured.as_str() != name) {
                 tracing::warn!(
+                    code = "sink_not_configured",
                     sink = name,
                     entries = waiting,
                     "a sink with waiting entries is no longer configured: configure it again, or park or purge its entries with `inbox park --sink`"

@@ -1,12 +1,13 @@
 //! [`Upkeep`] on the file.
 
-use super::{entries, refused, stages, store::Sqlite};
+use super::{codes::Kind, entries, refused, stages, store::Sqlite};
 use crate::{Error, Expired, StageCounts, Stats, Upkeep};
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
     fs,
+    path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -46,9 +47,17 @@ impl Upkeep for Sqlite {
                 fs::metadata(name).map_or(0, |meta| meta.len())
             };
             let log_bytes = size("-wal");
+            let mut oldest_by_stage = Vec::new();
+            for (kind, accepted) in oldest_by_kind(connection)? {
+                let stage = sinks.stages().find(|(found, _)| *found == kind).map(|(_, stage)| stage);
+                oldest_by_stage.extend(stage.map(|stage| (stage, accepted)));
+            }
             Ok(Stats {
                 stages: counts,
-                oldest_unfinished: oldest_unfinished(connection)?,
+                oldest_unfinished: oldest_by_stage.iter().map(|(_, accepted)| *accepted).min(),
+                oldest_by_stage,
+                last_accepted: last_accepted(connection)?,
+                free_bytes: path.parent().and_then(free_bytes),
                 size_bytes: size("") + log_bytes,
                 log_bytes,
                 ..Stats::default()
@@ -80,15 +89,32 @@ impl Upkeep for Sqlite {
     }
 }
 
-/// When the oldest unfinished entry was accepted.
-fn oldest_unfinished(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+/// By stage, when the oldest entry was accepted that is first in its line there. What stands behind it came later, and what
+/// waits for its fetch counts as work of the fetch; so only the heads of lines are looked at, and not a backlog of millions.
+fn oldest_by_kind(connection: &Connection) -> rusqlite::Result<Vec<(Kind, Timestamp)>> {
     connection
         .prepare_cached(
-            "SELECT accepted FROM entry
-             WHERE seq = (SELECT min(seq) FROM stage INDEXED BY stage_line WHERE state IN ('queued', 'due', 'leased'))",
+            "SELECT kind, accepted FROM entry JOIN (
+                 SELECT kind, min(seq) AS oldest FROM stage INDEXED BY stage_due
+                 WHERE state IN ('due', 'leased') GROUP BY kind
+             ) ON entry.seq = oldest",
         )?
+        .query_map([], |row| Ok((row.get(0)?, Timestamp::from_millis(row.get(1)?))))?
+        .collect()
+}
+
+/// When the newest entry was accepted.
+fn last_accepted(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    connection
+        .prepare_cached("SELECT accepted FROM entry ORDER BY seq DESC LIMIT 1")?
         .query_row([], |row| row.get(0).map(Timestamp::from_millis))
         .optional()
+}
+
+/// Bytes that are free on the disk of a folder, where the file system can tell.
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(folder).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// Entries whose time is over, of the [`EXPIRE_SCAN`] old ones behind `after`; and the number to go on behind, 0 at the end.

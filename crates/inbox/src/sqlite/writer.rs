@@ -192,7 +192,7 @@ impl Thread {
     fn fail(&mut self, batch: &mut Vec<Box<dyn Operation>>, failed: rusqlite::Error) {
         match failed.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => {
-                tracing::error!(error = %failed, "the inbox's disk is full; events are answered 503 until there is room");
+                tracing::error!(code = "store_full", error = %failed, "the inbox's disk is full; events are answered 503 until there is room");
                 let failed = Arc::new(failed);
                 for operation in batch.drain(..) {
                     operation.answer(Err(Error::Full(Some(Box::new(Arc::clone(&failed))))));
@@ -205,7 +205,7 @@ impl Thread {
                 | ErrorCode::CannotOpen
                 | ErrorCode::ReadOnly,
             ) => {
-                tracing::error!(error = %failed, "the inbox's store failed; events are answered 503 until it is opened and checked again");
+                tracing::error!(code = "store_failed", error = %failed, "the inbox's store failed; events are answered 503 until it is opened and checked again");
                 self.shared.set_suspect(true);
                 self.connection = None;
                 self.reopen_at = Instant::now() + REOPEN_PAUSE;
@@ -222,7 +222,7 @@ impl Thread {
             }
             _ => {
                 for operation in batch.drain(..) {
-                    tracing::error!(error = %failed, "an operation on the inbox failed");
+                    tracing::error!(code = "store_operation_failed", error = %failed, "an operation on the inbox failed");
                     operation.answer(Err(Error::Store(failed.to_string().into())));
                 }
             }
@@ -244,12 +244,15 @@ impl Thread {
                 // Commits that were answered with an error may have brought work.
                 self.shared.set_counted(counted);
                 self.shared.wake_all();
-                tracing::warn!("the inbox's store was opened again and found whole; events are accepted again");
+                tracing::warn!(
+                    code = "store_works_again",
+                    "the inbox's store was opened again and found whole; events are accepted again"
+                );
                 self.connection = Some(opened);
                 self.shared.set_suspect(false);
             }
             Err(error) => {
-                tracing::error!(error = %base::error::chain(&error), "the inbox's store cannot be used yet");
+                tracing::error!(code = "store_unusable", error = %base::error::chain(&error), "the inbox's store cannot be used yet");
                 self.reopen_at = Instant::now() + REOPEN_PAUSE;
             }
         }

@@ -13,15 +13,14 @@ mod tests;
 
 use crate::{
     error::{Error, Peer},
-    figures::Figures,
+    figures::{Figures, ServerFigures},
 };
 use base::{
-    clock::millis,
+    clock::{self, millis},
     neighbour::{self, Asked, Neighbour},
     trust::{Change, Ended, Kind, Own, Proof, State, Verdict, Why},
 };
 pub(crate) use pace::Pace;
-use prometheus_client::metrics::gauge::Gauge;
 use std::{
     num::NonZeroU32,
     sync::{
@@ -44,7 +43,7 @@ pub(crate) struct Lane {
     first: sync::Mutex<()>,
     /// Pieces of work that are done at once: more calls than that are never of different connections.
     hands: AtomicUsize,
-    open: Gauge,
+    figures: ServerFigures,
 }
 
 /// How much is asked of a server.
@@ -59,16 +58,14 @@ pub(crate) struct Limits {
 }
 
 impl Lane {
-    /// A server of which nothing is known yet. Its figure is 1 while it is left alone, else 0.
+    /// A server of which nothing is known yet.
     pub(crate) fn new(peer: Peer, figures: &Figures) -> Arc<Self> {
-        let open = figures.breaker_open(peer);
-        open.set(0);
         Arc::new(Self {
             peer,
             known: Neighbour::new(fastrand::u64(..)),
             first: sync::Mutex::new(()),
             hands: AtomicUsize::new(usize::MAX),
-            open,
+            figures: figures.of(peer),
         })
     }
 
@@ -168,22 +165,25 @@ impl Lane {
     }
 
     fn log(&self, change: Change) {
-        let peer = self.peer.as_str();
+        let server = self.peer.as_str();
         match change {
             Change::Down => tracing::warn!(
-                peer,
+                code = "api_down",
+                server,
                 "{} failed for several connections, and for none it worked: it is left alone, and single calls try it",
                 self.peer
             ),
-            Change::Up => tracing::info!(peer, "{} answers again and is asked as before", self.peer),
+            Change::Up => tracing::info!(code = "api_up", server, "{} answers again and is asked as before", self.peer),
             Change::Rests(asked) => tracing::warn!(
-                peer,
+                code = "api_rests",
+                server,
                 pause_ms = millis(asked),
                 "{} asked several connections for a rest (Retry-After) and is left alone for that long",
                 self.peer
             ),
             Change::ConnectionRests(asked) => tracing::info!(
-                peer,
+                code = "api_connection_rests",
+                server,
                 pause_ms = millis(asked),
                 "{} asked for a rest (Retry-After) for one connection; the others go on",
                 self.peer
@@ -191,8 +191,19 @@ impl Lane {
         }
     }
 
+    /// A call lasted so long.
+    pub(crate) fn took(&self, time: Duration) {
+        self.figures.seconds.observe(time.as_secs_f64());
+    }
+
     fn show(&self) {
-        self.open.set(i64::from(matches!(self.known.state(), State::Down { .. } | State::Resting { .. })));
+        let is_open = matches!(self.known.state(), State::Down { .. } | State::Resting { .. });
+        self.figures.breaker_open.set(is_open.into());
+        let since = self.known.failing_for().map_or(0, |lasting| clock::now().before(lasting).as_seconds());
+        // The two clocks differ by a moment each time.
+        if since == 0 || since.abs_diff(self.figures.failing_since.get()) > 1 {
+            self.figures.failing_since.set(since);
+        }
     }
 
     fn paused(&self, after: Duration, why: Why) -> Error {

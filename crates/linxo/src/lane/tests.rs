@@ -25,7 +25,7 @@ async fn take_down(lane: &Lane) {
         advance(Duration::from_secs(1)).await;
         call(lane, who, status(503, None)).await;
     }
-    assert_eq!(lane.open.get(), 1);
+    assert_eq!(lane.figures.breaker_open.get(), 1);
 }
 
 /// (A3) Failures of one connection are its own trouble, and refusals are nobody's.
@@ -39,7 +39,7 @@ async fn failures_of_several_connections_count_and_of_one_do_not() {
         call(&lane, 7, status(500, None)).await;
         advance(Duration::from_secs(1)).await;
     }
-    assert_eq!((lane.room(), lane.open.get()), ((None, usize::MAX), 0));
+    assert_eq!((lane.room(), lane.figures.breaker_open.get()), ((None, usize::MAX), 0));
     take_down(&lane).await;
     assert_ne!(lane.room(), (None, usize::MAX));
 }
@@ -55,7 +55,7 @@ async fn a_server_that_is_down_is_tried_for_a_connection_that_has_not_failed_and
     );
     trial.begins();
     trial.ended(&Ok(()));
-    assert_eq!((lane.room(), lane.open.get()), ((None, 1), 0));
+    assert_eq!((lane.room(), lane.figures.breaker_open.get()), ((None, 1), 0));
     advance(Duration::from_secs(3)).await;
     assert_eq!(lane.room(), (None, usize::MAX));
 }
@@ -70,9 +70,13 @@ async fn a_rest_is_kept_where_429_or_503_asked_for_it() {
         let again = lane.turn(&limits(2), "1").now_or_never().unwrap();
         assert_eq!(matches!(again, Err(Error::Paused { why: Why::ConnectionRests, .. })), rests, "{number}");
         assert!(lane.turn(&limits(2), "2").now_or_never().unwrap().is_ok(), "{number}");
-        assert_eq!((lane.room().0, lane.open.get()), (None, 0));
+        assert_eq!((lane.room().0, lane.figures.breaker_open.get()), (None, 0));
         call(&lane, 2, status(number, asked)).await;
-        assert_eq!((lane.room().0, lane.open.get()), (asked.filter(|_| rests), i64::from(rests)), "{number}");
+        assert_eq!(
+            (lane.room().0, lane.figures.breaker_open.get()),
+            (asked.filter(|_| rests), i64::from(rests)),
+            "{number}"
+        );
     }
 }
 

@@ -112,6 +112,7 @@ impl Logins {
         };
         if let Some(problem) = problem.as_ref().filter(|problem| is_other || seen.problem.as_ref() != Some(*problem)) {
             tracing::error!(
+                code = "users_table_refused",
                 path = %watched.path.display(),
                 error = problem,
                 "the table of linxo.users.table cannot be used; the last good one is kept"
@@ -130,7 +131,7 @@ impl Watched {
         let changed = table.changed_since(&before);
         if !changed.is_empty() {
             let (users, changed) = (table.len(), changed.len());
-            tracing::info!(users, changed, "the table of linxo.users.table was read again");
+            tracing::info!(code = "users_table_read", users, changed, "the table of linxo.users.table was read again");
         }
         changed
     }

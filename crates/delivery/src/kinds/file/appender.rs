@@ -45,7 +45,7 @@ impl Output for Appender {
         // A file that somebody else cut meanwhile must not be made longer.
         let grown = file.metadata().is_ok_and(|metadata| metadata.len() > self.start);
         if grown && let Err(error) = file.set_len(self.start) {
-            tracing::warn!(file = %self.path.display(), %error, "cannot take back what a failed write left in the file");
+            tracing::warn!(code = "sink_file_write_not_undone", path = %self.path.display(), %error, "cannot take back what a failed write left in the file");
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(io::Error::other("another process or sink writes to it")),
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
-            tracing::warn!(file = %path.display(), "the file system has no locks: make sure that nothing else writes to the file");
+            tracing::warn!(code = "sink_file_without_locks", path = %path.display(), "the file system has no locks: make sure that nothing else writes to the file");
         }
         Err(TryLockError::Error(error)) => return Err(error),
     }
@@ -54,7 +54,7 @@ fn narrow(file: &File, path: &Path) -> io::Result<()> {
         let told = format!("others may open it (mode {mode:04o}): type `chmod o=,g-w {name}` as its owner ({error})");
         io::Error::new(kind, told)
     })?;
-    tracing::warn!(file = %path.display(), mode = format!("{mode:04o}"), "others could open this file; now only its owner can");
+    tracing::warn!(code = "sink_file_narrowed", path = %path.display(), mode = format!("{mode:04o}"), "others could open this file; now only its owner can");
     Ok(())
 }
 
@@ -72,13 +72,14 @@ fn mend(mut file: &File, path: &Path) -> io::Result<()> {
     if OURS.starts_with(head) || head.starts_with(&[0]) {
         file.set_len(end)?;
         tracing::warn!(
-            file = %path.display(),
+            code = "sink_file_line_cut",
+            path = %path.display(),
             bytes = len - end,
             "cut off an incomplete last line, which was never acknowledged and is delivered again"
         );
     } else {
         file.write_all(b"\n")?;
-        tracing::warn!(file = %path.display(), "ended a last line that is not ours with a line feed");
+        tracing::warn!(code = "sink_file_line_ended", path = %path.display(), "ended a last line that is not ours with a line feed");
     }
     Ok(())
 }
