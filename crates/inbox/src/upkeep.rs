@@ -19,7 +19,8 @@ pub struct StageCounts {
 /// Figures for metrics and readiness.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
-    /// Unfinished and parked work: every fetch, then the configured sinks in their order.
+    /// Unfinished and parked work: every fetch, then the configured sinks in their order, then sinks that are not configured any
+    /// more and have some.
     pub stages: Vec<(Stage, StageCounts)>,
     /// When the oldest unfinished entry was accepted.
     pub oldest_unfinished: Option<Timestamp>,

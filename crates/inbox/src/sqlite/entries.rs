@@ -1,6 +1,6 @@
 //! The tables `entry`, `body` and `known`.
 
-use super::{readings, tx::Tx};
+use super::{readings, stages, tx::Tx};
 use crate::{
     TraceParent,
     fold::{self, Record},
@@ -104,6 +104,9 @@ pub(super) fn delete(tx: &mut Tx<'_>, seq: i64) -> rusqlite::Result<()> {
     tx.connection
         .prepare_cached("DELETE FROM known WHERE id_key = ?1 AND body_key = ?2 AND seq = ?3")?
         .execute([content[0], content[1], seq])?;
+    for row in stages::of_entry(tx.connection, seq)? {
+        tx.touched.stands(row.kind, Some(row.progress.standing), None);
+    }
     for sql in [
         "DELETE FROM attempt WHERE seq = ?1",
         "DELETE FROM stage WHERE seq = ?1",

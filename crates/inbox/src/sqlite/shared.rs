@@ -1,8 +1,8 @@
-//! What callers need to know without asking the store: how much is unfinished, which stage has work, whether the store
+//! What callers need to know without asking the store: how much there is to do, which stage has work, whether the store
 //! is sound; and what the store needs to know of its callers: which leases they hold.
 
 use super::codes::Kind;
-use crate::{Hold, Token};
+use crate::{Hold, StageCounts, Token, rules::Standing};
 use base::sync::lock;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,24 +16,26 @@ use tokio::sync::Notify;
 /// What one transaction changed; applied only after its commit.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
-    /// By kind: by how much the number of unfinished stages changed.
-    unfinished: BTreeMap<Kind, i64>,
-    /// The numbers themselves, counted in this transaction; `unfinished` is what changed since.
+    /// By kind: by how much the numbers of stages changed.
+    changed: BTreeMap<Kind, Numbers>,
+    /// The numbers themselves, counted in this transaction; `changed` is what changed since.
     counted: Option<Counted>,
     /// Kinds that have new work.
     due: Vec<Kind>,
 }
 
 impl Touched {
-    /// The numbers of unfinished stages at this point of the transaction.
+    /// The numbers of stages at this point of the transaction.
     pub(super) fn counted(&mut self, counted: Counted) {
-        self.unfinished.clear();
+        self.changed.clear();
         self.counted = Some(counted);
     }
 
-    /// More (or fewer) unfinished stages.
-    pub(super) fn unfinished(&mut self, kind: Kind, by: i64) {
-        *self.unfinished.entry(kind).or_default() += by;
+    /// A stage of this kind stands differently than before; `None`: it was not there, or is not any more.
+    pub(super) fn stands(&mut self, kind: Kind, was: Option<Standing>, is: Option<Standing>) {
+        let changed = self.changed.entry(kind).or_default();
+        changed.add(was, -1);
+        changed.add(is, 1);
     }
 
     /// A stage of this kind became due.
@@ -44,12 +46,42 @@ impl Touched {
     }
 }
 
-/// How many stages are unfinished.
+/// How many stages there are of a kind. They are kept, because to count a million takes too long for a look at the figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Numbers {
+    /// In line, under work or not.
+    pub(super) unfinished: i64,
+    pub(super) leased: i64,
+    pub(super) parked: i64,
+}
+
+impl Numbers {
+    fn add(&mut self, standing: Option<Standing>, by: i64) {
+        match standing {
+            Some(Standing::Leased) => (self.unfinished, self.leased) = (self.unfinished + by, self.leased + by),
+            Some(Standing::Queued | Standing::Due) => self.unfinished += by,
+            Some(Standing::Parked) => self.parked += by,
+            Some(Standing::Done) | None => {}
+        }
+    }
+
+    /// As the interface of the inbox has them.
+    pub(super) fn counts(self) -> StageCounts {
+        let count = |number: i64| u64::try_from(number).unwrap_or(0);
+        StageCounts {
+            waiting: count(self.unfinished - self.leased),
+            leased: count(self.leased),
+            parked: count(self.parked),
+        }
+    }
+}
+
+/// The numbers of every kind.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     /// SQLite's `data_version` of the writer's connection when they were last counted. It changes when others write.
     pub(super) version: i64,
-    pub(super) unfinished: BTreeMap<Kind, i64>,
+    pub(super) by_kind: BTreeMap<Kind, Numbers>,
 }
 
 /// Shared by the writer and the callers.
@@ -67,10 +99,13 @@ impl Shared {
         if let Some(counted) = touched.counted {
             self.set_counted(counted);
         }
-        if !touched.unfinished.is_empty() {
+        if !touched.changed.is_empty() {
             let mut counted = lock(&self.counted);
-            for (kind, by) in touched.unfinished {
-                *counted.unfinished.entry(kind).or_default() += by;
+            for (kind, by) in touched.changed {
+                let numbers = counted.by_kind.entry(kind).or_default();
+                numbers.unfinished += by.unfinished;
+                numbers.leased += by.leased;
+                numbers.parked += by.parked;
             }
         }
         for kind in touched.due {
@@ -88,15 +123,14 @@ impl Shared {
         lock(&self.counted).version
     }
 
-    /// Unfinished entries of a stage.
-    pub(super) fn unfinished(&self, kind: Kind) -> u64 {
-        let number = lock(&self.counted).unfinished.get(&kind).copied().unwrap_or(0);
-        u64::try_from(number).unwrap_or(0)
+    /// The numbers of every kind that ever had a stage.
+    pub(super) fn numbers(&self) -> BTreeMap<Kind, Numbers> {
+        lock(&self.counted).by_kind.clone()
     }
 
     /// Unfinished entries: those of the stage that has most.
     pub(super) fn backlog(&self) -> u64 {
-        let most = lock(&self.counted).unfinished.values().copied().max().unwrap_or(0);
+        let most = lock(&self.counted).by_kind.values().map(|numbers| numbers.unfinished).max().unwrap_or(0);
         u64::try_from(most).unwrap_or(0)
     }
 

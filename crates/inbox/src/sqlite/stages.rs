@@ -137,22 +137,32 @@ pub(super) fn leased(connection: &Connection) -> rusqlite::Result<Vec<StageRow>>
 /// In the writer's own transactions, because a count beside them would miss, or count twice, what is committed meanwhile.
 pub(super) fn recount(tx: &mut Tx<'_>, counted_at: i64) -> rusqlite::Result<()> {
     if data_version(tx.connection)? != counted_at {
-        tx.touched.counted(count_unfinished(tx.connection)?);
+        tx.touched.counted(count_all(tx.connection)?);
     }
     Ok(())
 }
 
-/// Unfinished stages by kind.
-pub(super) fn count_unfinished(connection: &Connection) -> rusqlite::Result<Counted> {
+/// The numbers of stages by kind.
+pub(super) fn count_all(connection: &Connection) -> rusqlite::Result<Counted> {
     // The version first: what others write between the two is counted again, and not missed.
-    let version = data_version(connection)?;
-    let unfinished = connection
-        .prepare_cached(
-            "SELECT kind, count(*) FROM stage INDEXED BY stage_line WHERE state IN ('queued', 'due', 'leased') GROUP BY kind",
-        )?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<rusqlite::Result<_>>()?;
-    Ok(Counted { version, unfinished })
+    let mut counted = Counted { version: data_version(connection)?, ..Counted::default() };
+    let by_kind = |sql| -> rusqlite::Result<Vec<(Kind, i64)>> {
+        connection.prepare_cached(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
+    for (kind, count) in by_kind(
+        "SELECT kind, count(*) FROM stage INDEXED BY stage_line WHERE state IN ('queued', 'due', 'leased') GROUP BY kind",
+    )? {
+        counted.by_kind.entry(kind).or_default().unfinished = count;
+    }
+    for (kind, count) in
+        by_kind("SELECT kind, count(*) FROM stage INDEXED BY stage_parked WHERE state = 'parked' GROUP BY kind")?
+    {
+        counted.by_kind.entry(kind).or_default().parked = count;
+    }
+    for row in leased(connection)? {
+        counted.by_kind.entry(row.kind).or_default().leased += 1;
+    }
+    Ok(counted)
 }
 
 fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
@@ -333,10 +343,8 @@ pub(super) fn store(tx: &mut Tx<'_>, row: &StageRow, was: Standing) -> rusqlite:
 
 fn count(tx: &mut Tx<'_>, row: &StageRow, was: Standing) {
     let is = row.progress.standing;
-    match (was.is_in_line(), is.is_in_line()) {
-        (false, true) => tx.touched.unfinished(row.kind, 1),
-        (true, false) => tx.touched.unfinished(row.kind, -1),
-        _ => {}
+    if was != is {
+        tx.touched.stands(row.kind, Some(was), Some(is));
     }
     if is == Standing::Due && was != Standing::Due {
         tx.touched.due(row.kind);

@@ -94,7 +94,7 @@ impl Sqlite {
             }
         }
         let reached = tx::reached(&store.connection).map_err(failed)?;
-        shared.set_counted(stages::count_unfinished(&store.connection).map_err(failed)?);
+        shared.set_counted(stages::count_all(&store.connection).map_err(failed)?);
         let (writer, thread) =
             Writer::start(store, opener, Arc::clone(&shared)).map_err(|error| Error::Store(Box::new(error)))?;
         let folder = path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));

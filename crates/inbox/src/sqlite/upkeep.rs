@@ -1,7 +1,7 @@
 //! [`Upkeep`] on the file.
 
-use super::{codes::Kind, entries, refused, stages, store::Sqlite};
-use crate::{Error, Expired, StageCounts, Stats, Upkeep};
+use super::{codes::Kind, entries, refused, shared::Numbers, stages, store::Sqlite};
+use crate::{Error, Expired, Stage, StageCounts, Stats, Upkeep};
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -19,10 +19,6 @@ const RECOUNT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Rows looked at by one call of [`expired`] at most.
 const EXPIRE_SCAN: usize = 5_000;
 
-const COUNT_LEASED: &str =
-    "SELECT count(*) FROM stage WHERE kind = ?1 AND state IN ('due', 'leased') AND state = 'leased'";
-const COUNT_PARKED: &str = "SELECT count(*) FROM stage WHERE kind = ?1 AND state = 'parked'";
-
 #[async_trait]
 impl Upkeep for Sqlite {
     async fn stats(&self) -> Result<Stats, Error> {
@@ -31,15 +27,14 @@ impl Upkeep for Sqlite {
         drop(timeout(RECOUNT_TIMEOUT, self.write(move |tx| stages::recount(tx, counted_at))).await);
         let (sinks, shared, path) = (Arc::clone(&self.sinks), Arc::clone(&self.shared), self.path.clone());
         self.read(move |connection| {
-            let mut counts = Vec::with_capacity(sinks.0.len() + 1);
+            let mut numbers = shared.numbers();
+            let mut counts: Vec<(Stage, StageCounts)> = Vec::with_capacity(numbers.len());
             for (kind, stage) in sinks.stages() {
-                let count = |sql| -> rusqlite::Result<u64> {
-                    let count: i64 = connection.prepare_cached(sql)?.query_row(params![kind], |row| row.get(0))?;
-                    Ok(u64::try_from(count).unwrap_or(0))
-                };
-                let (leased, parked) = (count(COUNT_LEASED)?, count(COUNT_PARKED)?);
-                let waiting = shared.unfinished(kind).saturating_sub(leased);
-                counts.push((stage, StageCounts { waiting, leased, parked }));
+                counts.push((stage, numbers.remove(&kind).unwrap_or_default().counts()));
+            }
+            // What sinks have left behind that are not configured any more.
+            for (kind, numbers) in numbers.into_iter().filter(|(_, numbers)| *numbers != Numbers::default()) {
+                counts.push((stages::name(connection, kind)?, numbers.counts()));
             }
             let size = |suffix: &str| {
                 let mut name = path.as_os_str().to_owned();
@@ -49,8 +44,7 @@ impl Upkeep for Sqlite {
             let log_bytes = size("-wal");
             let mut oldest_by_stage = Vec::new();
             for (kind, accepted) in oldest_by_kind(connection)? {
-                let stage = sinks.stages().find(|(found, _)| *found == kind).map(|(_, stage)| stage);
-                oldest_by_stage.extend(stage.map(|stage| (stage, accepted)));
+                oldest_by_stage.push((stages::name(connection, kind)?, accepted));
             }
             Ok(Stats {
                 stages: counts,

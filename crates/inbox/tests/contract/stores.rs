@@ -121,6 +121,12 @@ impl Store {
         self.crash().await;
     }
 
+    /// As [`crash`](Self::crash), with a sink no longer configured.
+    pub(crate) async fn remove_sink(&mut self, name: &str) {
+        self.sinks.retain(|sink| sink.as_str() != name);
+        self.crash().await;
+    }
+
     /// Moves every time that the store has recorded into the past, as if nothing had happened for so long.
     pub(crate) fn let_pass(&self, time: Duration) {
         self.shift(-i64::try_from(time.as_millis()).unwrap());

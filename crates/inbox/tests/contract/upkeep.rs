@@ -149,3 +149,49 @@ async fn refused_requests_are_a_bounded_list_of_the_newest(backend: Backend) {
     store.open_with(|settings| settings.min_free_disk = u64::MAX).await;
     assert!(matches!(store.get().intake.refuse(vec![refused(now, "six")]).await, Err(Error::Full(_))));
 }
+
+/// (D10, D16) The figures are kept and not counted, through everything that can happen to a stage; and a sink that is not
+/// configured any more still has its line.
+#[apply(every_back_end)]
+#[tokio::test]
+async fn figures_are_right_through_everything_also_of_a_sink_that_is_gone(backend: Backend) {
+    let mut store = Store::new(backend, &["app", "books"]);
+    let figures = async |store: &Store| -> Vec<(String, [u64; 3])> {
+        let stats = store.get().upkeep.stats().await.unwrap();
+        let lines = stats.stages.iter().map(|(stage, counts)| {
+            (stage.as_str().to_owned(), [counts.waiting, counts.leased, counts.parked])
+        });
+        lines.collect()
+    };
+    let line = |name: &str, counts| (name.to_owned(), counts);
+    for (id, connection) in [("e1", "a"), ("e2", "b"), ("e3", "c")] {
+        store.accept(id, connection).await;
+    }
+    let cut = store.accept_truncated("e4", "d").await;
+    let leases = store.claim(&Stage::deliver("app")).await;
+    store.settle(&leases[0], Outcome::Done).await;
+    store.settle(&leases[1], park("no")).await;
+    assert_eq!(
+        figures(&store).await,
+        [line("completion", [1, 0, 0]), line("app", [1, 1, 1]), line("books", [4, 0, 0])]
+    );
+    let lease = store.claim_one(&Stage::ACCOUNTS).await;
+    store.settle(&lease, park("no")).await;
+    assert_eq!(
+        figures(&store).await,
+        [line("completion", [0, 0, 1]), line("app", [0, 1, 2]), line("books", [3, 0, 1])]
+    );
+    assert_eq!(store.purge(&only(cut)).await, 1);
+    store.settle(&leases[2], Outcome::GiveBack).await;
+    assert_eq!(
+        figures(&store).await,
+        [line("completion", [0, 0, 0]), line("app", [1, 0, 1]), line("books", [3, 0, 0])]
+    );
+    // Another process writes.
+    store.another().desk.park(&only_at(leases[0].seq, "books"), 10, "by hand").await.unwrap();
+    store.remove_sink("app").await;
+    assert_eq!(
+        figures(&store).await,
+        [line("completion", [0, 0, 0]), line("books", [2, 0, 1]), line("app", [1, 0, 1])]
+    );
+}
