@@ -70,11 +70,7 @@ impl Events {
             accept_seconds: seconds(),
         };
         registry.register("events", "Events by outcome", outcomes);
-        registry.register(
-            "last_event_timestamp_seconds",
-            "When the last event was accepted that was no repeat",
-            figures.last.clone(),
-        );
+        registry.register("last_event_timestamp_seconds", "When the last event was accepted", figures.last.clone());
         registry.register("schema_drift", "Events that could not be typed in full", figures.drift.clone());
         registry.register_with_unit(
             "accept",

@@ -70,7 +70,7 @@ impl Collector for Figures {
             gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)
         };
         gauge("inbox_max_waiting", "Unfinished entries above which events are refused", None, limits.waiting)?;
-        let help = "Free space on the store's disk below which events are refused";
+        let help = "Free space on the disk that takes events below which they are refused";
         gauge("inbox_min_free", help, Some(&Unit::Bytes), limits.free_bytes)?;
         let stats = lock(&self.0.stats);
         let Some(stats) = &*stats else { return Ok(()) };
@@ -82,7 +82,7 @@ impl Collector for Figures {
         let help = "Whether accepted events cannot be moved from the journal into the store";
         gauge("inbox_fold_stuck", help, None, stats.is_fold_stuck.into())?;
         if let Some(free) = stats.free_bytes {
-            gauge("inbox_free", "Free space on the store's disk", Some(&Unit::Bytes), free)?;
+            gauge("inbox_free", "Free space on the disk that takes events", Some(&Unit::Bytes), free)?;
         }
         let (name, help) = ("inbox_entries", "Unfinished and parked work by stage and state");
         let mut entries = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

@@ -42,6 +42,11 @@ impl Space {
         *lock(&self.last) = Some((Instant::now(), 0));
     }
 
+    /// Bytes that are free, where the file system can tell; 0 once a commit found the disk full.
+    pub(crate) fn known_free(&self) -> Option<u64> {
+        Some(self.free()).filter(|free| *free < u64::MAX)
+    }
+
     fn free(&self) -> u64 {
         let mut last = lock(&self.last);
         match *last {

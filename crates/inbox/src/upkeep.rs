@@ -29,7 +29,7 @@ pub struct Stats {
     pub oldest_by_stage: Vec<(Stage, Timestamp)>,
     /// When the newest entry was accepted.
     pub last_accepted: Option<Timestamp>,
-    /// Bytes that are free on the store's disk; `None` where that cannot be told.
+    /// Bytes that are free on the disk that takes events; `None` where that cannot be told.
     pub free_bytes: Option<u64>,
     /// Bytes of the store on disk, log included.
     pub size_bytes: u64,

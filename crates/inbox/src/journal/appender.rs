@@ -277,7 +277,7 @@ impl Appender {
 
     /// Leaves a segment whose last write or sync failed.
     fn abandon(&mut self, error: io::Error) -> Trouble {
-        tracing::error!(error = %error, "the journal's disk failed; events are answered 503 until it works again");
+        tracing::error!(code = "journal_failed", error = %error, "the journal's disk failed; events are answered 503 until it works again");
         self.segment = None;
         self.shared.change(|state| {
             if let Some(part) = state.open_part() {
@@ -330,7 +330,10 @@ impl Appender {
         match self.try_begin(frame) {
             Ok(segment) => {
                 if self.retry.take().is_some() {
-                    tracing::warn!("the journal can be written again; events are accepted again");
+                    tracing::warn!(
+                        code = "journal_works_again",
+                        "the journal can be written again; events are accepted again"
+                    );
                 }
                 self.segment = Some(segment);
                 self.shared.change(|state| state.trouble = None);
@@ -339,7 +342,7 @@ impl Appender {
             Err(trouble) => {
                 if self.retry.is_none() {
                     let error = trouble.error();
-                    tracing::error!(error = %base::error::chain(&error), "the journal has no room; events are answered 503");
+                    tracing::error!(code = "journal_full", error = %base::error::chain(&error), "the journal has no room; events are answered 503");
                 }
                 self.note_trouble(trouble);
                 false

@@ -69,7 +69,7 @@ impl Folder {
         let mode = fs::metadata(&self.path)?.permissions().mode();
         if mode & 0o077 != 0 {
             fs::set_permissions(&self.path, fs::Permissions::from_mode(mode & 0o700))?;
-            tracing::warn!(path = %self.path.display(), "others could read or write this folder; now only its owner can");
+            tracing::warn!(code = "journal_folder_narrowed", path = %self.path.display(), "others could read or write this folder; now only its owner can");
         }
         Ok(())
     }
@@ -217,7 +217,7 @@ impl Spare {
     /// Deletes it: it is too small, or one too many.
     pub(super) fn remove(&self) {
         if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(error = %error, "an unused file of the journal could not be deleted; the next start does it");
+            tracing::warn!(code = "journal_file_not_deleted", error = %error, "an unused file of the journal could not be deleted; the next start does it");
         }
     }
 }

@@ -79,7 +79,9 @@ fn prepare(folder: &Folder, shared: &Shared) {
             }
         }
         // Whoever needs the segment makes it, and says what is wrong.
-        Err(error) => tracing::debug!(error = %error, "no segment could be prepared"),
+        Err(error) => {
+            tracing::debug!(code = "journal_segment_not_prepared", error = %error, "no segment could be prepared");
+        }
     }
 }
 
@@ -112,5 +114,5 @@ fn let_go(folder: &Folder, shared: &Shared, number: u64, used: u64, size: u64) -
 }
 
 fn complain(error: &io::Error) {
-    tracing::error!(error = %error, "a used file of the journal could not be cleared; it is tried again");
+    tracing::error!(code = "journal_file_not_cleared", error = %error, "a used file of the journal could not be cleared; it is tried again");
 }

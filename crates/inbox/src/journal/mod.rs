@@ -134,7 +134,7 @@ impl Journal {
         }
         folder.set_identity(&lock_file, identity).map_err(failed)?;
         for damage in &found.damage {
-            tracing::error!("{damage}");
+            tracing::error!(code = "journal_damaged", "{damage}");
         }
         let listing = folder.list().map_err(failed)?;
         let shared = Arc::new(Shared::new(found.parts, found.last, limits));
@@ -269,7 +269,7 @@ impl Journal {
 
 fn join(thread: &Mutex<Option<thread::JoinHandle<()>>>) {
     if lock(thread).take().is_some_and(|thread| thread.join().is_err()) {
-        tracing::error!("a thread of the journal ended with a panic");
+        tracing::error!(code = "journal_panicked", "a thread of the journal ended with a panic");
     }
 }
 

@@ -166,7 +166,8 @@ fn close(folder: &Folder, cursor: &Cursor, part: &mut Part, is_blank: bool) -> i
     let file = OpenOptions::new().write(true).open(folder.segment(part.number))?;
     if !is_blank {
         tracing::warn!(
-            file = %folder.segment(part.number).display(),
+            code = "journal_cut",
+            path = %folder.segment(part.number).display(),
             offset = part.end,
             "the last write to the journal was cut off; what was not acknowledged is removed"
         );

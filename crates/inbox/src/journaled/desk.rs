@@ -83,7 +83,11 @@ impl PatientDesk {
 
 fn warn_of_rest(end: Position, folded: Position) {
     let events = end.0.saturating_sub(folded.0);
-    tracing::warn!(events, "accepted events are in the journal and not yet in the inbox's store; they are not shown");
+    tracing::warn!(
+        code = "entries_not_shown",
+        entries = events,
+        "accepted events are in the journal and not yet in the inbox's store; they are not shown"
+    );
 }
 
 #[async_trait]

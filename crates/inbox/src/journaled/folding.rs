@@ -47,7 +47,7 @@ pub(super) fn start(
     thread::Builder::new().name("inbox-fold".to_owned()).spawn(move || {
         let mut fold = Fold { journal, store, progress, runtime, reader, pending: Vec::new(), last: None };
         while catch_unwind(AssertUnwindSafe(|| fold.run())).is_err() {
-            tracing::error!("the fold panicked; it begins again behind what is in the store");
+            tracing::error!(code = "fold_panicked", "the fold panicked; it begins again behind what is in the store");
             fold.restart();
             fold.progress.rest(RETRY);
         }
@@ -93,19 +93,21 @@ impl Fold {
             match self.fold_some() {
                 Ok(()) => {
                     if self.progress.set_stuck(false) {
-                        tracing::warn!("accepted events are moved into the inbox's store again");
+                        tracing::warn!(code = "fold_goes_on", "accepted events are moved into the inbox's store again");
                     }
                 }
                 Err(stuck) => {
                     if !self.progress.set_stuck(true) {
                         let error = base::error::chain(&stuck);
                         tracing::error!(
+                            code = "fold_stuck",
                             error,
                             "accepted events cannot be moved into the inbox's store; they are safe in the journal, and it is tried again"
                         );
                     }
                     if self.progress.is_ending() {
                         tracing::warn!(
+                            code = "fold_unfinished",
                             "not every accepted event is in the inbox's store yet; the next start goes on with them"
                         );
                         return;

@@ -34,7 +34,8 @@ pub(crate) struct Stranded {
 pub(crate) fn open(folder: &Path, settings: &Settings, problem: &str) -> Option<Result<(Arc<Stranded>, Keys), Error>> {
     let identity = identity(folder)?;
     tracing::error!(
-        journal = %folder.display(),
+        code = "store_stranded",
+        path = %folder.display(),
         "the inbox cannot be used: {problem}; events are accepted into its journal and nothing is delivered until the inbox is repaired and the service is started again"
     );
     let keys = Keys { identity: Identity(identity), dedup: random(), fingerprints: random() };
@@ -231,7 +232,8 @@ impl Desk for Stranded {
 impl Upkeep for Stranded {
     async fn stats(&self) -> Result<Stats, Error> {
         let (journal_bytes, unfolded) = (self.journal.size(), self.journal.held(Position(0)));
-        Ok(Stats { journal_bytes, unfolded, is_fold_stuck: true, ..Stats::default() })
+        let free_bytes = self.space.known_free();
+        Ok(Stats { free_bytes, journal_bytes, unfolded, is_fold_stuck: true, ..Stats::default() })
     }
 
     async fn expire(&self, _cutoff: Timestamp, _limit: usize) -> Result<Expired, Error> {
@@ -245,7 +247,7 @@ impl Upkeep for Stranded {
     async fn close(&self) {
         let journal = Arc::clone(&self.journal);
         if let Err(error) = tokio::task::spawn_blocking(move || journal.end()).await {
-            tracing::error!(error = %error, "the journal could not be closed");
+            tracing::error!(code = "journal_not_closed", error = %error, "the journal could not be closed");
         }
     }
 }

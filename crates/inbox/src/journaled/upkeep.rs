@@ -11,6 +11,8 @@ impl Upkeep for Journaled {
     async fn stats(&self) -> Result<Stats, Error> {
         let stats = self.store.stats().await?;
         Ok(Stats {
+            // Events are taken as long as the journal's disk has room.
+            free_bytes: self.space.known_free(),
             journal_bytes: self.journal.size(),
             unfolded: self.unfolded(),
             is_fold_stuck: self.progress.is_stuck(),
@@ -42,13 +44,13 @@ impl Upkeep for Journaled {
             journal.stop();
             progress.end();
             if fold.is_some_and(|fold| fold.join().is_err()) {
-                tracing::error!("the fold ended with a panic");
+                tracing::error!(code = "fold_ended_with_panic", "the fold ended with a panic");
             }
             journal.let_go(progress.folded());
             journal.end();
         });
         if let Err(error) = ended.await {
-            tracing::error!(error = %error, "the journal could not be closed");
+            tracing::error!(code = "journal_not_closed", error = %error, "the journal could not be closed");
         }
         self.store.close().await;
     }
