@@ -137,6 +137,7 @@ mod tests {
             figures: admin::Figures::new(&mut registry),
             exposition: Arc::new(exposed::Exposition::new(registry)),
             readiness: readiness.clone(),
+            hindrance: admin::Hindrance::default(),
         };
         tokio::spawn(bound.serve(state, CancellationToken::new()));
         assert_eq!(ask(address, true).await, Ok("alive"));

@@ -3,7 +3,7 @@
 use crate::users::{Table, USER_ID};
 use base::secret::Secret;
 use settings::{
-    At, Branch, Flaw, Page, Read, Reported, Section, Words as _, certificates, duration, file, header_safe, number,
+    At, Branch, Flaw, Page, Read, Reported, Section, Words as _, authorities, duration, file, header_safe, number,
     path, private_file, secret, section, size, text, url, urls, variants, word, words,
 };
 use std::{
@@ -61,7 +61,7 @@ section! {
         pub settle_for: Duration = duration().default("10m").between("0s", "1d"),
         /// PEM files of extra root certificates, for a test double. With them, `api` and `auth` may be addresses of a
         /// private network.
-        pub authorities: Vec<PathBuf> = certificates(),
+        pub authorities: Vec<PathBuf> = authorities(),
         /// Where the token for an event's user comes from.
         pub users: Users = section(),
     }
@@ -146,7 +146,7 @@ section! {
         /// PEM file of the private key of that certificate.
         pub key: Option<PathBuf> = private_file().example("\"certs/app-client.key\"").optional(),
         /// PEM files of extra root certificates for your endpoint.
-        pub authorities: Vec<PathBuf> = certificates(),
+        pub authorities: Vec<PathBuf> = authorities(),
     }
     check(at) {
         certificate_with_key(at);

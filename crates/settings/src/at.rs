@@ -30,6 +30,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) tables: &'a Tables,
     /// In the order in which they were found.
     pub(crate) problems: Vec<Problem>,
+    /// What was good until it ended.
+    pub(crate) ended: Vec<Problem>,
     /// What is allowed, but should be known.
     pub(crate) warnings: Vec<String>,
     /// Files that secrets were read from.
@@ -45,7 +47,16 @@ impl<'a> Reader<'a> {
         tables: &'a Tables,
         problems: Vec<Problem>,
     ) -> Self {
-        Self { tree, environment, tables, problems, warnings: Vec::new(), secret_files: Vec::new(), uses: Vec::new() }
+        Self {
+            tree,
+            environment,
+            tables,
+            problems,
+            ended: Vec::new(),
+            warnings: Vec::new(),
+            secret_files: Vec::new(),
+            uses: Vec::new(),
+        }
     }
 
     /// The file as a whole.
@@ -81,10 +92,7 @@ impl<'a> At<'_, 'a> {
     pub(crate) fn entry(&mut self, list: &str, naming: &str, index: usize) -> At<'_, 'a> {
         let path = join(&self.path, &format!("{list}.{index}"));
         let name = self.reader.tree.at(&join(&path, naming)).and_then(Node::text);
-        let title = match name {
-            Some(name) => format!("{} {}", join(&self.title, list), quoted(name)),
-            None => path.clone(),
-        };
+        let title = entry_title(&join(&self.title, list), name, index);
         At { path, pattern: join(&self.pattern, &format!("{list}.*")), title, reader: self.reader }
     }
 
@@ -136,11 +144,21 @@ impl<'a> At<'_, 'a> {
 
     /// Records a flaw of a key, with its value (if that may be shown) and place.
     pub fn flawed(&mut self, name: &str, flaw: Flaw) -> Reported {
+        let problem = self.problem(name, flaw);
+        self.report(problem)
+    }
+
+    /// Records what was good until it ended, such as a certificate. It is no reason not to start: the clock may be wrong.
+    pub fn ended(&mut self, name: &str, flaw: Flaw) {
+        let problem = self.problem(name, flaw);
+        self.reader.ended.push(problem);
+    }
+
+    fn problem(&self, name: &str, flaw: Flaw) -> Problem {
         let key = self.reader.tables.find(&join(&self.pattern, name));
         let hint = flaw.hint.or_else(|| key.map(Key::expectation));
         let value = self.shown(name);
-        let problem = Problem { key: self.title(name), place: self.place(name), value, reason: flaw.reason, hint };
-        self.report(problem)
+        Problem { key: self.title(name), place: self.place(name), value, reason: flaw.reason, hint }
     }
 
     /// The value of a key as it stands in the file, if it may be shown.
@@ -218,6 +236,11 @@ impl<'a> At<'_, 'a> {
         };
         list.ok_or_else(|| self.flawed(name, "must be a list of texts".into()))
     }
+}
+
+/// What people call an entry of a list: `sink "app"`, or `sink.0` where it has no name.
+pub(crate) fn entry_title(list: &str, name: Option<&str>, index: usize) -> String {
+    name.map_or_else(|| join(list, &index.to_string()), |name| format!("{list} {}", quoted(name)))
 }
 
 /// A plain value as text, if its TOML type fits the shape.

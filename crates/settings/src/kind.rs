@@ -35,7 +35,7 @@ type Showing<T> = Box<dyn Fn(&T) -> Option<String>>;
 enum Must {
     BeReadable,
     BePrivate,
-    HoldCertificates,
+    HoldAuthorities,
 }
 
 impl Must {
@@ -43,7 +43,7 @@ impl Must {
         match self {
             Self::BeReadable => at.must_be_readable(name, file),
             Self::BePrivate => at.must_be_private(name, file),
-            Self::HoldCertificates => at.must_hold_certificates(name, file),
+            Self::HoldAuthorities => at.must_hold_authorities(name, file),
         }
     }
 }
@@ -319,10 +319,10 @@ pub fn files() -> Kind<Vec<PathBuf>> {
     checked_files(Must::BeReadable)
 }
 
-/// A list of PEM files with certificates.
+/// A list of PEM files with certificates of authorities.
 #[must_use]
-pub fn certificates() -> Kind<Vec<PathBuf>> {
-    checked_files(Must::HoldCertificates)
+pub fn authorities() -> Kind<Vec<PathBuf>> {
+    checked_files(Must::HoldAuthorities)
 }
 
 fn checked_files(must: Must) -> Kind<Vec<PathBuf>> {

@@ -43,6 +43,12 @@ impl fmt::Display for Place {
 pub struct Problems(pub(crate) Vec<Problem>);
 
 impl Problems {
+    /// The report of these; `None` where there is none.
+    #[must_use]
+    pub fn of(problems: Vec<Problem>) -> Option<Self> {
+        (!problems.is_empty()).then_some(Self(problems))
+    }
+
     /// The keys at fault; one may occur several times.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|problem| problem.key.as_str())

@@ -234,7 +234,7 @@ fn mistakes_in_the_file() {
         ),
         (
             "[bell]\nrings = 99999999999999999999",
-            "house.toml: is not valid TOML: number too large to fit in target type",
+            "house.toml:2: is not valid TOML: the number of `bell.rings` is too large",
         ),
     ] {
         assert_eq!(problems(toml, &[]), wanted, "{toml}");
@@ -267,9 +267,14 @@ fn mistakes_in_the_environment() {
         ("HOUSE_X__Y", &*format!("HOUSE_X__Y: means nothing\n  hint: {none}")),
         (
             "HOUSE__BELL_PIN__FILE",
-            "bell_pin.file (HOUSE__BELL_PIN__FILE): is not a known key\n  hint: known here: bell, garden, door",
+            "bell_pin.file (HOUSE__BELL_PIN__FILE): is not a known key\n  hint: did you mean HOUSE__BELL__PIN__FILE?",
         ),
         ("HOUSE_BELL__PIN__FILE", "HOUSE_BELL__PIN__FILE: means nothing\n  hint: did you mean HOUSE__BELL__PIN__FILE?"),
+        // (F5) Whatever stands first behind the prefix.
+        ("HOUSE-BELL__VOLUME", "HOUSE-BELL__VOLUME: means nothing\n  hint: did you mean HOUSE__BELL__VOLUME?"),
+        ("HOUSE.BELL__VOLUME", "HOUSE.BELL__VOLUME: means nothing\n  hint: did you mean HOUSE__BELL__VOLUME?"),
+        ("HOUSEBELL__VOLUM", "HOUSEBELL__VOLUM: means nothing\n  hint: did you mean HOUSE__BELL__VOLUME?"),
+        ("HOUSE_BEL__PINN__ENV", "HOUSE_BEL__PINN__ENV: means nothing\n  hint: did you mean HOUSE__BELL__PIN__ENV?"),
         (
             "HOUSE__DOOR__NAME",
             "door.name (HOUSE__DOOR__NAME): must have a number behind the name of the list\n  hint: write HOUSE__DOOR__0__NAME",
@@ -313,6 +318,46 @@ fn variables_that_are_not_meant_for_us_are_left_alone() {
         ("OTHER__BELL__VOLME", "x"),
     ];
     assert_eq!(load::<House>("", &kubernetes).unwrap().settings, load::<House>("", &[]).unwrap().settings);
+}
+
+/// (F5) A variable with single underscores could be made by Kubernetes for a Service, so it is no error; one that is called as
+/// a key is warned of.
+#[test]
+fn a_variable_with_single_underscores_is_warned_of_where_it_is_called_as_a_key() {
+    let warnings = |name: &str| load::<House>("", &[(name, CANARY)]).unwrap().warnings;
+    for (variable, meant) in [
+        ("HOUSE_BELL_VOLUME", "HOUSE__BELL__VOLUME"),
+        ("house_bell_clapper_weight", "HOUSE__BELL__CLAPPER__WEIGHT"),
+        ("HOUSE_DOOR_3_NAME", "HOUSE__DOOR__3__NAME"),
+        ("HOUSE_BELL_PIN_FILE", "HOUSE__BELL__PIN__FILE"),
+    ] {
+        assert_eq!(warnings(variable), [format!("{variable} is ignored: to set a key, write {meant}")]);
+    }
+    for variable in ["HOUSE_BELL_SERVICE_HOST", "HOUSE_BELL_PORT_80_TCP", "HOUSE_CONFIG", "HOUSE_BELL", "HOUSE_X"] {
+        assert!(warnings(variable).is_empty(), "{variable}");
+    }
+}
+
+/// What is found wrong with a value later has a place too.
+#[test]
+fn every_key_has_a_place() {
+    let toml = "[bell]\n\nvolume = \"low\"\n[[door]]\nname = \"front\"\nof = \"wood\"\n";
+    let places = load::<House>(toml, &[("HOUSE__DOOR__0__TREE", "ash")]).unwrap().places;
+    let place = |key: &str| places.place(key).to_string().rsplit('/').next().unwrap().to_owned();
+    assert_eq!(place("bell.volume"), "house.toml:3");
+    assert_eq!(place("door \"front\".of"), "house.toml:6");
+    assert_eq!(place("door \"front\".tree"), "HOUSE__DOOR__0__TREE");
+    assert_eq!(place("bell.rings"), "");
+}
+
+#[test]
+fn a_file_that_is_not_utf_8_is_placed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("house.toml");
+    fs::write(&file, b"[bell]\nvolume = \"low\"\n# caf\xe9\n").unwrap();
+    let none: [(String, String); 0] = [];
+    let problems = Source::new(PROGRAM, Some(&file), none).load::<House>().unwrap_err().to_string();
+    assert!(problems.contains("house.toml:3: is not valid UTF-8\n    hint: "), "{problems}");
 }
 
 #[test]
@@ -463,7 +508,7 @@ fn a_missing_file_is_a_problem_only_when_it_was_named() {
     let none: [(String, String); 0] = [];
     assert!(Source::new(PROGRAM, None, none.clone()).load::<House>().is_ok());
     let missing = Source::new(PROGRAM, Some("no/such.toml".as_ref()), none).load::<House>().unwrap_err().to_string();
-    let wanted =
-        "the configuration has a problem\n  no/such.toml: cannot be read: No such file or directory (os error 2)";
+    let wanted = "the configuration has a problem\n  no/such.toml: cannot be read: No such file or directory (os error 2)\n    \
+         hint: name a file that this user may read with --config";
     assert_eq!(missing, wanted);
 }
