@@ -11,6 +11,7 @@
 
 mod answers;
 mod api;
+mod checks;
 mod completion;
 mod confirm;
 mod crash;

@@ -70,11 +70,12 @@ async fn of_endpoint(settings: &Linxo, endpoint: &UserEndpoint) -> Tried {
     ))
 }
 
-/// A fixed token shows whether it is good only where it is used.
+/// A fixed token shows whether it is good only where it is used. Who may not see a connection, which is not there anyway, was
+/// recognised all the same.
 async fn fixed(client: &Client, settings: &Linxo) -> Tried {
     let host = base::reach::host(&parsed(&settings.api)?);
     match client.connection(None, &ConnectionId::new(NO_CONNECTION)).await {
-        Err(error @ (Error::Status { status: 401 | 403 | 429 | 500.., .. } | Error::Network { .. })) => Err(error),
+        Err(error @ (Error::Status { status: 401 | 429 | 500.., .. } | Error::Network { .. })) => Err(error),
         _ => Ok(format!("{} did not refuse the token of linxo.users.token ({host})", Peer::Linxo)),
     }
 }
