@@ -4,6 +4,7 @@
 //! system's certificates on every probe.
 
 use super::{Failure, Global};
+use base::text::printable;
 use bytes::Bytes;
 use http::{Request, StatusCode, header::HOST};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -76,7 +77,7 @@ async fn ask(address: SocketAddr, live: bool) -> Result<&'static str, String> {
     }
     let reasons = serde_json::from_slice::<Answer>(&body).unwrap_or_default().reasons;
     let reasons = if reasons.is_empty() { format!("it answered {status}") } else { reasons.join("; ") };
-    Err(format!("not {word}: {}", reasons.escape_debug()))
+    Err(format!("not {word}: {}", printable(&reasons)))
 }
 
 async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), String> {

@@ -10,6 +10,8 @@ mod json;
 mod view;
 
 use super::{Failure, Global};
+use crate::config::Config;
+use base::text::printable;
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use event::{ConnectionId, UserId};
 use inbox::{Access, Batch, Desk, EntryView, Error, Filter, Inbox, Seq, SinkName, State};
@@ -181,20 +183,39 @@ impl Selection {
 pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     // Before the store is opened, so that a usage error is the first to be heard.
     args.action.check()?;
-    let inbox = open(global)?;
+    let config = global.load()?;
+    let inbox = open(&config)?;
     let deletes = matches!(args.action, Action::Purge { .. });
-    let result = act(&*inbox.desk, args.action).await;
+    let result = match args.action.selection() {
+        Some(selection) => must_exist(&config, &*inbox.desk, selection).await,
+        None => Ok(()),
+    };
+    let result = match result {
+        Ok(()) => act(&*inbox.desk, args.action).await,
+        missing => missing,
+    };
     if deletes && inbox.upkeep.fold_log().await.is_err() {
         note(format_args!(
             "what was deleted may still stand in the log beside the inbox, which is in use now: run the command again, or \
              wait until the service empties the log"
-        ))?;
+        ));
     }
     inbox.upkeep.close().await;
     result
 }
 
 impl Action {
+    fn selection(&self) -> Option<&Selection> {
+        match self {
+            Self::Ls { selection, .. }
+            | Self::Replay { selection }
+            | Self::Park { selection, .. }
+            | Self::Purge { selection, .. }
+            | Self::Export { selection } => Some(selection),
+            Self::Show { .. } | Self::Refused { .. } => None,
+        }
+    }
+
     fn check(&self) -> Result<(), Failure> {
         match self {
             Self::Replay { selection } | Self::Park { selection, .. } => selection.meant().map(drop),
@@ -214,10 +235,39 @@ impl Action {
 }
 
 /// Opens the configured store as a guest: the server may be running.
-fn open(global: &Global) -> Result<Inbox, Failure> {
-    let config = global.load()?;
+fn open(config: &Config) -> Result<Inbox, Failure> {
     let sinks: Vec<SinkName> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
     inbox::open(&config.inbox, &sinks, Access::Guest).map_err(|error| failure(&error))
+}
+
+/// What a selection names by itself must be there: a slip in a name would look like having nothing to do. A sink that is not
+/// configured any more may still have entries.
+async fn must_exist(config: &Config, desk: &dyn Desk, selection: &Selection) -> Result<(), Failure> {
+    let is_there = async |filter: Filter| {
+        let found = desk.list(&filter, 1).await.map_err(|error| failure(&error))?;
+        Ok::<bool, Failure>(!found.is_empty())
+    };
+    if let Some(name) = &selection.sink
+        && config.sinks.iter().all(|sink| sink.name.as_str() != name)
+        && !is_there(Filter { sink: Some(SinkName::new(name.as_str())), ..Filter::default() }).await?
+    {
+        return Err(Failure::no_sink(config, name));
+    }
+    let missing = |what: &str, wanted: &str| {
+        let wanted = printable(wanted);
+        Failure::usage(format_args!("no entry has the {what} {wanted}\nhint: `inbox ls` lists ids and numbers"))
+    };
+    if let Some(id) = &selection.id
+        && !is_there(Filter { id: Some(id.clone()), ..Filter::default() }).await?
+    {
+        return Err(missing("id", id));
+    }
+    if let Some(number) = selection.seq
+        && !is_there(Filter { seq: Some(Seq(number)), ..Filter::default() }).await?
+    {
+        return Err(missing("number", &number.to_string()));
+    }
+    Ok(())
 }
 
 async fn act(desk: &dyn Desk, action: Action) -> Result<(), Failure> {
@@ -225,8 +275,8 @@ async fn act(desk: &dyn Desk, action: Action) -> Result<(), Failure> {
         Action::Ls { selection, json: false } => {
             let entries = desk.list(&selection.filter(), selection.limit()).await.map_err(|error| failure(&error))?;
             // Whether the list was cut is said on standard error, to keep the data clean.
-            say_if_cut(entries.len(), selection.limit())?;
-            emit(view::table(&entries).as_bytes()).map(drop)
+            say_if_cut(entries.len(), selection.limit());
+            emit(view::table(&entries, width()).as_bytes()).map(drop)
         }
         Action::Ls { selection, json: true } => each(desk, &selection, selection.limit(), false).await,
         // A person's data must not be cut because nobody thought of a limit.
@@ -235,16 +285,18 @@ async fn act(desk: &dyn Desk, action: Action) -> Result<(), Failure> {
         Action::Show { entry, body, json } => show(desk, &entry, body, json).await,
         Action::Replay { selection } => {
             let (count, _) = batches(&selection, async |filter, limit| desk.replay(&filter, limit).await).await?;
-            report(count, "put back in line", &selection)
+            report(count, "put back in line", &selection);
+            Ok(())
         }
         Action::Park { selection, reason } => {
             let (count, _) =
                 batches(&selection, async |filter, limit| desk.park(&filter, limit, &reason).await).await?;
-            report(count, "parked", &selection)
+            report(count, "parked", &selection);
+            Ok(())
         }
         Action::Purge { selection, yes: _ } => {
             let (count, left) = batches(&selection, async |filter, limit| desk.purge(&filter, limit).await).await?;
-            report(count, "deleted", &selection)?;
+            report(count, "deleted", &selection);
             all_deleted(left)
         }
     }
@@ -293,15 +345,15 @@ async fn each(desk: &dyn Desk, selection: &Selection, limit: usize, bodies: bool
         left -= entries.len();
         filter.before = entries.last().map(|entry| entry.seq);
     }
-    say_if_cut(limit, limit)
+    say_if_cut(limit, limit);
+    Ok(())
 }
 
 /// Says on standard error that a list ended at its limit, to keep the data clean.
-fn say_if_cut(shown: usize, limit: usize) -> Result<(), Failure> {
+fn say_if_cut(shown: usize, limit: usize) {
     if shown == limit {
-        note(format_args!("the first {limit} entries; there may be more (--limit, --all)"))?;
+        note(format_args!("the first {limit} entries; there may be more (--limit, --all)"));
     }
-    Ok(())
 }
 
 async fn line(desk: &dyn Desk, entry: &EntryView, body: bool, text: &mut Vec<u8>) -> Result<(), Failure> {
@@ -315,7 +367,7 @@ async fn show(desk: &dyn Desk, wanted: &str, body: bool, json: bool) -> Result<(
     if entries.is_empty() {
         return Err(Failure::usage(format_args!(
             "no entry has the id or the number {}\nhint: `inbox ls` lists both",
-            view::printable(wanted)
+            printable(wanted)
         )));
     }
     let mut text = Vec::new();
@@ -340,7 +392,7 @@ async fn show(desk: &dyn Desk, wanted: &str, body: bool, json: bool) -> Result<(
 async fn refused(desk: &dyn Desk, body: bool, json: bool, limit: usize) -> Result<(), Failure> {
     let found = desk.refused(limit).await.map_err(|error| failure(&error))?;
     if !json {
-        return emit(view::refused(&found, body).as_bytes()).map(drop);
+        return emit(view::refused(&found, body, width()).as_bytes()).map(drop);
     }
     let mut text = Vec::new();
     for request in &found {
@@ -366,13 +418,12 @@ async fn find(desk: &dyn Desk, wanted: &str) -> Result<Vec<EntryView>, Error> {
     Ok(entries)
 }
 
-fn report(count: u64, what: &str, selection: &Selection) -> Result<(), Failure> {
+fn report(count: u64, what: &str, selection: &Selection) {
     let entries = if count == 1 { "entry" } else { "entries" };
-    note(format_args!("{count} {entries} {what}"))?;
+    note(format_args!("{count} {entries} {what}"));
     if count == selection.limit() as u64 {
-        note(format_args!("hint: that is the limit; run it again, or with --limit or --all, for the rest"))?;
+        note(format_args!("hint: that is the limit; run it again, or with --limit or --all, for the rest"));
     }
-    Ok(())
 }
 
 /// Whoever asked for a deletion must not take the rest for deleted.
@@ -387,9 +438,14 @@ fn all_deleted(left: u64) -> Result<(), Failure> {
     )))
 }
 
-/// A line for the person at the terminal.
-fn note(text: std::fmt::Arguments<'_>) -> io::Result<()> {
-    writeln!(io::stderr(), "{text}")
+/// A line for the person at the terminal. Where nobody reads it, the command goes on.
+fn note(text: std::fmt::Arguments<'_>) {
+    writeln!(io::stderr(), "{text}").unwrap_or_default();
+}
+
+/// A list that goes to a program or a file is not cut.
+fn width() -> view::Width {
+    if io::stdout().is_terminal() { view::Width::Terminal } else { view::Width::Whole }
 }
 
 /// Data on standard output; `Break` when its reader has seen enough (`| head`). A program gets every byte as it is; on a

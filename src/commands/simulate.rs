@@ -21,6 +21,9 @@ use tokio::{
     sync::broadcast::error::RecvError,
 };
 
+/// Accounts of a connection where nothing else is said; `send --truncated` announces as many.
+pub(super) const USUAL_ACCOUNTS: usize = 150;
+
 /// Options of `simulate`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
@@ -54,8 +57,8 @@ pub struct Args {
     /// Connections: 700000 of user 300000, 700001 of user 300001, and so on
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub connections: u64,
-    /// Accounts of each connection
-    #[arg(long, value_name = "N", default_value_t = 150)]
+    /// Accounts of each connection; give `send` the same number where it sends truncated events
+    #[arg(long, value_name = "N", default_value_t = USUAL_ACCOUNTS)]
     pub accounts: usize,
     /// Largest page, whatever `limit` asks for
     #[arg(long, value_name = "N", default_value_t = 100)]

@@ -48,7 +48,12 @@ async fn surroundings_are_tried() {
         ("listener.address", &taken.0, "cannot be listened on: Address already in use", "stop what uses this one"),
         ("admin.address", &taken.0, "cannot be listened on: Address already in use", "choose another port"),
         ("listener.address", "192.0.2.1:0", "cannot be listened on: Cannot assign", "use an address of this machine"),
-        ("inbox.url", "sqlite:/proc/none/inbox.db", "lies in /proc/none, where nothing can be written", "give the service"),
+        (
+            "inbox.url",
+            "sqlite:/proc/none/inbox.db",
+            "lies in /proc/none, where nothing can be written",
+            "give the service",
+        ),
         ("inbox.url", "sqlite:certs/server.pem/inbox.db", "where nothing can be written", "give the service a folder"),
         ("inbox.url", "sqlite:certs", "cannot be opened for writing", "it is a file, and no folder"),
         ("inbox.url", "sqlite:certs/authority.pem", "is no SQLite file", "name a new file"),
