@@ -94,7 +94,7 @@ fn keeps_strangers_out(tls: &Tls, sender: &Sender) -> bool {
 
 /// Each file was looked at when its key was read; this is what they are together.
 fn certificates_together(at: &mut At<'_, '_>, tls: &Tls) {
-    if tls.may_generate && !tls.certificate.exists() {
+    if at.is_flawed("tls") || (tls.may_generate && !tls.certificate.exists()) {
         return;
     }
     if let Err(error) = tls::load(tls) {
@@ -109,8 +109,14 @@ fn two_addresses(at: &mut At<'_, '_>, listener: &Listener, admin: &Admin) {
     let is_all = |all: IpAddr, of: IpAddr| all.is_unspecified() && (all.is_ipv6() || of.is_ipv4());
     let share = one == other || is_all(one, other) || is_all(other, one);
     if share && public.port() == inner.port() && public.port() != 0 {
-        let reason = format!("needs the port that listener.address = \"{public}\" takes");
-        at.flawed("admin.address", Flaw::new(reason, "give one of them another port"));
+        // One of them was given: that one has a place.
+        let (key, other, taken) = if at.is_given("admin.address") {
+            ("admin.address", "listener.address", public)
+        } else {
+            ("listener.address", "admin.address", inner)
+        };
+        let reason = format!("needs the port that {other} = \"{taken}\" takes");
+        at.flawed(key, Flaw::new(reason, "give one of them another port"));
     }
 }
 

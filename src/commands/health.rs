@@ -38,7 +38,9 @@ pub struct Args {
 pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let config = global.load()?;
     let Some(address) = config.admin.address else {
-        return Err(Failure::configuration("there is nobody to ask: admin.address is \"off\""));
+        return Err(Failure::configuration(
+            "there is nobody to ask: admin.address is \"off\"\nhint: give it an address, such as 127.0.0.1:9090",
+        ));
     };
     if address.port() == 0 {
         return Err(Failure::configuration(
@@ -81,7 +83,7 @@ async fn ask(address: SocketAddr, live: bool) -> Result<&'static str, String> {
 }
 
 async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), String> {
-    let socket = TcpStream::connect(address).await.map_err(|error| format!("nobody answers at {address}: {error}"))?;
+    let socket = TcpStream::connect(address).await.map_err(|error| format!("nobody answers at {address}: {error}\nhint: start the service; the address is admin.address of the configuration"))?;
     let broken = |error: &dyn std::fmt::Display| format!("the server at {address} did not answer in HTTP: {error}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(|error| broken(&error))?;
     let request = Request::get(path)

@@ -461,12 +461,9 @@ fn emit(text: &[u8]) -> Result<ControlFlow<()>, Failure> {
     }
 }
 
+/// The store may be there, and well, in a moment.
 fn failure(error: &Error) -> Failure {
-    let message = super::chain(error);
-    match error {
-        Error::Open { .. } => Failure::ours(message),
-        _ => Failure::not_now(message),
-    }
+    Failure::not_now(super::chain(error))
 }
 
 #[cfg(test)]

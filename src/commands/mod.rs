@@ -79,6 +79,7 @@ impl Failure {
     }
 
     /// 64: a sink is named that is not configured.
+    #[must_use]
     pub fn no_sink(config: &Config, name: &str) -> Self {
         let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
         let (name, names) = (printable(name), names.join(", "));

@@ -122,6 +122,9 @@ fn verdict(summary: &Summary, posts: u64) -> Result<(), Failure> {
     if !reasons.is_empty() {
         message = format!("{message}: {}", reasons.join("; "));
     }
+    if reasons.iter().any(|reason| reason.contains("cannot connect: Connection refused")) {
+        message.push_str("\nhint: nobody takes connections there: start the service, or say with --url where it is");
+    }
     if reasons.iter().any(|reason| reason.contains("UnknownIssuer")) {
         message.push_str("\nhint: give the receiver's certificate, or its authority's, with --ca");
     }

@@ -132,14 +132,15 @@ pub enum Encoding {
 /// Serves until SIGINT or SIGTERM.
 ///
 /// # Errors
-/// 64 for files that cannot be used, 70 when the address cannot be bound or standard output is closed.
+/// 64 for files that cannot be used, 75 when the address cannot be bound, 70 when standard output cannot be written.
 pub async fn run(args: Args, _global: &Global) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::ours)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::ours)?;
     let settings = settings(&args)?;
-    let simulator = Simulator::start(settings)
-        .await
-        .map_err(|error| Failure::ours(format_args!("cannot serve on {}: {error}", args.address)))?;
+    let simulator = Simulator::start(settings).await.map_err(|error| {
+        let hint = "choose another address with --address, or stop what uses this one";
+        Failure::not_now(format_args!("cannot serve on {}: {error}\nhint: {hint}", args.address))
+    })?;
     let mut requests = simulator.follow();
     explain(&args, &simulator, &mut io::stderr().lock())?;
     loop {

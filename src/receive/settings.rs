@@ -5,8 +5,8 @@
 use super::tls::{self, Validity, pair, revocations};
 use base::{clock, error::chain, secret::Secret};
 use settings::{
-    At, Flaw, Networks, Read, Reported, Words as _, address, aside, authorities, duration, files, networks, number,
-    path, secrets, section, size, switch, text, texts, word, words,
+    At, Flaw, Networks, Read, Words as _, address, aside, authorities, duration, files, networks, number, path,
+    secrets, section, size, switch, text, texts, word, words,
 };
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -293,18 +293,16 @@ fn server_files(at: &mut At<'_, '_>, certificate: &Path, key: &Path) -> Read<boo
         at.uses("key", key);
         return Ok(true);
     }
-    let (readable, private) = (at.must_be_readable("certificate", certificate), at.must_be_private("key", key));
-    let (Ok(certificate), Ok(key)) = (readable, private) else { return Err(Reported) };
-    match pair::look(&certificate, &key) {
-        Ok(facts) => server_certificate(at, &certificate, &facts),
-        Err(errors) => {
-            for error in errors {
-                at.flawed(error.key(), flaw(&error));
-            }
-            return Err(Reported);
-        }
+    let facts = at.must_be_readable("certificate", certificate).and_then(|file| tried(at, pair::certificate(&file)));
+    if let Ok(facts) = &facts {
+        server_certificate(at, certificate, facts);
     }
-    Ok(may_generate)
+    let sound = at.must_be_private("key", key).and_then(|file| tried(at, pair::key(&file)));
+    facts.and(sound).and_then(|()| tried(at, pair::together(certificate, key))).map(|()| may_generate)
+}
+
+fn tried<T>(at: &mut At<'_, '_>, result: Result<T, tls::Error>) -> Read<T> {
+    result.map_err(|error| at.flawed(error.key(), flaw(&error)))
 }
 
 /// One that has ended keeps no service from starting: the clock may be wrong.

@@ -12,6 +12,7 @@
 mod answers;
 mod api;
 mod checks;
+mod commands;
 mod completion;
 mod confirm;
 mod crash;
@@ -23,6 +24,7 @@ mod json;
 mod laws;
 mod lists;
 mod log;
+mod mistakes;
 mod names;
 mod readme;
 mod reload;

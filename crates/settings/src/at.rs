@@ -7,7 +7,7 @@
 use crate::{
     flaw::Flaw,
     keys::{Facts, Key, Shape, Tables, join},
-    problem::{Place, Problem, quoted},
+    problem::{Place, Problem, entry_title, quoted},
     tree::{Content, Node},
     uses::{Own, Use, Written},
     variables::Environment,
@@ -129,6 +129,16 @@ impl<'a> At<'_, 'a> {
         self.reader.warnings.push(warning);
     }
 
+    /// Whether a problem of this section or key, or of one below it, was recorded already.
+    #[must_use]
+    pub fn is_flawed(&self, name: &str) -> bool {
+        let title = self.title(name);
+        self.reader.problems.iter().any(|problem| {
+            let rest = problem.key.strip_prefix(&title);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    }
+
     /// Notes a file that a key names. The kinds of keys for files do that themselves; this is for other keys.
     pub fn uses(&mut self, name: &str, file: &Path) {
         let key = self.title(name);
@@ -236,11 +246,6 @@ impl<'a> At<'_, 'a> {
         };
         list.ok_or_else(|| self.flawed(name, "must be a list of texts".into()))
     }
-}
-
-/// What people call an entry of a list: `sink "app"`, or `sink.0` where it has no name.
-pub(crate) fn entry_title(list: &str, name: Option<&str>, index: usize) -> String {
-    name.map_or_else(|| join(list, &index.to_string()), |name| format!("{list} {}", quoted(name)))
 }
 
 /// A plain value as text, if its TOML type fits the shape.

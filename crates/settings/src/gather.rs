@@ -13,6 +13,9 @@ use crate::{
 use config::{Config, ConfigError, File, FileFormat, Map, Source, Value};
 use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc};
 
+const TOML_HINT: &str =
+    "write [section] once, and below it a line key = value for each key; texts stand between quotation marks";
+
 /// Reads file and environment. What cannot be read or is not known becomes a problem; the rest is returned.
 ///
 /// `default` is read where no file is named, if it exists. Variables begin with `prefix`.
@@ -43,7 +46,9 @@ pub(crate) fn gather(
         Ok(lines) => (lines, text.as_str()),
         Err(error) => {
             let place = Place::File { name: Arc::clone(&name), line: Some(error.line) };
-            problems.push(Problem::new("", &place, format!("is not valid TOML: {}", error.message)));
+            let problem = Problem::new("", &place, format!("is not valid TOML: {}", error.message));
+            let is_number = error.message.ends_with("is too large");
+            problems.push(problem.hint(if is_number { "write a smaller number" } else { TOML_HINT }));
             (Lines::default(), "")
         }
     };

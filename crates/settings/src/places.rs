@@ -1,9 +1,8 @@
 //! Where each key was given, so that what is found wrong with a value later, when it is used, can be placed as well.
 
 use crate::{
-    at::entry_title,
-    keys::{TableKind, Tables, join},
-    problem::Place,
+    keys::{Table, Tables, join},
+    problem::{Place, entry_title},
     tree::{Content, Node},
 };
 use std::collections::BTreeMap;
@@ -35,7 +34,7 @@ impl Places {
             }
             Content::List(list) => {
                 let below = join(pattern, "*");
-                let Some(TableKind::List { naming, .. }) = tables.table(&below).map(|table| table.kind) else { return };
+                let Some(naming) = tables.table(&below).and_then(Table::naming) else { return };
                 for (index, entry) in list.iter().enumerate() {
                     let name = entry.at(naming).and_then(Node::text);
                     self.add(entry, &entry_title(title, name, index), &below, tables);

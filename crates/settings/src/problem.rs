@@ -113,6 +113,11 @@ impl fmt::Display for Problem {
     }
 }
 
+/// What people call an entry of a list: `sink "app"`, or `sink.0` where it has no name.
+pub(crate) fn entry_title(list: &str, name: Option<&str>, index: usize) -> String {
+    name.map_or_else(|| format!("{list}.{index}"), |name| format!("{list} {}", quoted(name)))
+}
+
 /// A value between quotation marks, escaped, cut at 80 characters.
 pub(crate) fn quoted(value: &str) -> String {
     let mut shown: String = value.chars().take(80).collect();

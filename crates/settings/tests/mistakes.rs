@@ -158,6 +158,11 @@ fn mistakes_in_the_file() {
             "[garden]\nweight = 1",
             "garden.weight (house.toml:2): is not a known key\n  hint: `weight` belongs to `bell.clapper`",
         ),
+        // (F5) An entry of a list is called by its name.
+        (
+            "[[door]]\nname = \"front\"\nof = \"wood\"\nnmae = 1",
+            "door \"front\".nmae (house.toml:4): is not a known key\n  hint: did you mean `name`?",
+        ),
         ("xyz = 1", "xyz (house.toml:1): is not a known key\n  hint: known here: bell, garden, door"),
         (
             "[bell]\nvolume = \"mid\"",
@@ -196,7 +201,10 @@ fn mistakes_in_the_file() {
             "bell.pin (house.toml:2): must not be written into the configuration itself\n  \
              hint: write { file = \"...\" } or { env = \"...\" }",
         ),
-        ("[bell]\npin = { env = \"P\" }", "bell.pin (house.toml:2): names the variable P, which is not set"),
+        (
+            "[bell]\npin = { env = \"P\" }",
+            "bell.pin (house.toml:2): names the variable P, which is not set\n  hint: give the service this variable, with the secret in it",
+        ),
         (
             "[bell.pin]\nvault = \"x\"",
             "bell.pin (house.toml:2): cannot come from `vault`\n  hint: write { file = \"...\" } or { env = \"...\" }",
@@ -234,7 +242,7 @@ fn mistakes_in_the_file() {
         ),
         (
             "[bell]\nrings = 99999999999999999999",
-            "house.toml:2: is not valid TOML: the number of `bell.rings` is too large",
+            "house.toml:2: is not valid TOML: the number of `bell.rings` is too large\n  hint: write a smaller number",
         ),
     ] {
         assert_eq!(problems(toml, &[]), wanted, "{toml}");
@@ -298,7 +306,8 @@ fn mistakes_in_the_environment() {
         ),
         (
             "HOUSE__BELL__PIN__FILE",
-            "bell.pin (HOUSE__BELL__PIN__FILE): names the file canary, which cannot be read: No such file or directory (os error 2)",
+            "bell.pin (HOUSE__BELL__PIN__FILE): names the file canary, which cannot be read: No such file or directory (os error \
+             2)\n  hint: the file holds the secret alone, as text; its path begins in the working directory",
         ),
         (
             "HOUSE__BELL__PIN__VAULT",
@@ -372,11 +381,13 @@ fn an_empty_variable_counts_as_unset() {
 fn a_problem_names_the_variable_that_it_came_from() {
     // In the file, in the environment, and in both: the secret is named where its member is given.
     let toml = "[[door]]\nname = \"front\"\nof = \"glass\"\nshop = \"https://shop/\"\nkey = { env = \"UNSET\" }\n";
-    assert_eq!(problems(toml, &[]), "door \"front\".key (house.toml:5): names the variable UNSET, which is not set");
+    let unset =
+        "names the variable UNSET, which is not set\n  hint: give the service this variable, with the secret in it";
+    assert_eq!(problems(toml, &[]), format!("door \"front\".key (house.toml:5): {unset}"));
     for (variable, key) in [("HOUSE__DOOR__0__KEY__FILE", "key"), ("HOUSE__DOOR__0__KEY__0__FILE", "key.0")] {
         let wanted = format!(
             "door \"front\".{key} ({variable}): names the file none, which cannot be read: No such file or directory (os \
-             error 2)"
+             error 2)\n  hint: the file holds the secret alone, as text; its path begins in the working directory"
         );
         assert_eq!(problems(toml, &[(variable, "none")]), wanted);
     }
@@ -390,7 +401,7 @@ fn a_problem_names_the_variable_that_it_came_from() {
         problems(&toml.replace("UNSET", "SET"), &[more.as_slice(), &[("SET", "a")]].concat()),
         "door \"back\".shop = \"http://shop/\" (HOUSE__DOOR__1__SHOP): is not encrypted\n  hint: bank data goes there: use \
          https://; http:// is only for localhost, 127.0.0.0/8 and [::1]\n\
-         door \"back\".key (HOUSE__DOOR__1__KEY__ENV): names the variable UNSET, which is not set"
+         door \"back\".key (HOUSE__DOOR__1__KEY__ENV): names the variable UNSET, which is not set\n  hint: give the service this variable, with the secret in it"
     );
 }
 

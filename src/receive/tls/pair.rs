@@ -29,16 +29,28 @@ pub(super) fn read(
     Ok((certified, facts))
 }
 
-/// The certificate of a pair; or what is wrong with each file, or with the two together.
+/// What the file of a certificate holds.
 ///
 /// # Errors
-/// At least one.
-pub(in crate::receive) fn look(certificate: &Path, key: &Path) -> Result<Certificate, Vec<Error>> {
-    let (chain, private) = (read_chain(certificate).map(drop), read_key(key).map(drop));
-    if chain.is_err() || private.is_err() {
-        return Err([chain, private].into_iter().filter_map(Result::err).collect());
-    }
-    read(certificate, key, &aws_lc_rs::default_provider()).map(|(_, facts)| facts).map_err(|error| vec![error])
+/// What is wrong with the file.
+pub(in crate::receive) fn certificate(file: &Path) -> Result<Certificate, Error> {
+    read_chain(file).map(|(_, facts)| facts)
+}
+
+/// Whether the file of a key holds one.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(in crate::receive) fn key(file: &Path) -> Result<(), Error> {
+    read_key(file).map(drop)
+}
+
+/// Whether the two can be used together, where each is sound.
+///
+/// # Errors
+/// What is wrong with the two.
+pub(in crate::receive) fn together(certificate: &Path, key: &Path) -> Result<(), Error> {
+    read(certificate, key, &aws_lc_rs::default_provider()).map(drop)
 }
 
 fn read_chain(path: &Path) -> Result<(Vec<CertificateDer<'static>>, Certificate), Error> {
