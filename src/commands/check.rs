@@ -4,15 +4,17 @@
 //! (`surroundings`), and with `--online` the servers that would be called (`online`). It changes nothing, and may be run beside
 //! the service. The effective configuration and what was found go to standard output, warnings and notes to standard error.
 
+mod findings;
 mod online;
 mod surroundings;
 
 use super::{Failure, Global};
 use crate::{
-    config::{Config, Place, Problem, Problems, Tls},
+    config::{Config, Problems, Tls},
     receive::tls,
 };
 use base::clock;
+use findings::Findings;
 use std::io::Write;
 
 /// Options of `check`.
@@ -24,30 +26,6 @@ pub struct Args {
     /// End with 78 where there are warnings; notes are none
     #[arg(long)]
     pub deny_warnings: bool,
-}
-
-/// What was found.
-#[derive(Debug, Default)]
-struct Findings {
-    /// What keeps the service from starting, or will soon.
-    problems: Vec<Problem>,
-    /// What is allowed, but should be known.
-    warnings: Vec<String>,
-    /// What was not tried, and why.
-    notes: Vec<String>,
-    /// Facts, one a line.
-    facts: Vec<String>,
-    /// Servers that do not do as they should, and whether trying later may help.
-    servers: Vec<(String, bool)>,
-}
-
-impl Findings {
-    /// Adds a problem of a key, at the place where the key was given.
-    fn problem(&mut self, config: &Config, key: &str, value: Option<String>, (reason, hint): (String, &str)) {
-        let place: Place = config.origin.place(key);
-        let hint = Some(hint.to_owned());
-        self.problems.push(Problem { key: key.to_owned(), place, value, reason, hint });
-    }
 }
 
 /// Checks the configuration and prints the effective one.

@@ -3,7 +3,7 @@
 //! A token is asked for where that can be done without an event; the API, the endpoint for tokens and each `http` sink are
 //! reached by TCP and TLS, and sent nothing. What is not tried is said.
 
-use super::Findings;
+use super::findings::Findings;
 use crate::config::{Config, Linxo};
 use base::error::chain;
 use futures_util::future::{join, join_all};

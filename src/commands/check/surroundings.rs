@@ -2,7 +2,7 @@
 //!
 //! Nothing is left behind. What a running service of this inbox holds is not tried, and noted.
 
-use super::Findings;
+use super::findings::Findings;
 use crate::{
     config::Config,
     control::{self, Client, Held},
