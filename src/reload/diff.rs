@@ -269,8 +269,8 @@ mod tests {
             let server = authority.server(&["localhost"]).unwrap();
             for name in FILES {
                 let text = match name {
-                    "server.pem" => &server.certificate_pem,
-                    "server.key" => server.key_pem.as_str(),
+                    "server.pem" | "users.pem" => &server.certificate_pem,
+                    "server.key" | "users.key" => server.key_pem.as_str(),
                     "crl" => &list,
                     "secret" => SIGNING[0],
                     _ if name.contains("ca") => authority.certificate_pem(),

@@ -196,6 +196,8 @@ async fn files_of_authorities_must_hold_authorities() {
             ("tls.clients.authorities", &list),
             ("linxo.authorities", &list),
             ("linxo.users.authorities", &list),
+            ("linxo.users.certificate", &quoted(site.path("certs/server.pem").display())),
+            ("linxo.users.key", &quoted(site.path("certs/server.key").display())),
         ] {
             site.set(key, value);
         }

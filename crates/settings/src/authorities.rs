@@ -1,7 +1,7 @@
-//! Files of authorities: PEM files with certificates that vouch for others.
+//! Files of certificates: of authorities, which vouch for others, and of clients.
 //!
-//! In: the bytes of a file, the time. Out: what is said of it, or its flaw. A certificate that cannot vouch for another one is
-//! a flaw: whoever names a server's certificate here means the authority that signed it, and no connection would ever be
+//! In: the bytes of a PEM file, the time. Out: what is said of it, or its flaw. Among authorities, a certificate that cannot vouch
+//! for another one is a flaw: whoever names a server's certificate here means the authority that signed it, and no connection would ever be
 //! trusted. A certificate that signed itself is let through, because it vouches for itself.
 
 use crate::flaw::Flaw;
@@ -9,7 +9,16 @@ use base::clock::Timestamp;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509Version};
 
-/// What a sound file of authorities holds.
+/// Whose certificates a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// Those who sign others'.
+    Authorities,
+    /// Somebody's own, perhaps with the chain above it.
+    Somebody,
+}
+
+/// What a sound file of certificates holds.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     /// How many certificates.
@@ -21,7 +30,7 @@ pub(crate) struct Found {
 }
 
 /// Looks at the content of a file. The reasons continue "names the file x, which".
-pub(crate) fn look(bytes: &[u8], now: Timestamp) -> Result<Found, Flaw> {
+pub(crate) fn look(bytes: &[u8], of: Of, now: Timestamp) -> Result<Found, Flaw> {
     let again = "get the file from its authority again";
     let mut found = Found::default();
     for der in CertificateDer::pem_slice_iter(bytes) {
@@ -32,7 +41,7 @@ pub(crate) fn look(bytes: &[u8], now: Timestamp) -> Result<Found, Flaw> {
         };
         let (_, certificate) = X509Certificate::from_der(&der).map_err(unreadable)?;
         let subject = certificate.subject().to_string();
-        if !is_authority(&certificate) {
+        if of == Of::Authorities && !is_authority(&certificate) {
             if certificate.subject() != certificate.issuer() {
                 return Err(Flaw::new(
                     format!("holds {subject:?}, a certificate that is no authority"),
@@ -84,7 +93,7 @@ mod tests {
     }
 
     fn said(text: &str) -> Result<Found, String> {
-        look(text.as_bytes(), Timestamp::from_millis(1_800_000_000_000)).map_err(|flaw| flaw.reason)
+        look(text.as_bytes(), Of::Authorities, Timestamp::from_millis(1_800_000_000_000)).map_err(|flaw| flaw.reason)
     }
 
     /// (F3) Only what may sign others is an authority, whatever stands beside it in the file.

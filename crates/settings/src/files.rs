@@ -2,7 +2,7 @@
 
 use crate::{
     at::{At, Read},
-    authorities,
+    authorities::{self, Of},
     flaw::Flaw,
 };
 use base::clock;
@@ -54,19 +54,32 @@ impl At<'_, '_> {
     /// # Errors
     /// The problem was recorded.
     pub fn must_hold_authorities(&mut self, name: &str, file: &Path) -> Read<PathBuf> {
+        self.must_hold_certificates(name, file, Of::Authorities)
+    }
+
+    /// Reports a file that holds no certificate; one that has ended is noted as [ended](Self::ended).
+    ///
+    /// # Errors
+    /// The problem was recorded.
+    pub fn must_hold_certificate(&mut self, name: &str, file: &Path) -> Read<PathBuf> {
+        self.must_hold_certificates(name, file, Of::Somebody)
+    }
+
+    fn must_hold_certificates(&mut self, name: &str, file: &Path, of: Of) -> Read<PathBuf> {
         let path = self.must_be_readable(name, file)?;
         let (key, shown) = (self.title(name), path.display());
         let said = |reason: &str| format!("names the file {shown}, which {reason}");
-        let found = authorities::look(&fs::read(&path).unwrap_or_default(), clock::now())
+        let found = authorities::look(&fs::read(&path).unwrap_or_default(), of, clock::now())
             .map_err(|flaw| self.flawed(name, Flaw { reason: said(&flaw.reason), hint: flaw.hint }))?;
         for subject in &found.alone {
             self.warn(format!("{key}: {shown} holds {subject:?}, which is no authority and vouches for itself alone"));
         }
-        let have_all_ended = found.ended.len() == found.count;
+        // Of a chain each one is needed.
+        let is_of_no_use = of == Of::Somebody || found.ended.len() == found.count;
         for (subject, end) in &found.ended {
-            if have_all_ended {
+            if is_of_no_use {
                 let reason = said(&format!("holds {subject:?}, a certificate that ended on {end}"));
-                self.ended(name, Flaw::new(reason, "ask the authority for its successor, and name that one"));
+                self.ended(name, Flaw::new(reason, "ask for its successor, and name that one"));
             } else {
                 self.warn(format!("{key}: {shown} holds {subject:?}, which ended on {end}: remove it"));
             }

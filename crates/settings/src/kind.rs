@@ -36,6 +36,7 @@ enum Must {
     BeReadable,
     BePrivate,
     HoldAuthorities,
+    HoldACertificate,
 }
 
 impl Must {
@@ -44,6 +45,7 @@ impl Must {
             Self::BeReadable => at.must_be_readable(name, file),
             Self::BePrivate => at.must_be_private(name, file),
             Self::HoldAuthorities => at.must_hold_authorities(name, file),
+            Self::HoldACertificate => at.must_hold_certificate(name, file),
         }
     }
 }
@@ -292,10 +294,10 @@ pub fn path() -> Kind<PathBuf> {
     Kind::of_text(Shape::Path, |_, text| Ok(PathBuf::from(text)), |path| toml_text(&path.display().to_string()))
 }
 
-/// A file that can be read.
+/// A PEM file with somebody's certificate.
 #[must_use]
-pub fn file() -> Kind<PathBuf> {
-    checked_file(Must::BeReadable)
+pub fn certificate() -> Kind<PathBuf> {
+    checked_file(Must::HoldACertificate)
 }
 
 /// A file that can be read and should be private.
