@@ -22,7 +22,9 @@ install -D -m 0644 /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-ce
 printf 'nonroot:x:65532:65532::/data:/nonexistent\n' >"$root/etc/passwd"
 printf 'nonroot:x:65532:\n' >"$root/etc/group"
 printf 'hosts: files dns\n' >"$root/etc/nsswitch.conf"
-chmod 0644 "$root/etc/passwd" "$root/etc/group" "$root/etc/nsswitch.conf"
+# Container engines put their own in its place.
+printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
+chmod 0644 "$root/etc/hosts" "$root/etc/passwd" "$root/etc/group" "$root/etc/nsswitch.conf"
 
 # Where the default configuration looks. data/ and certs/ may be written: the inbox, and a certificate made on first start.
 install -d -m 0755 "$root/config"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tries the container's root folder by hand, where there is no container engine: as uid 65532, on a read-only root without
-# a shell, `--version`, `check`, and a `serve` that answers `health` and drains on SIGTERM. Needs root (mounts, chroot).
+# a shell, `--version`, `check`, `demo`, and a `serve` that answers `health` and drains on SIGTERM. Needs root (mounts, chroot).
 set -euo pipefail
 
 binary=$(realpath "${1:?usage: $0 BINARY}")
@@ -49,6 +49,9 @@ program=/usr/local/bin/linxo-webhook
 (inside "$program" --version) || fail "--version failed"
 ! (inside /bin/sh -c true) 2>/dev/null || fail "there is a shell in the image"
 (inside "$program" check) >"$work/log" 2>&1 || fail "check failed"
+
+(inside "$program" demo) >"$work/log" 2>&1 || fail "demo failed"
+[[ -z $(find "$work/state" -name 'linxo-webhook-demo-*') ]] || fail "demo left its folder behind"
 
 inside "$program" serve >"$work/log" 2>&1 &
 child=$!

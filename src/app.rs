@@ -25,7 +25,7 @@ use delivery::Slot;
 use inbox::{Access, Fetch, Inbox, SinkName, Stage};
 use linxo::credentials::FingerprintKey;
 use prometheus_client::registry::Registry;
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{fs, io, net::SocketAddr, sync::Arc};
 use tokio::{
     sync::Notify,
     task::{JoinHandle, JoinSet},
@@ -67,10 +67,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the configuration is at fault, rather than the surroundings.
+    /// Whether the configuration is at fault, rather than the surroundings: a port that is taken, a folder that is not
+    /// writable. Those may mend themselves.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Tls(_) | Self::Localhost(_) | Self::Linxo(_))
+        matches!(self, Self::Tls(_) | Self::Linxo(_))
     }
 }
 
@@ -98,9 +99,7 @@ pub struct Running {
 /// # Errors
 /// [`Error`], before anything was accepted.
 pub async fn start(config: Config) -> Result<Running, Error> {
-    for warning in &config.warnings {
-        tracing::warn!(code = "config_warning", "{warning}");
-    }
+    say(&config);
     if localhost::generate(&config.tls)? {
         tracing::warn!(
             code = "localhost_certificate_made",
@@ -164,7 +163,8 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         &mut registry,
         &stop,
     );
-    tasks.spawn(start_control(&config, &inbox, &sinks, gates, stop.clone()));
+    let held = held(&config, address, admin_address);
+    tasks.spawn(start_control(&config, &inbox, &sinks, (gates, held), stop.clone()));
     tasks.spawn(reload.run(Arc::clone(&hangup), stop.clone()));
     let figures = inbox::Figures::new(&mut registry, (&config.inbox).into());
     tasks.spawn(upkeep(&config, &inbox, figures.clone(), last_event).run(stop.clone()));
@@ -177,6 +177,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         exposition: Arc::clone(&exposition),
         figures: admin_figures,
         readiness: readiness.clone(),
+        hindrance: hindrance(&receiver),
     };
     if let Some(admin) = &admin {
         tracing::info!(code = "admin_listening", address = %admin.address(), "admin listening");
@@ -196,6 +197,17 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     Ok(Running { address, admin: admin_address, metrics: exposition, inbox, stop, sinks, hangup, task })
 }
 
+/// Says what should be known of a configuration.
+fn say(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!(code = "config_warning", "{warning}");
+    }
+    // Of the certificates of `[tls]` what is loaded says it.
+    for problem in config.ended.iter().filter(|problem| !problem.key.starts_with("tls.")) {
+        tracing::error!(code = "certificate_ended", "{}", problem.to_string().trim_start());
+    }
+}
+
 /// Says what an operator should know of the configuration in use.
 fn say_what_holds(config: &Config) {
     tracing::info!(code = "authentication", authentication = config.authentication(), "how callers are authenticated");
@@ -205,6 +217,19 @@ fn say_what_holds(config: &Config) {
             "there is no [linxo] section: events that leave out their accounts are parked"
         );
     }
+}
+
+/// What nobody else can have while the service runs.
+fn held(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> control::Held {
+    control::Held {
+        addresses: std::iter::once(address).chain(admin).map(|address| address.to_string()).collect(),
+        files: config.sinks.iter().filter_map(|sink| fs::canonicalize(sink.kind.writes()?).ok()).collect(),
+    }
+}
+
+fn hindrance(receiver: &Arc<Receiver>) -> admin::Hindrance {
+    let receiver = Arc::clone(receiver);
+    admin::Hindrance::new(move || receiver.hindrance())
 }
 
 impl Running {
@@ -349,7 +374,7 @@ fn start_control(
     config: &Config,
     inbox: &Inbox,
     sinks: &[Arc<Slot>],
-    gates: Vec<Arc<Gate>>,
+    (gates, held): (Vec<Arc<Gate>>, control::Held),
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
     let sinks = sinks.iter().zip(gates).zip(&config.sinks).map(|((slot, gate), settings)| control::Sink {
@@ -362,6 +387,7 @@ fn start_control(
         source: source_of(config).to_owned(),
         kept: Arc::clone(&inbox.sinks),
         upkeep: Arc::clone(&inbox.upkeep),
+        held: Arc::new(held),
     };
     let bound = control::bind(&control::path(&config.inbox));
     async move {

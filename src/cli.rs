@@ -124,6 +124,9 @@ fn raise_descriptor_limit() {
 }
 
 fn tell(failure: &Failure) -> ExitCode {
+    if failure.code == 0 {
+        return ExitCode::SUCCESS;
+    }
     // Nothing can be done where standard error is closed too.
     writeln!(anstream::stderr(), "\x1b[1;31merror:\x1b[0m {}", failure.message).unwrap_or_default();
     ExitCode::from(failure.code)

@@ -2,11 +2,12 @@
 //!
 //! In: `--config` (or `config/linxo-webhook.toml` if it exists) and `LINXO_WEBHOOK__SECTION__KEY`. Out: one [`Config`]
 //! that the rest of the program trusts without checking it again, or every problem at once. Nothing here binds a port
-//! or opens a store; secrets are read and the named files opened, because a missing one must stop the start.
+//! or opens a store; secrets, certificates and keys are read, because a missing one must stop the start.
 //!
 //! Each section is declared in the `settings.rs` beside the module that uses it, and read by the crate [`settings`].
 //! What stands here is the list of sections, and what concerns several of them.
 
+use crate::receive::{settings::flaw, tls};
 pub use crate::{
     admin::settings::Admin,
     observe::log::settings::{Level, Log, LogFormat},
@@ -14,10 +15,13 @@ pub use crate::{
     work::settings::Worker,
 };
 pub use linxo::settings::Linxo;
-pub use settings::{Networks, Problems};
+pub use settings::{Networks, Place, Problem, Problems};
 
-use settings::{At, Flaw, Loaded, Program, Read, Source, aside, optional, section, sections};
-use std::path::{Path, PathBuf};
+use settings::{At, Flaw, Loaded, Places, Program, Read, Source, aside, optional, section, sections};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 /// What this program calls its file and its variables. `LINXO_WEBHOOK_CONFIG`, with one underscore, is an option of the
 /// command line.
@@ -60,6 +64,8 @@ section! {
         pub log: Log = section(),
         /// What is allowed but should be known, one sentence each; for `check` and the start of `serve`.
         pub warnings: Vec<String> = aside(),
+        /// What was good until it ended: `check` refuses it, `serve` says so and starts, because the clock may be wrong.
+        pub ended: Vec<Problem> = aside(),
         /// Where it came from, to load it again.
         pub origin: Origin = aside(),
     }
@@ -68,8 +74,14 @@ section! {
         if let Ok(inbox) = &inbox {
             inbox_files(at, inbox);
         }
+        if let Ok(tls) = &tls {
+            certificates_together(at, tls);
+        }
         if let (Ok(listener), Ok(tls), Ok(sender)) = (&mut listener, &tls, &sender) {
             listener.choose_address(keeps_strangers_out(tls, sender));
+        }
+        if let (Ok(listener), Ok(admin)) = (&listener, &admin) {
+            two_addresses(at, listener, admin);
         }
     }
 }
@@ -78,6 +90,34 @@ section! {
 /// certificates keep nobody out.
 fn keeps_strangers_out(tls: &Tls, sender: &Sender) -> bool {
     tls.clients.mode == ClientMode::Required || !sender.path_secrets.is_empty() || sender.networks.is_selective()
+}
+
+/// Each file was looked at when its key was read; this is what they are together.
+fn certificates_together(at: &mut At<'_, '_>, tls: &Tls) {
+    if at.is_flawed("tls") || (tls.may_generate && !tls.certificate.exists()) {
+        return;
+    }
+    if let Err(error) = tls::load(tls) {
+        at.flawed(&format!("tls.{}", error.key()), flaw(&error));
+    }
+}
+
+/// One port of one address is for one listener. An address that stands for all takes the port of each.
+fn two_addresses(at: &mut At<'_, '_>, listener: &Listener, admin: &Admin) {
+    let (public, Some(inner)) = (listener.address(), admin.address) else { return };
+    let (one, other) = (public.ip().to_canonical(), inner.ip().to_canonical());
+    let is_all = |all: IpAddr, of: IpAddr| all.is_unspecified() && (all.is_ipv6() || of.is_ipv4());
+    let share = one == other || is_all(one, other) || is_all(other, one);
+    if share && public.port() == inner.port() && public.port() != 0 {
+        // One of them was given: that one has a place.
+        let (key, other, taken) = if at.is_given("admin.address") {
+            ("admin.address", "listener.address", public)
+        } else {
+            ("listener.address", "admin.address", inner)
+        };
+        let reason = format!("needs the port that {other} = \"{taken}\" takes");
+        at.flawed(key, Flaw::new(reason, "give one of them another port"));
+    }
 }
 
 /// What an event claims can be confirmed only by the API.
@@ -103,6 +143,7 @@ fn inbox_files(at: &mut At<'_, '_>, inbox: &inbox::Settings) {
 pub struct Origin {
     source: Source,
     secret_files: Vec<PathBuf>,
+    places: Places,
 }
 
 impl Origin {
@@ -111,11 +152,19 @@ impl Origin {
     /// # Errors
     /// Every problem found.
     pub fn load(&self) -> Result<Config, Problems> {
-        let Loaded { settings: mut config, mut warnings, secret_files, source } = self.source.load::<Config>()?;
+        let Loaded { settings: mut config, ended, mut warnings, places, secret_files, source } =
+            self.source.load::<Config>()?;
         warnings.extend(config.remarks());
         config.warnings = warnings;
-        config.origin = Self { source, secret_files };
+        config.ended = ended;
+        config.origin = Self { source, secret_files, places };
         Ok(config)
+    }
+
+    /// Where a key was given.
+    #[must_use]
+    pub fn place(&self, key: &str) -> Place {
+        self.places.place(key)
     }
 
     /// The configuration file, whether it exists or not, and the files of the secrets.
@@ -132,7 +181,7 @@ impl Origin {
 /// # Errors
 /// Every problem found, each with key, value unless secret, place, reason and hint.
 pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, Problems> {
-    Origin { source: Source::new(PROGRAM, file, environment), secret_files: Vec::new() }.load()
+    Origin { source: Source::new(PROGRAM, file, environment), ..Origin::default() }.load()
 }
 
 /// JSON Schema (2020-12) of the TOML file.

@@ -17,7 +17,7 @@ mod serve;
 pub mod settings;
 
 pub use figures::Figures;
-pub use routes::{Access, STATS_TIME, State};
+pub use routes::{Access, Hindrance, STATS_TIME, State};
 pub use serve::{Bound, bind};
 
 #[cfg(test)]

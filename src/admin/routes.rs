@@ -3,7 +3,7 @@
 //! | path | answer |
 //! | --- | --- |
 //! | `/livez` | 200 while the process serves at all |
-//! | `/readyz` | 200 `{"status":"ready"}`, or 503 with the reasons: starting, draining, what the inbox says |
+//! | `/readyz` | 200 `{"status":"ready"}`, or 503 with the reasons: starting, draining, an ended certificate, what the inbox says |
 //! | `/metrics` | OpenMetrics text; needs the bearer token where one is configured |
 //!
 //! The probes need no token, even where one is configured: an orchestrator's probe has none, and the answers show only a
@@ -26,7 +26,7 @@ use http::{
     header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     sync::Mutex,
     time::{self, Instant},
@@ -56,6 +56,33 @@ pub struct State {
     pub figures: Figures,
     /// Where the process is in its life.
     pub readiness: Readiness,
+    /// What else keeps events from being taken.
+    pub hindrance: Hindrance,
+}
+
+/// Says why no event is taken though the inbox would take it; asked anew each time.
+#[derive(Clone)]
+pub struct Hindrance(Arc<dyn Fn() -> Option<String> + Send + Sync>);
+
+impl Hindrance {
+    /// What this function says.
+    #[must_use]
+    pub fn new(says: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(says))
+    }
+}
+
+/// Nothing.
+impl Default for Hindrance {
+    fn default() -> Self {
+        Self::new(|| None)
+    }
+}
+
+impl fmt::Debug for Hindrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Hindrance").field(&(self.0)()).finish()
+    }
 }
 
 /// The state behind the routes.
@@ -115,6 +142,7 @@ impl State {
             // Without its source, which may name files and hosts.
             reasons.push(error.to_string());
         }
+        reasons.extend((self.hindrance.0)());
         reasons
     }
 }

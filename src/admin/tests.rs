@@ -2,7 +2,7 @@
 
 use super::{
     Figures, State, bind,
-    routes::{Seldom, WRONG_TOKEN_TIME},
+    routes::{Hindrance, Seldom, WRONG_TOKEN_TIME},
 };
 use crate::observe::{
     metrics::{self, Exposition},
@@ -44,6 +44,7 @@ async fn start(double: Double, token: Option<&str>) -> Running {
         figures: Figures::new(&mut registry),
         exposition: Arc::new(Exposition::new(registry)),
         readiness: readiness.clone(),
+        hindrance: Hindrance::default(),
     };
     let ended = tokio::spawn(bound.serve(state, stop.clone()));
     Running { address, double, inbox, readiness, drain, stop, ended }

@@ -1,100 +1,115 @@
-//! `check`: loads the configuration and the certificates that it names, looks at the inbox and its journal, shows what takes
-//! effect, and says what is wrong.
+//! `check`: finds before the start what would fail after it, shows what takes effect, and says what is wrong.
 //!
-//! The effective configuration and the verdict go to standard output, warnings to standard error. Nothing is bound or
-//! opened for writing. With `--online` the vendor is asked for a token, to see whether the credentials work.
+//! Reads the configuration with its secrets and certificates, tries ports, folders and files as `serve` would need them
+//! (`surroundings`), and with `--online` the servers that would be called (`online`). It changes nothing, and may be run beside
+//! the service. The effective configuration and what was found go to standard output, warnings and notes to standard error.
 
-use super::{Failure, Global, chain};
+mod findings;
+mod online;
+mod surroundings;
+
+use super::{Failure, Global};
 use crate::{
-    config::{self, Tls},
+    config::{Config, Problems, Tls},
     receive::tls,
 };
 use base::clock;
-use linxo::{Disposition, Figures, credentials::FingerprintKey};
-use prometheus_client::registry::Registry;
+use findings::Findings;
 use std::io::Write;
 
 /// Options of `check`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Args {
-    /// Ask the vendor for a token too, to see whether the credentials work
+    /// Call the servers too: ask for a token, reach the API and the sinks; nothing is delivered
     #[arg(long)]
     pub online: bool,
+    /// End with 78 where there are warnings; notes are none
+    #[arg(long)]
+    pub deny_warnings: bool,
 }
 
 /// Checks the configuration and prints the effective one.
 ///
 /// # Errors
-/// 78 with every problem at once, also when the vendor refuses the credentials; 75 when it cannot be asked now; 70 when the
-/// output cannot be written.
+/// 78 with every problem at once, also when a server refuses the credentials, and for warnings where they are denied; 75 when a
+/// server cannot be asked now; 70 when the output cannot be written.
 pub async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let config = global.load()?;
-    let certificate = certificate(&config.tls)?;
-    let mut output = anstream::stdout();
-    writeln!(output, "{}\ncallers are authenticated by: {}", config.effective(), config.authentication())?;
-    writeln!(output, "{}", certificate.facts)?;
-    let mut notes = anstream::stderr();
-    let inbox = inbox::examine(&config.inbox);
-    for warning in config.warnings.iter().chain(&certificate.warnings).chain(&inbox) {
-        writeln!(notes, "warning: {warning}")?;
-    }
+    let mut found =
+        Findings { warnings: config.warnings.clone(), problems: config.ended.clone(), ..Findings::default() };
+    certificates(&config.tls, &mut found);
+    surroundings::look(&config, &mut found).await;
     if args.online {
-        match config.linxo {
-            None => writeln!(notes, "warning: there is no [linxo] section, so there is nobody to ask")?,
-            Some(linxo) => writeln!(output, "{}", ask_for_a_token(linxo).await?)?,
-        }
+        online::look(&config, &mut found).await;
     }
-    writeln!(output, "configuration ok")?;
+    let printed = print(&config, &found);
+    verdict(args, found)?;
+    printed?;
+    writeln!(anstream::stdout(), "configuration ok")?;
     Ok(())
 }
 
-async fn ask_for_a_token(config: config::Linxo) -> Result<&'static str, Failure> {
-    // Nothing of this client is kept or shown, so any key will do, and its figures go into a registry that nobody reads.
-    let (key, figures) = (FingerprintKey::new([0; 32]), Figures::new(&mut Registry::default()));
-    let client = linxo::Client::new(config, key, figures).map_err(|error| Failure::configuration(chain(&error)))?;
-    match client.check().await {
-        Ok(()) => Ok("the vendor gave a token: the credentials work"),
-        // Whose token to ask for is known only when an event names its user.
-        Err(linxo::Error::NoCredentials(_)) => {
-            Ok("tokens are asked for by user, so the credentials show with the first event")
-        }
-        Err(error) => {
-            let message = chain(&error);
-            Err(match error.disposition() {
-                Disposition::Transient { .. } | Disposition::Paused { .. } => Failure::not_now(message),
-                _ => Failure::configuration(format_args!("{message}\nhint: {}", error.remedy())),
-            })
-        }
+fn print(config: &Config, found: &Findings) -> Result<(), Failure> {
+    let mut output = anstream::stdout();
+    writeln!(output, "{}\ncallers are authenticated by: {}", config.effective(), config.authentication())?;
+    for fact in &found.facts {
+        writeln!(output, "{fact}")?;
     }
+    let mut notes = anstream::stderr();
+    for warning in &found.warnings {
+        writeln!(notes, "warning: {warning}")?;
+    }
+    for note in &found.notes {
+        writeln!(notes, "note: {note}")?;
+    }
+    Ok(())
 }
 
-/// What is to be said of the certificates.
-struct Certificates {
-    facts: String,
-    warnings: Vec<String>,
+fn verdict(args: &Args, found: Findings) -> Result<(), Failure> {
+    let Findings { problems, warnings, servers, .. } = found;
+    let may_mend = problems.is_empty() && servers.iter().all(|(_, may_mend)| *may_mend);
+    let told: Vec<String> = Problems::of(problems)
+        .iter()
+        .map(ToString::to_string)
+        .chain(servers.into_iter().map(|(problem, _)| problem))
+        .collect();
+    if !told.is_empty() {
+        let told = told.join("\n");
+        return Err(if may_mend { Failure::not_now(told) } else { Failure::configuration(told) });
+    }
+    if args.deny_warnings && !warnings.is_empty() {
+        let (count, s) = (warnings.len(), if warnings.len() == 1 { "" } else { "s" });
+        return Err(Failure::configuration(format_args!(
+            "{count} warning{s}, and --deny-warnings was given\nhint: mend what they name, or leave the option out"
+        )));
+    }
+    Ok(())
 }
 
-/// Loads certificates, key, authorities and revocations as `serve` does.
-fn certificate(config: &Tls) -> Result<Certificates, Failure> {
+/// What is to be said of certificates and revocations; what is wrong with them was said when the configuration was read.
+fn certificates(config: &Tls, found: &mut Findings) {
     if config.may_generate && !config.certificate.exists() && !config.key.exists() {
-        let facts = "certificate: for localhost, made when the service is first started".to_owned();
-        return Ok(Certificates { facts, warnings: Vec::new() });
+        found.facts.push("certificate: for localhost, made when the service is first started".to_owned());
+        return;
     }
-    let loaded = tls::load(config).map_err(|error| Failure::configuration(chain(&error)))?;
+    // It was loaded a moment ago.
+    let Ok(loaded) = tls::load(config) else { return };
     let now = clock::now();
     let tls::Certificate { subject, names, not_after, .. } = &loaded.certificate;
     let until = not_after.to_rfc3339().unwrap_or_default();
-    let mut facts = format!("certificate: {subject}, for {}, valid until {until}", names.join(", "));
+    found.facts.push(format!("certificate: {subject}, for {}, valid until {until}", names.join(", ")));
     for list in &loaded.revocations {
         let until = list.ends.to_rfc3339().unwrap_or_default();
-        facts.extend(["\nrevocations: of ", &list.issuer, ", valid until ", &until]);
+        found.facts.push(format!("revocations: of {}, valid until {until}", list.issuer));
     }
-    let mut warnings = loaded.warnings;
-    warnings.extend(loaded.certificate.validity(now).problem());
-    warnings.extend(tls::ended(&loaded.revocations, now).map(|list| {
+    let validity = loaded.certificate.validity(now);
+    if validity != tls::Validity::Expired {
+        found.warnings.extend(validity.problem());
+    }
+    found.warnings.extend(tls::ended(&loaded.revocations, now).map(|list| {
         format!("the revocations of {} have ended: every client certificate of this authority is refused", list.issuer)
     }));
-    Ok(Certificates { facts, warnings })
+    found.warnings.extend(loaded.warnings);
 }
 
 #[cfg(test)]
@@ -114,21 +129,31 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path();
         pki::write_identity(&place.join("server.pem"), &place.join("server.key"), identity).unwrap();
-        let text = format!("[tls]\ncertificate = \"{0}/server.pem\"\nkey = \"{0}/server.key\"\n", place.display());
+        let text = format!(
+            "[listener]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"off\"\n[inbox]\nurl = \"sqlite:{0}/inbox.db\"\n\
+             [tls]\ncertificate = \"{0}/server.pem\"\nkey = \"{0}/server.key\"\n",
+            place.display()
+        );
         std::fs::write(place.join("linxo.toml"), text).unwrap();
         let config = Some(place.join("linxo.toml"));
         (folder, Global { config })
     }
 
+    /// (F3) A certificate that has ended is refused here, together with all else; `serve` starts with it.
     #[tokio::test]
-    async fn loads_the_certificates_as_serve_does() {
+    async fn refuses_a_certificate_that_has_ended() {
         let authority = pki::Authority::new("Root").unwrap();
         let expired = authority.issue(&pki::Leaf::server(&["hooks.example"]).expired()).unwrap();
         let (folder, global) = with_certificate(&expired);
-        run(&Args::default(), &global).await.unwrap();
-        let Certificates { facts, warnings } = certificate(&global.load().unwrap().tls).unwrap();
-        assert!(facts.contains("for hooks.example, valid until "), "{facts}");
-        assert!(warnings[0].contains("has expired"), "{warnings:?}");
+        let config = global.load().unwrap();
+        let mut found = Findings::default();
+        certificates(&config.tls, &mut found);
+        assert!(found.facts[0].contains("for hooks.example, valid until "), "{found:?}");
+        let failure = run(&Args::default(), &global).await.unwrap_err();
+        assert_eq!(failure.code, 78);
+        assert!(failure.message.contains("linxo.toml:8): names the file "), "{}", failure.message);
+        assert!(failure.message.contains("server.pem, whose certificate ended on "), "{}", failure.message);
+        assert!(failure.message.contains("    hint: renew the certificate"), "{}", failure.message);
 
         let other = authority.server(&["hooks.example"]).unwrap();
         std::fs::write(folder.path().join("server.key"), other.key_pem).unwrap();
@@ -155,11 +180,11 @@ mod tests {
             std::fs::write(&file, format!("{before}{linxo}")).unwrap();
         };
         with("demo-secret");
-        run(&Args { online: true }, &global).await.unwrap();
+        run(&Args { online: true, ..Args::default() }, &global).await.unwrap();
         assert_eq!(simulator.counters().tokens, 1);
         with("another-secret");
         run(&Args::default(), &global).await.unwrap();
-        let failure = run(&Args { online: true }, &global).await.unwrap_err();
+        let failure = run(&Args { online: true, ..Args::default() }, &global).await.unwrap_err();
         assert!(failure.code == 78 && failure.message.contains("hint: "), "{}", failure.message);
         assert!(!failure.message.contains("another-secret"));
     }

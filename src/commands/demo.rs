@@ -12,8 +12,8 @@ use crate::{
 use axum::{Router, body::Bytes, extract::State, http::HeaderMap, routing::post};
 use base::secret::Secret;
 use double::{
-    Settings, Simulator,
-    events::{DOCUMENTED_TRUNCATED, DOCUMENTED_WHOLE},
+    Connection, Settings, Simulator,
+    events::{self, DOCUMENTED_TRUNCATED, DOCUMENTED_WHOLE, Plan},
     pki::{self, Authority, Identity},
 };
 use event::{self, EventId};
@@ -26,7 +26,13 @@ use std::{
     path::Path,
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+use tempfile::TempDir;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    time::timeout,
+};
 use zeroize::Zeroizing;
 
 /// Longest wait for a delivery; reached only when something is broken.
@@ -50,13 +56,69 @@ pub struct Args {
 /// Shows the service at work.
 ///
 /// # Errors
-/// 70 when something did not happen as it should.
+/// 70 when something did not happen as it should, 75 when there is no folder to write to or it was ended before it was over.
 pub async fn run(args: Args) -> Result<(), Failure> {
-    let folder = tempfile::Builder::new().prefix("linxo-webhook-demo-").tempdir()?;
-    let stage = Stage::set(folder.path()).await?;
-    let outcome = stage.play(&args).await;
+    // Before there is a key: whoever ends the demo leaves none behind.
+    let mut signals = Signals::listen()?;
+    let folder = folder()?;
+    let stage = signals.unless_told(Stage::set(folder.path())).await??;
+    let mut outcome = signals.unless_told(stage.play(&args)).await.and_then(|played| played);
+    if outcome.is_ok() && args.keep {
+        outcome = stage.explain().await;
+        if outcome.is_ok() {
+            signals.told().await;
+        }
+    }
     stage.strike().await;
+    folder.close()?;
     outcome
+}
+
+/// A folder of its own: among temporary files, or where there is no such place, as in the container, beside the inbox.
+fn folder() -> Result<TempDir, Failure> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("linxo-webhook-demo-");
+    let places = [std::env::temp_dir(), "data".into(), ".".into()];
+    let mut refused = Vec::new();
+    for place in places {
+        match builder.tempdir_in(&place) {
+            Ok(folder) => return Ok(folder),
+            Err(error) => refused.push(format!("{}: {error}", place.display())),
+        }
+    }
+    Err(Failure::not_now(format_args!(
+        "the demo finds no folder to write to: {}\nhint: name one in the variable TMPDIR",
+        refused.join("; ")
+    )))
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| failed(format_args!("cannot listen for signals: {error}")));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Resolves when the demo is told to end.
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// Does something, unless the demo is told to end before it is done.
+    async fn unless_told<T>(&mut self, something: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::select! {
+            done = something => Ok(done),
+            () = self.told() => Err(Failure::not_now("ended before it was over; nothing is left behind")),
+        }
+    }
 }
 
 /// Everything that stands around the service.
@@ -136,8 +198,7 @@ impl<'a> Stage<'a> {
         expect(pages.tokens == 1, "one token was enough")?;
         let left = self.deliveries.lock().await.try_recv().is_err();
         expect(left, "the repeat was not delivered again")?;
-        say("\nEverything happened as it should.")?;
-        if args.keep { self.stay().await } else { Ok(()) }
+        say("\nEverything happened as it should.")
     }
 
     async fn refuse_strangers(&self) -> Result<(), Failure> {
@@ -185,20 +246,20 @@ impl<'a> Stage<'a> {
         format!("https://localhost:{}/webhooks/linxo", self.address.port())
     }
 
-    /// Until the service is told to stop.
-    async fn stay(&self) -> Result<(), Failure> {
+    /// What to try while everything stays up.
+    async fn explain(&self) -> Result<(), Failure> {
+        let event = events::event(&Plan::new("by-hand-1", Connection::numbered(0, 2)));
+        std::fs::write(self.folder.join("event.json"), event)?;
         let folder = self.folder.display();
         let url = self.url();
         let admin = self.running.lock().await.admin.map(|address| format!("http://{address}")).unwrap_or_default();
         say(format_args!(
-            "\nStill up; end it with Ctrl-C. To try, in another terminal:\n\
-             \n  curl --cacert {folder}/ca.pem --cert {folder}/client.pem --key {folder}/client.key --json @event.json {url}\
+            "\nStill up; end it with Ctrl-C or SIGTERM, and its folder goes. To try, in another terminal:\n\
+             \n  curl --cacert {folder}/ca.pem --cert {folder}/client.pem --key {folder}/client.key --json @{folder}/event.json {url}\
              \n  linxo-webhook send --url {url} --ca {folder}/ca.pem --cert {folder}/client.pem --key {folder}/client.key --accounts 3\
              \n  linxo-webhook --config {folder}/linxo-webhook.toml inbox ls\
              \n  curl {admin}/readyz; curl {admin}/metrics"
-        ))?;
-        tokio::signal::ctrl_c().await?;
-        Ok(())
+        ))
     }
 
     async fn strike(self) {

@@ -4,6 +4,7 @@
 //! system's certificates on every probe.
 
 use super::{Failure, Global};
+use base::text::printable;
 use bytes::Bytes;
 use http::{Request, StatusCode, header::HOST};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -37,7 +38,9 @@ pub struct Args {
 pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let config = global.load()?;
     let Some(address) = config.admin.address else {
-        return Err(Failure::configuration("there is nobody to ask: admin.address is \"off\""));
+        return Err(Failure::configuration(
+            "there is nobody to ask: admin.address is \"off\"\nhint: give it an address, such as 127.0.0.1:9090",
+        ));
     };
     if address.port() == 0 {
         return Err(Failure::configuration(
@@ -76,11 +79,11 @@ async fn ask(address: SocketAddr, live: bool) -> Result<&'static str, String> {
     }
     let reasons = serde_json::from_slice::<Answer>(&body).unwrap_or_default().reasons;
     let reasons = if reasons.is_empty() { format!("it answered {status}") } else { reasons.join("; ") };
-    Err(format!("not {word}: {}", reasons.escape_debug()))
+    Err(format!("not {word}: {}", printable(&reasons)))
 }
 
 async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), String> {
-    let socket = TcpStream::connect(address).await.map_err(|error| format!("nobody answers at {address}: {error}"))?;
+    let socket = TcpStream::connect(address).await.map_err(|error| format!("nobody answers at {address}: {error}\nhint: start the service; the address is admin.address of the configuration"))?;
     let broken = |error: &dyn std::fmt::Display| format!("the server at {address} did not answer in HTTP: {error}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(|error| broken(&error))?;
     let request = Request::get(path)
@@ -137,6 +140,7 @@ mod tests {
             figures: admin::Figures::new(&mut registry),
             exposition: Arc::new(exposed::Exposition::new(registry)),
             readiness: readiness.clone(),
+            hindrance: admin::Hindrance::default(),
         };
         tokio::spawn(bound.serve(state, CancellationToken::new()));
         assert_eq!(ask(address, true).await, Ok("alive"));

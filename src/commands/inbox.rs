@@ -16,10 +16,14 @@ use super::{
     Failure, Global,
     acts::{Unnoted, noted},
 };
-use crate::control::{self, Client};
+use crate::{
+    config::Config,
+    control::{self, Client},
+};
+use base::text::printable;
 use clap::{Args as ClapArgs, Subcommand};
 use guest::{failure, note, open};
-use inbox::{Audit, Batch, Desk, EntryView, Error, Filter, Inbox, Seq};
+use inbox::{Audit, Batch, Desk, EntryView, Error, Filter, Inbox, Seq, SinkName};
 use selection::{EVERY, Selection};
 use std::{
     io::{self, IsTerminal as _, Write},
@@ -132,14 +136,22 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
         Action::Verify => return archive::verify(global).await,
         _ => {}
     }
-    let inbox = open(global)?;
+    let config = global.load()?;
+    let inbox = open(&config)?;
     let deletes = matches!(args.action, Action::Purge { .. });
-    let result = act(&inbox, args.action).await;
-    if deletes && !clear(global, &inbox).await? {
+    let result = match args.action.selection() {
+        Some(selection) => must_exist(&config, &*inbox.desk, selection).await,
+        None => Ok(()),
+    };
+    let result = match result {
+        Ok(()) => act(&inbox, args.action).await,
+        missing => missing,
+    };
+    if deletes && !clear(&config, &inbox).await {
         note(format_args!(
             "what was deleted may still stand in the log or the journal beside the inbox, which is in use now: run the command \
              again, or wait a minute until the service empties them"
-        ))?;
+        ));
     }
     inbox.upkeep.close().await;
     result
@@ -147,15 +159,25 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
 
 /// Sees to it that nothing of what was deleted stays beside the inbox file: by the running service, which has the journal, or
 /// without one. Returns whether that was done.
-async fn clear(global: &Global, inbox: &Inbox) -> Result<bool, Failure> {
-    let service = Client::find(&control::path(&global.load()?.inbox)).ok().flatten();
-    Ok(match service {
+async fn clear(config: &Config, inbox: &Inbox) -> bool {
+    match Client::find(&control::path(&config.inbox)).ok().flatten() {
         Some(service) => service.clear().await.is_ok(),
         None => inbox.upkeep.fold_log().await.is_ok(),
-    })
+    }
 }
 
 impl Action {
+    fn selection(&self) -> Option<&Selection> {
+        match self {
+            Self::Ls { selection, .. }
+            | Self::Replay { selection }
+            | Self::Park { selection, .. }
+            | Self::Purge { selection, .. }
+            | Self::Export { selection } => Some(selection),
+            _ => None,
+        }
+    }
+
     fn check(&self) -> Result<(), Failure> {
         match self {
             Self::Replay { selection } | Self::Park { selection, .. } => selection.meant().map(drop),
@@ -174,14 +196,44 @@ impl Action {
     }
 }
 
+/// What a selection names by itself must be there: a slip in a name would look like having nothing to do. A sink that is not
+/// configured any more may still have entries.
+async fn must_exist(config: &Config, desk: &dyn Desk, selection: &Selection) -> Result<(), Failure> {
+    let is_there = async |filter: Filter| {
+        let found = desk.list(&filter, 1).await.map_err(|error| failure(&error))?;
+        Ok::<bool, Failure>(!found.is_empty())
+    };
+    if let Some(name) = &selection.sink
+        && config.sinks.iter().all(|sink| sink.name.as_str() != name)
+        && !is_there(Filter { sink: Some(SinkName::new(name.as_str())), ..Filter::default() }).await?
+    {
+        return Err(Failure::no_sink(config, name));
+    }
+    let missing = |what: &str, wanted: &str| {
+        let wanted = printable(wanted);
+        Failure::usage(format_args!("no entry has the {what} {wanted}\nhint: `inbox ls` lists ids and numbers"))
+    };
+    if let Some(id) = &selection.id
+        && !is_there(Filter { id: Some(id.clone()), ..Filter::default() }).await?
+    {
+        return Err(missing("id", id));
+    }
+    if let Some(number) = selection.seq
+        && !is_there(Filter { seq: Some(Seq(number)), ..Filter::default() }).await?
+    {
+        return Err(missing("number", &number.to_string()));
+    }
+    Ok(())
+}
+
 async fn act(inbox: &Inbox, action: Action) -> Result<(), Failure> {
     let (desk, audit) = (&*inbox.desk, &*inbox.audit);
     match action {
         Action::Ls { selection, json: false } => {
             let entries = desk.list(&selection.filter(), selection.limit()).await.map_err(|error| failure(&error))?;
             // Whether the list was cut is said on standard error, to keep the data clean.
-            say_if_cut(entries.len(), selection.limit())?;
-            emit(view::table(&entries).as_bytes()).map(drop)
+            say_if_cut(entries.len(), selection.limit());
+            emit(view::table(&entries, width()).as_bytes()).map(drop)
         }
         Action::Ls { selection, json: true } => each(desk, &selection, selection.limit(), false).await.map(drop),
         // A person's data must not be cut because nobody thought of a limit.
@@ -202,7 +254,7 @@ async fn act(inbox: &Inbox, action: Action) -> Result<(), Failure> {
         }
         Action::Show { entry, body: false, json } => show(desk, &entry, false, json).await.map(drop),
         Action::Show { entry, body: true, json } => {
-            let which = ("show --body", view::printable(&entry));
+            let which = ("show --body", printable(&entry));
             noted(audit, which, Unnoted::Stops, async || Ok(((), show(desk, &entry, true, json).await?))).await
         }
         Action::Replay { selection } => {
@@ -210,7 +262,8 @@ async fn act(inbox: &Inbox, action: Action) -> Result<(), Failure> {
                 let (count, _) = batches(&selection, async |filter, limit| desk.replay(&filter, limit).await).await?;
                 Ok((count, count))
             });
-            report(count.await?, "put back in line", &selection)
+            report(count.await?, "put back in line", &selection);
+            Ok(())
         }
         Action::Park { selection, reason } => {
             let which = format!("{} --reason {reason:?}", selection.words());
@@ -219,7 +272,8 @@ async fn act(inbox: &Inbox, action: Action) -> Result<(), Failure> {
                     batches(&selection, async |filter, limit| desk.park(&filter, limit, &reason).await).await?;
                 Ok((count, count))
             });
-            report(count.await?, "parked", &selection)
+            report(count.await?, "parked", &selection);
+            Ok(())
         }
         Action::Purge { selection, yes: _ } => {
             let (count, left) = noted(audit, ("purge", selection.words()), Unnoted::GoesOn, async || {
@@ -227,7 +281,7 @@ async fn act(inbox: &Inbox, action: Action) -> Result<(), Failure> {
                 Ok(((count, left), count))
             })
             .await?;
-            report(count, "deleted", &selection)?;
+            report(count, "deleted", &selection);
             all_deleted(left)
         }
     }
@@ -278,16 +332,15 @@ async fn each(desk: &dyn Desk, selection: &Selection, limit: usize, bodies: bool
         left -= entries.len();
         filter.before = entries.last().map(|entry| entry.seq);
     }
-    say_if_cut(limit, limit)?;
+    say_if_cut(limit, limit);
     Ok(printed)
 }
 
 /// Says on standard error that a list ended at its limit, to keep the data clean.
-fn say_if_cut(shown: usize, limit: usize) -> Result<(), Failure> {
+fn say_if_cut(shown: usize, limit: usize) {
     if shown == limit {
-        note(format_args!("the first {limit} entries; there may be more (--limit, --all)"))?;
+        note(format_args!("the first {limit} entries; there may be more (--limit, --all)"));
     }
-    Ok(())
 }
 
 async fn line(desk: &dyn Desk, entry: &EntryView, body: bool, text: &mut Vec<u8>) -> Result<(), Failure> {
@@ -301,7 +354,7 @@ async fn show(desk: &dyn Desk, wanted: &str, body: bool, json: bool) -> Result<u
     if entries.is_empty() {
         return Err(Failure::usage(format_args!(
             "no entry has the id or the number {}\nhint: `inbox ls` lists both",
-            view::printable(wanted)
+            printable(wanted)
         )));
     }
     let mut text = Vec::new();
@@ -327,7 +380,7 @@ async fn refused(desk: &dyn Desk, body: bool, json: bool, limit: usize) -> Resul
     let found = desk.refused(limit).await.map_err(|error| failure(&error))?;
     let count = found.len() as u64;
     if !json {
-        return emit(view::refused(&found, body).as_bytes()).map(|_| count);
+        return emit(view::refused(&found, body, width()).as_bytes()).map(|_| count);
     }
     let mut text = Vec::new();
     for request in &found {
@@ -366,13 +419,12 @@ async fn find(desk: &dyn Desk, wanted: &str) -> Result<Vec<EntryView>, Error> {
     Ok(entries)
 }
 
-fn report(count: u64, what: &str, selection: &Selection) -> Result<(), Failure> {
+fn report(count: u64, what: &str, selection: &Selection) {
     let entries = if count == 1 { "entry" } else { "entries" };
-    note(format_args!("{count} {entries} {what}"))?;
+    note(format_args!("{count} {entries} {what}"));
     if count == selection.limit() as u64 {
-        note(format_args!("hint: that is the limit; run it again, or with --limit or --all, for the rest"))?;
+        note(format_args!("hint: that is the limit; run it again, or with --limit or --all, for the rest"));
     }
-    Ok(())
 }
 
 /// Whoever asked for a deletion must not take the rest for deleted.
@@ -385,6 +437,11 @@ fn all_deleted(left: u64) -> Result<(), Failure> {
         "{left} matching {entries} unfinished and not deleted\nhint: wait until the work is done, or give it up with \
          `inbox park` and the same filters, then purge again"
     )))
+}
+
+/// A list that goes to a program or a file is not cut.
+fn width() -> view::Width {
+    if io::stdout().is_terminal() { view::Width::Terminal } else { view::Width::Whole }
 }
 
 /// Data on standard output; `Break` when its reader has seen enough (`| head`). A program gets every byte as it is; on a

@@ -20,14 +20,17 @@ mod table;
 
 pub use base::error::chain;
 
+use base::text::printable;
+
 use crate::config::{self, Config};
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use std::{fmt::Display, io, path::PathBuf};
 
 /// Options of every command.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Global {
     /// Configuration file [default: config/linxo-webhook.toml, if it exists]
-    #[arg(long, global = true, value_name = "FILE", env = "LINXO_WEBHOOK_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "LINXO_WEBHOOK_CONFIG", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub config: Option<PathBuf>,
 }
 
@@ -40,7 +43,9 @@ impl Global {
         // `std::env::vars` panics at a foreign variable that is not UTF-8. Ours are refused by their replacement characters.
         let environment = std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
-        config::load(self.config.as_deref(), environment).map_err(Failure::configuration)
+        // An empty variable counts as one that is not set.
+        let file = self.config.as_deref().filter(|file| !file.as_os_str().is_empty());
+        config::load(file, environment).map_err(Failure::configuration)
     }
 }
 
@@ -74,6 +79,20 @@ impl Failure {
         Self { code: 78, message: message.to_string() }
     }
 
+    /// 64: a sink is named that is not configured.
+    #[must_use]
+    pub fn no_sink(config: &Config, name: &str) -> Self {
+        let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
+        let (name, names) = (printable(name), names.join(", "));
+        Self::usage(format_args!("no sink has the name {name}\nhint: configured are {names}"))
+    }
+
+    /// 0: whoever reads the output has seen enough (`| head`), and nothing is to be said.
+    #[must_use]
+    pub const fn reader_left() -> Self {
+        Self { code: 0, message: String::new() }
+    }
+
     /// 70, with an error and all its sources on one line.
     pub fn from_error(error: &(dyn std::error::Error + 'static)) -> Self {
         Self::ours(chain(error))
@@ -82,6 +101,9 @@ impl Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::reader_left();
+        }
         Self::ours(format_args!("cannot write the output: {error}"))
     }
 }

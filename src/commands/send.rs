@@ -3,12 +3,13 @@
 //! The counts are of synchronisations: with two channels each makes two events, as with the vendor, and `--repeat` posts
 //! each event again under the same id. Progress is drawn on a terminal only; the summary is data, on standard output.
 
-use super::{Failure, Global, chain};
+use super::{Failure, Global, chain, simulate::USUAL_ACCOUNTS};
+use crate::config::Config;
 use base::clock;
 use bytes::Bytes;
 use double::{
     Connection,
-    events::{self, Channel, Plan},
+    events::{self, Channel, Plan, VENDOR_CUT},
     load::{self, Load, Summary, Target},
     pki::Identity,
 };
@@ -16,10 +17,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
+    net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
 };
 
+/// Accounts of a connection whose events list them.
+const FEW_ACCOUNTS: usize = 2;
 /// What the receiver makes for itself on its first start, and what is trusted when nothing else is said.
 const OWN_CERTIFICATE: &str = "certs/server.pem";
 
@@ -35,15 +39,16 @@ Examples:
   linxo-webhook send --count 10000 --concurrency 64    a burst
   linxo-webhook send --file event.json")]
 pub struct Args {
-    /// Where to post
-    #[arg(long, value_name = "URL", default_value = "https://localhost:8443/webhooks/linxo")]
-    pub url: String,
+    /// Where to post [default: what the configuration says, on this machine]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
     /// Synchronisations to tell of
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1)]
     pub count: u64,
-    /// Accounts of each connection; above 100 the event lists none, as with the vendor
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pub accounts: usize,
+    /// Accounts of each connection; above 100 the event lists none, as with the vendor [default: 2, or with --truncated
+    /// the 150 that `simulate` has]
+    #[arg(long, value_name = "N")]
+    pub accounts: Option<usize>,
     /// List no accounts even below 101
     #[arg(long)]
     pub truncated: bool,
@@ -68,7 +73,7 @@ pub struct Args {
     /// Post this file as it is, instead of made-up events
     #[arg(long, value_name = "FILE", conflicts_with_all = ["accounts", "truncated", "channels"])]
     pub file: Option<PathBuf>,
-    /// Certificates to trust, PEM [default: certs/server.pem, if it exists]
+    /// Certificates to trust, PEM [default: the receiver's own certificate, tls.certificate]
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// Client certificate, PEM
@@ -85,9 +90,10 @@ pub struct Args {
 /// Posts, waits for every answer, prints the summary.
 ///
 /// # Errors
-/// 64 for a URL or a file that cannot be used, 70 when an event was not answered 2xx.
-pub async fn run(args: Args, _global: &Global) -> Result<(), Failure> {
-    let target = target(&args)?;
+/// 64 for a URL or a file that cannot be used, 70 when an event was not answered 2xx, 78 when the configuration is needed and
+/// cannot be used.
+pub async fn run(args: Args, global: &Global) -> Result<(), Failure> {
+    let target = target(&args, global)?;
     let events_each = if args.file.is_some() { 1 } else { u64::from(args.channels) };
     let posts = args.count.saturating_mul(events_each).saturating_mul(args.repeat);
     let bar = progress(posts);
@@ -97,37 +103,111 @@ pub async fn run(args: Args, _global: &Global) -> Result<(), Failure> {
     let summary = load::load(&target, plan, make, move || drawn.inc(1)).await.map_err(Failure::ours)?;
     bar.finish_and_clear();
     let mut out = io::stdout().lock();
-    if args.json {
-        print_json(&summary, &mut out)?;
-    } else {
-        print_text(&summary, &mut out)?;
-    }
+    let printed = if args.json { print_json(&summary, &mut out) } else { print_text(&summary, &mut out) };
+    verdict(&summary, posts)?;
+    printed?;
+    say_what_simulate_needs(&args);
+    Ok(())
+}
+
+/// Whether every event was taken; if not, what to do about it.
+fn verdict(summary: &Summary, posts: u64) -> Result<(), Failure> {
     if summary.all_accepted() {
         return Ok(());
     }
-    let reasons: Vec<&str> = summary.failures.keys().map(String::as_str).collect();
+    let mut reasons: Vec<String> = summary.failures.keys().cloned().collect();
+    let refused = summary.statuses.iter().filter(|(status, _)| !(200..300).contains(*status));
+    reasons.extend(refused.map(|(status, count)| format!("{count} answered {status}")));
     let mut message = format!("{} of {posts} events were not answered 2xx", summary.not_accepted());
     if !reasons.is_empty() {
         message = format!("{message}: {}", reasons.join("; "));
     }
+    if reasons.iter().any(|reason| reason.contains("cannot connect: Connection refused")) {
+        message.push_str("\nhint: nobody takes connections there: start the service, or say with --url where it is");
+    }
     if reasons.iter().any(|reason| reason.contains("UnknownIssuer")) {
         message.push_str("\nhint: give the receiver's certificate, or its authority's, with --ca");
+    }
+    if reasons.iter().any(|reason| reason.contains("CertificateRequired") || reason.contains("AccessDenied")) {
+        message.push_str("\nhint: the receiver requires a client certificate: give one with --cert and --key");
+    }
+    if reasons.iter().any(|reason| reason.contains("NotValidForName")) {
+        message.push_str("\nhint: the receiver's certificate is for other names: give --url with one of them");
+    }
+    for hint in summary.statuses.keys().filter_map(|status| hint(*status)) {
+        message.extend(["\nhint: ", hint]);
     }
     Err(Failure::ours(message))
 }
 
-fn target(args: &Args) -> Result<Target, Failure> {
-    let tls = if args.url.starts_with("https:") { Some(trust(args)?) } else { None };
-    Target::new(&args.url, tls).map_err(|error| Failure::usage(format_args!("--url: {}", chain(&error))))
+/// What to do about a status.
+const fn hint(status: u16) -> Option<&'static str> {
+    Some(match status {
+        400 | 422 => "the receiver says in the answer's body what is wrong with the event; `inbox refused` lists it",
+        403 => "sender.networks does not hold the address that this command calls from",
+        404 => {
+            "the receiver has another path: that of listener.path, and with sender.path_secret the secret behind it; without \
+             --url both are taken from the configuration (--config)"
+        }
+        413 => "the event is larger than listener.max_body",
+        429 | 503 => "the receiver cannot take events now: `linxo-webhook health` says why",
+        300..400 => "this is no receiver, or something stands before it: events are not redirected",
+        _ => return None,
+    })
 }
 
-fn trust(args: &Args) -> Result<Arc<rustls::ClientConfig>, Failure> {
+/// A truncated event is completed only where the API has as many accounts as it announces.
+fn say_what_simulate_needs(args: &Args) {
+    let accounts = accounts(args);
+    if args.file.is_none() && (args.truncated || accounts > VENDOR_CUT) && accounts != USUAL_ACCOUNTS {
+        let note = format!("note: to have these events completed, run `linxo-webhook simulate --accounts {accounts}`");
+        // The events are sent, whether somebody reads this or not.
+        writeln!(io::stderr(), "{note}").unwrap_or_default();
+    }
+}
+
+fn accounts(args: &Args) -> usize {
+    args.accounts.unwrap_or(if args.truncated { USUAL_ACCOUNTS } else { FEW_ACCOUNTS })
+}
+
+fn target(args: &Args, global: &Global) -> Result<Target, Failure> {
+    let needs_configuration = args.url.is_none() || args.ca.is_none();
+    let config = if needs_configuration { Some(global.load()) } else { None };
+    let (url, config) = match (&args.url, config) {
+        (Some(url), config) => (url.clone(), config.and_then(Result::ok)),
+        (None, Some(config)) => {
+            let config = config?;
+            (url_of(&config), Some(config))
+        }
+        (None, None) => return Err(Failure::usage("--url is required")),
+    };
+    let tls = if url.starts_with("https:") { Some(trust(args, config.as_ref())?) } else { None };
+    Target::new(&url, tls).map_err(|error| Failure::usage(format_args!("--url: {}", chain(&error))))
+}
+
+/// Where the configured receiver takes events, as this machine reaches it. Never printed: it may end in a secret.
+fn url_of(config: &Config) -> String {
+    let address = config.listener.address();
+    let host = if address.ip().is_unspecified() || address.ip().is_loopback() {
+        "localhost".to_owned()
+    } else {
+        // An IPv6 address stands between brackets there.
+        SocketAddr::new(address.ip(), 0).to_string().trim_end_matches(":0").to_owned()
+    };
+    let secret = config.sender.path_secrets.first().map(|secret| format!("/{}", secret.expose())).unwrap_or_default();
+    let path = config.listener.path.trim_end_matches('/');
+    format!("https://{host}:{}{path}{secret}", address.port())
+}
+
+fn trust(args: &Args, config: Option<&Config>) -> Result<Arc<rustls::ClientConfig>, Failure> {
+    let own = config.map_or_else(|| PathBuf::from(OWN_CERTIFICATE), |config| config.tls.certificate.clone());
     let file = match &args.ca {
         Some(file) => file.as_path(),
-        None if Path::new(OWN_CERTIFICATE).exists() => Path::new(OWN_CERTIFICATE),
+        None if own.exists() => &own,
         None => {
             return Err(Failure::usage(format_args!(
-                "there is no {OWN_CERTIFICATE} to trust\nhint: give the receiver's certificate, or its authority's, with --ca"
+                "there is no {} to trust\nhint: give the receiver's certificate, or its authority's, with --ca",
+                own.display()
             )));
         }
     };
@@ -168,7 +248,8 @@ fn maker(args: &Args) -> Result<Maker, Failure> {
     }
     // Distinct in every run, so that the receiver does not take a second run for repeats of the first.
     let run = format!("{:x}-{:08x}", clock::now().as_millis(), fastrand::u32(..));
-    let Args { accounts, truncated, channels, repeat, connections, .. } = *args;
+    let accounts = accounts(args);
+    let Args { truncated, channels, repeat, connections, .. } = *args;
     Ok(Box::new(move |post| {
         let number = post / repeat;
         let synchronisation = number / u64::from(channels);
@@ -280,7 +361,10 @@ mod tests {
         run(args.clone(), &Global::default()).await.unwrap();
         receiver.script(Script::of([Rule::first(1, Endpoint::Any, Fault::NoContent)]));
         let failure = run(args.clone(), &Global::default()).await.unwrap_err();
-        assert_eq!((failure.code, failure.message.as_str()), (70, "2 of 3 events were not answered 2xx"));
+        assert_eq!(
+            (failure.code, failure.message.as_str()),
+            (70, "2 of 3 events were not answered 2xx: 2 answered 404")
+        );
         std::fs::write(&ca, Authority::new("other").unwrap().certificate_pem()).unwrap();
         let failure = run(args, &Global::default()).await.unwrap_err();
         assert!(failure.message.contains("hint: "), "{}", failure.message);
@@ -291,7 +375,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let empty = folder.path().join("empty.pem");
         std::fs::write(&empty, "").unwrap();
-        assert_eq!(target(&args(&["--ca", empty.to_str().unwrap()])).unwrap_err().code, 64);
-        assert_eq!(target(&args(&["--url", "ftp://localhost"])).unwrap_err().code, 64);
+        assert_eq!(
+            target(&args(&["--url", "https://localhost", "--ca", empty.to_str().unwrap()]), &Global::default())
+                .unwrap_err()
+                .code,
+            64
+        );
+        assert_eq!(target(&args(&["--url", "ftp://localhost"]), &Global::default()).unwrap_err().code, 64);
     }
 }

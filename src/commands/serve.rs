@@ -15,7 +15,8 @@ pub struct Args {}
 /// Runs the service.
 ///
 /// # Errors
-/// 78 when the configuration is at fault, 70 when the service could not start or a part of it failed.
+/// 78 when the configuration is at fault; 75 when its surroundings are (a port that is taken, a folder that is not writable),
+/// which may mend themselves; 70 when a part of the service failed.
 pub async fn run(_args: Args, global: &Global) -> Result<(), Failure> {
     let config = global.load()?;
     // Dropped last: what is logged while draining is still written.
@@ -27,7 +28,7 @@ pub async fn run(_args: Args, global: &Global) -> Result<(), Failure> {
     let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
     let mut running = app::start(config).await.map_err(|error| {
         let message = chain(&error);
-        if error.is_configuration() { Failure::configuration(message) } else { Failure::ours(message) }
+        if error.is_configuration() { Failure::configuration(message) } else { Failure::not_now(message) }
     })?;
     let mut draining = false;
     loop {

@@ -21,6 +21,9 @@ use tokio::{
     sync::broadcast::error::RecvError,
 };
 
+/// Accounts of a connection where nothing else is said; `send --truncated` announces as many.
+pub(super) const USUAL_ACCOUNTS: usize = 150;
+
 /// Options of `simulate`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
@@ -54,8 +57,8 @@ pub struct Args {
     /// Connections: 700000 of user 300000, 700001 of user 300001, and so on
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub connections: u64,
-    /// Accounts of each connection
-    #[arg(long, value_name = "N", default_value_t = 150)]
+    /// Accounts of each connection; give `send` the same number where it sends truncated events
+    #[arg(long, value_name = "N", default_value_t = USUAL_ACCOUNTS)]
     pub accounts: usize,
     /// Largest page, whatever `limit` asks for
     #[arg(long, value_name = "N", default_value_t = 100)]
@@ -129,14 +132,15 @@ pub enum Encoding {
 /// Serves until SIGINT or SIGTERM.
 ///
 /// # Errors
-/// 64 for files that cannot be used, 70 when the address cannot be bound or standard output is closed.
+/// 64 for files that cannot be used, 75 when the address cannot be bound, 70 when standard output cannot be written.
 pub async fn run(args: Args, _global: &Global) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::ours)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::ours)?;
     let settings = settings(&args)?;
-    let simulator = Simulator::start(settings)
-        .await
-        .map_err(|error| Failure::ours(format_args!("cannot serve on {}: {error}", args.address)))?;
+    let simulator = Simulator::start(settings).await.map_err(|error| {
+        let hint = "choose another address with --address, or stop what uses this one";
+        Failure::not_now(format_args!("cannot serve on {}: {error}\nhint: {hint}", args.address))
+    })?;
     let mut requests = simulator.follow();
     explain(&args, &simulator, &mut io::stderr().lock())?;
     loop {

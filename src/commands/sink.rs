@@ -82,14 +82,7 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
 }
 
 fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a delivery::Settings, Failure> {
-    config.sinks.iter().find(|sink| sink.name.as_str() == name).ok_or_else(|| {
-        let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
-        Failure::usage(format_args!(
-            "no sink has the name {}\nhint: configured are {}",
-            name.escape_debug(),
-            names.join(", ")
-        ))
-    })
+    config.sinks.iter().find(|sink| sink.name.as_str() == name).ok_or_else(|| Failure::no_sink(config, name))
 }
 
 fn open(config: &Config) -> Result<Inbox, Failure> {

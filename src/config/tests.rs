@@ -1,6 +1,7 @@
 //! Loading as a whole: files and environments in, configurations or complete reports out.
 
 mod declared;
+mod pems;
 mod sinks;
 
 use super::*;
@@ -164,7 +165,7 @@ fn the_environment_wins() {
 #[test]
 fn lists_in_the_environment_are_separated_by_commas() {
     let folder = folder();
-    let (one, two) = (put(&folder, "one.pem", "x"), put(&folder, "two.pem", "x"));
+    let (one, two) = (put(&folder, "one.pem", pems::authority()), put(&folder, "two.pem", pems::authority()));
     let config = load_with(
         "",
         &[
@@ -211,7 +212,8 @@ fn says_where_anybody_could_post() {
 #[test]
 fn listens_on_loopback_unless_strangers_are_kept_out() {
     let folder = folder();
-    let required = format!("[tls.clients]\nmode = \"required\"\nauthorities = [\"{}\"]", put(&folder, "ca.pem", "x"));
+    let authority = put(&folder, "ca.pem", pems::authority());
+    let required = format!("[tls.clients]\nmode = \"required\"\nauthorities = [\"{authority}\"]");
     let observed = required.replace("required", "observe");
     let api = "[sender]\nconfirm = \"api\"\n[linxo]\nclient_id = \"x\"\nclient_secret = { env = \"P\" }";
     let (here, everywhere) = ("127.0.0.1:8443", "0.0.0.0:8443");
@@ -254,10 +256,10 @@ fn networks_that_hold_everybody_are_no_way_to_know_a_caller() {
 #[test]
 fn takes_names_and_fingerprints_as_people_write_them() {
     let folder = folder();
-    let file = put(&folder, "ca.pem", "x");
+    let (file, list) = (put(&folder, "ca.pem", pems::authority()), put(&folder, "crl.pem", pems::revocations()));
     let fingerprint = "AB:".repeat(31) + "CD";
     let toml = format!(
-        "[tls.clients]\nmode = \"observe\"\nauthorities = [\"{file}\"]\nrevocations = [\"{file}\"]\n\
+        "[tls.clients]\nmode = \"observe\"\nauthorities = [\"{file}\"]\nrevocations = [\"{list}\"]\n\
          names = [\"Hooks.Example\"]\nfingerprints = [\"{fingerprint}\"]\n"
     );
     let config = load_text(&toml).unwrap();
@@ -289,76 +291,6 @@ fn knows_the_files_it_was_read_from() {
 }
 
 #[test]
-fn refuses_what_contradicts_itself() {
-    refused("[tls.clients]\nmode = \"required\"", "tls.clients.authorities", "at least one file");
-    refused("[tls.clients]\nauthorities = [\"Cargo.toml\"]", "tls.clients.authorities", "has no effect");
-    refused("[tls.clients]\nmode = \"observe\"", "tls.clients.authorities", "at least one file");
-    refused("[tls.clients]\nnames = [\"a\"]", "tls.clients.names", "has no effect");
-    refused("[tls.clients]\nnames = [\"*.a.example\"]", "tls.clients.names", "has a wildcard");
-    refused("[tls.clients]\nfingerprints = [\"00:11\"]", "tls.clients.fingerprints", "is not a SHA-256");
-    refused("[tls.clients]\nrevocations = [\"missing.pem\"]", "tls.clients.revocations", "cannot be read");
-    refused("[admin]\naddress = \"[::]:9090\"", "admin.address", "there is no admin.token");
-    refused("sink = []", "sink", "is an empty list");
-    refused("[sink]\nname = \"x\"", "sink", "must be a list of sections");
-    refused("tls = 1", "tls", "is a section, not a value");
-    let v3 = "[linxo]\nversion = \"v3\"\n[linxo.users]\nmode = \"static\"\ntoken = { file = \"rustfmt.toml\" }";
-    let text = report(load_text(v3));
-    assert!(text.contains("linxo.version = \"v3\" (test.toml:2): is not the version"), "{text}");
-    refused("[linxo.users]\nmode = \"static\"", "linxo.users.token", "is required");
-    let client = "[linxo]\nclient_id = \"a\"\nclient_secret = { env = \"S\" }\n";
-    let users = |lines: &str| report(load_with(&format!("{client}[linxo.users]\n{lines}"), &[("S", CANARY)]));
-    for (lines, key, reason) in [
-        ("mode = \"password\"", "linxo.users.table", "is required"),
-        ("mode = \"password\"\nusername = \"{user_id}\"", "linxo.users.password_secret", "is required"),
-        (
-            "mode = \"password\"\nusername = \"x@example.com\"\npassword_secret = { env = \"S\" }",
-            "linxo.users.username",
-            "must contain {user_id}",
-        ),
-        ("mode = \"password\"\ntable = \"missing.csv\"", "linxo.users.table", "cannot be read"),
-        ("mode = \"password\"\ntable = \"LICENSE\"", "linxo.users.table", "line 1 must be `user_id,username,password`"),
-        ("mode = \"password\"\ntable = \"x\"\nusername = \"{user_id}\"", "linxo.users.table", "is given besides"),
-        ("mode = \"client\"\ntable = \"x\"", "linxo.users.table", "is only for mode = \"password\""),
-        ("mode = \"endpoint\"", "linxo.users.url", "is required"),
-        ("mode = \"endpoint\"\nurl = \"https://app.internal/\"", "linxo.users.url", "must contain {user_id}"),
-        ("mode = \"endpoint\"\nurl = \"http://app.internal/{user_id}\"", "linxo.users.url", "is not encrypted"),
-        ("mode = \"endpoint\"\nurl = \"https://a{user_id}.internal/\"", "linxo.users.url", "in its host"),
-        (
-            "mode = \"endpoint\"\nurl = \"https://a/{user_id}\"\ncertificate = \"LICENSE\"",
-            "linxo.users.key",
-            "is required",
-        ),
-    ] {
-        let text = users(lines);
-        assert!(
-            text.lines().any(|line| line.trim_start().starts_with(key) && line.contains(reason)),
-            "{lines}\n{text}"
-        );
-    }
-    refused("[[sink]]\nname = \"f\"\ntype = \"file\"\npath = \"no/such/folder/x\"", "sink \"f\".path", "no folder");
-    refused("[tls]\ncertificate = \"Cargo.toml\"\nkey = \"missing.key\"", "tls.key", "cannot be read");
-    refused("[sender]\nnetworks = [\"10.0.0.1/8\"]", "sender.networks", "the network is 10.0.0.0/8");
-    refused("[sender]\nnetworks = [\"linxo.com\"]", "sender.networks", "which is no network");
-    refused("[sender]\nnetworks = \"10.0.0.0/8\"", "sender.networks", "must be a list");
-    refused("[listener]\nproxy_protocol = \"required\"", "listener.proxy_networks", "must name the load balancer");
-    refused("[listener]\nproxy_networks = [\"10.0.0.1\"]", "listener.proxy_networks", "has no effect");
-    refused("[listener]\nbody_memory = \"1 MiB\"", "listener.body_memory", "no room for one body");
-    refused(
-        "[[sink]]\nname = \"a\"\ntype = \"http\"\nsigned = false\nurl = \"https://a/\"\nauthorities = [\"LICENSE\"]",
-        "sink \"a\".authorities",
-        "holds no PEM certificate",
-    );
-    let endpoint = "[linxo.users]\nmode = \"endpoint\"\nurl = \"https://a/{user_id}\"";
-    let authorities = "authorities = [\"LICENSE\"]";
-    refused(&format!("[linxo]\n{authorities}\n{endpoint}"), "linxo.authorities", "holds no PEM certificate");
-    refused(&format!("{endpoint}\n{authorities}"), "linxo.users.authorities", "holds no PEM certificate");
-    refused("[inbox]\nurl = \"sqlite::memory:\"", "inbox.url", "has to be on disk");
-    refused("[listener]\npath = \"/a/../b\"", "listener.path", "`..`");
-    refused("[listener]\npath = \"/a/{b}\"", "listener.path", "must not contain `{`");
-    refused("[listener]\npath = \"/a?b\"", "listener.path", "must not contain `?`");
-}
-
-#[test]
 fn refuses_destinations_that_are_no_servers() {
     let sink = |url: &str| format!("[[sink]]\nname = \"a\"\ntype = \"http\"\nsigned = false\nurl = \"{url}\"");
     refused(&sink("https://169.254.169.254/latest"), "sink \"a\".url", "is a link-local address");
@@ -374,7 +306,7 @@ fn refuses_destinations_that_are_no_servers() {
         let private = format!("{key} = \"https://10.0.0.1/v2.1\"");
         assert!(linxo(&private).contains("is an address of a private network"));
         let folder = folder();
-        let file = put(&folder, "ca.pem", "-----BEGIN CERTIFICATE-----\n");
+        let file = put(&folder, "ca.pem", pems::authority());
         assert!(!linxo(&format!("{private}\nauthorities = [\"{file}\"]")).contains("private network"));
     }
 }
@@ -466,8 +398,12 @@ fn every_example_loads() {
         let path = file.unwrap().path();
         // The files that an example names are made in a folder of its own.
         let mut text = fs::read_to_string(&path).unwrap();
-        for name in ["webhook.example.com.pem", "webhook.example.com.key", "linxo-clients-ca.pem"] {
-            text = text.replace(&format!("certs/{name}"), &put(&folder, name, "x"));
+        for (name, content) in [
+            ("webhook.example.com.pem", pems::server().0),
+            ("webhook.example.com.key", pems::server().1),
+            ("linxo-clients-ca.pem", pems::authority()),
+        ] {
+            text = text.replace(&format!("certs/{name}"), &put(&folder, name, content));
         }
         text = text.replace("data/events.ndjson", folder.path().join("events.ndjson").to_str().unwrap());
         let variables = [

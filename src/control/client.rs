@@ -1,6 +1,6 @@
 //! The commands' end of the control socket.
 
-use super::report::{Changed, SinkReport, Tested};
+use super::report::{Changed, Held, SinkReport, Tested};
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use std::{io, os::unix::net::UnixStream, path::Path, time::Duration};
@@ -49,6 +49,14 @@ impl Client {
     /// [`Error`]
     pub async fn sinks(&self) -> Result<Vec<SinkReport>, Error> {
         self.call(Method::GET, "sinks").await
+    }
+
+    /// What the service holds. Services of earlier versions do not say.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn held(&self) -> Result<Held, Error> {
+        self.call(Method::GET, "held").await
     }
 
     /// Pauses a sink, or lets it go on.

@@ -6,6 +6,7 @@
 //! | request | answer |
 //! | --- | --- |
 //! | `GET /sinks` | every sink: a list of [`SinkReport`] |
+//! | `GET /held` | what the service holds: [`Held`] |
 //! | `POST /sinks/NAME/pause`, `POST /sinks/NAME/resume` | [`Changed`] |
 //! | `POST /inbox/clear` | [`Changed`], once nothing that was deleted stays in the log or the journal |
 //! | `POST /sinks/NAME/test` | [`Tested`], after a test delivery |
@@ -15,7 +16,7 @@ mod report;
 mod server;
 
 pub use client::{Client, Error};
-pub use report::{Changed, SinkReport, Tested, report, try_out};
+pub use report::{Changed, Held, SinkReport, Tested, report, try_out};
 pub use server::{Bound, Sink, State, bind};
 
 use inbox::settings::Store;

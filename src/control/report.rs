@@ -6,7 +6,7 @@ use delivery::{Attributes, Body, Completion, Delivery, DeliveryId, SinkName, Slo
 use event::ConnectionId;
 use inbox::StageCounts;
 use serde::{Deserialize, Serialize};
-use std::time::Instant;
+use std::{path::PathBuf, time::Instant};
 
 /// How a sink stands. Times are RFC 3339.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,15 @@ pub struct SinkReport {
     pub leased: u64,
     /// Deliveries that are parked.
     pub parked: u64,
+}
+
+/// What the running service holds, so that nobody else can have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Addresses that it listens on.
+    pub addresses: Vec<String>,
+    /// Files that its sinks write, without symbolic links.
+    pub files: Vec<PathBuf>,
 }
 
 /// Whether a request changed anything.

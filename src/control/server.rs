@@ -1,6 +1,6 @@
 //! The service's end of the control socket.
 
-use super::report::{Changed, SinkReport, report, try_out};
+use super::report::{Changed, Held, SinkReport, report, try_out};
 use crate::work::Gate;
 use axum::{
     Json, Router,
@@ -31,6 +31,8 @@ pub struct State {
     pub kept: Arc<dyn Sinks>,
     /// Asked for figures.
     pub upkeep: Arc<dyn Upkeep>,
+    /// What the service holds.
+    pub held: Arc<Held>,
 }
 
 /// One sink.
@@ -71,6 +73,7 @@ impl Bound {
         let Self { listener, file } = self;
         let router = Router::new()
             .route("/sinks", get(list))
+            .route("/held", get(held))
             .route("/sinks/{name}/pause", post(pause))
             .route("/sinks/{name}/resume", post(resume))
             .route("/sinks/{name}/test", post(test))
@@ -99,6 +102,10 @@ async fn list(extract::State(state): extract::State<State>) -> Answer<Vec<SinkRe
         report(name, sink.kind, figures.of_sink(name), Some(sink.gate.view()), None)
     });
     Ok(Json(reports.collect()))
+}
+
+async fn held(extract::State(state): extract::State<State>) -> Json<Held> {
+    Json(Held::clone(&state.held))
 }
 
 async fn pause(extract::State(state): extract::State<State>, Path(name): Path<String>) -> Answer<Changed> {

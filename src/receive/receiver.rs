@@ -18,6 +18,7 @@ use super::{
     trust::Trust,
 };
 use arc_swap::ArcSwap;
+use base::clock;
 use prometheus_client::metrics::gauge::Gauge;
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
@@ -149,6 +150,13 @@ impl Receiver {
     pub fn renew_tls(&self) -> Result<(), tls::Error> {
         self.trust.replace(self.trust.current().loaded.renewed()?);
         Ok(())
+    }
+
+    /// Why no caller can be served, though everything else is well: the server's certificate has ended.
+    #[must_use]
+    pub fn hindrance(&self) -> Option<String> {
+        let validity = self.trust.current().loaded.certificate.validity(clock::now());
+        if validity == tls::Validity::Expired { validity.problem() } else { None }
     }
 
     /// Judges requests by other path secrets and networks from now on.

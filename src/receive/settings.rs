@@ -1,12 +1,12 @@
 //! What the public listener is told: `[listener]`, `[tls]`, `[tls.clients]`, `[sender]`.
 //!
-//! Whether certificates and keys are sound is for [`tls`](super::tls) to say, which loads them again while
-//! the service runs.
+//! Whether certificates and keys are sound is for [`tls`] to say, which loads them again while the service runs.
 
-use base::secret::Secret;
+use super::tls::{self, Validity, pair, revocations};
+use base::{clock, error::chain, secret::Secret};
 use settings::{
-    At, Flaw, Networks, Read, Words as _, address, aside, duration, files, networks, number, path, secrets, section,
-    size, switch, text, texts, word, words,
+    At, Flaw, Networks, Read, Words as _, address, aside, authorities, duration, files, networks, number, path,
+    secrets, section, size, switch, text, texts, word, words,
 };
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -122,7 +122,7 @@ section! {
         pub mode: ClientMode = word().default("off"),
         /// PEM files of the authorities that sign client certificates; several during a change. Needed unless mode is
         /// off.
-        pub authorities: Vec<PathBuf> = files(),
+        pub authorities: Vec<PathBuf> = authorities(),
         /// PEM files of revocation lists, of intermediate authorities too. Where any is given, a certificate that no
         /// list covers is refused, and so is every certificate below an authority whose list has ended.
         pub revocations: Vec<PathBuf> = files(),
@@ -140,6 +140,7 @@ section! {
         pub fingerprints: Vec<String> = texts(fingerprint),
     }
     check(at) {
+        revocation_files(at, &revocations);
         if let Ok(mode) = &mode {
             let bounds = [
                 ("authorities", is_given(&authorities)),
@@ -292,9 +293,41 @@ fn server_files(at: &mut At<'_, '_>, certificate: &Path, key: &Path) -> Read<boo
         at.uses("key", key);
         return Ok(true);
     }
-    let certificate = at.must_be_readable("certificate", certificate);
-    let key = at.must_be_private("key", key);
-    certificate.and(key).map(|_| may_generate)
+    let facts = at.must_be_readable("certificate", certificate).and_then(|file| tried(at, pair::certificate(&file)));
+    if let Ok(facts) = &facts {
+        server_certificate(at, certificate, facts);
+    }
+    let sound = at.must_be_private("key", key).and_then(|file| tried(at, pair::key(&file)));
+    facts.and(sound).and_then(|()| tried(at, pair::together(certificate, key))).map(|()| may_generate)
+}
+
+fn tried<T>(at: &mut At<'_, '_>, result: Result<T, tls::Error>) -> Read<T> {
+    result.map_err(|error| at.flawed(error.key(), flaw(&error)))
+}
+
+/// One that has ended keeps no service from starting: the clock may be wrong.
+fn server_certificate(at: &mut At<'_, '_>, file: &Path, facts: &tls::Certificate) {
+    if facts.validity(clock::now()) == Validity::Expired {
+        let (file, end) = (file.display(), facts.not_after.to_rfc3339().unwrap_or_default());
+        let reason = format!("names the file {file}, whose certificate ended on {end}: callers refuse it");
+        at.ended(
+            "certificate",
+            Flaw::new(reason, "renew the certificate; if it is new, check the clock of this machine"),
+        );
+    }
+}
+
+/// Each file must hold lists, whatever they say.
+fn revocation_files(at: &mut At<'_, '_>, files: &Read<Vec<PathBuf>>) {
+    for error in files.iter().flatten().filter_map(|file| revocations::look(file).err()) {
+        at.flawed("revocations", flaw(&error));
+    }
+}
+
+/// What is wrong with files of TLS, as a flaw of the key that names them.
+#[must_use]
+pub fn flaw(error: &tls::Error) -> Flaw {
+    Flaw::new(format!("cannot be used: {}", chain(error)), error.remedy())
 }
 
 fn is_given<T>(list: &Read<Vec<T>>) -> bool {

@@ -151,6 +151,7 @@ fn next(used: &Snapshot, new: &Snapshot) -> Snapshot {
             admin: if address(old) == address(config) { config.admin.clone() } else { old.admin.clone() },
             log: Log { level: config.log.level, ..old.log.clone() },
             warnings: config.warnings.clone(),
+            ended: config.ended.clone(),
             origin: config.origin.clone(),
         },
         tls: new.tls,
@@ -204,7 +205,9 @@ fn has_same_api(old: &Config, new: &Config) -> bool {
 mod tests {
     use super::*;
     use crate::config;
-    use std::{fs, path::Path};
+    use base::clock;
+    use double::pki::Authority;
+    use std::{fs, path::Path, time::Duration};
 
     /// Every kind of file that the configuration may name, in a folder of its own.
     const FILES: [&str; 12] = [
@@ -259,19 +262,33 @@ mod tests {
     const SIGNING: [&str; 2] =
         ["whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "whsec_MTEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="];
 
-    /// What a file of authorities must have in it.
-    const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\n";
-
     struct Site(tempfile::TempDir);
 
     impl Site {
         fn new() -> Self {
             let site = Self(tempfile::tempdir().unwrap());
+            let authority = Authority::new("test").unwrap();
+            let nobody: [&[u8]; 0] = [];
+            let list = authority.revocation_list(&nobody, clock::now().after(Duration::from_hours(1))).unwrap();
+            let server = authority.server(&["localhost"]).unwrap();
             for name in FILES {
-                site.put(name, if name.ends_with("-ca") { AUTHORITY } else { "0123456789abcdef" });
+                let text = match name {
+                    "server.pem" | "users.pem" => &server.certificate_pem,
+                    "server.key" | "users.key" => server.key_pem.as_str(),
+                    "crl" => &list,
+                    "secret" => SIGNING[0],
+                    _ if name.contains("ca") => authority.certificate_pem(),
+                    _ => "0123456789abcdef",
+                };
+                site.put(name, text);
             }
-            site.put("secret", SIGNING[0]);
             site
+        }
+
+        /// The same certificates, lists and keys, in another file.
+        fn touch(&self, name: &str) {
+            let text = fs::read_to_string(self.0.path().join(name)).unwrap();
+            self.put(name, &format!("{text}another"));
         }
 
         fn put(&self, name: &str, text: &str) {
@@ -338,12 +355,11 @@ mod tests {
             "sink",
         ]) {
             let used = site.snapshot(TOML);
-            let text = match name {
-                "secret" => SIGNING[1].to_owned(),
-                _ if name.ends_with("-ca") => format!("{AUTHORITY}another"),
-                _ => "another-0123456789".to_owned(),
-            };
-            site.put(name, &text);
+            if name == "secret" {
+                site.put(name, SIGNING[1]);
+            } else {
+                site.touch(name);
+            }
             assert_eq!(parts(&diff(&used, &site.snapshot(TOML)).unwrap()), part, "{name}");
             let is_watched = used.config.files().any(|file| file == site.0.path().join(name));
             assert_eq!(is_watched, !part.is_empty(), "{name}");

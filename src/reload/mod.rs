@@ -283,7 +283,7 @@ impl Watched {
     }
 
     fn read_tls(&self, config: &Tls) -> Result<(tls::Loaded, Ends), String> {
-        let loaded = tls::load(config).map_err(|error| chain(&error))?;
+        let loaded = tls::load(config).map_err(|error| error.told())?;
         let now = clock::now();
         let is_valid = |validity| matches!(validity, Validity::Good | Validity::EndsSoon { .. });
         if is_valid(self.ends.certificate().validity(now)) && !is_valid(loaded.certificate.validity(now)) {

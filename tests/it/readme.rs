@@ -74,6 +74,9 @@ fn configurations_in_documents_pass_the_check() {
             fs::write(path("config.toml"), &block).unwrap();
             let output = Command::new(env!("CARGO_BIN_EXE_linxo-webhook"))
                 .args(["check", "--config", "config.toml"])
+                // Whatever else listens on this machine.
+                .env("LINXO_WEBHOOK__LISTENER__ADDRESS", "127.0.0.1:0")
+                .env("LINXO_WEBHOOK__ADMIN__ADDRESS", "127.0.0.1:0")
                 .current_dir(folder.path())
                 .output()
                 .unwrap();

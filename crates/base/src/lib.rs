@@ -16,9 +16,11 @@
 
 pub mod clock;
 pub mod error;
+pub mod folder;
 pub mod names;
 pub mod neighbour;
 pub mod outbound;
+pub mod reach;
 pub mod retry_after;
 pub mod secret;
 pub mod stamp;

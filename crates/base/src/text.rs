@@ -20,9 +20,29 @@ pub const fn is_plain(c: char) -> bool {
     )
 }
 
+/// Text from outside with everything escaped that is not plainly visible.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_plain(c) {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_unicode());
+        }
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// (F11) Quotation marks are left alone.
+    #[test]
+    fn what_is_plain_is_shown_as_it_is() {
+        assert_eq!(printable("the inbox's \"disk\" é\n\u{1b}"), "the inbox's \"disk\" é\\u{a}\\u{1b}");
+    }
 
     #[test]
     fn what_misleads_is_not_plain() {

@@ -35,11 +35,12 @@ mod sink;
 mod slot;
 mod writer;
 
-pub use self::settings::{OpenError, Settings, open};
+pub use self::settings::{OpenError, Settings, open, rehearse};
 pub use attributes::{Attributes, Completion};
 pub use base::names::{DeliveryId, SinkName};
 pub use body::{Body, BodyError, Pieces, Source};
 pub use kinds::Kind;
+pub use opens::Server;
 pub use signature::sign;
 pub use sink::{Delivery, Error, Failure, FailureKind, Sink};
 pub use slot::Slot;

@@ -1,15 +1,43 @@
 //! What the settings of every kind of sink have in common.
 
 use crate::sink::Sink;
-use std::{error::Error as StdError, path::PathBuf};
+use std::{
+    error::Error as StdError,
+    path::{Path, PathBuf},
+    pin::Pin,
+};
 
 /// Why a sink cannot be opened, in the words of its kind.
 pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
+
+/// A server that a sink calls, and the way to find out whether it can be reached.
+#[expect(missing_debug_implementations, reason = "it holds what is going to be done")]
+pub struct Server {
+    /// Host and port.
+    pub host: String,
+    /// Connects, and sends nothing; or says why there is no connection.
+    pub reach: Pin<Box<dyn Future<Output = Result<(), String>> + Send>>,
+}
 
 /// Settings of one kind, from which a sink can be opened.
 pub(crate) trait Opens {
     /// Opens and mends files, builds clients; connects to nothing.
     fn open(&self) -> Result<Box<dyn Sink>, Cause>;
+
+    /// Finds out what [`open`](Self::open) would, and leaves everything as it is.
+    fn rehearse(&self) -> Result<(), Cause> {
+        self.open().map(drop)
+    }
+
+    /// The file that the sink writes.
+    fn writes(&self) -> Option<&Path> {
+        None
+    }
+
+    /// The server that the sink calls.
+    fn server(&self) -> Option<Server> {
+        None
+    }
 
     /// The files that the sink is built from, secrets and what it writes apart: a sink is built anew when they change.
     fn files(&self) -> &[PathBuf] {

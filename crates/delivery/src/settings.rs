@@ -61,6 +61,14 @@ pub fn open(settings: &Settings) -> Result<Box<dyn Sink>, OpenError> {
     settings.kind.open().map_err(|cause| OpenError { sink: settings.name.clone(), cause })
 }
 
+/// Finds out whether [`open`] would open a sink, and leaves everything as it is. Blocking.
+///
+/// # Errors
+/// As those of [`open`].
+pub fn rehearse(settings: &Settings) -> Result<(), OpenError> {
+    settings.kind.rehearse().map_err(|cause| OpenError { sink: settings.name.clone(), cause })
+}
+
 /// A sink cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot open the sink {sink}")]

@@ -184,9 +184,9 @@ impl Client {
     /// Asks for a token, to see whether the credentials work.
     ///
     /// # Errors
-    /// See [`Error::disposition`]; [`Error::NoCredentials`] where only a user's token can be asked for.
-    pub async fn check(&self) -> Result<(), Error> {
-        self.tokens.get(None, "").await.map(drop)
+    /// See [`Error::disposition`]; [`Error::NoCredentials`] where a user is lacking.
+    pub(crate) async fn token(&self, user: Option<&UserId>) -> Result<(), Error> {
+        self.tokens.get(user, "").await.map(drop)
     }
 
     /// Asks for something of a user's connection, at a path below the API's base.

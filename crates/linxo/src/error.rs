@@ -1,7 +1,10 @@
 //! Why the API did not give what was asked, and what that means for trying again.
 
 use crate::credentials::{Fingerprint, Lacking};
-use base::trust::{Kind, Why};
+use base::{
+    reach,
+    trust::{Kind, Why},
+};
 use std::{fmt, time::Duration};
 
 /// Why the API did not give what was asked.
@@ -63,10 +66,12 @@ pub enum Error {
         status: u16,
     },
     /// No answer, or half of one.
-    #[error("{peer} {what}")]
+    #[error("{peer} {what} ({host})")]
     Network {
         /// Who.
         peer: Peer,
+        /// Host and port; of the URL nothing else is shown.
+        host: String,
         /// `could not be reached`, `did not answer in time`, ...
         what: &'static str,
         /// The client's own error, without the URL.
@@ -181,7 +186,8 @@ impl Error {
         } else {
             "broke off its answer"
         };
-        Self::Network { peer, what, source: error.without_url() }
+        let host = error.url().map(reach::host).unwrap_or_default();
+        Self::Network { peer, host, what, source: error.without_url() }
     }
 
     pub(crate) fn answer(peer: Peer, problem: impl Into<String>) -> Self {

@@ -34,6 +34,7 @@ mod segment;
 pub mod settings;
 mod tokens;
 mod transport;
+mod trial;
 pub mod users;
 
 pub use accounts::{Account, AccountsPage};
@@ -41,6 +42,7 @@ pub use client::{Bounds, Client};
 pub use connection::Connection;
 pub use error::{Disposition, Error, Missing, Peer};
 pub use figures::Figures;
+pub use trial::{Tried, try_out};
 
 #[cfg(test)]
 mod fixture;

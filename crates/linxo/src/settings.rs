@@ -3,8 +3,8 @@
 use crate::users::{Table, USER_ID};
 use base::secret::Secret;
 use settings::{
-    At, Branch, Flaw, Page, Read, Reported, Section, Words as _, certificates, duration, file, header_safe, number,
-    path, private_file, secret, section, size, text, url, urls, variants, word, words,
+    At, Branch, Flaw, Page, Read, Reported, Section, Words as _, authorities, certificate, duration, header_safe,
+    number, path, private_file, secret, section, size, text, url, urls, variants, word, words,
 };
 use std::{
     num::NonZeroU32,
@@ -61,7 +61,7 @@ section! {
         pub settle_for: Duration = duration().default("10m").between("0s", "1d"),
         /// PEM files of extra root certificates, for a test double. With them, `api` and `auth` may be addresses of a
         /// private network.
-        pub authorities: Vec<PathBuf> = certificates(),
+        pub authorities: Vec<PathBuf> = authorities(),
         /// Where the token for an event's user comes from.
         pub users: Users = section(),
     }
@@ -142,11 +142,11 @@ section! {
         /// Bearer token for your endpoint.
         pub bearer: Option<Secret> = secret(header_safe).example("{ file = \"secrets/app-token\" }").optional(),
         /// PEM file of a client certificate for your endpoint. Needs `key`.
-        pub certificate: Option<PathBuf> = file().example("\"certs/app-client.pem\"").optional(),
+        pub certificate: Option<PathBuf> = certificate().example("\"certs/app-client.pem\"").optional(),
         /// PEM file of the private key of that certificate.
         pub key: Option<PathBuf> = private_file().example("\"certs/app-client.key\"").optional(),
         /// PEM files of extra root certificates for your endpoint.
-        pub authorities: Vec<PathBuf> = certificates(),
+        pub authorities: Vec<PathBuf> = authorities(),
     }
     check(at) {
         certificate_with_key(at);

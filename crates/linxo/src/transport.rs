@@ -9,9 +9,9 @@ use crate::{
     error::{Error, Peer},
     lane::{Lane, Limits, Turn},
 };
-use base::{clock, error::chain, outbound, retry_after};
+use base::{clock, error::chain, outbound, reach, retry_after};
 use reqwest::{
-    Identity, Request, RequestBuilder, Response, StatusCode,
+    Identity, Request, RequestBuilder, Response, StatusCode, Url,
     header::{self, HeaderMap, HeaderValue},
     redirect,
 };
@@ -56,25 +56,8 @@ impl Transport {
     /// # Errors
     /// [`Error::Build`] when a file is unusable or the system has no CA certificates.
     pub(crate) fn new(way: Way<'_>) -> Result<Self, Error> {
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT.min(way.timeout))
-            // From connect to the last byte: no way of being slow gets past it.
-            .timeout(way.timeout)
-            // A redirect could carry a token to another origin; the API has no reason to send one.
-            .redirect(redirect::Policy::none())
-            .user_agent(concat!("linxo-webhook/", env!("CARGO_PKG_VERSION")))
-            // Without it a server may choose any coding (RFC 9110 section 12.5.3).
-            .default_headers(HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))]))
-            .dns_resolver(outbound::Resolver)
-            .no_proxy();
-        let roots = roots(way.authorities)?;
-        if !roots.is_empty() {
-            builder = builder.tls_certs_merge(roots);
-        }
-        if let Some((certificate, key)) = way.identity {
-            builder = builder.identity(identity(certificate, key)?);
-        }
-        let http = builder.build().map_err(|error| Error::Build(chain(&error)))?;
+        let http = builder(way.timeout, way.authorities, way.identity)?;
+        let http = http.build().map_err(|error| Error::Build(chain(&error)))?;
         Ok(Self { http, lane: way.lane, limits: way.limits })
     }
 
@@ -137,6 +120,45 @@ impl Transport {
         turn.ended(&result);
         result.map_err(a_little_later)
     }
+}
+
+/// Connects to a server as a [`Transport`] would, and sends nothing. Returns its host and port.
+pub(crate) async fn reach(
+    peer: Peer,
+    url: &Url,
+    timeout: Duration,
+    (authorities, identity): (&[PathBuf], Option<(&Path, &Path)>),
+) -> Result<String, Error> {
+    let reached = reach::reach(builder(timeout, authorities, identity)?, url).await;
+    reached
+        .map(|()| reach::host(url))
+        .map_err(|error| if error.is_builder() { Error::Build(chain(&error)) } else { Error::network(peer, error) })
+}
+
+fn builder(
+    timeout: Duration,
+    authorities: &[PathBuf],
+    client: Option<(&Path, &Path)>,
+) -> Result<reqwest::ClientBuilder, Error> {
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+        // From connect to the last byte: no way of being slow gets past it.
+        .timeout(timeout)
+        // A redirect could carry a token to another origin; the API has no reason to send one.
+        .redirect(redirect::Policy::none())
+        .user_agent(concat!("linxo-webhook/", env!("CARGO_PKG_VERSION")))
+        // Without it a server may choose any coding (RFC 9110 section 12.5.3).
+        .default_headers(HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))]))
+        .dns_resolver(outbound::Resolver)
+        .no_proxy();
+    let roots = roots(authorities)?;
+    if !roots.is_empty() {
+        builder = builder.tls_certs_merge(roots);
+    }
+    if let Some((certificate, key)) = client {
+        builder = builder.identity(identity(certificate, key)?);
+    }
+    Ok(builder)
 }
 
 fn roots(files: &[PathBuf]) -> Result<Vec<reqwest::Certificate>, Error> {

@@ -81,6 +81,12 @@ impl Table {
         self.0.iter().filter(differs).map(|(user, _)| user).chain(gone).cloned().collect()
     }
 
+    /// One of its users, always the same one.
+    #[must_use]
+    pub fn any(&self) -> Option<&str> {
+        self.0.keys().map(String::as_str).min()
+    }
+
     /// How many users it has.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -7,7 +7,7 @@
 use crate::{
     flaw::Flaw,
     keys::{Facts, Key, Shape, Tables, join},
-    problem::{Place, Problem, quoted},
+    problem::{Place, Problem, entry_title, quoted},
     tree::{Content, Node},
     uses::{Own, Use, Written},
     variables::Environment,
@@ -30,6 +30,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) tables: &'a Tables,
     /// In the order in which they were found.
     pub(crate) problems: Vec<Problem>,
+    /// What was good until it ended.
+    pub(crate) ended: Vec<Problem>,
     /// What is allowed, but should be known.
     pub(crate) warnings: Vec<String>,
     /// Files that secrets were read from.
@@ -45,7 +47,16 @@ impl<'a> Reader<'a> {
         tables: &'a Tables,
         problems: Vec<Problem>,
     ) -> Self {
-        Self { tree, environment, tables, problems, warnings: Vec::new(), secret_files: Vec::new(), uses: Vec::new() }
+        Self {
+            tree,
+            environment,
+            tables,
+            problems,
+            ended: Vec::new(),
+            warnings: Vec::new(),
+            secret_files: Vec::new(),
+            uses: Vec::new(),
+        }
     }
 
     /// The file as a whole.
@@ -81,10 +92,7 @@ impl<'a> At<'_, 'a> {
     pub(crate) fn entry(&mut self, list: &str, naming: &str, index: usize) -> At<'_, 'a> {
         let path = join(&self.path, &format!("{list}.{index}"));
         let name = self.reader.tree.at(&join(&path, naming)).and_then(Node::text);
-        let title = match name {
-            Some(name) => format!("{} {}", join(&self.title, list), quoted(name)),
-            None => path.clone(),
-        };
+        let title = entry_title(&join(&self.title, list), name, index);
         At { path, pattern: join(&self.pattern, &format!("{list}.*")), title, reader: self.reader }
     }
 
@@ -121,6 +129,16 @@ impl<'a> At<'_, 'a> {
         self.reader.warnings.push(warning);
     }
 
+    /// Whether a problem of this section or key, or of one below it, was recorded already.
+    #[must_use]
+    pub fn is_flawed(&self, name: &str) -> bool {
+        let title = self.title(name);
+        self.reader.problems.iter().any(|problem| {
+            let rest = problem.key.strip_prefix(&title);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    }
+
     /// Notes a file that a key names. The kinds of keys for files do that themselves; this is for other keys.
     pub fn uses(&mut self, name: &str, file: &Path) {
         let key = self.title(name);
@@ -136,11 +154,21 @@ impl<'a> At<'_, 'a> {
 
     /// Records a flaw of a key, with its value (if that may be shown) and place.
     pub fn flawed(&mut self, name: &str, flaw: Flaw) -> Reported {
+        let problem = self.problem(name, flaw);
+        self.report(problem)
+    }
+
+    /// Records what was good until it ended, such as a certificate. It is no reason not to start: the clock may be wrong.
+    pub fn ended(&mut self, name: &str, flaw: Flaw) {
+        let problem = self.problem(name, flaw);
+        self.reader.ended.push(problem);
+    }
+
+    fn problem(&self, name: &str, flaw: Flaw) -> Problem {
         let key = self.reader.tables.find(&join(&self.pattern, name));
         let hint = flaw.hint.or_else(|| key.map(Key::expectation));
         let value = self.shown(name);
-        let problem = Problem { key: self.title(name), place: self.place(name), value, reason: flaw.reason, hint };
-        self.report(problem)
+        Problem { key: self.title(name), place: self.place(name), value, reason: flaw.reason, hint }
     }
 
     /// The value of a key as it stands in the file, if it may be shown.

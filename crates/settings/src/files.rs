@@ -2,8 +2,10 @@
 
 use crate::{
     at::{At, Read},
+    authorities::{self, Of},
     flaw::Flaw,
 };
+use base::clock;
 use std::{
     fs::{self, File},
     io,
@@ -46,20 +48,43 @@ impl At<'_, '_> {
         Ok(path)
     }
 
-    /// Reports a file that holds no certificate. Whether its certificates are sound is for those to say who use them.
+    /// Reports a file that holds no certificate of an authority. One whose certificates have all ended is noted as
+    /// [ended](Self::ended).
     ///
     /// # Errors
     /// The problem was recorded.
-    pub fn must_hold_certificates(&mut self, name: &str, file: &Path) -> Read<PathBuf> {
-        const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+    pub fn must_hold_authorities(&mut self, name: &str, file: &Path) -> Read<PathBuf> {
+        self.must_hold_certificates(name, file, Of::Authorities)
+    }
+
+    /// Reports a file that holds no certificate; one that has ended is noted as [ended](Self::ended).
+    ///
+    /// # Errors
+    /// The problem was recorded.
+    pub fn must_hold_certificate(&mut self, name: &str, file: &Path) -> Read<PathBuf> {
+        self.must_hold_certificates(name, file, Of::Somebody)
+    }
+
+    fn must_hold_certificates(&mut self, name: &str, file: &Path, of: Of) -> Read<PathBuf> {
         let path = self.must_be_readable(name, file)?;
-        let bytes = fs::read(&path).unwrap_or_default();
-        if bytes.windows(BEGIN.len()).any(|window| window == BEGIN) {
-            return Ok(path);
+        let (key, shown) = (self.title(name), path.display());
+        let said = |reason: &str| format!("names the file {shown}, which {reason}");
+        let found = authorities::look(&fs::read(&path).unwrap_or_default(), of, clock::now())
+            .map_err(|flaw| self.flawed(name, Flaw { reason: said(&flaw.reason), hint: flaw.hint }))?;
+        for subject in &found.alone {
+            self.warn(format!("{key}: {shown} holds {subject:?}, which is no authority and vouches for itself alone"));
         }
-        let reason = format!("names the file {}, which holds no PEM certificate", path.display());
-        let hint = "name a file with a line `-----BEGIN CERTIFICATE-----` in it";
-        Err(self.flawed(name, Flaw::new(reason, hint)))
+        // Of a chain each one is needed.
+        let is_of_no_use = of == Of::Somebody || found.ended.len() == found.count;
+        for (subject, end) in &found.ended {
+            if is_of_no_use {
+                let reason = said(&format!("holds {subject:?}, a certificate that ended on {end}"));
+                self.ended(name, Flaw::new(reason, "ask for its successor, and name that one"));
+            } else {
+                self.warn(format!("{key}: {shown} holds {subject:?}, which ended on {end}: remove it"));
+            }
+        }
+        Ok(path)
     }
 
     /// Reports a folder that does not exist.

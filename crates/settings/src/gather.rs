@@ -13,6 +13,9 @@ use crate::{
 use config::{Config, ConfigError, File, FileFormat, Map, Source, Value};
 use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc};
 
+const TOML_HINT: &str =
+    "write [section] once, and below it a line key = value for each key; texts stand between quotation marks";
+
 /// Reads file and environment. What cannot be read or is not known becomes a problem; the rest is returned.
 ///
 /// `default` is read where no file is named, if it exists. Variables begin with `prefix`.
@@ -20,15 +23,22 @@ pub(crate) fn gather(
     (file, default): (Option<&Path>, &Path),
     (environment, prefix): (&Environment, &str),
     tables: &Tables,
-    problems: &mut Vec<Problem>,
+    (problems, warnings): (&mut Vec<Problem>, &mut Vec<String>),
 ) -> Node {
     let name: Arc<str> = file.unwrap_or(default).display().to_string().into();
-    let text = match fs::read_to_string(file.unwrap_or(default)) {
-        Ok(text) => text,
+    let text = match fs::read(file.unwrap_or(default)) {
+        Ok(bytes) => String::from_utf8(bytes).unwrap_or_else(|error| {
+            let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+            let line = before.split(|byte| *byte == b'\n').count();
+            let place = Place::File { name: Arc::clone(&name), line: Some(line) };
+            problems.push(Problem::new("", &place, "is not valid UTF-8").hint("save the file as UTF-8"));
+            String::new()
+        }),
         Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => {
             let place = Place::File { name: Arc::clone(&name), line: None };
-            problems.push(Problem::new("", &place, format!("cannot be read: {error}")));
+            let hint = "name a file that this user may read with --config";
+            problems.push(Problem::new("", &place, format!("cannot be read: {error}")).hint(hint));
             String::new()
         }
     };
@@ -36,11 +46,13 @@ pub(crate) fn gather(
         Ok(lines) => (lines, text.as_str()),
         Err(error) => {
             let place = Place::File { name: Arc::clone(&name), line: Some(error.line) };
-            problems.push(Problem::new("", &place, format!("is not valid TOML: {}", error.message)));
+            let problem = Problem::new("", &place, format!("is not valid TOML: {}", error.message));
+            let is_number = error.message.ends_with("is too large");
+            problems.push(problem.hint(if is_number { "write a smaller number" } else { TOML_HINT }));
             (Lines::default(), "")
         }
     };
-    let overrides = variables::overrides(environment, prefix, tables, &lines, problems);
+    let overrides = variables::overrides(environment, prefix, tables, &lines, (problems, warnings));
     let tree = layers(text, overrides, tables).unwrap_or_else(|error| {
         let place = Place::File { name: Arc::clone(&name), line: None };
         let reason = match &error {

@@ -157,6 +157,13 @@ pub struct Table {
     pub keys: Vec<Key>,
 }
 
+impl Table {
+    /// The key by whose value problems name an entry, where this is a list.
+    pub(crate) const fn naming(&self) -> Option<&'static str> {
+        if let TableKind::List { naming, .. } = self.kind { Some(naming) } else { None }
+    }
+}
+
 /// Every table, in the order of the reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tables(Vec<Table>);

@@ -35,7 +35,8 @@ type Showing<T> = Box<dyn Fn(&T) -> Option<String>>;
 enum Must {
     BeReadable,
     BePrivate,
-    HoldCertificates,
+    HoldAuthorities,
+    HoldACertificate,
 }
 
 impl Must {
@@ -43,7 +44,8 @@ impl Must {
         match self {
             Self::BeReadable => at.must_be_readable(name, file),
             Self::BePrivate => at.must_be_private(name, file),
-            Self::HoldCertificates => at.must_hold_certificates(name, file),
+            Self::HoldAuthorities => at.must_hold_authorities(name, file),
+            Self::HoldACertificate => at.must_hold_certificate(name, file),
         }
     }
 }
@@ -292,10 +294,10 @@ pub fn path() -> Kind<PathBuf> {
     Kind::of_text(Shape::Path, |_, text| Ok(PathBuf::from(text)), |path| toml_text(&path.display().to_string()))
 }
 
-/// A file that can be read.
+/// A PEM file with somebody's certificate.
 #[must_use]
-pub fn file() -> Kind<PathBuf> {
-    checked_file(Must::BeReadable)
+pub fn certificate() -> Kind<PathBuf> {
+    checked_file(Must::HoldACertificate)
 }
 
 /// A file that can be read and should be private.
@@ -319,10 +321,10 @@ pub fn files() -> Kind<Vec<PathBuf>> {
     checked_files(Must::BeReadable)
 }
 
-/// A list of PEM files with certificates.
+/// A list of PEM files with certificates of authorities.
 #[must_use]
-pub fn certificates() -> Kind<Vec<PathBuf>> {
-    checked_files(Must::HoldCertificates)
+pub fn authorities() -> Kind<Vec<PathBuf>> {
+    checked_files(Must::HoldAuthorities)
 }
 
 fn checked_files(must: Must) -> Kind<Vec<PathBuf>> {

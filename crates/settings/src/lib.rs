@@ -56,11 +56,14 @@
 //! | `keys` | what was declared: tables of keys, each with its facts |
 //! | `tree`, `lines` | what was given: values, each with its place |
 //! | `nearest`, `variables`, `gather` | from file and environment to the tree, unknown keys included |
+//! | `places` | where each key was given, for those who find a problem later |
+//! | `authorities` | what a file of authorities holds |
 //! | `at`, `files`, `secrets` | reading values at one place of the tree |
 //! | `page`, `part`, `section`, `words`, `kind`, `parts`, `variants` | how sections and keys are declared |
 //! | `reference`, `schema`, `source` | what is made of the declarations |
 
 mod at;
+mod authorities;
 mod files;
 mod flaw;
 mod gather;
@@ -72,6 +75,7 @@ mod networks;
 mod page;
 mod part;
 mod parts;
+mod places;
 mod problem;
 mod reference;
 mod schema;
@@ -90,13 +94,14 @@ pub use at::{At, Read, Reported};
 pub use flaw::Flaw;
 pub use keys::{Branch, Facts, Key, Shape, Table, TableKind, Tables, Word};
 pub use kind::{
-    Kind, Number, address, address_or_off, certificates, duration, file, files, flag, networks, number, path,
+    Kind, Number, address, address_or_off, authorities, certificate, duration, files, flag, networks, number, path,
     private_file, secret, secrets, size, switch, text, texts, url, word, words,
 };
 pub use networks::Networks;
 pub use page::Page;
 pub use part::{Part, part_of};
 pub use parts::{aside, flat, optional, section, sections};
+pub use places::Places;
 pub use problem::{Place, Problem, Problems};
 pub use reference::reference;
 pub use schema::schema;

@@ -31,7 +31,7 @@ impl Lines {
             NotToml { line: line_at(text, start), message: format!("at column {column}: {}", error.message().trim()) }
         })?;
         let mut lines = Self::default();
-        lines.table(text, root.get_ref(), "");
+        lines.table(text, root.get_ref(), "")?;
         Ok(lines)
     }
 
@@ -45,23 +45,30 @@ impl Lines {
         (0..usize::MAX).take_while(|index| self.0.contains_key(&join(path, &index.to_string()))).count()
     }
 
-    fn table(&mut self, text: &str, table: &DeTable<'_>, path: &str) {
+    fn table(&mut self, text: &str, table: &DeTable<'_>, path: &str) -> Result<(), NotToml> {
         for (key, value) in table {
-            self.value(text, value.get_ref(), &key.span(), &join(path, key.get_ref()));
+            self.value(text, value.get_ref(), &key.span(), &join(path, key.get_ref()))?;
         }
+        Ok(())
     }
 
-    fn value(&mut self, text: &str, value: &DeValue<'_>, span: &Range<usize>, path: &str) {
-        self.0.insert(path.to_owned(), line_at(text, span.start));
+    fn value(&mut self, text: &str, value: &DeValue<'_>, span: &Range<usize>, path: &str) -> Result<(), NotToml> {
+        let line = line_at(text, span.start);
+        self.0.insert(path.to_owned(), line);
         match value {
-            DeValue::Table(table) => self.table(text, table, path),
+            DeValue::Table(table) => self.table(text, table, path)?,
             DeValue::Array(list) => {
                 for (index, entry) in list.iter().enumerate() {
-                    self.value(text, entry.get_ref(), &entry.span(), &join(path, &index.to_string()));
+                    self.value(text, entry.get_ref(), &entry.span(), &join(path, &index.to_string()))?;
                 }
+            }
+            // The parser checks its digits only.
+            DeValue::Integer(number) if i64::from_str_radix(number.as_str(), number.radix()).is_err() => {
+                return Err(NotToml { line, message: format!("the number of `{path}` is too large") });
             }
             _ => {}
         }
+        Ok(())
     }
 }
 

@@ -1,8 +1,8 @@
 //! Keys that nobody knows, and what was probably meant.
 
 use crate::{
-    keys::{Tables, join},
-    problem::{Place, Problem},
+    keys::{Table, Tables, join},
+    problem::{Place, Problem, entry_title},
     tree::{Content, Node},
 };
 
@@ -24,8 +24,10 @@ pub(crate) fn report(node: &Node, tables: &Tables, path: &str, pattern: &str, pr
             }
         }
         Content::List(entries) if tables.is_section(&list) => {
+            let naming = tables.table(&list).and_then(Table::naming);
             for (index, child) in entries.iter().enumerate() {
-                report(child, tables, &join(path, &index.to_string()), &list, problems);
+                let name = naming.and_then(|naming| child.at(naming)?.text());
+                report(child, tables, &entry_title(path, name, index), &list, problems);
             }
         }
         _ if tables.is_section(&list) => problems

@@ -43,6 +43,12 @@ impl fmt::Display for Place {
 pub struct Problems(pub(crate) Vec<Problem>);
 
 impl Problems {
+    /// The report of these; `None` where there is none.
+    #[must_use]
+    pub fn of(problems: Vec<Problem>) -> Option<Self> {
+        (!problems.is_empty()).then_some(Self(problems))
+    }
+
     /// The keys at fault; one may occur several times.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|problem| problem.key.as_str())
@@ -105,6 +111,11 @@ impl fmt::Display for Problem {
         }
         Ok(())
     }
+}
+
+/// What people call an entry of a list: `sink "app"`, or `sink.0` where it has no name.
+pub(crate) fn entry_title(list: &str, name: Option<&str>, index: usize) -> String {
+    name.map_or_else(|| format!("{list}.{index}"), |name| format!("{list} {}", quoted(name)))
 }
 
 /// A value between quotation marks, escaped, cut at 80 characters.

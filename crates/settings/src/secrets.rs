@@ -19,6 +19,9 @@ use zeroize::Zeroizing;
 const LARGEST_SECRET: usize = 64 * 1024;
 const HINT: &str = "write { file = \"...\" } or { env = \"...\" }";
 
+const FILE_HINT: &str = "the file holds the secret alone, as text; its path begins in the working directory";
+const VARIABLE_HINT: &str = "give the service this variable, with the secret in it";
+
 /// What is asked of a secret's text.
 pub(crate) type Check = fn(&str) -> Result<(), Flaw>;
 
@@ -88,7 +91,10 @@ impl At<'_, '_> {
         };
         match secret {
             Ok(secret) => Ok((secret, place.clone())),
-            Err(reason) => Err(self.report(Problem::new(key, place, reason))),
+            Err(reason) => {
+                let remedy = if name == "file" { FILE_HINT } else { VARIABLE_HINT };
+                Err(self.report(Problem::new(key, place, reason).hint(remedy)))
+            }
         }
     }
 

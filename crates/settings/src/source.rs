@@ -1,7 +1,14 @@
 //! Where a configuration comes from, so that the same can be read again while the program runs.
 
 use crate::{
-    at::Reader, gather::gather, keys::Tables, problem::Problems, section::Section, uses, uses::Use,
+    at::Reader,
+    gather::gather,
+    keys::Tables,
+    places::Places,
+    problem::{Problem, Problems},
+    section::Section,
+    uses,
+    uses::Use,
     variables::Environment,
 };
 use base::secret::Secret;
@@ -35,8 +42,12 @@ pub struct Source {
 pub struct Loaded<S> {
     /// The settings.
     pub settings: S,
+    /// What was good until it ended, such as a certificate.
+    pub ended: Vec<Problem>,
     /// What is allowed but should be known, one sentence each.
     pub warnings: Vec<String>,
+    /// Where each key was given.
+    pub places: Places,
     /// Files that secrets were read from.
     pub secret_files: Vec<PathBuf>,
     /// To read the same again.
@@ -63,8 +74,10 @@ impl Source {
         let tables = Tables::of::<S>();
         let mut problems = Vec::new();
         let environment = (&*self.environment, self.program.prefix);
-        let tree = gather((file.as_deref(), default), environment, &tables, &mut problems);
+        let mut warnings = Vec::new();
+        let tree = gather((file.as_deref(), default), environment, &tables, (&mut problems, &mut warnings));
         let mut reader = Reader::new(&tree, &self.environment, &tables, problems);
+        reader.warnings = warnings;
         let itself = |path: &PathBuf| Use { key: "the configuration".to_owned(), path: path.clone(), written: None };
         reader.uses.extend(file.as_ref().map(itself));
         let read = S::read(&mut reader.root());
@@ -72,6 +85,8 @@ impl Source {
         match read {
             Ok(settings) if reader.problems.is_empty() => Ok(Loaded {
                 settings,
+                ended: reader.ended,
+                places: Places::of(&tree, &tables),
                 warnings: reader.warnings,
                 secret_files: reader.secret_files,
                 source: Self { file, ..self.clone() },

@@ -65,13 +65,17 @@ pub(crate) fn overrides(
     prefix: &str,
     tables: &Tables,
     lines: &Lines,
-    problems: &mut Vec<Problem>,
+    (problems, warnings): (&mut Vec<Problem>, &mut Vec<String>),
 ) -> Vec<(String, Value)> {
     let mut settings: BTreeMap<String, Setting<'_>> = BTreeMap::new();
     let sorted: BTreeMap<_, _> = environment.iter().collect();
     for (variable, text) in sorted {
         let ours = variable.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-        if !ours || !variable.contains(SEPARATOR) || text.is_empty() {
+        if !ours || text.is_empty() {
+            continue;
+        }
+        if !variable.contains(SEPARATOR) {
+            warnings.extend(single(variable, prefix, tables));
             continue;
         }
         match resolve(variable, text.expose(), prefix, tables) {
@@ -150,26 +154,43 @@ fn resolve<'e>(variable: &'e str, text: &'e str, prefix: &str, tables: &Tables) 
     Err(nearest::section(tables, &path, &pattern, &place).into())
 }
 
+/// What the known variables are called behind the prefix, with the number that `like` has in it.
+fn known(like: &str, tables: &Tables) -> Vec<String> {
+    let number = like.split('_').find(|part| is_number(part)).unwrap_or("0");
+    let keys = tables.iter().flat_map(|table| table.keys.iter().map(|key| join(&table.path, key.name)));
+    keys.map(|path| path.replace('*', number).replace('.', SEPARATOR).to_uppercase()).collect()
+}
+
 /// The variable that was probably meant: the known one that differs least behind the prefix.
 fn meant(variable: &str, prefix: &str, tables: &Tables) -> Option<String> {
-    let rest = variable.get(prefix.len()..)?.trim_start_matches('_').to_uppercase();
-    let number = rest.split(SEPARATOR).find(|part| is_number(part)).unwrap_or("0").to_owned();
-    let known: Vec<String> = tables
-        .iter()
-        .flat_map(|table| table.keys.iter().map(|key| join(&table.path, key.name)))
-        .map(|path| path.replace('*', &number).replace('.', SEPARATOR).to_uppercase())
-        .collect();
-    let whole = |known: &str| format!("{prefix}{SEPARATOR}{known}");
-    let secret = ["__FILE", "__ENV"].into_iter().find_map(|member| {
-        let start = rest.strip_suffix(member)?;
-        known.iter().any(|known| known == start).then(|| whole(&rest))
-    });
+    let rest = variable.get(prefix.len()..)?.trim_start_matches(|c: char| !c.is_alphanumeric()).to_uppercase();
+    let known = known(&rest, tables);
     // Two letters at most: a longer difference is another key, and not a slip.
-    let slip = || {
-        let found = nearest(&rest, known.iter().map(String::as_str))?;
-        (strsim::damerau_levenshtein(&rest, found) <= 2).then(|| whole(found))
+    let slip = |rest: &str| {
+        let found = nearest(rest, known.iter().map(String::as_str))?;
+        (strsim::damerau_levenshtein(rest, found) <= 2).then(|| format!("{prefix}{SEPARATOR}{found}"))
     };
-    secret.or_else(slip)
+    // What stands behind the key of a secret is a member of it.
+    let of_secret = ["__FILE", "__ENV"].into_iter().find_map(|member| {
+        let meant = slip(rest.strip_suffix(member)?)?;
+        Some(format!("{meant}{member}"))
+    });
+    of_secret.or_else(|| slip(&rest))
+}
+
+/// A warning of a variable without `__` that is called as one of ours would be, but for its underscores. Those that Kubernetes
+/// makes for a Service are called otherwise.
+fn single(variable: &str, prefix: &str, tables: &Tables) -> Option<String> {
+    let rest = variable.get(prefix.len()..)?.to_uppercase();
+    let bare = |text: &str| text.replace('_', "");
+    let (key, member) = ["_FILE", "_ENV"]
+        .into_iter()
+        .find_map(|member| Some((rest.strip_suffix(member)?, member)))
+        .filter(|(key, _)| known(key, tables).iter().any(|known| bare(known) == bare(key)))
+        .unwrap_or((&rest, ""));
+    let known = known(key, tables).into_iter().find(|known| bare(known) == bare(key))?;
+    let member = if member.is_empty() { String::new() } else { format!("_{member}") };
+    Some(format!("{variable} is ignored: to set a key, write {prefix}{SEPARATOR}{known}{member}"))
 }
 
 /// Drops and reports variables that set a key as a whole beside others that set parts of it.

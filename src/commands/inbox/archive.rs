@@ -25,8 +25,7 @@ fn progress(what: &'static str) -> impl FnMut(u64) + Send {
     move |entries| {
         if told.elapsed() >= EVERY {
             told = Instant::now();
-            // A reader that has gone does not stop the work.
-            note(format_args!("{what}: {entries} entries")).ok();
+            note(format_args!("{what}: {entries} entries"));
         }
     }
 }
@@ -39,8 +38,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 
 /// Makes a backup beside a running service, or without one.
 pub(super) async fn backup(global: &Global, to: PathBuf) -> Result<(), Failure> {
-    let settings = global.load()?.inbox;
-    let inbox = open(global)?;
+    let config = global.load()?;
+    let (settings, inbox) = (config.inbox.clone(), open(&config)?);
     let which = ("backup", to.display().to_string());
     let copied = noted(&*inbox.audit, which, Unnoted::GoesOn, async || {
         // What was accepted until now is in the inbox file after this.
@@ -56,7 +55,8 @@ pub(super) async fn backup(global: &Global, to: PathBuf) -> Result<(), Failure> 
     .await;
     inbox.upkeep.close().await;
     let Copied { entries, bytes } = copied?;
-    Ok(note(format_args!("{}: {entries} entries, {bytes} bytes, read again and found whole", to.display()))?)
+    note(format_args!("{}: {entries} entries, {bytes} bytes, read again and found whole", to.display()));
+    Ok(())
 }
 
 /// Puts a backup in the place of the inbox.
@@ -67,17 +67,18 @@ pub(super) async fn restore(global: &Global, from: PathBuf) -> Result<(), Failur
         blocking(move || archive::restore(&settings, &from, progress("verified"))).await?
     };
     for file in set_aside {
-        note(format_args!("set aside: {}", file.display()))?;
+        note(format_args!("set aside: {}", file.display()));
     }
     if missing > 0 {
         note(format_args!(
             "{missing} accepted events are neither in the backup nor in the journal: look for them in what was set aside"
-        ))?;
+        ));
     }
     if from_journal > 0 {
-        note(format_args!("{from_journal} accepted events are in the journal: the next start adds them"))?;
+        note(format_args!("{from_journal} accepted events are in the journal: the next start adds them"));
     }
-    Ok(note(format_args!("the inbox is that of {}, with {entries} entries", from.display()))?)
+    note(format_args!("the inbox is that of {}, with {entries} entries", from.display()));
+    Ok(())
 }
 
 /// Reads everything, and says what is wrong.
@@ -89,7 +90,7 @@ pub(super) async fn verify(global: &Global) -> Result<(), Failure> {
     for problem in &problems {
         writeln!(out, "{problem}")?;
     }
-    note(format_args!("{entries} entries compared with what was accepted; {behind} events are in the journal alone"))?;
+    note(format_args!("{entries} entries compared with what was accepted; {behind} events are in the journal alone"));
     match problems.len() {
         0 => Ok(()),
         found => Err(Failure::ours(format_args!("{found} places of the inbox are damaged"))),

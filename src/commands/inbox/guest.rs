@@ -1,25 +1,24 @@
 //! What every action of `inbox` needs: the store beside whoever owns it, words for its failures, a line for the person.
 
-use crate::commands::{Failure, Global, chain};
+use crate::{
+    commands::{Failure, chain},
+    config::Config,
+};
 use inbox::{Access, Error, Inbox, SinkName};
 use std::io::{self, Write};
 
 /// Opens the configured store as a guest: the server may be running.
-pub(super) fn open(global: &Global) -> Result<Inbox, Failure> {
-    let config = global.load()?;
+pub(super) fn open(config: &Config) -> Result<Inbox, Failure> {
     let sinks: Vec<SinkName> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
     inbox::open(&config.inbox, &sinks, Access::Guest).map_err(|error| failure(&error))
 }
 
+/// The store may be there, and well, in a moment.
 pub(super) fn failure(error: &Error) -> Failure {
-    let message = chain(error);
-    match error {
-        Error::Open { .. } => Failure::ours(message),
-        _ => Failure::not_now(message),
-    }
+    Failure::not_now(chain(error))
 }
 
-/// A line for the person at the terminal.
-pub(super) fn note(text: std::fmt::Arguments<'_>) -> io::Result<()> {
-    writeln!(io::stderr(), "{text}")
+/// A line for the person at the terminal. Where nobody reads it, the command goes on.
+pub(super) fn note(text: std::fmt::Arguments<'_>) {
+    writeln!(io::stderr(), "{text}").unwrap_or_default();
 }

@@ -18,7 +18,7 @@ pub(super) struct Selection {
     state: Option<StateName>,
     /// Only entries for this sink
     #[arg(long, value_name = "NAME")]
-    sink: Option<String>,
+    pub(super) sink: Option<String>,
     /// Only entries of this connection
     #[arg(long, value_name = "ID")]
     connection: Option<String>,
@@ -27,10 +27,10 @@ pub(super) struct Selection {
     user: Option<String>,
     /// Only entries with this event id or delivery id
     #[arg(long, value_name = "ID")]
-    id: Option<String>,
+    pub(super) id: Option<String>,
     /// Only the entry with this number
     #[arg(long, value_name = "NUMBER")]
-    seq: Option<i64>,
+    pub(super) seq: Option<i64>,
     /// At most this many entries (50 where none is said, but for `export`, which prints all)
     #[arg(long, value_name = "COUNT", conflicts_with = "all")]
     pub(super) limit: Option<usize>,

@@ -62,20 +62,20 @@ fn lists_entries_in_columns() {
         ),
         entry(1, State::Done, vec![stage("completion", State::Done, None), stage("app", State::Done, None)]),
     ];
-    insta::assert_snapshot!(view::table(&entries), @r#"
+    insta::assert_snapshot!(view::table(&entries, view::Width::Terminal), @r#"
     NUMBER  STATE   ACCEPTED              ID           CONNECTION  USER  ACCOUNTS     WORK
     2       parked  2026-11-23T10:00:00Z  abc123456~2  123         -     0 of 102     completion parked: the API answered 404 Not Fou…
                                                                                       app waiting
     1       done    2026-11-23T10:00:00Z  abc123456    123         321   102 fetched  -
     "#);
-    assert_eq!(view::table(&[]), "no entries\n");
+    assert_eq!(view::table(&[], view::Width::Terminal), "no entries\n");
 }
 
 #[test]
 fn text_from_outside_cannot_move_the_cursor() {
     let mut hostile = entry(1, State::Parked, vec![stage("app", State::Parked, Some("\u{1b}[2J\r\nforged"))]);
     hostile.connection = ConnectionId::new("1\u{202e}2\0");
-    for shown in [view::page(&hostile), view::table(&[hostile.clone()])] {
+    for shown in [view::page(&hostile), view::table(&[hostile.clone()], view::Width::Terminal)] {
         assert!(!shown.contains(['\u{1b}', '\r', '\0', '\u{202e}']), "{shown}");
         assert!(shown.contains("\\u{1b}[2J"), "{shown}");
     }
@@ -142,13 +142,13 @@ fn lists_refused_requests() {
     };
     let other = RefusedView { number: 2, bytes: None, sender: "?".to_owned(), start: None, ..request.clone() };
     let requests = [request, other];
-    insta::assert_snapshot!(view::refused(&requests, true), @r#"
+    insta::assert_snapshot!(view::refused(&requests, true, view::Width::Terminal), @r#"
     NUMBER  REFUSED               STATUS  REASON    BYTES  SENDER                            START
     3       2026-11-23T10:00:00Z  400     not_json  2009   192.0.2.7:5000 CN=Linxo\u{1b}[2J  {"id":\u{202e}\u{d}\u{a}
     2       2026-11-23T10:00:00Z  400     not_json  -      -                                 -
     "#);
-    assert!(!view::refused(&requests, false).contains("START"));
-    assert_eq!(view::refused(&[], true), "no refused requests\n");
+    assert!(!view::refused(&requests, false, view::Width::Terminal).contains("START"));
+    assert_eq!(view::refused(&[], true, view::Width::Terminal), "no refused requests\n");
 }
 
 #[test]

@@ -3,15 +3,28 @@
 //! Ids and reasons come from outside and may hold anything; [`printable`] keeps them from moving the cursor of a terminal.
 
 use crate::commands::table::{plain, trimmed};
-use base::{clock::Timestamp, text::is_plain};
+use base::{
+    clock::Timestamp,
+    text::{is_plain, printable},
+};
 use inbox::{ActView, AttemptView, EntryView, RefusedView, StageView, State};
 use std::fmt::Write;
 
-/// Longest text in a cell of the list.
+/// Longest text in a cell of the list on a terminal.
 const CELL: usize = 48;
 
+/// How much of a long text a list shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Width {
+    /// What fits a terminal: the rest is cut, and `…` says so.
+    Terminal,
+    /// All of it.
+    Whole,
+}
+
 /// The list for people.
-pub(super) fn table(entries: &[EntryView]) -> String {
+pub(super) fn table(entries: &[EntryView], width: Width) -> String {
+    let cell = |text: &str| cell(text, width);
     if entries.is_empty() {
         return "no entries\n".to_owned();
     }
@@ -26,14 +39,14 @@ pub(super) fn table(entries: &[EntryView]) -> String {
             cell(entry.connection.as_str()),
             entry.user.as_ref().map_or_else(dash, |user| cell(user.as_str())),
             accounts(entry),
-            work(&entry.stages),
+            work(&entry.stages, width),
         ]);
     }
     trimmed(&table)
 }
 
 /// Refused requests for people, with the start of their bodies where asked for.
-pub(super) fn refused(requests: &[RefusedView], start: bool) -> String {
+pub(super) fn refused(requests: &[RefusedView], start: bool, width: Width) -> String {
     if requests.is_empty() {
         return "no refused requests\n".to_owned();
     }
@@ -48,7 +61,7 @@ pub(super) fn refused(requests: &[RefusedView], start: bool) -> String {
             if request.status == 0 { dash() } else { request.status.to_string() },
             printable(&request.reason),
             request.bytes.map_or_else(dash, |bytes| bytes.to_string()),
-            sender(&request.sender),
+            sender(&request.sender, width),
         ];
         if start {
             row.push(request.start.as_deref().map_or_else(dash, |start| printable(&String::from_utf8_lossy(start))));
@@ -79,12 +92,12 @@ pub(super) fn acts(acts: &[ActView]) -> String {
 }
 
 /// A sender's address, and the subject of its certificate where it showed one.
-fn sender(sender: &str) -> String {
+fn sender(sender: &str, width: Width) -> String {
     let Ok(sender) = serde_json::from_str::<serde_json::Value>(sender) else { return dash() };
     let text = |pointer: &str| sender.pointer(pointer).and_then(serde_json::Value::as_str);
     match (text("/peer"), text("/certificate/subject")) {
-        (Some(peer), Some(subject)) => cell(&format!("{peer} {subject}")),
-        (Some(one), None) | (None, Some(one)) => cell(one),
+        (Some(peer), Some(subject)) => cell(&format!("{peer} {subject}"), width),
+        (Some(one), None) | (None, Some(one)) => cell(one, width),
         (None, None) => dash(),
     }
 }
@@ -165,19 +178,6 @@ pub(super) fn time(at: Timestamp) -> String {
     at.to_rfc3339().unwrap_or_else(|| at.as_millis().to_string())
 }
 
-/// Text from outside with everything escaped that is not plainly visible.
-pub(super) fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_plain(c) {
-            shown.push(c);
-        } else {
-            shown.extend(c.escape_unicode());
-        }
-    }
-    shown
-}
-
 /// Data for a terminal: what is not plainly visible is written as JSON writes it, so that JSON stays the same JSON. Lines and
 /// tabs are left.
 pub(super) fn for_terminal(text: &[u8]) -> String {
@@ -200,9 +200,9 @@ pub(super) fn for_terminal(text: &[u8]) -> String {
 }
 
 /// What a cell of the list has room for.
-fn cell(text: &str) -> String {
+fn cell(text: &str, width: Width) -> String {
     let shown = printable(text);
-    if shown.chars().count() <= CELL {
+    if width == Width::Whole || shown.chars().count() <= CELL {
         return shown;
     }
     let mut cut: String = shown.chars().take(CELL - 1).collect();
@@ -223,10 +223,10 @@ fn accounts(entry: &EntryView) -> String {
 }
 
 /// The stages that are not done, with what holds them up.
-fn work(stages: &[StageView]) -> String {
+fn work(stages: &[StageView], width: Width) -> String {
     let open = stages.iter().filter(|stage| stage.state != State::Done).map(|stage| {
         let reason = reason(stage).map(|reason| format!(": {reason}")).unwrap_or_default();
-        cell(&format!("{} {}{reason}", stage.stage, stage.state.as_str()))
+        cell(&format!("{} {}{reason}", stage.stage, stage.state.as_str()), width)
     });
     let open: Vec<_> = open.collect();
     if open.is_empty() { dash() } else { open.join("\n") }

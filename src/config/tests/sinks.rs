@@ -35,10 +35,15 @@ fn an_http_sink_has_a_secret_or_says_that_it_has_none() {
 fn a_sink_writes_no_file_that_is_used_otherwise() {
     let folder = folder();
     let place = folder.path().display().to_string();
-    let [certificate, key, ca, secret, token] = ["server.pem", "server.key", "ca", "secret", "token"]
-        .map(|name| put(&folder, name, "-----BEGIN CERTIFICATE-----\n0123456789abcdef"));
-    put(&folder, "secret", "0123456789abcdef");
-    put(&folder, "token", SIGNING);
+    let (server, server_key) = pems::server();
+    let [certificate, key, ca, secret, token] = [
+        ("server.pem", server),
+        ("server.key", server_key),
+        ("ca", pems::authority()),
+        ("secret", "0123456789abcdef"),
+        ("token", SIGNING),
+    ]
+    .map(|(name, text)| put(&folder, name, text));
     let table = put(&folder, "users.csv", "user_id,username,password\n1,a,b\n");
     fs::hard_link(&key, folder.path().join("hard")).unwrap();
     symlink("inbox.db-wal", folder.path().join("soft")).unwrap();
@@ -58,8 +63,9 @@ fn a_sink_writes_no_file_that_is_used_otherwise() {
         fs::write(&file, toml).unwrap();
         load(Some(&file), []).map_err(|problems| problems.to_string())
     };
-    for name in ["crl", "api-ca", "app-ca"] {
-        put(&folder, name, "-----BEGIN CERTIFICATE-----\n");
+    put(&folder, "crl", pems::revocations());
+    for name in ["api-ca", "app-ca"] {
+        put(&folder, name, pems::authority());
     }
     for (name, key) in [
         ("inbox.db", "inbox.url"),

@@ -66,33 +66,46 @@ impl Certificate {
         })
     }
 
-    /// Warns where the server's certificate ends soon, or has ended.
+    /// Says, as a warning, that the server's certificate ends soon; as an error, that it has ended.
     pub fn log_end(&self, now: Timestamp) {
-        if let Some(problem) = self.validity(now).problem() {
-            tracing::warn!(
-                code = "certificate_ends",
-                subject = self.subject,
-                names = self.names.join(", "),
-                not_after = self.not_after.to_rfc3339(),
-                "{problem}"
-            );
+        let (subject, names, not_after) = (&self.subject, self.names.join(", "), self.not_after.to_rfc3339());
+        match self.validity(now) {
+            Validity::Good => {}
+            validity @ Validity::Expired => {
+                let problem = validity.problem().unwrap_or_default();
+                tracing::error!(code = "certificate_expired", subject, names, not_after, "{problem}");
+            }
+            validity => {
+                let problem = validity.problem().unwrap_or_default();
+                tracing::warn!(code = "certificate_ends", subject, names, not_after, "{problem}");
+            }
         }
     }
 
-    /// Warns where this authority of client certificates ends soon, or has ended.
+    /// Says, as a warning, that this authority of client certificates ends soon; as an error, that it has ended.
     pub fn log_end_of_authority(&self, now: Timestamp) {
-        let problem = match self.validity(now) {
-            Validity::Good | Validity::NotYet => return,
-            Validity::EndsSoon { days } => format!("ends in {days} days"),
-            Validity::Expired => "has expired".to_owned(),
-        };
-        tracing::warn!(
-            code = "authority_ends",
-            subject = self.subject,
-            not_after = self.not_after.to_rfc3339(),
-            "an authority of client certificates {problem}: ask for its successor, and put that beside it in \
-             tls.clients.authorities before callers change"
-        );
+        const REMEDY: &str =
+            "ask for its successor, and put that beside it in tls.clients.authorities before callers change";
+        let (subject, not_after) = (&self.subject, self.not_after.to_rfc3339());
+        match self.validity(now) {
+            Validity::Good | Validity::NotYet => {}
+            Validity::EndsSoon { days } => {
+                tracing::warn!(
+                    code = "authority_ends",
+                    subject,
+                    not_after,
+                    "an authority of client certificates ends in {days} days: {REMEDY}"
+                );
+            }
+            Validity::Expired => {
+                tracing::error!(
+                    code = "authority_expired",
+                    subject,
+                    not_after,
+                    "an authority of client certificates has expired: {REMEDY}"
+                );
+            }
+        }
     }
 }
 

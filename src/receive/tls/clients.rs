@@ -33,7 +33,7 @@ pub(super) fn load(config: &TlsClients, is_observing: bool, provider: &CryptoPro
     if anchors.is_empty() {
         return Err(Error::NoAuthorities);
     }
-    let lists = revocation_lists(config)?;
+    let lists = revocation_lists(&config.revocations)?;
     let warnings = if lists.is_empty() { Vec::new() } else { lacking(&subjects, &lists) };
     let chains = Chains::new(anchors, &lists, config.usage, provider.signature_verification_algorithms)?;
     let verifier = Arc::new(Clients {

@@ -4,17 +4,16 @@ use super::{
     certificate::Certificate,
     clients::{self, LoadedClients},
     error::Error,
-    pem,
+    pair,
     revocations::{self, RevocationList, ended},
 };
 use crate::receive::settings::{ClientMode, Tls, TlsVersion};
 use base::clock::{self, Timestamp};
 use rustls::{
-    InconsistentKeys, ServerConfig,
-    crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{PrivateKeyDer, pem::Error as PemError, pem::PemObject as _},
+    ServerConfig,
+    crypto::aws_lc_rs,
     server::{NoServerSessionStorage, WebPkiClientVerifier},
-    sign::{CertifiedKey, SingleCertAndKey},
+    sign::SingleCertAndKey,
 };
 use std::sync::Arc;
 
@@ -96,7 +95,7 @@ impl Loaded {
 /// [`Error`]: nothing can be used until it is put right.
 pub fn load(config: &Tls) -> Result<Loaded, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let (certified, certificate) = certified_key(config, &provider)?;
+    let (certified, certificate) = pair::read(&config.certificate, &config.key, &provider)?;
     let versions: &[_] = match config.minimum_version {
         TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         TlsVersion::V1_3 => &[&rustls::version::TLS13],
@@ -129,26 +128,6 @@ pub fn load(config: &Tls) -> Result<Loaded, Error> {
             (authorities, revocations, warnings)
         });
     Ok(Loaded { config: Arc::new(settings), certificate, authorities, revocations, warnings, is_observing })
-}
-
-fn certified_key(config: &Tls, provider: &CryptoProvider) -> Result<(CertifiedKey, Certificate), Error> {
-    let chain = pem::certificates(&config.certificate, "tls.certificate")?;
-    let first = chain
-        .first()
-        .ok_or_else(|| Error::NoCertificate { path: config.certificate.clone(), key: "tls.certificate" })?;
-    let certificate = Certificate::of(first).ok_or_else(|| Error::Unreadable { path: config.certificate.clone() })?;
-    let text = pem::read(&config.key, "tls.key")?;
-    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        PemError::NoItemsFound => Error::NoKey { path: config.key.clone() },
-        source => Error::Pem { path: config.key.clone(), key: "tls.key", source },
-    })?;
-    let certified = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            Error::Mismatch { certificate: config.certificate.clone(), key: config.key.clone() }
-        }
-        source => Error::Key { path: config.key.clone(), source },
-    })?;
-    Ok((certified, certificate))
 }
 
 #[cfg(test)]
@@ -219,7 +198,7 @@ mod tests {
         let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
         let (certificate, key) = (fs::read(&settings.certificate).unwrap(), fs::read(&settings.key).unwrap());
         let said = |settings: &settings::Tls| {
-            load(settings).unwrap_err().to_string().replace(&folder.path().display().to_string(), "")
+            load(settings).unwrap_err().told().replace(&folder.path().display().to_string(), "")
         };
         let mut problems = Vec::new();
 
@@ -275,7 +254,7 @@ mod tests {
         for mode in [ClientMode::Observe, ClientMode::Required] {
             let mut settings = settings.clone();
             settings.clients.mode = mode;
-            let said = |settings: &settings::Tls| load(settings).unwrap_err().to_string();
+            let said = |settings: &settings::Tls| load(settings).unwrap_err().told();
             assert!(said(&settings).contains("is public and signs certificates for anybody"), "{}", said(&settings));
             settings.clients.subjects = vec!["linxo".to_owned()];
             assert!(said(&settings).contains("tls.clients.names or tls.clients.fingerprints"));

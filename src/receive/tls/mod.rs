@@ -16,9 +16,10 @@ mod clients;
 mod error;
 mod load;
 pub(super) mod note;
+pub(super) mod pair;
 mod pem;
 mod public;
-mod revocations;
+pub(super) mod revocations;
 mod verifier;
 
 pub use certificate::{Certificate, Validity};

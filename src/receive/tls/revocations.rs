@@ -1,10 +1,9 @@
 //! Lists of revoked client certificates: how they are read, and which of them count.
 
 use super::{error::Error, pem::read};
-use crate::receive::settings::TlsClients;
 use base::clock::Timestamp;
 use rustls::pki_types::{CertificateRevocationListDer, pem::PemObject as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _, ParsedExtension};
 
 /// Facts about a list of revoked certificates.
@@ -56,22 +55,32 @@ pub(super) struct ReadList {
 }
 
 /// Reads the lists, the newest first: where there are several of one authority, the first that fits is the one used.
-pub(super) fn revocation_lists(config: &TlsClients) -> Result<Vec<ReadList>, Error> {
-    const KEY: &str = "tls.clients.revocations";
+pub(super) fn revocation_lists(files: &[PathBuf]) -> Result<Vec<ReadList>, Error> {
     let mut lists = Vec::new();
-    for path in &config.revocations {
-        let text = read(path, KEY)?;
-        let before = lists.len();
-        for der in CertificateRevocationListDer::pem_slice_iter(&text) {
-            let der = der.map_err(|source| Error::Pem { path: path.clone(), key: KEY, source })?;
-            lists.push(revocation_list(path, der)?);
-        }
-        if lists.len() == before {
-            return Err(Error::NoRevocations { path: path.clone() });
-        }
+    for path in files {
+        lists.extend(lists_in(path)?);
     }
     lists.sort_by_key(|list| std::cmp::Reverse(list.facts.made));
     Ok(lists)
+}
+
+/// What is wrong with a file of lists.
+///
+/// # Errors
+/// That.
+pub(in crate::receive) fn look(path: &Path) -> Result<(), Error> {
+    lists_in(path).map(drop)
+}
+
+fn lists_in(path: &Path) -> Result<Vec<ReadList>, Error> {
+    const KEY: &str = "tls.clients.revocations";
+    let text = read(path, KEY)?;
+    let mut lists = Vec::new();
+    for der in CertificateRevocationListDer::pem_slice_iter(&text) {
+        let der = der.map_err(|source| Error::Pem { path: path.to_owned(), key: KEY, source })?;
+        lists.push(revocation_list(path, der)?);
+    }
+    if lists.is_empty() { Err(Error::NoRevocations { path: path.to_owned() }) } else { Ok(lists) }
 }
 
 fn revocation_list(path: &Path, der: CertificateRevocationListDer<'static>) -> Result<ReadList, Error> {

@@ -7,10 +7,13 @@ pub mod http;
 pub mod stdout;
 
 use crate::{
-    opens::{Cause, Opens},
+    opens::{Cause, Opens, Server},
     sink::Sink,
 };
-use std::{mem, path::PathBuf};
+use std::{
+    mem,
+    path::{Path, PathBuf},
+};
 
 settings::variants! {
     /// Kind of destination.
@@ -36,6 +39,23 @@ impl Kind {
 
     pub(crate) fn open(&self) -> Result<Box<dyn Sink>, Cause> {
         self.settings().open()
+    }
+
+    /// Finds out whether the sink could be opened, and leaves everything as it is.
+    pub(crate) fn rehearse(&self) -> Result<(), Cause> {
+        self.settings().rehearse()
+    }
+
+    /// The file that the sink writes, if it writes one.
+    #[must_use]
+    pub fn writes(&self) -> Option<&Path> {
+        self.settings().writes()
+    }
+
+    /// The server that the sink calls, if it calls one.
+    #[must_use]
+    pub fn server(&self) -> Option<Server> {
+        self.settings().server()
     }
 
     /// The files that the sink is built from, secrets and what it writes apart.

@@ -2,7 +2,7 @@
 
 use crate::{
     events::park,
-    stores::{Backend, Store, every_back_end, only},
+    stores::{Backend, Store, every_back_end, only, only_at},
 };
 use base::clock::{self, Timestamp};
 use inbox::{Error, Filter, Outcome, Refused, Stage};
@@ -158,9 +158,10 @@ async fn figures_are_right_through_everything_also_of_a_sink_that_is_gone(backen
     let mut store = Store::new(backend, &["app", "books"]);
     let figures = async |store: &Store| -> Vec<(String, [u64; 3])> {
         let stats = store.get().upkeep.stats().await.unwrap();
-        let lines = stats.stages.iter().map(|(stage, counts)| {
-            (stage.as_str().to_owned(), [counts.waiting, counts.leased, counts.parked])
-        });
+        let lines = stats
+            .stages
+            .iter()
+            .map(|(stage, counts)| (stage.as_str().to_owned(), [counts.waiting, counts.leased, counts.parked]));
         lines.collect()
     };
     let line = |name: &str, counts| (name.to_owned(), counts);

@@ -1,6 +1,7 @@
 //! Opens the file so that it ends with a whole line, whatever a crash has left.
 
 use super::own::{FOREIGN, OURS, REMEDY, is_own};
+use base::folder::try_to_write;
 use std::{
     fs::{self, File, OpenOptions, Permissions, TryLockError},
     io::{self, Write},
@@ -17,20 +18,13 @@ const TOO_MUCH: u32 = 0o027;
 
 /// Opens or creates the file, locks it, narrows who may open it, and mends its end.
 pub(super) fn open(path: &Path) -> io::Result<File> {
-    // Looked at before it is opened: opening a pipe would wait for its reader.
-    match fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => return Err(io::Error::other("it is not a regular file")),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    must_be_regular(path)?;
     let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(io::Error::other("another process or sink writes to it")),
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+    match lock(&file) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
             tracing::warn!(code = "sink_file_without_locks", path = %path.display(), "the file system has no locks: make sure that nothing else writes to the file");
         }
-        Err(TryLockError::Error(error)) => return Err(error),
+        locked => locked?,
     }
     if !is_own(&file)? {
         return Err(io::Error::other(format!("it {FOREIGN}: {REMEDY}")));
@@ -41,6 +35,35 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()?;
     Ok(file)
+}
+
+/// Finds out whether the file could be opened, and leaves everything as it is.
+pub(super) fn rehearse(path: &Path) -> io::Result<()> {
+    must_be_regular(path)?;
+    match OpenOptions::new().read(true).append(true).open(path) {
+        Ok(file) => {
+            lock(&file).or_else(|error| if error.kind() == io::ErrorKind::Unsupported { Ok(()) } else { Err(error) })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => try_to_write(path.parent().unwrap_or(Path::new("."))),
+        Err(error) => Err(error),
+    }
+}
+
+/// Looked at before it is opened: opening a pipe would wait for its reader.
+fn must_be_regular(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(io::Error::other("it is not a regular file")),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Keeps other writers out, until the file is closed.
+fn lock(file: &File) -> io::Result<()> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => io::Error::other("another process or sink writes to it"),
+        TryLockError::Error(error) => error,
+    })
 }
 
 /// Leaves a file that others may open to its owner alone.

@@ -39,6 +39,15 @@ impl Opens for Settings {
         let lines = Lines::open(&self.path).map_err(|source| Problem { path: self.path.clone(), source })?;
         Ok(Box::new(lines))
     }
+
+    fn rehearse(&self) -> Result<(), Cause> {
+        mend::rehearse(&self.path).map_err(|source| Problem { path: self.path.clone(), source })?;
+        Ok(())
+    }
+
+    fn writes(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
 }
 
 /// Why the file cannot be written to.

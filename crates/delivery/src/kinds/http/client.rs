@@ -2,7 +2,7 @@
 
 use crate::signature::SecretError;
 use base::outbound::Resolver;
-use reqwest::{Certificate, Client, Url, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Url, redirect};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -31,6 +31,11 @@ pub(super) enum Problem {
 
 /// Reads the authorities and builds the client; connects to nothing.
 pub(super) fn build(url: &Url, timeout: Duration, authorities: &[PathBuf]) -> Result<Client, Problem> {
+    builder(url, timeout, authorities)?.build().map_err(Problem::Client)
+}
+
+/// The client before it is built.
+pub(super) fn builder(url: &Url, timeout: Duration, authorities: &[PathBuf]) -> Result<ClientBuilder, Problem> {
     let builder = Client::builder()
         .user_agent(concat!("linxo-webhook/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT.min(timeout))
@@ -41,13 +46,12 @@ pub(super) fn build(url: &Url, timeout: Duration, authorities: &[PathBuf]) -> Re
         .dns_resolver(Resolver)
         .no_proxy()
         .tcp_nodelay(true);
-    let builder = if url.scheme() == "https" {
+    Ok(if url.scheme() == "https" {
         builder.https_only(true).tls_certs_merge(roots(authorities)?)
     } else {
         // Plain HTTP never reaches TLS; without this an image that has no CA certificates could not build the client.
         builder.tls_certs_only([])
-    };
-    builder.build().map_err(Problem::Client)
+    })
 }
 
 fn roots(authorities: &[PathBuf]) -> Result<Vec<Certificate>, Problem> {

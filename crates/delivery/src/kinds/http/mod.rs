@@ -20,11 +20,12 @@ mod tests;
 pub use self::settings::Settings;
 
 use crate::{
-    opens::{Cause, Opens},
+    opens::{Cause, Opens, Server},
     signature::Signer,
     sink::{Delivery, Error, Sink},
 };
 use async_trait::async_trait;
+use base::{error::chain, reach};
 use client::Problem;
 use reqwest::{Client, Url};
 use std::{path::PathBuf, time::Duration};
@@ -32,6 +33,16 @@ use std::{path::PathBuf, time::Duration};
 impl Opens for Settings {
     fn open(&self) -> Result<Box<dyn Sink>, Cause> {
         Ok(Box::new(Http::new(self)?))
+    }
+
+    fn server(&self) -> Option<Server> {
+        let url = Url::parse(&self.url).ok()?;
+        let (host, timeout, authorities) = (reach::host(&url), self.timeout, self.authorities.clone());
+        let reach = Box::pin(async move {
+            let client = client::builder(&url, timeout, &authorities).map_err(|problem| chain(&problem))?;
+            reach::reach(client, &url).await.map_err(|error| fault::explain(&error, timeout).reason)
+        });
+        Some(Server { host, reach })
     }
 
     fn files(&self) -> &[PathBuf] {

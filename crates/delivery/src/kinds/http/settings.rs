@@ -2,7 +2,7 @@
 
 use base::secret::Secret;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use settings::{At, Flaw, Read, certificates, duration, flag, secrets, section, url, urls};
+use settings::{At, Flaw, Read, authorities, duration, flag, secrets, section, url, urls};
 use std::{path::PathBuf, time::Duration};
 
 section! {
@@ -19,7 +19,7 @@ section! {
         /// Longest time for one attempt, from connecting to the head of the answer.
         pub timeout: Duration = duration().default("10s").between("100ms", "10m"),
         /// PEM files of extra root certificates.
-        pub authorities: Vec<PathBuf> = certificates(),
+        pub authorities: Vec<PathBuf> = authorities(),
     }
     check(at) {
         signed_or_said(at, signed, &secrets);
