@@ -1,6 +1,6 @@
 //! What `check` finds before the start, and how `serve` ends where it cannot start.
 
-use crate::support::{Endpoint, LIMIT, Site, eventually};
+use crate::support::{Endpoint, LIMIT, Site, event_json, eventually};
 use double::{
     Settings, User,
     pki::{self, Existing, Leaf},
@@ -388,4 +388,24 @@ async fn online_says_what_it_did_for_each_mode() {
     assert!(said.contains(&format!("linxo.users.url can be reached ({})", endpoint.address)), "{said}");
     assert!(said.contains("online: not tried: a token, because it is asked for by the id"), "{said}");
     assert!(endpoint.attempts().is_empty());
+}
+
+/// (D10) What a renamed sink left behind is named, with what to do about it, and has its line in the metrics.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_names_what_a_renamed_sink_left_behind() {
+    let mut site = Site::new();
+    site.set("worker.concurrency", 0);
+    site.file_sink("old");
+    let service = site.start().await;
+    service.door.accept(event_json("e1", "1", 1, false)).await;
+    service.stop().await;
+    let mut renamed = site.renamed("old", "new");
+    renamed.set("worker.concurrency", 0);
+    let output = renamed.run(&["check"]).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("1 deliveries wait for the sink old") && said.contains("inbox park --sink old"), "{said}");
+    let service = renamed.start().await;
+    assert_eq!(service.metric("linxo_webhook_inbox_entries{stage=\"old\",state=\"waiting\"}"), 1);
+    service.stop().await;
 }

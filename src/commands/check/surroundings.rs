@@ -8,7 +8,7 @@ use crate::{
     control::{self, Client, Held},
 };
 use base::{error::chain, folder::try_to_write};
-use inbox::settings::Store;
+use inbox::{SinkName, settings::Store};
 use linxo::{Figures, credentials::FingerprintKey};
 use prometheus_client::registry::Registry;
 use std::{
@@ -60,6 +60,8 @@ pub(super) async fn look(config: &Config, found: &mut Findings) {
     if matches!(service, Service::None) {
         inbox_file(config, found);
     }
+    let sinks: Vec<SinkName> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
+    found.warnings.extend(inbox::examine(&config.inbox, &sinks));
     made_certificate(config, found);
     for sink in &config.sinks {
         let key = format!("sink {:?}", sink.name.as_str());

@@ -95,6 +95,14 @@ impl Site {
         path
     }
 
+    /// The same site with a sink under another name.
+    pub(crate) fn renamed(mut self, from: &str, to: &str) -> Self {
+        for sink in &mut self.sinks {
+            *sink = sink.replace(&format!("name = \"{from}\""), &format!("name = \"{to}\""));
+        }
+        self
+    }
+
     /// Adds an HTTP sink that signs.
     pub(crate) fn http_sink(&mut self, name: &str, url: &str) -> &mut Self {
         let secret = self.secret_file(name, secrets::SIGNING);

@@ -1,7 +1,7 @@
 //! What is not as it should be with the files of an inbox, for `check`. Writes nothing.
 
 use crate::{
-    Settings,
+    Settings, SinkName,
     journal::{self, verify},
     settings::Store,
     sqlite,
@@ -12,7 +12,7 @@ use std::path::Path;
 /// What is not as it should be with the files of the configured inbox: one sentence each, with what to do. It may be called
 /// beside a running service. What is not there yet is in order.
 #[must_use]
-pub fn examine(settings: &Settings) -> Vec<String> {
+pub fn examine(settings: &Settings, sinks: &[SinkName]) -> Vec<String> {
     let Store::Sqlite(path) = &settings.store;
     let folder = settings.journal_folder();
     if sqlite::is_gone(path) {
@@ -24,12 +24,19 @@ pub fn examine(settings: &Settings) -> Vec<String> {
         Ok(found) => found,
         Err(error) => return vec![chain(&error)],
     };
-    let Some(folder) = folder.filter(|folder| folder.exists()) else { return Vec::new() };
+    let mut problems: Vec<String> = sqlite::look_for_left_behind(path, sinks)
+        .into_iter()
+        .map(|(name, waiting)| left_behind(&name, waiting))
+        .collect();
+    let Some(folder) = folder.filter(|folder| folder.exists()) else { return problems };
     let report = match verify(&folder, keys.identity.0, reached.0) {
         Ok(report) => report,
-        Err(error) => return vec![format!("the journal {} cannot be read: {error}", folder.display())],
+        Err(error) => {
+            problems.push(format!("the journal {} cannot be read: {error}", folder.display()));
+            return problems;
+        }
     };
-    let mut problems: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
+    problems.extend(report.damage.iter().map(ToString::to_string));
     let rest = report.behind;
     // Beside a running service that is usual.
     if rest > 0 && journal::tail(&folder, keys.identity.0).is_ok_and(|tail| !tail.is_owned) {
@@ -39,6 +46,14 @@ pub fn examine(settings: &Settings) -> Vec<String> {
         ));
     }
     problems
+}
+
+/// A sink was renamed or taken out, and has work.
+fn left_behind(name: &str, waiting: i64) -> String {
+    format!(
+        "{waiting} deliveries wait for the sink {name}, which is not configured: configure it again under this name, or give \
+         them up with `inbox park --sink {name} --all`"
+    )
 }
 
 /// The inbox file is not there, and its journal is.

@@ -46,4 +46,4 @@ mod writer;
 pub(crate) use copy::{Contents, copy, put_in_place, read_all};
 pub use open::Access;
 pub(crate) use open::{is_damage, is_gone, lock, look, refuse_log_alone};
-pub(crate) use store::Sqlite;
+pub(crate) use store::{Sqlite, look_for_left_behind};

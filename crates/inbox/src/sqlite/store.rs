@@ -212,22 +212,31 @@ fn register(connection: &Connection, names: &[SinkName], access: Access) -> rusq
         sinks.extend(kind.map(|kind| (kind, name.clone())));
     }
     if access == Access::Owner {
-        let mut left_behind = connection.prepare(
-            "SELECT name, (SELECT count(*) FROM stage WHERE kind = sink.id AND state IN ('queued', 'due', 'leased')) AS waiting
-             FROM sink",
-        )?;
-        let found = left_behind.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
-        for row in found {
-            let (name, waiting) = row?;
-            if waiting > 0 && names.iter().all(|configured| configured.as_str() != name) {
-                tracing::warn!(
-                    code = "sink_not_configured",
-                    sink = name,
-                    entries = waiting,
-                    "a sink with waiting entries is no longer configured: configure it again, or park or purge its entries with `inbox park --sink`"
-                );
-            }
+        for (name, waiting) in left_behind(connection, names)? {
+            tracing::warn!(
+                code = "sink_not_configured",
+                sink = name,
+                entries = waiting,
+                "a sink with waiting entries is no longer configured: configure it again, or park or purge its entries with `inbox park --sink`"
+            );
         }
     }
     Ok(Sinks(sinks))
+}
+
+/// Sinks that are not configured any more, with how many deliveries wait for each.
+pub(super) fn left_behind(connection: &Connection, configured: &[SinkName]) -> rusqlite::Result<Vec<(String, i64)>> {
+    let mut waiting = connection.prepare(
+        "SELECT name, (SELECT count(*) FROM stage WHERE kind = sink.id AND state IN ('queued', 'due', 'leased')) FROM sink",
+    )?;
+    let found = waiting.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+    let mut found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    found.retain(|(name, waiting)| *waiting > 0 && configured.iter().all(|sink| sink.as_str() != name));
+    Ok(found)
+}
+
+/// As [`left_behind`], of a file that is not open; nothing where the file cannot say.
+pub(crate) fn look_for_left_behind(path: &Path, configured: &[SinkName]) -> Vec<(String, i64)> {
+    let connection = Opener::new(path, Access::Guest).and_then(|opener| opener.reader());
+    connection.ok().and_then(|connection| left_behind(&connection, configured).ok()).unwrap_or_default()
 }
