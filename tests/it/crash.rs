@@ -148,7 +148,7 @@ async fn two_processes_never_share_an_inbox() {
     let first = site.spawn().await;
     let second = site.run(&["serve"]).await;
     let told = String::from_utf8_lossy(&second.stderr);
-    assert_eq!(second.status.code(), Some(70), "{told}");
+    assert_eq!(second.status.code(), Some(75), "{told}");
     assert!(told.contains("another linxo-webhook has it open"), "{told}");
     assert!(Promises::default().post(&first.door, "1").await);
     first.kill().await;
