@@ -24,7 +24,7 @@ use base::error::chain;
 use delivery::Slot;
 use inbox::{Access, Fetch, Inbox, SinkName, Stage};
 use linxo::credentials::FingerprintKey;
-use prometheus_client::registry::Registry;
+use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use std::{fs, io, net::SocketAddr, sync::Arc};
 use tokio::{
     sync::Notify,
@@ -167,7 +167,8 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     tasks.spawn(start_control(&config, &inbox, &sinks, (gates, held), stop.clone()));
     tasks.spawn(reload.run(Arc::clone(&hangup), stop.clone()));
     let figures = inbox::Figures::new(&mut registry, (&config.inbox).into());
-    tasks.spawn(upkeep(&config, &inbox, figures.clone(), last_event).run(stop.clone()));
+    let checkpoints = work::checkpoint_failures(&mut registry);
+    tasks.spawn(upkeep(&config, &inbox, (figures.clone(), checkpoints), last_event).run(stop.clone()));
     let admin_figures = admin::Figures::new(&mut registry);
     let exposition = Arc::new(Exposition::new(registry));
     let state = admin::State {
@@ -288,13 +289,15 @@ async fn gates(
 }
 
 /// What looks after the inbox.
-fn upkeep(config: &Config, inbox: &Inbox, figures: inbox::Figures, last_event: Latest) -> Upkeep {
+fn upkeep(config: &Config, inbox: &Inbox, figures: (inbox::Figures, Counter), last_event: Latest) -> Upkeep {
+    let (figures, checkpoint_failures) = figures;
     Upkeep {
         inbox: Arc::clone(&inbox.upkeep),
         audit: Arc::clone(&inbox.audit),
         retention: config.inbox.retention,
         audit_retention: config.inbox.audit_retention,
         figures,
+        checkpoint_failures,
         last_event,
     }
 }

@@ -37,4 +37,4 @@ pub use gate::{Gate, Standing, View};
 pub use pool::{Figures as PoolFigures, Handler, Pool};
 pub use recovery::Recovery;
 pub use source::Source;
-pub use upkeep::Upkeep;
+pub use upkeep::{Upkeep, checkpoint_failures};

@@ -3,6 +3,7 @@
 use crate::observe::metrics::Latest;
 use base::{clock, error::chain};
 use inbox::{Error, Figures};
+use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use std::{sync::Arc, time::Duration};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
@@ -11,6 +12,15 @@ use tokio_util::sync::CancellationToken;
 const EVERY: Duration = Duration::from_secs(10);
 /// Entries deleted at once, so that accepting is never held up for long.
 const BATCH: usize = 500;
+
+/// Registers the count of checkpoints that failed.
+#[must_use]
+pub fn checkpoint_failures(registry: &mut Registry) -> Counter {
+    let failures = Counter::default();
+    let help = "Times that the inbox's log could not be moved into its file";
+    registry.register("inbox_checkpoint_failures", help, failures.clone());
+    failures
+}
 
 /// Looks after an inbox.
 pub struct Upkeep {
@@ -24,6 +34,8 @@ pub struct Upkeep {
     pub audit_retention: Duration,
     /// What is shown of it.
     pub figures: Figures,
+    /// Counts checkpoints that failed.
+    pub checkpoint_failures: Counter,
     /// When the last event was accepted, which the inbox knows from before the start.
     pub last_event: Latest,
 }
@@ -45,6 +57,14 @@ impl Upkeep {
     }
 
     async fn look(&self, is_unfolded: &mut bool) -> Result<(), Error> {
+        if let Err(error) = self.inbox.checkpoint().await {
+            self.checkpoint_failures.inc();
+            tracing::error!(
+                code = "store_log_not_folded",
+                error = %chain(&error),
+                "the inbox's file cannot be written: events are safe in its log, which grows until the disk is full; look at the disk"
+            );
+        }
         let cutoff = clock::now().before(self.retention);
         let mut deleted = 0;
         loop {

@@ -61,7 +61,7 @@ async fn what_operators_do_is_noted() {
         &["inbox", "export", "--all"],
         &["sink", "pause", "app"],
         &["sink", "resume", "app"],
-        &["inbox", "park", "--id", "e9"],
+        &["inbox", "park", "--user", "u9"],
         &["inbox", "purge", "--user", "u9", "--yes"],
     ] {
         let mut command = site.command(arguments);
@@ -80,7 +80,7 @@ async fn what_operators_do_is_noted() {
             r#""export" "--all" 1"#,
             r#""sink pause" "app" 0"#,
             r#""sink resume" "app" 0"#,
-            r#""park" "--id e9 --reason \"parked by an operator\"" 0"#,
+            r#""park" "--user u9 --reason \"parked by an operator\"" 0"#,
             r#""purge" "--user u9" 0"#,
         ]
     );

@@ -194,6 +194,10 @@ impl Upkeep for Double {
         Err(Error::Closed)
     }
 
+    async fn checkpoint(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     async fn fold_log(&self) -> Result<(), Error> {
         Ok(())
     }

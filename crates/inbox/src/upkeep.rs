@@ -33,6 +33,8 @@ pub struct Stats {
     pub free_bytes: Option<u64>,
     /// Bytes of the store on disk, log included.
     pub size_bytes: u64,
+    /// Bytes of the store's file that it does not use, and uses again before it grows.
+    pub reusable_bytes: u64,
     /// Bytes of the write-ahead log.
     pub log_bytes: u64,
     /// Bytes of the journal.
@@ -76,6 +78,12 @@ pub trait Upkeep: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`Error::Store`], [`Error::Full`], [`Error::Closed`]: ask again later.
     async fn expire(&self, cutoff: Timestamp, limit: usize) -> Result<Expired, Error>;
+
+    /// Moves what the log beside the store holds into the store, as far as nobody is in the way.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Open`]: the store's file cannot be written, and its log grows.
+    async fn checkpoint(&self) -> Result<(), Error>;
 
     /// Sees to it that nothing of what was deleted stays in a log beside the store. Waits a moment for whoever uses the
     /// store; call it after deletions.

@@ -51,6 +51,8 @@ pub(crate) struct Journaled {
     progress: Arc<Progress>,
     /// Of the journal's disk.
     space: Space,
+    /// Whether that is the store's disk, too.
+    is_disk_shared: bool,
     max_waiting: u64,
     /// `None` once closed.
     fold: Mutex<Option<thread::JoinHandle<()>>>,
@@ -65,11 +67,13 @@ impl Journaled {
         let progress = Arc::new(Progress::new(reached));
         let fold = folding::start(Arc::clone(&journal), Arc::clone(&store), Arc::clone(&progress))
             .map_err(|error| Error::Store(Box::new(error)))?;
+        let is_disk_shared = store.space.is_disk_of(folder);
         Ok(Self {
             store,
             journal,
             progress,
             space: Space::new(folder.to_owned(), settings.min_free_disk),
+            is_disk_shared,
             max_waiting: settings.max_waiting,
             fold: Mutex::new(Some(fold)),
         })

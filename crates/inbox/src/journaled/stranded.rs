@@ -240,6 +240,10 @@ impl Upkeep for Stranded {
         Ok(Expired { deleted: 0, is_done: true })
     }
 
+    async fn checkpoint(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     async fn fold_log(&self) -> Result<(), Error> {
         Ok(())
     }

@@ -10,6 +10,9 @@ use std::sync::Arc;
 impl Upkeep for Journaled {
     async fn stats(&self) -> Result<Stats, Error> {
         let stats = self.store.stats().await?;
+        if self.is_disk_shared {
+            self.space.set_reusable(self.store.space.reusable());
+        }
         Ok(Stats {
             // Events are taken as long as the journal's disk has room.
             free_bytes: self.space.known_free(),
@@ -26,6 +29,10 @@ impl Upkeep for Journaled {
             self.progress.forget_contents();
         }
         Ok(expired)
+    }
+
+    async fn checkpoint(&self) -> Result<(), Error> {
+        Upkeep::checkpoint(&*self.store).await
     }
 
     async fn fold_log(&self) -> Result<(), Error> {

@@ -70,7 +70,7 @@ impl Desk for Sqlite {
 
     async fn purge(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {
         let (filter, keys) = (filter.clone(), self.keys.clone());
-        self.write(move |tx| {
+        self.write_to_free(move |tx| {
             each(tx, &keys, &filter, limit, |tx, rows| {
                 let is_over = rows.iter().all(|row| !row.progress.standing.is_in_line());
                 if is_over && let Some(row) = rows.first() {

@@ -31,6 +31,7 @@ mod open;
 mod queue;
 mod readings;
 mod refused;
+mod reserve;
 mod schema;
 mod select;
 mod shared;

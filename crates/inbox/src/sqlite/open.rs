@@ -158,6 +158,16 @@ impl Opener {
         fold().map_err(|error| self.explain(error))
     }
 
+    /// Folds of the log into the file what nobody is in the way of.
+    pub(super) fn checkpoint(&self) -> Result<(), Error> {
+        let fold = || -> rusqlite::Result<()> {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(&self.path, flags)?;
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        };
+        fold().map_err(|error| self.explain(error))
+    }
+
     /// A connection that only reads.
     pub(super) fn reader(&self) -> Result<Connection, Error> {
         let open = || -> rusqlite::Result<Connection> {

@@ -3,6 +3,7 @@
 use super::{
     codes::{Kind, Sinks},
     open::{Access, Opener},
+    reserve::Reserve,
     schema,
     shared::Shared,
     stages::{self, StageRow},
@@ -28,7 +29,8 @@ pub(crate) struct Sqlite {
     readers: Arc<Readers>,
     pub(super) shared: Arc<Shared>,
     pub(super) sinks: Arc<Sinks>,
-    pub(super) space: Space,
+    pub(crate) space: Space,
+    pub(super) reserve: Reserve,
     pub(super) keys: Keys,
     pub(super) max_waiting: u64,
     /// Refused requests that are kept.
@@ -106,6 +108,7 @@ impl Sqlite {
             shared,
             sinks: Arc::new(sinks),
             space: Space::new(folder.to_owned(), settings.min_free_disk),
+            reserve: Reserve::beside(path),
             keys,
             max_waiting: settings.max_waiting,
             refused: settings.refused,
@@ -147,6 +150,24 @@ impl Sqlite {
         writer.write(operation).await
     }
 
+    /// As [`write`](Self::write), for what makes room: where the disk is full, the reserve is given up for it.
+    pub(super) async fn write_to_free<T, F>(&self, operation: F) -> Result<T, Error>
+    where
+        F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Clone + Send + 'static,
+        T: Send + 'static,
+    {
+        match self.write(operation.clone()).await {
+            Err(Error::Full(_)) if self.reserve.give_up() => {
+                tracing::warn!(
+                    code = "disk_reserve_used",
+                    "the inbox's disk is full: the room that was set aside for deletions is used now"
+                );
+                self.write(operation).await
+            }
+            written => written,
+        }
+    }
+
     /// Writes under a lease, or not at all when it is no longer held.
     pub(super) async fn write_held<T, F>(&self, lease: &Lease, mut write: F) -> Result<T, Error>
     where
@@ -171,6 +192,13 @@ impl Sqlite {
         }
         let thread = lock(&self.thread);
         if thread.as_ref().is_none_or(thread::JoinHandle::is_finished) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Folds of the log into the file what nobody is in the way of.
+    pub(super) async fn checkpoint(&self) -> Result<(), Error> {
+        let readers = Arc::clone(&self.readers);
+        let folded = tokio::task::spawn_blocking(move || readers.opener.checkpoint()).await;
+        folded.map_err(|error| Error::Store(Box::new(error)))?
     }
 
     /// Folds the log into the file and empties it.

@@ -26,7 +26,7 @@ impl Upkeep for Sqlite {
         // A writer that is held up must not hold up the figures; they are corrected the next time.
         drop(timeout(RECOUNT_TIMEOUT, self.write(move |tx| stages::recount(tx, counted_at))).await);
         let (sinks, shared, path) = (Arc::clone(&self.sinks), Arc::clone(&self.shared), self.path.clone());
-        self.read(move |connection| {
+        let stats = self.read(move |connection| {
             let mut numbers = shared.numbers();
             let mut counts: Vec<(Stage, StageCounts)> = Vec::with_capacity(numbers.len());
             for (kind, stage) in sinks.stages() {
@@ -54,16 +54,29 @@ impl Upkeep for Sqlite {
                 free_bytes: path.parent().and_then(free_bytes),
                 size_bytes: size("") + log_bytes,
                 log_bytes,
+                reusable_bytes: reusable_bytes(connection)?,
                 ..Stats::default()
             })
-        })
-        .await
+        });
+        let stats = stats.await?;
+        self.space.set_reusable(stats.reusable_bytes);
+        if self.reserve.size() == 0
+            && self.space.has_room_to_spare()
+            && let Err(error) = self.reserve.make()
+        {
+            tracing::debug!(code = "disk_reserve_missing", error = %error, "no room could be set aside for deletions on a full disk");
+        }
+        Ok(stats)
+    }
+
+    async fn checkpoint(&self) -> Result<(), Error> {
+        self.checkpoint().await
     }
 
     async fn expire(&self, cutoff: Timestamp, limit: usize) -> Result<Expired, Error> {
         let looked_at = Arc::clone(&self.looked_at);
         let (deleted, next) = self
-            .write(move |tx| {
+            .write_to_free(move |tx| {
                 refused::expire(tx, cutoff)?;
                 let (old, next) = expired(tx.connection, cutoff, looked_at.load(Ordering::Relaxed), limit)?;
                 old.iter().try_for_each(|seq| entries::delete(tx, *seq))?;
@@ -95,6 +108,13 @@ fn oldest_by_kind(connection: &Connection) -> rusqlite::Result<Vec<(Kind, Timest
         )?
         .query_map([], |row| Ok((row.get(0)?, Timestamp::from_millis(row.get(1)?))))?
         .collect()
+}
+
+/// Bytes of pages that the file has and does not use.
+fn reusable_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let bytes = number("PRAGMA freelist_count")?.saturating_mul(number("PRAGMA page_size")?);
+    Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
 /// When the newest entry was accepted.

@@ -1,0 +1,53 @@
+//! Room that is set aside on the disk, so that what frees space can be written when the disk is full: to delete, SQLite writes
+//! to its log first.
+//!
+//! The room is a file beside the inbox. It is given up when a deletion finds the disk full, and made again by the service when
+//! the disk has room.
+
+use rustix::fs::{FallocateFlags, fallocate};
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// What deleting one batch of entries writes to the log, several times over.
+const SIZE: u64 = 32 << 20;
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct Reserve(PathBuf);
+
+impl Reserve {
+    /// Beside this inbox file.
+    pub(super) fn beside(path: &Path) -> Self {
+        let mut name = path.as_os_str().to_owned();
+        name.push("-reserve");
+        Self(name.into())
+    }
+
+    /// Makes it where it is missing.
+    pub(super) fn make(&self) -> io::Result<()> {
+        if fs::metadata(&self.0).is_ok_and(|meta| meta.len() == SIZE) {
+            return Ok(());
+        }
+        let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&self.0)?;
+        let made = fallocate(&file, FallocateFlags::empty(), 0, SIZE);
+        if made.is_err() {
+            // Half a reserve holds room that nobody gives up.
+            self.give_up();
+        }
+        made.map_err(io::Error::from)
+    }
+
+    /// Gives its room to whoever writes next; says whether there was any.
+    pub(super) fn give_up(&self) -> bool {
+        fs::remove_file(&self.0).is_ok()
+    }
+
+    /// Its size; 0 where it is missing.
+    pub(super) fn size(&self) -> u64 {
+        fs::metadata(&self.0).map_or(0, |meta| meta.len())
+    }
+}
