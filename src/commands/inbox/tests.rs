@@ -5,8 +5,7 @@ use base::clock::Timestamp;
 use bytes::Bytes;
 use clap::Parser;
 use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
-use inbox::SinkName;
-use inbox::{AttemptView, Cause, DeliveryId, RefusedView, Stage, StageView, State};
+use inbox::{AttemptView, Cause, DeliveryId, RefusedView, SinkName, Stage, StageView, State};
 
 /// 2026-11-23T10:00:00Z and some seconds.
 const fn at(seconds: i64) -> Timestamp {
