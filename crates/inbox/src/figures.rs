@@ -74,10 +74,13 @@ impl Collector for Figures {
         gauge("inbox_min_free", help, Some(&Unit::Bytes), limits.free_bytes)?;
         let stats = lock(&self.0.stats);
         let Some(stats) = &*stats else { return Ok(()) };
-        gauge("inbox_size", "Size of the store on disk", Some(&Unit::Bytes), stats.size_bytes)?;
-        let help = "Space in the store's file that it uses again before it grows";
-        gauge("inbox_reusable", help, Some(&Unit::Bytes), stats.reusable_bytes)?;
-        gauge("inbox_log", "Size of the write-ahead log", Some(&Unit::Bytes), stats.log_bytes)?;
+        // A store that can be used is never of 0 bytes: this one did not tell its figures.
+        if stats.size_bytes > 0 {
+            gauge("inbox_size", "Size of the store on disk", Some(&Unit::Bytes), stats.size_bytes)?;
+            let help = "Space in the store's file that it uses again before it grows";
+            gauge("inbox_reusable", help, Some(&Unit::Bytes), stats.reusable_bytes)?;
+            gauge("inbox_log", "Size of the write-ahead log", Some(&Unit::Bytes), stats.log_bytes)?;
+        }
         gauge("inbox_journal", "Size of the journal on disk", Some(&Unit::Bytes), stats.journal_bytes)?;
         let help = "Accepted events that are in the journal and not yet in the store";
         gauge("inbox_unfolded", help, None, stats.unfolded)?;

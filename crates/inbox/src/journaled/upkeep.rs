@@ -4,12 +4,23 @@ use super::Journaled;
 use crate::{Error, Expired, Stats, Upkeep};
 use async_trait::async_trait;
 use base::{clock::Timestamp, sync::lock};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// How long the figures of the store are waited for.
+const STORE_TIME: Duration = Duration::from_millis(1500);
 
 #[async_trait]
 impl Upkeep for Journaled {
     async fn stats(&self) -> Result<Stats, Error> {
-        let stats = self.store.stats().await?;
+        let is_stuck = self.progress.is_stuck();
+        let stats = match timeout(STORE_TIME, self.store.stats()).await {
+            Ok(Ok(stats)) => stats,
+            // A store that tells nothing is when those of the journal are needed most.
+            _ if is_stuck => Stats::default(),
+            Ok(Err(error)) => return Err(error),
+            Err(_elapsed) => return Err(Error::Store("it did not tell its figures in time".into())),
+        };
         if self.is_disk_shared {
             self.space.set_reusable(self.store.space.reusable());
         }
@@ -18,7 +29,7 @@ impl Upkeep for Journaled {
             free_bytes: self.space.known_free(),
             journal_bytes: self.journal.size(),
             unfolded: self.unfolded(),
-            is_fold_stuck: self.progress.is_stuck(),
+            is_fold_stuck: is_stuck,
             ..stats
         })
     }
