@@ -102,6 +102,25 @@ async fn files_of_sinks_are_tried() {
     }
 }
 
+/// (F2) So is the place where a certificate for localhost would be made on the first start.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_place_of_a_made_certificate_is_tried() {
+    let mut site = Site::new();
+    site.unset("tls.");
+    fs::rename(site.path("certs"), site.path("elsewhere")).unwrap();
+    assert_eq!(run_here(&site, "check").await, 0);
+    assert!(!site.path("certs").exists(), "it is made by `serve`");
+    fs::write(site.path("certs"), "a file").unwrap();
+    assert_eq!((run_here(&site, "check").await, run_here(&site, "serve").await), (78, 75));
+}
+
+/// The exit code of a command in the site's own folder.
+async fn run_here(site: &Site, command: &str) -> i32 {
+    let file = site.file();
+    let output = site.default_command(&[command, "--config"]).arg(file).output().await.unwrap();
+    output.status.code().unwrap()
+}
+
 /// (F2) Contradictions end both with 78.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_port_is_for_one_listener() {
