@@ -60,7 +60,7 @@ impl Upkeep {
         if let Err(error) = self.inbox.checkpoint().await {
             self.checkpoint_failures.inc();
             tracing::error!(
-                code = "store_log_not_folded",
+                code = "store_file_not_written",
                 error = %chain(&error),
                 "the inbox's file cannot be written: events are safe in its log, which grows until the disk is full; look at the disk"
             );

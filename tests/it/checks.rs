@@ -425,6 +425,6 @@ async fn a_check_names_what_a_renamed_sink_left_behind() {
     assert!(output.status.success(), "{said}");
     assert!(said.contains("1 deliveries wait for the sink old") && said.contains("inbox park --sink old"), "{said}");
     let service = renamed.start().await;
-    assert_eq!(service.metric("linxo_webhook_inbox_entries{stage=\"old\",state=\"waiting\"}"), 1);
+    service.metric_reaches("linxo_webhook_inbox_entries{stage=\"old\",state=\"waiting\"}", 1).await;
     service.stop().await;
 }
