@@ -219,7 +219,7 @@ async fn a_file_that_is_gone_beside_its_log_is_no_empty_start() {
         drop(inbox);
         assert_eq!(fs::read(&log).unwrap(), kept);
         let settings = journaled(crashed.path());
-        assert!(inbox::examine(&settings, &[SinkName::new("app")])[0].contains("missing or empty"));
+        assert!(inbox::examine(&settings, &["app", "books"].map(SinkName::new))[0].contains("missing or empty"));
         let off = Settings { journal: Some(inbox::settings::Journal::Off), ..settings };
         let refused = inbox::open(&off, &[SinkName::new("app")], Access::Owner).unwrap_err();
         assert!(problem(&refused).contains("its log is there"), "{}", problem(&refused));

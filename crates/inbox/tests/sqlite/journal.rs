@@ -255,12 +255,12 @@ async fn strand_and_repair(break_it: impl FnOnce(&Path), repair: impl FnOnce(&Pa
     for segment in fs::read_dir(crashed.path().join("inbox.journal")).unwrap().map(|file| file.unwrap().path()) {
         fs::copy(&segment, folder.path().join("inbox.journal").join(segment.file_name().unwrap())).unwrap();
     }
-    assert_eq!(inbox::examine(&settings, &[SinkName::new("app")]), [""; 0]);
+    assert_eq!(inbox::examine(&settings, &["app", "books"].map(SinkName::new)), [""; 0]);
     let kept = folder.path().join("kept.db");
     fs::copy(&file, &kept).unwrap();
     break_it(&file);
     let broken = fs::read(&file).ok();
-    assert_eq!(inbox::examine(&settings, &[SinkName::new("app")]).len(), 1);
+    assert_eq!(inbox::examine(&settings, &["app", "books"].map(SinkName::new)).len(), 1);
     for round in 0..3 {
         let stranded = open_in(folder.path());
         stranded.intake.ready().unwrap();
@@ -279,7 +279,7 @@ async fn strand_and_repair(break_it: impl FnOnce(&Path), repair: impl FnOnce(&Pa
     assert_eq!(listed(&inbox).await, expected(0..360));
     assert_eq!(inbox.upkeep.stats().await.unwrap().unfolded, 0);
     inbox.upkeep.close().await;
-    assert_eq!(inbox::examine(&settings, &[SinkName::new("app")]), [""; 0]);
+    assert_eq!(inbox::examine(&settings, &["app", "books"].map(SinkName::new)), [""; 0]);
 }
 
 #[tokio::test]
