@@ -1,15 +1,22 @@
 //! Bounds what all requests together may hold: their number, and the memory of their bodies and of large heads.
 //!
 //! A body pays for the memory that it truly takes, as it comes: what a caller only announces costs nothing, so nobody can
-//! use up the budget with a handful of heads. What is over is answered 503 at once instead of after a wait, because
-//! waiting bodies would hold the very memory that they wait for.
+//! use up the budget with a handful of heads. Memory that is over is answered 503 at once instead of after a wait, because
+//! waiting bodies would hold the very memory that they wait for. A place is waited for a moment: before its body a request holds
+//! next to nothing, and to refuse it costs as much as to take it. So a caller that comes back at once after each 503 cannot take the
+//! time of those who are served.
 
 use super::problem::Refusal;
-use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 /// Bytes that one permit stands for; a semaphore hands out at most `u32::MAX` at once.
 const UNIT: usize = 1024;
+/// How long a request waits for a place. Much longer than a commit takes, and too short for a caller to notice.
+const PLACE_WAIT: Duration = Duration::from_millis(200);
 
 /// What there is.
 #[derive(Debug)]
@@ -38,9 +45,19 @@ impl Budget {
         self.memory.available_permits() * UNIT
     }
 
-    /// A place for one request, without memory yet.
-    pub(super) fn begin(&self) -> Result<Place, Refusal> {
-        let request = Arc::clone(&self.requests).try_acquire_owned().map_err(|_full| Refusal::Overloaded)?;
+    /// A place for one request, without memory yet. Waits for it up to [`PLACE_WAIT`].
+    ///
+    /// # Cancel safety
+    /// Dropped, it loses its turn and nothing else.
+    pub(super) async fn begin(&self) -> Result<Place, Refusal> {
+        let free = Arc::clone(&self.requests).try_acquire_owned();
+        let request = match free {
+            Ok(request) => request,
+            Err(_full) => match timeout(PLACE_WAIT, Arc::clone(&self.requests).acquire_owned()).await {
+                Ok(Ok(request)) => request,
+                Ok(Err(_)) | Err(_) => return Err(Refusal::Overloaded),
+            },
+        };
         Ok(Place { memory: Arc::clone(&self.memory), held: None, _request: request })
     }
 }
@@ -79,12 +96,12 @@ impl Place {
 mod tests {
     use super::*;
 
-    #[test]
-    fn requests_and_memory_are_given_back() {
+    #[tokio::test(start_paused = true)]
+    async fn requests_and_memory_are_given_back() {
         let budget = Budget::new(2, 8 * 1024);
-        let mut first = budget.begin().unwrap();
-        let mut second = budget.begin().unwrap();
-        assert_eq!(budget.begin().unwrap_err(), Refusal::Overloaded);
+        let mut first = budget.begin().await.unwrap();
+        let mut second = budget.begin().await.unwrap();
+        assert_eq!(budget.begin().await.unwrap_err(), Refusal::Overloaded);
         first.cover(1).unwrap();
         first.cover(1024).unwrap();
         first.cover(6 * 1024).unwrap();
@@ -96,5 +113,23 @@ mod tests {
         second.cover(8 * 1024).unwrap();
         drop(second);
         assert_eq!((budget.memory.available_permits(), budget.requests.available_permits()), (8, 2));
+    }
+
+    /// (D18) Overload is waited out for a moment: who comes back at once after each answer is served instead of refused.
+    #[tokio::test(start_paused = true)]
+    async fn a_place_that_is_given_back_in_a_moment_is_waited_for() {
+        let budget = Arc::new(Budget::new(1, 1024));
+        let held = budget.begin().await.unwrap();
+        let waiting = tokio::spawn({
+            let budget = Arc::clone(&budget);
+            async move { budget.begin().await.is_ok() }
+        });
+        tokio::time::sleep(PLACE_WAIT / 2).await;
+        drop(held);
+        assert!(waiting.await.unwrap());
+        let _held = budget.begin().await.unwrap();
+        let before = tokio::time::Instant::now();
+        assert_eq!(budget.begin().await.unwrap_err(), Refusal::Overloaded);
+        assert_eq!(before.elapsed(), PLACE_WAIT);
     }
 }

@@ -50,7 +50,7 @@ section! {
         /// next. An address has the same share of them as of the connections (max_connections_per_address of
         /// max_connections), and callers from sender.networks go first.
         pub max_handshakes: usize = number().default("2048").between("1", "1000000"),
-        /// Requests that are being answered at once. Further ones are answered 503.
+        /// Requests that are being answered at once. Further ones wait a moment for a place, and are then answered 503.
         pub max_requests: usize = number().default("4096").between("1", "1000000"),
         /// Memory for the bodies and the large heads of all requests together. A request that needs more is answered 503.
         pub body_memory: u64 = size().default("256 MiB").between("1 KiB", "1 TiB"),

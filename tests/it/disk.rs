@@ -1,7 +1,11 @@
 //! A disk that fails, fills up, is slow, or lies: the true program with a layer between it and its disk.
 
 use crate::support::{Process, Promises, Site, delivered, eventually, settled};
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 use tokio::{process::Command, task::JoinSet, time::timeout};
 
 /// Callers give up after some seconds; an answer that comes later is none.
@@ -135,6 +139,53 @@ async fn a_slow_disk_is_answered_for_in_time() {
     }
     assert!(machine.promises.count() > 0);
     machine.disk("");
+    settled(&machine.site.inbox()).await;
+    assert_eq!(machine.promises.lost(&delivered(&machine.file)), [""; 0]);
+    machine.process.kill().await;
+}
+
+/// (D17) While a sync hangs, nobody is told that an event sent now would be taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_hangs_is_not_ready_until_it_answers() {
+    let machine = Machine::start(|_| {}).await;
+    assert!(machine.is_ready().await);
+    machine.disk("slow=6000");
+    let (door, promises) = (machine.process.door.clone(), machine.promises.clone());
+    let hanging = tokio::spawn(async move { promises.post(&door, "hangs").await });
+    eventually("it is not ready", async || (!machine.is_ready().await).then_some(())).await;
+    let asked = Instant::now();
+    assert!(!machine.post("refused").await);
+    assert!(asked.elapsed() < Duration::from_secs(1), "it is told so at once");
+    machine.disk("");
+    eventually("it is ready again", async || machine.is_ready().await.then_some(())).await;
+    assert!(machine.post("taken").await);
+    drop(hanging.await);
+    machine.process.kill().await;
+}
+
+/// (D13) The inbox file alone cannot be written: events are taken and delivered, it is said and counted, and it passes. (D2) Room for
+/// deletions on a full disk was set aside from the start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_written_is_said_and_passes() {
+    let machine = Machine::start(|_| {}).await;
+    let reserve = machine.site.path("data/inbox.db-reserve");
+    eventually("room is set aside", async || fs::metadata(&reserve).ok().filter(|meta| meta.len() == 32 << 20)).await;
+    machine.disk("inbox.db:fsync=EIO");
+    let failures = async || {
+        let text = machine.process.admin("/metrics").await.body;
+        let line = text.lines().find_map(|line| line.strip_prefix("linxo_webhook_inbox_checkpoint_failures_total "));
+        line.map_or(0, |value| value.parse::<u64>().unwrap())
+    };
+    let mut number = 0;
+    eventually("it is counted", async || {
+        assert!(machine.post(&number.to_string()).await);
+        number += 1;
+        (failures().await > 0).then_some(())
+    })
+    .await;
+    assert!(machine.process.output().contains("store_file_not_written"));
+    machine.disk("");
+    assert!(machine.post("last").await);
     settled(&machine.site.inbox()).await;
     assert_eq!(machine.promises.lost(&delivered(&machine.file)), [""; 0]);
     machine.process.kill().await;

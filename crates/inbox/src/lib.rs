@@ -38,6 +38,7 @@
 
 pub mod archive;
 mod audit;
+mod busy;
 mod desk;
 #[cfg(feature = "double")]
 pub mod double;

@@ -30,7 +30,7 @@ impl FromRequest<Arc<Webhook>> for LimitedBody {
 
     async fn from_request(request: Request, webhook: &Arc<Webhook>) -> Result<Self, Refused> {
         let bodies = &webhook.bodies;
-        let mut place = bodies.budget.begin()?;
+        let mut place = bodies.budget.begin().await?;
         let mut collected = Collected::default();
         let read = bodies.read(request.into_body(), &mut place, &mut collected).await;
         let size = collected.size;

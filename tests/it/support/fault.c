@@ -5,6 +5,7 @@
  *   write=ENOSPC    writes fail
  *   slow=300        syncs take that many milliseconds longer
  *   drop            writes are acknowledged and forgotten, as a disk does that lies
+ *   NAME:fault      one of these, for files of that name alone
  *
  * FAULT_FOLDER names the folder, FAULT_CONTROL the file (outside of it); an empty file is a sound disk. */
 #define _GNU_SOURCE
@@ -18,6 +19,16 @@
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Takes the name off what is said; nothing is said for files of another name. */
+static void only(const char *path, size_t length, char *said) {
+    char *colon = strchr(said, ':');
+    if (!colon) return;
+    size_t name = (size_t)(colon - said);
+    int is_meant = length > name && path[length - name - 1] == '/' && strncmp(path + length - name, said, name) == 0;
+    if (is_meant) memmove(said, colon + 1, strlen(colon + 1) + 1);
+    else said[0] = 0;
+}
 
 /* What the control file says for this descriptor; empty for files elsewhere. */
 static void fault(int fd, char *said, size_t size) {
@@ -35,6 +46,7 @@ static void fault(int fd, char *said, size_t size) {
                 ssize_t got = read(file, said, size - 1);
                 said[got > 0 ? got : 0] = 0;
                 close(file);
+                only(path, (size_t)length, said);
             }
         }
     }

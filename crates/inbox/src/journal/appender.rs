@@ -226,8 +226,11 @@ impl Appender {
             segment.encoder.record(&Record { position, accepted: now, payload }, synced);
             replies.push((reply, room));
         }
+        self.shared.appender.begins();
         let written = self.folder.disk.write(&segment.file, &segment.encoder.buffer, segment.offset);
-        match written.and_then(|()| self.folder.disk.sync(&segment.file)) {
+        let synced_now = written.and_then(|()| self.folder.disk.sync(&segment.file));
+        self.shared.appender.ends(false);
+        match synced_now {
             Ok(()) => {
                 self.note_synced(replies.len() as u64);
                 self.answer(replies, synced);

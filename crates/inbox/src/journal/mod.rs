@@ -179,6 +179,9 @@ impl Journal {
     /// # Errors
     /// Those of [`append`](Self::append).
     pub(crate) fn ready(&self) -> Result<(), Error> {
+        if self.shared.appender.hangs() {
+            return Err(Error::Store("the journal's disk does not answer".into()));
+        }
         self.shared.state().trouble.as_ref().map_or(Ok(()), |trouble| Err(trouble.error()))
     }
 

@@ -2,7 +2,7 @@
 //! something can be accepted now.
 
 use super::{damage::Damage, folder::Spare};
-use crate::Error;
+use crate::{Error, busy::Busy};
 use base::sync::lock;
 use std::{
     collections::VecDeque,
@@ -120,12 +120,14 @@ pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     pub(super) limits: Limits,
+    /// What the appender is at.
+    pub(super) appender: Busy,
 }
 
 impl Shared {
     pub(super) fn new(parts: VecDeque<Part>, synced: u64, limits: Limits) -> Self {
         let state = State { parts, synced, trouble: None, spare: None, going: 0, planned: limits.smallest };
-        Self { state: Mutex::new(state), changed: Condvar::new(), limits }
+        Self { state: Mutex::new(state), changed: Condvar::new(), limits, appender: Busy::default() }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

@@ -51,3 +51,23 @@ impl Reserve {
         fs::metadata(&self.0).map_or(0, |meta| meta.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// (D2) The room is truly taken from the disk, and given up once.
+    #[test]
+    fn room_is_set_aside_and_given_up() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let reserve = Reserve::beside(&folder.path().join("inbox.db"));
+        assert_eq!(reserve.size(), 0);
+        assert!(!reserve.give_up());
+        reserve.make().unwrap();
+        reserve.make().unwrap();
+        assert_eq!(reserve.size(), SIZE);
+        let blocks = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(&reserve.0).unwrap());
+        assert!(blocks * 512 >= SIZE, "a file with holes holds no room");
+        assert!(reserve.give_up() && reserve.size() == 0);
+    }
+}

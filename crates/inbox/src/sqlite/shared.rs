@@ -2,7 +2,7 @@
 //! is sound; and what the store needs to know of its callers: which leases they hold.
 
 use super::codes::Kind;
-use crate::{Hold, StageCounts, Token, rules::Standing};
+use crate::{Hold, StageCounts, Token, busy::Busy, rules::Standing};
 use base::sync::lock;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -90,6 +90,8 @@ pub(super) struct Shared {
     counted: Mutex<Counted>,
     wakers: Mutex<BTreeMap<Kind, Arc<Notify>>>,
     suspect: AtomicBool,
+    /// What the writer is at.
+    pub(super) writer: Busy,
     held: Mutex<BTreeSet<Token>>,
 }
 

@@ -190,6 +190,9 @@ impl Sqlite {
         if self.shared.is_suspect() {
             return Err(Error::Store("the store failed and is being checked".into()));
         }
+        if self.shared.writer.hangs() {
+            return Err(Error::Store("the inbox's file does not answer, or another program holds it locked".into()));
+        }
         let thread = lock(&self.thread);
         if thread.as_ref().is_none_or(thread::JoinHandle::is_finished) { Err(Error::Closed) } else { Ok(()) }
     }

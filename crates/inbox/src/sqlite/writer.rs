@@ -160,9 +160,12 @@ impl Thread {
             return;
         };
         let mut touched = Touched::default();
-        match tx::run(&opened.connection, &mut touched, |tx| {
+        self.shared.writer.begins();
+        let ran = tx::run(&opened.connection, &mut touched, |tx| {
             batch.iter_mut().try_for_each(|operation| operation.run(tx))
-        }) {
+        });
+        self.shared.writer.ends(ran.as_ref().is_err_and(is_kept_out));
+        match ran {
             Ok(()) => {
                 // The figures first: whoever reads an answer may look at them next.
                 self.shared.apply(touched);
@@ -257,4 +260,10 @@ impl Thread {
             }
         }
     }
+}
+
+/// Whether another program holds the file locked.
+fn is_kept_out(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+    matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
 }

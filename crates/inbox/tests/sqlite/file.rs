@@ -216,3 +216,26 @@ async fn a_stored_event_that_was_changed_on_the_disk_is_parked_and_not_handed_ou
     assert_eq!((found.len(), found[0].stages[0].cause.as_ref()), (1, Some(&inbox::Cause::Damaged)));
     inbox.upkeep.close().await;
 }
+
+/// (D6) While another program holds the file locked, nobody is told that an event sent now would be taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_another_program_holds_locked_is_not_ready() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("inbox.db");
+    let inbox = open_at(&path);
+    inbox.intake.ready().unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let accepting = tokio::spawn({
+        let intake = std::sync::Arc::clone(&inbox.intake);
+        async move { intake.accept(crate::new_entry(&event("e1", "a"))).await }
+    });
+    let started = std::time::Instant::now();
+    while inbox.intake.ready().is_ok() {
+        assert!(started.elapsed() < std::time::Duration::from_secs(4));
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    other.execute_batch("COMMIT").unwrap();
+    accepting.await.unwrap().unwrap();
+    inbox.intake.ready().unwrap();
+}
