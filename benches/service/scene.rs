@@ -7,6 +7,7 @@ use double::{
 };
 use rusqlite::{Connection, OpenFlags, params};
 use rustls::{ClientConfig, RootCertStore, client::Resumption};
+use sha2::{Digest as _, Sha256};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -166,16 +167,18 @@ address = "127.0.0.1:0"
         let inbox = Connection::open(self.path(&format!("{name}.db")))?;
         inbox.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -500000; BEGIN")?;
         let now = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_millis())?;
+        // A body that differs from its digest is parked and not delivered.
+        let digest = Sha256::digest(body);
         let (entries, connections) = (i64::try_from(entries)?, i64::try_from(CONNECTIONS)?);
         inbox.execute(
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
              INSERT INTO entry (id, conflict, id_key, body_key, digest, size, event_type, resource_type, connection, user,
                                 channel, mode, created, account_count, listed, accepted, confirm, sender)
-             SELECT lower(hex(randomblob(16))), 0, random(), random(), randomblob(32), length(?4), 'UPDATED',
+             SELECT lower(hex(randomblob(16))), 0, random(), random(), ?5, length(?4), 'UPDATED',
                     'CONNECTIONS', CAST(700000 + i % ?2 AS TEXT), '321', '24601', 'OAUTH', 1700000000, 2, 2, ?3, 0,
                     '{\"peer\":\"127.0.0.1:40000\"}'
              FROM n",
-            params![entries, connections, now, body],
+            params![entries, connections, now, body, digest.as_slice()],
         )?;
         inbox.execute("INSERT INTO body (seq, bytes) SELECT seq, ?1 FROM entry", [body])?;
         // The first entry of each connection is at the head of its line; the others wait behind it.
