@@ -235,3 +235,21 @@ async fn what_comes_late_is_marked_or_left_out() {
     assert_eq!(route(&sink, None).handle(&late()).await.unwrap(), Outcome::Done);
     assert_eq!(sink.read.lock().unwrap().len(), 1);
 }
+
+/// (E1) What ran out of `retry_for` goes back as soon as the sink takes a delivery, although no breaker was open.
+#[tokio::test(start_paused = true)]
+async fn what_was_given_up_goes_back_with_the_next_delivery_that_is_taken() {
+    let route = answering(FailureKind::Transient { after: None });
+    let failing = Lease { attempts: 20, failing_since: Some(clock::now().before(Duration::from_hours(2))), ..of("7") };
+    let Outcome::Park { cause: Cause::GaveUp, reason } = route.handle(&failing).await.unwrap() else {
+        panic!("not parked")
+    };
+    assert!(reason.ends_with("the entry then goes back in line by itself"), "{reason}");
+    assert_eq!(route.gate.allowance(), 0);
+    route.gate.took("8");
+    assert_eq!(route.gate.allowance(), 1);
+    route.gate.put_back(1, 1);
+    route.gate.tried_again(false);
+    route.gate.took("8");
+    assert_eq!(route.gate.allowance(), 0, "a trial that failed is no reason to try again at once");
+}

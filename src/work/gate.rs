@@ -37,6 +37,8 @@ struct Back {
     resumption: Resumption,
     /// Before this, nothing is there that may go back.
     nothing_before: Moment,
+    /// Whether something was parked since the sink last took a delivery.
+    is_owed: bool,
 }
 
 /// After nothing was found that may go back: when to look again.
@@ -74,7 +76,11 @@ impl Gate {
             name,
             known: Neighbour::new(fastrand::u64(..)),
             paused: Mutex::default(),
-            back: Mutex::new(Back { resumption: Resumption::default(), nothing_before: Moment::default() }),
+            back: Mutex::new(Back {
+                resumption: Resumption::default(),
+                nothing_before: Moment::default(),
+                is_owed: false,
+            }),
             lines: Limiter::default(),
             figures,
         }
@@ -145,6 +151,8 @@ impl Gate {
         if self.known.succeeded(connection) {
             tracing::info!(code = "sink_takes_again", sink = %self.name, "the sink takes deliveries again, after it refused them");
             self.is_well();
+        } else if lock(&self.back).is_owed {
+            self.is_well();
         }
     }
 
@@ -167,7 +175,9 @@ impl Gate {
 
     /// A delivery was parked because of the sink's trouble.
     pub(super) fn parked(&self) {
-        lock(&self.back).resumption.ended(false, self.known.now());
+        let mut back = lock(&self.back);
+        back.is_owed = true;
+        back.resumption.ended(false, self.known.now());
     }
 
     /// A delivery that had gone back in line by itself was tried.
@@ -201,6 +211,7 @@ impl Gate {
     fn is_well(&self) {
         let mut back = lock(&self.back);
         back.nothing_before = Moment::default();
+        back.is_owed = false;
         back.resumption.begin_again();
     }
 
