@@ -132,9 +132,7 @@ fn confirmation(at: &mut At<'_, '_>, sender: &Read<Sender>, linxo: &Read<Option<
 fn inbox_files(at: &mut At<'_, '_>, inbox: &inbox::Settings) {
     let inbox::settings::Store::Sqlite(path) = &inbox.store;
     for suffix in ["", "-wal", "-shm", ".lock"] {
-        let mut file = path.clone().into_os_string();
-        file.push(suffix);
-        at.uses("inbox.url", Path::new(&file));
+        at.uses("inbox.url", &base::folder::beside(path, suffix));
     }
 }
 

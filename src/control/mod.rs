@@ -26,7 +26,5 @@ use std::path::PathBuf;
 #[must_use]
 pub fn path(settings: &inbox::Settings) -> PathBuf {
     let Store::Sqlite(file) = &settings.store;
-    let mut name = file.as_os_str().to_owned();
-    name.push("-control");
-    name.into()
+    base::folder::beside(file, "-control")
 }

@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
-use base::error::chain;
+use base::{error::chain, folder};
 use delivery::Slot;
 use inbox::{Sinks, Upkeep};
 use std::{
@@ -57,9 +57,8 @@ pub struct Bound {
 /// # Errors
 /// The system's.
 pub fn bind(file: &path::Path) -> io::Result<Bound> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(path::Path::new("."));
     // Made where nobody else can reach it, and moved when its mode is right.
-    let private = tempfile::Builder::new().prefix(".c").tempdir_in(folder)?;
+    let private = tempfile::Builder::new().prefix(".c").tempdir_in(folder::of(file))?;
     let made = private.path().join("s");
     let listener = UnixListener::bind(&made)?;
     fs::set_permissions(&made, fs::Permissions::from_mode(0o600))?;

@@ -1,12 +1,34 @@
-//! Whether a folder can be written to, found out by doing it.
+//! Folders, and files that stand beside another one.
 
 use std::{
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 static TRIES: AtomicU64 = AtomicU64::new(0);
+
+/// The folder that a file lies in; a name alone lies in the current one.
+#[must_use]
+pub fn of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The file that is named as another one, with something behind its name.
+#[must_use]
+pub fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Sees to it that the name of a file in its folder survives a power cut.
+///
+/// # Errors
+/// The system's.
+pub fn sync_name(file: &Path) -> io::Result<()> {
+    fs::File::open(of(file))?.sync_all()
+}
 
 /// Makes a file in a folder and removes it. Where the folder is missing, its nearest ancestor is tried, because the folder
 /// could be made there.
@@ -16,7 +38,7 @@ static TRIES: AtomicU64 = AtomicU64::new(0);
 pub fn try_to_write(folder: &Path) -> io::Result<()> {
     let mut folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     while !folder.try_exists()? {
-        folder = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        folder = of(folder);
     }
     // One of its own for each process and each try.
     let number = TRIES.fetch_add(1, Relaxed);
@@ -28,6 +50,15 @@ pub fn try_to_write(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_alone_lies_here_and_suffixes_are_no_extensions() {
+        assert_eq!(
+            (of(Path::new("a")), of(Path::new("b/a")), of(Path::new("/a"))),
+            (Path::new("."), Path::new("b"), Path::new("/"))
+        );
+        assert_eq!(beside(Path::new("b/a.db"), "-wal"), Path::new("b/a.db-wal"));
+    }
 
     #[test]
     fn leaves_nothing_behind() {

@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | [`clock`] | the time of day, as milliseconds |
 //! | [`error`] | an error and its sources in one line |
+//! | [`folder`] | folders, and files that stand beside another one |
 //! | [`names`] | names that several parts use, as types |
 //! | [`neighbour`] | a server of others as its callers see it: who may call it now |
 //! | [`outbound`] | which addresses the service may call |
+//! | [`reach`] | whether a server can be reached, without a request to it |
 //! | [`retry_after`] | the `Retry-After` header of RFC 9110 section 10.2.3 |
 //! | [`secret`] | texts that are never printed, and wiped |
 //! | [`stamp`] | whether a file has changed |

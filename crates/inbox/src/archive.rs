@@ -7,7 +7,7 @@ use crate::{
     settings::Store,
     sqlite::{self, Contents},
 };
-use base::clock;
+use base::{clock, folder::beside};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -91,7 +91,7 @@ pub fn restore(settings: &Settings, from: &Path, tell: impl FnMut(u64)) -> Resul
     // Held until the file is in its place.
     let _lock = sqlite::lock(path)?;
     let tail = journal_tail(settings, &contents)?;
-    let copy = named(path, "-restoring");
+    let copy = beside(path, "-restoring");
     let failed = |error: io::Error| unusable(path, "the backup cannot be put in its place", Some(error));
     fs::copy(from, &copy).map_err(failed)?;
     fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(failed)?;
@@ -131,12 +131,12 @@ fn set_aside(path: &Path) -> io::Result<Vec<PathBuf>> {
     let suffix = format!("-before-{}", clock::now().as_millis());
     let mut moved = Vec::new();
     for part in ["", "-wal", "-shm"] {
-        let file = named(path, part);
+        let file = beside(path, part);
         match fs::metadata(&file) {
             // The lock made an empty one where there was none.
             Ok(meta) if meta.len() == 0 => fs::remove_file(&file)?,
             Ok(_) => {
-                let to = named(&named(path, &suffix), part);
+                let to = beside(&beside(path, &suffix), part);
                 fs::rename(&file, &to)?;
                 moved.push(to);
             }
@@ -177,12 +177,6 @@ pub fn verify(settings: &Settings, tell: impl FnMut(u64)) -> Result<Verified, Er
         }
     }
     Ok(verified)
-}
-
-fn named(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 fn unusable(path: &Path, problem: &str, source: Option<io::Error>) -> Error {

@@ -84,7 +84,7 @@ fn identity(path: &Path) -> Option<Identity> {
         if let Ok(about) = fs::metadata(&path) {
             return Some(Identity::There(about.dev(), about.ino()));
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = base::folder::of(&path);
         let Ok(target) = fs::read_link(&path) else {
             let about = fs::metadata(folder).ok()?;
             return Some(Identity::Missing(about.dev(), about.ino(), path.file_name()?.to_owned()));

@@ -7,7 +7,10 @@ use crate::{
     config::Config,
     control::{self, Client, Held},
 };
-use base::{error::chain, folder::try_to_write};
+use base::{
+    error::chain,
+    folder::{beside, try_to_write},
+};
 use inbox::{SinkName, settings::Store};
 use linxo::{Figures, credentials::FingerprintKey};
 use prometheus_client::registry::Registry;
@@ -152,9 +155,7 @@ fn inbox_file(config: &Config, found: &mut Findings) {
         }
         Ok(_) => {}
     }
-    let mut lock = path.clone().into_os_string();
-    lock.push(".lock");
-    if let Ok(file) = File::open(&lock)
+    if let Ok(file) = File::open(beside(path, ".lock"))
         && matches!(file.try_lock(), Err(TryLockError::WouldBlock))
     {
         told("is held by another linxo-webhook, which cannot be reached".to_owned(), "stop that one first");

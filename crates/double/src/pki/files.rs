@@ -58,7 +58,7 @@ pub fn write_file(path: &Path, content: &[u8], mode: u32, existing: Existing) ->
 }
 
 fn place(path: &Path, content: &[u8], mode: u32, existing: Existing) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let folder = base::folder::of(path);
     fs::create_dir_all(folder)?;
     let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     let scratch = folder.join(format!(".{}.{:016x}", name.to_string_lossy(), fastrand::u64(..)));

@@ -2,6 +2,7 @@
 
 use super::{open::Opener, schema, tx};
 use crate::{Access, Error, Keys, Position, seal};
+use base::folder;
 use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest, Sha256};
 use std::{
@@ -54,10 +55,7 @@ fn copy_into(path: &Path, to: &Path) -> Result<(), Error> {
     let connection = Opener::new(path, Access::Guest)?.copier()?;
     let name = to.to_str().ok_or_else(|| Error::Store("the name of the copy is not UTF-8".into()))?;
     connection.execute("VACUUM INTO ?1", [name]).map_err(failed)?;
-    let synced = File::open(to).and_then(|file| file.sync_all()).and_then(|()| {
-        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()
-    });
+    let synced = File::open(to).and_then(|file| file.sync_all()).and_then(|()| folder::sync_name(to));
     synced.map_err(|error| Error::Store(Box::new(error)))
 }
 
@@ -139,8 +137,7 @@ pub(crate) fn put_in_place(copy: &Path, path: &Path, reached: Option<Position>) 
     }
     let moved = File::open(copy).and_then(|file| file.sync_all()).and_then(|()| {
         std::fs::rename(copy, path)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()
+        folder::sync_name(path)
     });
     moved.map_err(|error| Error::Store(Box::new(error)))
 }

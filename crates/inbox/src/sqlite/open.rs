@@ -2,6 +2,7 @@
 
 use super::{migrate, schema, tx};
 use crate::{Error, Keys, Position};
+use base::folder;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -81,19 +82,15 @@ impl Opener {
                 None
             }
             Access::Owner => {
-                if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
-                        problem("its folder cannot be made; give the service a folder that it may write to", error)
-                    })?;
-                }
-                let mut name = path.as_os_str().to_owned();
-                name.push(".lock");
+                DirBuilder::new().recursive(true).mode(0o700).create(folder::of(path)).map_err(|error| {
+                    problem("its folder cannot be made; give the service a folder that it may write to", error)
+                })?;
                 let lock = OpenOptions::new()
                     .create(true)
                     .truncate(false)
                     .write(true)
                     .mode(0o600)
-                    .open(&name)
+                    .open(folder::beside(path, ".lock"))
                     .map_err(|error| problem("its folder is not writable for this user", error))?;
                 take(&lock).map_err(|error| match error {
                     fs::TryLockError::WouldBlock => Error::Open {
@@ -112,9 +109,7 @@ impl Opener {
                     .open(path)
                     .map_err(|error| problem("it is not writable for this user", error))?;
                 for suffix in ["", "-wal", "-shm", ".lock"] {
-                    let mut file = path.as_os_str().to_owned();
-                    file.push(suffix);
-                    narrow(Path::new(&file))?;
+                    narrow(&folder::beside(path, suffix))?;
                 }
                 Some(lock)
             }
@@ -261,9 +256,7 @@ pub(crate) fn is_gone(path: &Path) -> bool {
 /// # Errors
 /// [`Error::Open`]: there is a log.
 pub(crate) fn refuse_log_alone(path: &Path) -> Result<(), Error> {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    if is_gone(Path::new(&log)) {
+    if is_gone(&folder::beside(path, "-wal")) {
         return Ok(());
     }
     Err(Error::Open {

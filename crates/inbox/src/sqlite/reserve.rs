@@ -4,6 +4,7 @@
 //! The room is a file beside the inbox. It is given up when a deletion finds the disk full, and made again by the service when
 //! the disk has room.
 
+use base::folder;
 use rustix::fs::{FallocateFlags, fallocate};
 use std::{
     fs::{self, OpenOptions},
@@ -22,9 +23,7 @@ pub(super) struct Reserve(PathBuf);
 impl Reserve {
     /// Beside this inbox file.
     pub(super) fn beside(path: &Path) -> Self {
-        let mut name = path.as_os_str().to_owned();
-        name.push("-reserve");
-        Self(name.into())
+        Self(folder::beside(path, "-reserve"))
     }
 
     /// Makes it where it is missing.

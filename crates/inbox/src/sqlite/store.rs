@@ -99,7 +99,6 @@ impl Sqlite {
         shared.set_counted(stages::count_all(&store.connection).map_err(failed)?);
         let (writer, thread) =
             Writer::start(store, opener, Arc::clone(&shared)).map_err(|error| Error::Store(Box::new(error)))?;
-        let folder = path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Ok(Self {
             path: path.to_owned(),
             writer: Mutex::new(Some(Arc::new(writer))),
@@ -107,7 +106,7 @@ impl Sqlite {
             readers: Arc::new(Readers { opener: readers, idle: Mutex::default() }),
             shared,
             sinks: Arc::new(sinks),
-            space: Space::new(folder.to_owned(), settings.min_free_disk),
+            space: Space::new(base::folder::of(path).to_owned(), settings.min_free_disk),
             reserve: Reserve::beside(path),
             keys,
             max_waiting: settings.max_waiting,

@@ -3,7 +3,7 @@
 use super::{codes::Kind, entries, refused, shared::Numbers, stages, store::Sqlite};
 use crate::{Error, Expired, Stage, StageCounts, Stats, Upkeep};
 use async_trait::async_trait;
-use base::clock::Timestamp;
+use base::{clock::Timestamp, folder};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
     fs,
@@ -36,11 +36,7 @@ impl Upkeep for Sqlite {
             for (kind, numbers) in numbers.into_iter().filter(|(_, numbers)| *numbers != Numbers::default()) {
                 counts.push((stages::name(connection, kind)?, numbers.counts()));
             }
-            let size = |suffix: &str| {
-                let mut name = path.as_os_str().to_owned();
-                name.push(suffix);
-                fs::metadata(name).map_or(0, |meta| meta.len())
-            };
+            let size = |suffix| fs::metadata(folder::beside(&path, suffix)).map_or(0, |meta| meta.len());
             let log_bytes = size("-wal");
             let mut oldest_by_stage = Vec::new();
             for (kind, accepted) in oldest_by_kind(connection)? {

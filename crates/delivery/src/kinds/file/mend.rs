@@ -1,7 +1,7 @@
 //! Opens the file so that it ends with a whole line, whatever a crash has left.
 
 use super::own::{FOREIGN, OURS, REMEDY, is_own};
-use base::folder::try_to_write;
+use base::folder::{self, try_to_write};
 use std::{
     fs::{self, File, OpenOptions, Permissions, TryLockError},
     io::{self, Write},
@@ -32,8 +32,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     narrow(&file, path)?;
     mend(&file, path)?;
     // The name of a new file must survive a power cut as well as its lines.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()?;
+    folder::sync_name(path)?;
     Ok(file)
 }
 

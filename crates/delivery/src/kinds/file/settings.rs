@@ -19,7 +19,7 @@ section! {
 }
 
 fn file_in_folder(at: &mut At<'_, '_>, path: &Path) {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = base::folder::of(path);
     if at.must_be_folder("path", folder).is_err() {
         return;
     }
