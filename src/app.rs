@@ -279,8 +279,7 @@ async fn gates(
 ) -> Result<Vec<Arc<Gate>>, inbox::Error> {
     let paused = inbox.sinks.paused().await?;
     let gates = names.into_iter().map(|name| {
-        let since = paused.iter().find(|(paused, _)| *paused == name).map(|(_, since)| *since);
-        let figures = figures.of_sink(name.as_str());
+        let (since, figures) = (paused.get(&name).copied(), figures.of_sink(name.as_str()));
         let gate = Gate::new(name, figures);
         gate.set_paused(since);
         Arc::new(gate)

@@ -99,7 +99,7 @@ async fn stored(config: &Config) -> Result<Vec<SinkReport>, Failure> {
     inbox.upkeep.close().await;
     writeln!(io::stderr(), "no service runs on this inbox: this is what the inbox holds")?;
     let reports = config.sinks.iter().map(|sink| {
-        let since = paused.iter().find(|(name, _)| *name == sink.name).map(|(_, since)| *since);
+        let since = paused.get(&sink.name).copied();
         control::report(&sink.name, sink.kind.word(), stats.of_sink(&sink.name), None, since)
     });
     Ok(reports.collect())

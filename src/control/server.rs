@@ -119,7 +119,7 @@ async fn set_paused(state: &State, name: &str, is_paused: bool) -> Answer<Change
     let Sink { gate, .. } = find(state, name)?;
     let changed = state.kept.pause(gate.name(), is_paused).await.map_err(|error| failed(&error))?;
     let kept = state.kept.paused().await.map_err(|error| failed(&error))?;
-    gate.set_paused(kept.into_iter().find(|(paused, _)| paused == gate.name()).map(|(_, since)| since));
+    gate.set_paused(kept.get(gate.name()).copied());
     Ok(Json(Changed { changed }))
 }
 

@@ -196,7 +196,7 @@ impl Route {
         if lease.resumed.is_some() {
             self.gate.tried_again(outcome == Outcome::Done);
         }
-        if matches!(outcome, Outcome::Park { cause: Cause::Outage | Cause::GaveUp, .. }) {
+        if matches!(&outcome, Outcome::Park { cause, .. } if cause.passes()) {
             self.gate.parked();
         }
         self.figures.count(self.slot.name().as_str(), &outcome, took, lease.entry.accepted);

@@ -52,8 +52,7 @@ impl Recovery {
         // Another process may have paused a sink, or let it go on.
         let paused = self.sinks.paused().await?;
         for (gate, goes_back) in &self.gates {
-            let since = paused.iter().find(|(name, _)| name == gate.name()).map(|(_, since)| *since);
-            gate.set_paused(since);
+            gate.set_paused(paused.get(gate.name()).copied());
             if *goes_back {
                 self.put_back(gate).await?;
             }

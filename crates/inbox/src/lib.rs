@@ -102,6 +102,26 @@ pub struct Inbox {
     pub keys: Keys,
 }
 
+impl Inbox {
+    /// A store that serves every kind of use.
+    fn of<S>(store: &Arc<S>, keys: Keys) -> Self
+    where
+        S: Intake + Queue + Readings + Shelf + Sinks + Desk + Audit + Upkeep + 'static,
+    {
+        Self {
+            intake: Arc::clone(store) as _,
+            queue: Arc::clone(store) as _,
+            readings: Arc::clone(store) as _,
+            shelf: Arc::clone(store) as _,
+            sinks: Arc::clone(store) as _,
+            desk: Arc::clone(store) as _,
+            audit: Arc::clone(store) as _,
+            upkeep: Arc::clone(store) as _,
+            keys,
+        }
+    }
+}
+
 /// Opens the configured store. Every name of `sinks` gets a stage with each event that is accepted from now on.
 ///
 /// # Errors
@@ -126,17 +146,7 @@ pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<I
                     return inbox.unwrap_or(Err(error));
                 }
             };
-            let inbox = Inbox {
-                keys: store.keys().clone(),
-                intake: Arc::clone(&store) as _,
-                queue: Arc::clone(&store) as _,
-                readings: Arc::clone(&store) as _,
-                shelf: Arc::clone(&store) as _,
-                sinks: Arc::clone(&store) as _,
-                desk: Arc::clone(&store) as _,
-                audit: Arc::clone(&store) as _,
-                upkeep: Arc::clone(&store) as _,
-            };
+            let inbox = Inbox::of(&store, store.keys().clone());
             match (settings.journal_folder(), access) {
                 (Some(folder), Access::Owner) => {
                     let journaled = Arc::new(Journaled::open(store, &folder, settings)?);
@@ -161,15 +171,5 @@ pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<I
 /// An inbox that takes events and does nothing else, because its store cannot be used.
 fn strand(folder: &Path, settings: &Settings, problem: &str) -> Option<Result<Inbox, Error>> {
     let opened = stranded::open(folder, settings, problem)?;
-    Some(opened.map(|(stranded, keys)| Inbox {
-        keys,
-        intake: Arc::clone(&stranded) as _,
-        queue: Arc::clone(&stranded) as _,
-        readings: Arc::clone(&stranded) as _,
-        shelf: Arc::clone(&stranded) as _,
-        sinks: Arc::clone(&stranded) as _,
-        desk: Arc::clone(&stranded) as _,
-        audit: Arc::clone(&stranded) as _,
-        upkeep: stranded,
-    }))
+    Some(opened.map(|(stranded, keys)| Inbox::of(&stranded, keys)))
 }

@@ -101,6 +101,12 @@ impl Cause {
         }
     }
 
+    /// Whether it is trouble of the other side that passes: the stage then goes back in line by itself ([`crate::Sinks::resume`]).
+    #[must_use]
+    pub const fn passes(&self) -> bool {
+        matches!(self, Self::Outage | Self::GaveUp)
+    }
+
     /// The cause that a word stands for. `None`: the word is of another version.
     #[must_use]
     pub fn parse(word: &str, credentials: Option<CredentialsMark>) -> Option<Self> {

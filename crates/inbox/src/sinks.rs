@@ -3,7 +3,7 @@
 use crate::{Error, SinkName};
 use async_trait::async_trait;
 use base::clock::Timestamp;
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 /// What is kept of sinks, beside their work.
 ///
@@ -14,14 +14,14 @@ use std::fmt;
 #[async_trait]
 pub trait Sinks: Send + Sync + fmt::Debug {
     /// The sinks that are paused, and since when. A pause outlives the process.
-    async fn paused(&self) -> Result<Vec<(SinkName, Timestamp)>, Error>;
+    async fn paused(&self) -> Result<BTreeMap<SinkName, Timestamp>, Error>;
 
     /// Pauses a sink, or lets it go on. One that is paused already keeps its time. Returns whether that changed anything; a name
     /// that this inbox has never seen changes nothing.
     async fn pause(&self, sink: &SinkName, pause: bool) -> Result<bool, Error>;
 
     /// Puts back in line up to `limit` deliveries that were parked because of this sink's trouble
-    /// ([`Cause::Outage`](crate::Cause::Outage), [`Cause::GaveUp`](crate::Cause::GaveUp)) and have not gone back by themselves
+    /// ([`Cause::passes`](crate::Cause::passes)) and have not gone back by themselves
     /// since `before`, the oldest first. Returns how many there were.
     async fn resume(&self, sink: &SinkName, before: Timestamp, limit: usize) -> Result<u64, Error>;
 }

@@ -79,7 +79,8 @@ pub trait Upkeep: Send + Sync + fmt::Debug {
     /// [`Error::Store`], [`Error::Full`], [`Error::Closed`]: ask again later.
     async fn expire(&self, cutoff: Timestamp, limit: usize) -> Result<Expired, Error>;
 
-    /// Moves what the log beside the store holds into the store, as far as nobody is in the way.
+    /// Moves what the log beside the store holds into the store, as far as nobody is in the way. Before that it sets room aside for
+    /// deletions on a full disk, where there is room and that is missing.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::Open`]: the store's file cannot be written, and its log grows.

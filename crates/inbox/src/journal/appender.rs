@@ -226,11 +226,7 @@ impl Appender {
             segment.encoder.record(&Record { position, accepted: now, payload }, synced);
             replies.push((reply, room));
         }
-        self.shared.appender.begins();
-        let written = self.folder.disk.write(&segment.file, &segment.encoder.buffer, segment.offset);
-        let synced_now = written.and_then(|()| self.folder.disk.sync(&segment.file));
-        self.shared.appender.ends(false);
-        match synced_now {
+        match put(&self.shared, &self.folder, segment) {
             Ok(()) => {
                 self.note_synced(replies.len() as u64);
                 self.answer(replies, synced);
@@ -306,8 +302,7 @@ impl Appender {
         }
         segment.encoder.buffer.clear();
         segment.encoder.end(self.last, clock::now());
-        let written = self.folder.disk.write(&segment.file, &segment.encoder.buffer, segment.offset);
-        if let Err(error) = written.and_then(|()| self.folder.disk.sync(&segment.file)) {
+        if let Err(error) = put(&self.shared, &self.folder, &segment) {
             self.abandon(error);
             return;
         }
@@ -392,4 +387,13 @@ impl Appender {
         let encoder = Encoder::new(header.encode().1);
         Ok(Segment { file, encoder, offset: FIRST_FRAME, size, begun: None, is_spare_ordered: false })
     }
+}
+
+/// Writes the frames that a segment's encoder holds, and syncs them.
+fn put(shared: &Shared, folder: &Folder, segment: &Segment) -> io::Result<()> {
+    shared.appender.begins();
+    let written = folder.disk.write(&segment.file, &segment.encoder.buffer, segment.offset);
+    let synced = written.and_then(|()| folder.disk.sync(&segment.file));
+    shared.appender.ends(false);
+    synced
 }

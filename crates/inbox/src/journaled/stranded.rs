@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use base::clock::Timestamp;
 use bytes::Bytes;
 use event::UserId;
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -168,9 +168,9 @@ impl Shelf for Stranded {
 
 #[async_trait]
 impl Sinks for Stranded {
-    async fn paused(&self) -> Result<Vec<(SinkName, Timestamp)>, Error> {
+    async fn paused(&self) -> Result<BTreeMap<SinkName, Timestamp>, Error> {
         // Nothing is delivered in any case.
-        Ok(Vec::new())
+        Ok(BTreeMap::new())
     }
 
     async fn pause(&self, _sink: &SinkName, _pause: bool) -> Result<bool, Error> {

@@ -333,8 +333,7 @@ impl Progress {
     /// Whether the sink's trouble is all that keeps it parked, and it has not gone back in line by itself since `before`.
     #[must_use]
     pub fn may_resume(&self, before: Timestamp) -> bool {
-        matches!(self.cause, Some(Cause::Outage | Cause::GaveUp))
-            && self.resumed.is_none_or(|resumed| resumed <= before)
+        self.cause.as_ref().is_some_and(Cause::passes) && self.resumed.is_none_or(|resumed| resumed <= before)
     }
 
     /// Puts it back in line because the sink is well again.

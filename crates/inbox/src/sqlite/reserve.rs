@@ -46,7 +46,8 @@ impl Reserve {
     }
 
     /// Its size; 0 where it is missing.
-    pub(super) fn size(&self) -> u64 {
+    #[cfg(test)]
+    fn size(&self) -> u64 {
         fs::metadata(&self.0).map_or(0, |meta| meta.len())
     }
 }

@@ -6,13 +6,14 @@ use async_trait::async_trait;
 use base::clock::Timestamp;
 use event::ChannelDefinitionId;
 use rusqlite::params;
+use std::collections::BTreeMap;
 
 #[async_trait]
 impl crate::Sinks for Sqlite {
-    async fn paused(&self) -> Result<Vec<(SinkName, Timestamp)>, Error> {
+    async fn paused(&self) -> Result<BTreeMap<SinkName, Timestamp>, Error> {
         self.read(|connection| {
             connection
-                .prepare_cached("SELECT name, paused FROM sink WHERE paused IS NOT NULL ORDER BY id")?
+                .prepare_cached("SELECT name, paused FROM sink WHERE paused IS NOT NULL")?
                 .query_map([], |row| {
                     Ok((SinkName::new(row.get::<_, String>(0)?), Timestamp::from_millis(row.get(1)?)))
                 })?

@@ -7,7 +7,6 @@ use base::{clock::Timestamp, folder};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
     fs,
-    path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -47,7 +46,6 @@ impl Upkeep for Sqlite {
                 oldest_unfinished: oldest_by_stage.iter().map(|(_, accepted)| *accepted).min(),
                 oldest_by_stage,
                 last_accepted: last_accepted(connection)?,
-                free_bytes: path.parent().and_then(free_bytes),
                 size_bytes: size("") + log_bytes,
                 log_bytes,
                 reusable_bytes: reusable_bytes(connection)?,
@@ -56,16 +54,15 @@ impl Upkeep for Sqlite {
         });
         let stats = stats.await?;
         self.space.set_reusable(stats.reusable_bytes);
-        if self.reserve.size() == 0
-            && self.space.has_room_to_spare()
+        Ok(Stats { free_bytes: self.space.known_free(), ..stats })
+    }
+
+    async fn checkpoint(&self) -> Result<(), Error> {
+        if self.space.has_room_to_spare()
             && let Err(error) = self.reserve.make()
         {
             tracing::debug!(code = "disk_reserve_missing", error = %error, "no room could be set aside for deletions on a full disk");
         }
-        Ok(stats)
-    }
-
-    async fn checkpoint(&self) -> Result<(), Error> {
         self.checkpoint().await
     }
 
@@ -119,12 +116,6 @@ fn last_accepted(connection: &Connection) -> rusqlite::Result<Option<Timestamp>>
         .prepare_cached("SELECT accepted FROM entry ORDER BY seq DESC LIMIT 1")?
         .query_row([], |row| row.get(0).map(Timestamp::from_millis))
         .optional()
-}
-
-/// Bytes that are free on the disk of a folder, where the file system can tell.
-fn free_bytes(folder: &Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(folder).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// Entries whose time is over, of the [`EXPIRE_SCAN`] old ones behind `after`; and the number to go on behind, 0 at the end.
