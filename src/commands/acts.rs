@@ -1,8 +1,7 @@
 //! Notes in the audit trail what a command is about to do, and what came of it.
 
-use super::{Failure, chain};
+use super::{Failure, chain, guest::note};
 use inbox::{Act, Audit};
-use std::io::{self, Write};
 
 /// Who runs this command: the user by number, which the system knows, and by name, as far as the environment says.
 fn who() -> String {
@@ -34,7 +33,7 @@ pub(super) async fn noted<T>(
     let number = match audit.begin(&act).await {
         Ok(number) => Some(number),
         Err(error) if unnoted == Unnoted::GoesOn => {
-            writeln!(io::stderr(), "this could not be noted in the audit trail: {}", chain(&error))?;
+            note(format_args!("this could not be noted in the audit trail: {}", chain(&error)));
             None
         }
         Err(error) => {

@@ -7,7 +7,6 @@
 //! touches everything. What changes entries or prints their bodies is noted in the audit trail.
 
 mod archive;
-mod guest;
 mod json;
 mod selection;
 mod view;
@@ -15,6 +14,7 @@ mod view;
 use super::{
     Failure, Global,
     acts::{Unnoted, noted},
+    guest::{failure, note, open},
 };
 use crate::{
     config::Config,
@@ -22,7 +22,6 @@ use crate::{
 };
 use base::text::printable;
 use clap::{Args as ClapArgs, Subcommand};
-use guest::{failure, note, open};
 use inbox::{Audit, Batch, Desk, EntryView, Error, Filter, Inbox, Seq, SinkName};
 use selection::{EVERY, Selection};
 use std::{

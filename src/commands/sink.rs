@@ -6,7 +6,9 @@
 use super::{
     Failure, Global,
     acts::{Unnoted, noted},
-    chain, table,
+    chain,
+    guest::{failure, note, open},
+    table,
 };
 use crate::{
     app,
@@ -15,7 +17,7 @@ use crate::{
 };
 use clap::{Args as ClapArgs, Subcommand};
 use delivery::Slot;
-use inbox::{Access, Inbox, SinkName};
+use inbox::{Inbox, SinkName};
 use std::io::{self, Write};
 
 /// Options of `sink`.
@@ -85,19 +87,13 @@ fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a delivery::Settin
     config.sinks.iter().find(|sink| sink.name.as_str() == name).ok_or_else(|| Failure::no_sink(config, name))
 }
 
-fn open(config: &Config) -> Result<Inbox, Failure> {
-    let names: Vec<SinkName> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
-    inbox::open(&config.inbox, &names, Access::Guest).map_err(|error| Failure::not_now(chain(&error)))
-}
-
 /// What the inbox says of the sinks.
 async fn stored(config: &Config) -> Result<Vec<SinkReport>, Failure> {
     let inbox = open(config)?;
-    let not_now = |error: inbox::Error| Failure::not_now(chain(&error));
-    let stats = inbox.upkeep.stats().await.map_err(not_now)?;
-    let paused = inbox.sinks.paused().await.map_err(not_now)?;
+    let stats = inbox.upkeep.stats().await.map_err(|error| failure(&error))?;
+    let paused = inbox.sinks.paused().await.map_err(|error| failure(&error))?;
     inbox.upkeep.close().await;
-    writeln!(io::stderr(), "no service runs on this inbox: this is what the inbox holds")?;
+    note(format_args!("no service runs on this inbox: this is what the inbox holds"));
     let reports = config.sinks.iter().map(|sink| {
         let since = paused.get(&sink.name).copied();
         control::report(&sink.name, sink.kind.word(), stats.of_sink(&sink.name), None, since)
@@ -126,7 +122,7 @@ async fn set_paused(inbox: &Inbox, service: Option<Client>, name: &str, pause: b
     let changed = if let Some(service) = &service {
         service.pause(name, pause).await.map_err(|error| unreachable(&error))?.changed
     } else {
-        inbox.sinks.pause(&SinkName::new(name), pause).await.map_err(|error| Failure::not_now(chain(&error)))?
+        inbox.sinks.pause(&SinkName::new(name), pause).await.map_err(|error| failure(&error))?
     };
     let what = match (pause, changed) {
         (true, true) => "is paused",
@@ -135,7 +131,7 @@ async fn set_paused(inbox: &Inbox, service: Option<Client>, name: &str, pause: b
         (false, false) => "was not paused",
     };
     let from = if service.is_some() { "" } else { "; no service runs on this inbox: this holds from the next start" };
-    writeln!(io::stderr(), "the sink {name} {what}{from}")?;
+    note(format_args!("the sink {name} {what}{from}"));
     Ok(())
 }
 
@@ -170,7 +166,7 @@ fn show(reports: &[SinkReport], json: bool) -> Result<(), Failure> {
 fn tell(name: &str, tested: &Tested) -> Result<(), Failure> {
     let Tested { id, taken, reason, duration_ms } = tested;
     if *taken {
-        writeln!(io::stderr(), "the sink {name} took the test delivery {id} in {duration_ms} ms")?;
+        note(format_args!("the sink {name} took the test delivery {id} in {duration_ms} ms"));
         return Ok(());
     }
     let reason = reason.as_deref().unwrap_or("no reason is known");

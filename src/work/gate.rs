@@ -102,8 +102,7 @@ impl Gate {
             State::Resting { until } => Standing::Resting(wall.after(until.since(now))),
             State::Down { since, .. } => Standing::Down(wall.before(now.since(since))),
         };
-        let failing_since = self.known.failing_for().map(|lasting| wall.before(lasting));
-        View { standing, failing_since, paused: *lock(&self.paused) }
+        View { standing, failing_since: self.known.failing_since(), paused: *lock(&self.paused) }
     }
 
     /// Pauses it, or lets it go on. What is under way ends.
@@ -148,10 +147,11 @@ impl Gate {
 
     /// The sink took a delivery.
     pub(super) fn took(&self, connection: &str) {
-        if self.known.succeeded(connection) {
+        let was_refusing = self.known.succeeded(connection);
+        if was_refusing {
             tracing::info!(code = "sink_takes_again", sink = %self.name, "the sink takes deliveries again, after it refused them");
-            self.is_well();
-        } else if lock(&self.back).is_owed {
+        }
+        if was_refusing || lock(&self.back).is_owed {
             self.is_well();
         }
     }
@@ -216,9 +216,8 @@ impl Gate {
     }
 
     fn show(&self) {
-        let is_open = matches!(self.known.state(), State::Down { .. } | State::Resting { .. });
-        self.figures.breaker_open.set(is_open.into());
-        let since = self.known.failing_for().map_or(0, |lasting| clock::now().before(lasting).as_seconds());
+        self.figures.breaker_open.set(self.known.is_left_alone().into());
+        let since = self.known.failing_since().map_or(0, Timestamp::as_seconds);
         // The two clocks differ by a moment each time.
         if since == 0 || since.abs_diff(self.figures.failing_since.get()) > 1 {
             self.figures.failing_since.set(since);

@@ -5,6 +5,7 @@
 //! neighbour's name.
 
 use crate::{
+    clock::{self, Timestamp},
     sync::lock,
     trust::{Answer, CallId, Change, Ended, Kind, Leave, Moment, Own, Proof, Room, State, Trust, Verdict, Why},
 };
@@ -151,11 +152,19 @@ impl Neighbour {
         self.known().trust.state(now)
     }
 
-    /// For how long every call has failed; `None` while calls succeed.
+    /// Whether it is left alone, because it failed or asked for a rest.
     #[must_use]
-    pub fn failing_for(&self) -> Option<Duration> {
+    pub fn is_left_alone(&self) -> bool {
+        matches!(self.state(), State::Down { .. } | State::Resting { .. })
+    }
+
+    /// Since when every call has failed, by the clock of the wall; `None` while calls succeed. It differs by a moment each time,
+    /// because it is worked out from the time that has passed.
+    #[must_use]
+    pub fn failing_since(&self) -> Option<Timestamp> {
         let now = self.now();
-        self.known().trust.failing_since().map(|since| now.since(since))
+        let since = self.known().trust.failing_since()?;
+        Some(clock::now().before(now.since(since)))
     }
 
     /// The time by which everything here is measured.
@@ -221,8 +230,8 @@ impl Turn<'_> {
         self.given_up.notified().await;
     }
 
-    #[expect(clippy::must_use_candidate, reason = "to most callers it makes no difference")]
     /// Takes in how the call ended; returns what that changed for the neighbour as a whole.
+    #[expect(clippy::must_use_candidate, reason = "to most callers it makes no difference")]
     pub fn end(mut self, ended: Ended) -> Option<Change> {
         self.leave.take().and_then(|leave| self.neighbour.end(leave, ended))
     }

@@ -1,10 +1,9 @@
 //! `inbox backup`, `inbox restore`, `inbox verify`.
 
-use super::guest::{failure, note, open};
 use crate::commands::{
     Failure, Global,
     acts::{Unnoted, noted},
-    chain,
+    guest::{failure, note, open},
 };
 use inbox::{
     Error, Filter, Settings,
@@ -33,7 +32,7 @@ fn progress(what: &'static str) -> impl FnMut(u64) + Send {
 /// Runs what blocks beside the runtime's own threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(work).await.map_err(|error| Failure::from_error(&error))?;
-    done.map_err(|error| Failure::not_now(chain(&error)))
+    done.map_err(|error| failure(&error))
 }
 
 /// Makes a backup beside a running service, or without one.

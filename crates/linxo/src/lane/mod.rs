@@ -16,9 +16,9 @@ use crate::{
     figures::{Figures, ServerFigures},
 };
 use base::{
-    clock::{self, millis},
+    clock::{Timestamp, millis},
     neighbour::{self, Asked, Neighbour},
-    trust::{Change, Ended, Kind, Own, Proof, State, Verdict, Why},
+    trust::{Change, Ended, Kind, Own, Proof, Verdict, Why},
 };
 pub(crate) use pace::Pace;
 use std::{
@@ -197,9 +197,8 @@ impl Lane {
     }
 
     fn show(&self) {
-        let is_open = matches!(self.known.state(), State::Down { .. } | State::Resting { .. });
-        self.figures.breaker_open.set(is_open.into());
-        let since = self.known.failing_for().map_or(0, |lasting| clock::now().before(lasting).as_seconds());
+        self.figures.breaker_open.set(self.known.is_left_alone().into());
+        let since = self.known.failing_since().map_or(0, Timestamp::as_seconds);
         // The two clocks differ by a moment each time.
         if since == 0 || since.abs_diff(self.figures.failing_since.get()) > 1 {
             self.figures.failing_since.set(since);

@@ -1,9 +1,7 @@
-//! What every action of `inbox` needs: the store beside whoever owns it, words for its failures, a line for the person.
+//! What commands on the inbox need: the store beside whoever owns it, words for its failures, a line for the person.
 
-use crate::{
-    commands::{Failure, chain},
-    config::Config,
-};
+use super::{Failure, chain};
+use crate::config::Config;
 use inbox::{Access, Error, Inbox, SinkName};
 use std::io::{self, Write};
 
