@@ -41,12 +41,8 @@ fn open(folder: &Path) -> inbox::Inbox {
     let settings = Settings {
         store: Store::Sqlite(folder.join("inbox.db")),
         journal: Some(inbox::settings::Journal::Off),
-        journal_max: 64 << 20,
-        retention: Duration::from_hours(1),
-        max_waiting: 1000,
         min_free_disk: 0,
-        audit_retention: Duration::from_hours(24),
-        refused: 0,
+        ..::settings::defaults().unwrap()
     };
     inbox::open(&settings, &[SinkName::new("app")], Access::Owner).unwrap()
 }

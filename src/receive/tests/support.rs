@@ -128,15 +128,7 @@ pub(super) struct Site {
 impl Site {
     pub(super) async fn start(wanted: Wanted) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let off = TlsClients {
-            mode: ClientMode::Off,
-            authorities: Vec::new(),
-            revocations: Vec::new(),
-            usage: ClientUsage::Client,
-            names: Vec::new(),
-            subjects: Vec::new(),
-            fingerprints: Vec::new(),
-        };
+        let off = ::settings::defaults().unwrap();
         let settings = settings::Tls {
             certificate: folder.path().join("server.pem"),
             key: folder.path().join("server.key"),

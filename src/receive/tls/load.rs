@@ -133,7 +133,7 @@ pub fn load(config: &Tls) -> Result<Loaded, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::receive::settings::{self, ClientUsage, TlsClients};
+    use crate::receive::settings::{self, ClientUsage};
     use crate::receive::tls::Validity;
     use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
     use double::pki;
@@ -146,15 +146,7 @@ mod tests {
             key: folder.join("certs/server.key"),
             may_generate: true,
             minimum_version: TlsVersion::V1_2,
-            clients: TlsClients {
-                mode: ClientMode::Off,
-                authorities: Vec::new(),
-                revocations: Vec::new(),
-                usage: ClientUsage::Client,
-                names: Vec::new(),
-                subjects: Vec::new(),
-                fingerprints: Vec::new(),
-            },
+            clients: ::settings::defaults().unwrap(),
         }
     }
 

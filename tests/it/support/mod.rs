@@ -76,16 +76,7 @@ pub(crate) fn delivered(path: &Path) -> Vec<String> {
 
 /// Settings of an inbox at a path, without limits that matter.
 pub(crate) fn inbox_at(path: &Path) -> Settings {
-    Settings {
-        store: Store::Sqlite(path.to_owned()),
-        journal: None,
-        journal_max: 1 << 30,
-        retention: Duration::from_hours(1),
-        max_waiting: 1_000_000,
-        min_free_disk: 0,
-        refused: 1000,
-        audit_retention: Duration::from_hours(24),
-    }
+    Settings { store: Store::Sqlite(path.to_owned()), min_free_disk: 0, ..::settings::defaults().unwrap() }
 }
 
 /// An event's JSON: of a connection, with an id, with a number of accounts listed or only announced.

@@ -58,11 +58,8 @@ fn settings(backend: Backend, folder: &TempDir) -> Settings {
         store: settings::Store::Sqlite(folder.path().join("inbox.db")),
         journal,
         journal_max: 64 << 20,
-        retention: Duration::from_hours(1),
-        max_waiting: 1_000_000,
         min_free_disk: 0,
-        refused: 1000,
-        audit_retention: Duration::from_hours(24),
+        ..::settings::defaults().unwrap()
     }
 }
 

@@ -27,11 +27,8 @@ fn settings_of(path: &Path) -> Settings {
         store: settings::Store::Sqlite(path.to_owned()),
         journal: Some(settings::Journal::Off),
         journal_max: 64 << 20,
-        retention: Duration::from_hours(1),
-        max_waiting: 1_000_000,
         min_free_disk: 0,
-        refused: 1000,
-        audit_retention: Duration::from_hours(24),
+        ..::settings::defaults().unwrap()
     }
 }
 

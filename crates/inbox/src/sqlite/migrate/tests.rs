@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{Access, Filter, Inbox, Settings, open, settings};
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/inbox-v1.db");
 /// Entries of the fixture.
@@ -12,12 +12,8 @@ fn open_at(path: &Path) -> Inbox {
     let settings = Settings {
         store: settings::Store::Sqlite(path.to_owned()),
         journal: Some(crate::settings::Journal::Off),
-        journal_max: 64 << 20,
-        retention: Duration::from_hours(1),
-        max_waiting: 1000,
         min_free_disk: 0,
-        audit_retention: Duration::from_hours(24),
-        refused: 10,
+        ..::settings::defaults().unwrap()
     };
     open(&settings, &["app", "books"].map(crate::SinkName::new), Access::Owner).unwrap()
 }
