@@ -183,15 +183,14 @@ address = "127.0.0.1:0"
         inbox.execute("INSERT INTO body (seq, bytes) SELECT seq, ?1 FROM entry", [body])?;
         // The first entry of each connection is at the head of its line; the others wait behind it.
         inbox.execute(
-            "INSERT INTO stage (seq, kind, line, place, state, due, changed)
-             SELECT entry.seq, sink.id, CAST(entry.connection AS INTEGER), entry.seq,
+            "INSERT INTO stage (seq, kind, line, state, due, changed)
+             SELECT entry.seq, sink.id, CAST(entry.connection AS INTEGER),
                     CASE WHEN ?1 THEN 'done' WHEN entry.seq <= ?2 THEN 'due' ELSE 'queued' END, ?3, ?3
              FROM entry, sink",
             params![is_done, connections, now],
         )?;
         inbox.execute_batch(
-            "INSERT INTO known (id_key, body_key, seq) SELECT id_key, body_key, seq FROM entry ORDER BY id_key, body_key;
-             INSERT INTO line (key, tail) SELECT line, max(place) FROM stage GROUP BY line;",
+            "INSERT INTO known (id_key, body_key, seq) SELECT id_key, body_key, seq FROM entry ORDER BY id_key, body_key;",
         )?;
         inbox.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)")?;
         Ok(())

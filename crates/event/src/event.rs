@@ -1,10 +1,11 @@
 //! An event, as the service needs to know it.
 
 use crate::ids::{ChannelDefinitionId, ConnectionId, EventId, MAX_ID, UserId};
-use std::fmt;
+use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, fmt};
 
 /// What the service needs to know of an event; the body stays beside it as it came.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// The vendor's id of the event. Not unique: the vendor's own two examples share one.
     pub id: EventId,
@@ -41,7 +42,7 @@ pub struct Event {
 }
 
 /// Whether an event carries its accounts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shape {
     /// Delivered as it came.
     Whole,
@@ -56,7 +57,7 @@ pub enum Shape {
 }
 
 /// Something in an event that this version cannot type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Drift {
     /// An `event_type` or `resource_type` that is not implemented by the vendor today.
     UnknownType,
@@ -68,12 +69,12 @@ pub enum Drift {
     /// A member that is longer than [`MAX_ID`].
     TooLong {
         /// JSON path of the member.
-        path: &'static str,
+        path: Cow<'static, str>,
     },
     /// A list in which something stands twice.
     Repeated {
         /// JSON path of the list.
-        path: &'static str,
+        path: Cow<'static, str>,
     },
     /// The request said that its body is something else than JSON.
     ContentType,

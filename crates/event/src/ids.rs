@@ -1,6 +1,6 @@
 //! Ids as types, so that a user cannot stand where a connection is meant.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Longest id, in bytes. The vendor's are short (`docs/linxo-api.md` section 4); ids become keys and header values, and
@@ -10,7 +10,7 @@ pub const MAX_ID: usize = 256;
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub struct $name(String);
 
         impl $name {

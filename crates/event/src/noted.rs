@@ -23,7 +23,7 @@ impl Noted {
     pub(super) fn user(&mut self, id: Option<&str>) -> Option<UserId> {
         let id = id.filter(|id| !id.is_empty())?;
         if id.len() > MAX_ID {
-            self.unclear = Some(Drift::TooLong { path: "$.resource.user_id" });
+            self.unclear = Some(Drift::TooLong { path: "$.resource.user_id".into() });
             return None;
         }
         Some(UserId::new(id))
@@ -33,7 +33,7 @@ impl Noted {
     pub(super) fn text(&mut self, path: &'static str, text: Option<String>) -> Option<String> {
         let text = text?;
         if text.len() > MAX_ID {
-            self.note(Drift::TooLong { path });
+            self.note(Drift::TooLong { path: path.into() });
             return None;
         }
         Some(text)

@@ -122,21 +122,54 @@ impl Compact {
     /// Appends the next piece to `out` without its insignificant white space.
     pub fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         out.reserve(piece.len());
-        for &byte in piece {
+        self.runs(piece, |run| out.extend_from_slice(run));
+    }
+
+    /// Gives what is left of the next piece, in runs that are as long as can be: a text without insignificant white space is
+    /// one run.
+    pub fn runs(&mut self, piece: &[u8], mut take: impl FnMut(&[u8])) {
+        let (mut begin, mut at) = (0, 0);
+        while at < piece.len() {
+            let rest = piece.get(at..).unwrap_or_default();
             if self.in_string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.in_string = false,
-                    _ => {}
-                }
-            } else if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
+                at += self.string(rest);
                 continue;
-            } else if byte == b'"' {
-                self.in_string = true;
             }
-            out.push(byte);
+            match rest.iter().position(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'"')) {
+                Some(token) if rest.get(token) == Some(&b'"') => {
+                    self.in_string = true;
+                    at += token + 1;
+                }
+                Some(token) => {
+                    give(piece, begin, at + token, &mut take);
+                    at += token + 1;
+                    begin = at;
+                }
+                None => break,
+            }
         }
+        give(piece, begin, piece.len(), &mut take);
+    }
+
+    /// Goes on inside a string; returns how many bytes of `rest` belong to it.
+    fn string(&mut self, rest: &[u8]) -> usize {
+        let skipped = usize::from(std::mem::take(&mut self.escaped));
+        let Some(found) = memchr::memchr2(b'"', b'\\', rest.get(skipped..).unwrap_or_default()) else {
+            return rest.len();
+        };
+        let at = skipped + found;
+        if rest.get(at) == Some(&b'"') {
+            self.in_string = false;
+        } else {
+            self.escaped = true;
+        }
+        at + 1
+    }
+}
+
+fn give(piece: &[u8], begin: usize, end: usize, take: &mut impl FnMut(&[u8])) {
+    if let Some(run) = piece.get(begin..end).filter(|run| !run.is_empty()) {
+        take(run);
     }
 }
 

@@ -165,7 +165,7 @@ fn an_integer_of_any_length_is_an_id_by_its_digits() {
 fn a_repeated_account_is_counted_once_and_is_drift() {
     let accounts = r#"[{"id":"7"},{"id":"8"},{"id":7}]"#;
     let event = Event::parse(&with("[\n]", accounts)).unwrap();
-    assert_eq!((event.listed, event.drift), (2, Some(Drift::Repeated { path: "$.resource.accounts" })));
+    assert_eq!((event.listed, event.drift), (2, Some(Drift::Repeated { path: "$.resource.accounts".into() })));
     let drifted = Event::parse(&with("[\n]", &accounts.replace("\"8\"", "null"))).unwrap();
     assert_eq!(drifted.listed, 2, "the one without an id is an account too");
 }
@@ -203,11 +203,11 @@ fn long_ids_are_refused_and_other_long_texts_are_left_in_the_body() {
         }
         let event = Event::parse(body.as_bytes()).unwrap();
         assert_eq!((event.user, event.shape), (None, Shape::Unclear));
-        assert_eq!(event.drift, Some(Drift::TooLong { path: "$.resource.user_id" }));
+        assert_eq!(event.drift, Some(Drift::TooLong { path: "$.resource.user_id".into() }));
     }
     let event = Event::parse(&with(r#""REDIRECT""#, &quoted)).unwrap();
     assert_eq!((event.mode, event.shape), (None, Shape::Truncated { expected: 102 }));
-    assert_eq!(event.drift, Some(Drift::TooLong { path: "$.resource.channels.mode" }));
+    assert_eq!(event.drift, Some(Drift::TooLong { path: "$.resource.channels.mode".into() }));
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub(super) fn read(event: &wire::Event<'_>) -> Result<Event, Malformed> {
         noted.note(Drift::UnknownType);
     }
     if listed < came {
-        noted.note(Drift::Repeated { path: "$.resource.accounts" });
+        noted.note(Drift::Repeated { path: "$.resource.accounts".into() });
     }
     noted.finish(&mut parsed);
     Ok(parsed)

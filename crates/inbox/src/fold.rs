@@ -2,6 +2,8 @@
 //! its line, and the stages of its work. Pure; a back end stores the result.
 
 use crate::{DeliveryId, Keys, NewEntry, rules};
+use event::Compact;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher as _;
@@ -20,7 +22,7 @@ pub(crate) struct Record {
 
 /// Recognises the same content: 64 bits of a keyed hash of the id, and 64 bits of that of the body without insignificant
 /// white space. Unique together in a store. The key is the store's own, so that no sender can make two events collide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct ContentKey {
     pub(crate) id: i64,
     pub(crate) body: i64,
@@ -46,7 +48,9 @@ impl Record {
 
 impl ContentKey {
     pub(crate) fn new(keys: &Keys, id: &str, body: &[u8]) -> Self {
-        Self { id: id_key(keys, id), body: hash(keys, &event::compact(body)) }
+        let mut hasher = hasher(keys);
+        Compact::default().runs(body, |run| hasher.write(run));
+        Self { id: id_key(keys, id), body: hasher.finish().cast_signed() }
     }
 
     /// The key of the same event by its bytes as they came, white space included.
@@ -60,8 +64,12 @@ pub(crate) fn id_key(keys: &Keys, id: &str) -> i64 {
     hash(keys, id.as_bytes())
 }
 
+fn hasher(keys: &Keys) -> SipHasher13 {
+    SipHasher13::new_with_key(&keys.dedup)
+}
+
 fn hash(keys: &Keys, bytes: &[u8]) -> i64 {
-    let mut hasher = SipHasher13::new_with_key(&keys.dedup);
+    let mut hasher = hasher(keys);
     hasher.write(bytes);
     hasher.finish().cast_signed()
 }

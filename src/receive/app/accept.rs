@@ -1,12 +1,12 @@
 //! The handler of the webhook: an event from its body to its commit.
 //!
-//! The commit runs in a task of its own: when the caller hangs up, or has waited long enough, the event is stored all the
-//! same.
+//! The commit outlives its caller: when that one hangs up, or has waited long enough, the event is stored all the same.
 
 use super::{
     asked::{Asked, Refused},
     body::LimitedBody,
     head::{EventHead, KnownPath},
+    outlive::Outliving,
     webhook::{Commits, Webhook},
 };
 use crate::receive::{
@@ -48,18 +48,15 @@ pub(super) async fn accept(
     let (confirm, sender) = (asked.sender.confirm, asked.caller.sender.clone());
     let arrival = Arrival { event, body: bytes, received, confirm, sender, trace: head.trace };
     let within = webhook.commits.timeout;
-    let commit = tokio::spawn(async move {
+    let commit = Outliving::new(async move {
         let outcome = webhook.commits.commit(&asked, arrival, since).await;
         // The body is held until here, whatever was answered meanwhile.
         drop(place);
         outcome
     });
     match timeout(within, commit).await {
-        Ok(Ok(answer)) => Ok(json(answer?)),
-        Ok(Err(join)) if join.is_panic() => Err(Refusal::Internal.into()),
-        // The runtime is ending.
-        Ok(Err(_cancelled)) => Err(Refusal::Draining.into()),
-        // The task goes on; a repeat of the event will be recognised.
+        Ok(answer) => Ok(json(answer?)),
+        // The commit goes on; a repeat of the event will be recognised.
         Err(_elapsed) => Err(Refusal::StoreSlow.into()),
     }
 }

@@ -36,6 +36,7 @@ mod body;
 mod head;
 mod lent;
 mod networks;
+mod outlive;
 mod routes;
 mod webhook;
 

@@ -133,7 +133,7 @@ impl Intake for Journaled {
     async fn accept(&self, entry: NewEntry) -> Result<Receipt, Error> {
         self.ready()?;
         let content = ContentKey::new(self.store.keys(), entry.event.id.as_str(), &entry.body);
-        let appended = self.journal.append(payload::encode(&entry, Some(content))).await;
+        let appended = self.journal.append(payload::encode(&entry, Some(content))?).await;
         if matches!(appended, Err(Error::Full(_))) {
             self.space.note_full();
         }

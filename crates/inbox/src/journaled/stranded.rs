@@ -65,7 +65,7 @@ impl Stranded {
 impl Intake for Stranded {
     async fn accept(&self, entry: NewEntry) -> Result<Receipt, Error> {
         self.ready()?;
-        let position = self.journal.append(payload::encode(&entry, None)).await?;
+        let position = self.journal.append(payload::encode(&entry, None)?).await?;
         Ok(Receipt { position, folded: None, repeats: false })
     }
 

@@ -156,7 +156,7 @@ fn add(tx: &mut Tx<'_>, rows: &[StageRow], kind: Kind) -> rusqlite::Result<bool>
     let Some(other) = rows.first() else { return Ok(false) };
     let is_fetched = rows.iter().filter(|row| row.kind.is_fetch()).all(|row| row.progress.standing == Standing::Done);
     let progress = Progress::queued(tx.now);
-    let mut row = StageRow { seq: other.seq, kind, line: other.line, place: other.place, progress };
+    let mut row = StageRow { seq: other.seq, kind, line: other.line, progress };
     stages::insert(tx, &mut row, is_fetched)?;
     stages::step_back(tx, &row)?;
     Ok(true)

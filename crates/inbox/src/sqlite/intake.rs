@@ -82,18 +82,20 @@ impl Sqlite {
 /// Makes an entry and its stages of a record, unless the same content is there already.
 fn fold(tx: &mut Tx<'_>, record: &Record, sinks: &Sinks) -> rusqlite::Result<Folded> {
     let content = record.content;
-    if let Some(seq) = tx
+    let known = tx
         .connection
-        .prepare_cached("SELECT seq FROM known WHERE id_key = ?1 AND body_key = ?2")?
-        .query_row([content.id, content.body], |row| row.get(0))
-        .optional()?
-    {
-        return Ok(Folded::Duplicate { seq: Seq(seq) });
-    }
-    let conflict: bool = tx
-        .connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM known WHERE id_key = ?1)")?
-        .query_row([content.id], |row| row.get(0))?;
+        .prepare_cached(
+            "SELECT seq FROM known WHERE id_key = ?1 AND body_key = ?2
+             UNION ALL SELECT NULL FROM known WHERE id_key = ?1 LIMIT 1",
+        )?
+        .query_row([content.id, content.body], |row| row.get::<_, Option<i64>>(0))
+        .optional()?;
+    let conflict = match known {
+        Some(Some(seq)) => return Ok(Folded::Duplicate { seq: Seq(seq) }),
+        // The id is there, with other content.
+        Some(None) => true,
+        None => false,
+    };
     let seq = entries::insert(tx, record, conflict)?;
     // The constraint decides, and not the look-up: a row that came in between makes this fail, and the whole operation.
     tx.connection.prepare_cached("INSERT INTO known (id_key, body_key, seq) VALUES (?1, ?2, ?3)")?.execute([
@@ -101,8 +103,7 @@ fn fold(tx: &mut Tx<'_>, record: &Record, sinks: &Sinks) -> rusqlite::Result<Fol
         content.body,
         seq,
     ])?;
-    let place = place(tx, record.line)?;
-    let stage = |kind, progress| StageRow { seq, kind, line: record.line, place, progress };
+    let stage = |kind, progress| StageRow { seq, kind, line: record.line, progress };
     for (fetch, progress) in record.plan.fetches(tx.now) {
         stages::insert(tx, &mut stage(Kind::of_fetch(fetch), progress), true)?;
     }
@@ -110,16 +111,4 @@ fn fold(tx: &mut Tx<'_>, record: &Record, sinks: &Sinks) -> rusqlite::Result<Fol
         stages::insert(tx, &mut stage(*kind, record.plan.delivery(tx.now)), record.plan.is_ready())?;
     }
     Ok(Folded::Stored { seq: Seq(seq), conflict })
-}
-
-/// The next place in a line. Its row stays locked until the commit, so that places are handed out in the order of commits.
-fn place(tx: &Tx<'_>, line: i64) -> rusqlite::Result<i64> {
-    // No RETURNING in statements that run for every event: SQLite collects its rows in a temporary table, which costs more
-    // than the whole insert.
-    let moved = tx.connection.prepare_cached("UPDATE line SET tail = tail + 1 WHERE key = ?1")?.execute([line])?;
-    if moved == 0 {
-        tx.connection.prepare_cached("INSERT INTO line (key, tail) VALUES (?1, 1)")?.execute([line])?;
-        return Ok(1);
-    }
-    tx.connection.prepare_cached("SELECT tail FROM line WHERE key = ?1")?.query_row([line], |row| row.get(0))
 }

@@ -155,16 +155,16 @@ fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// `line.short` of a connection that the API did not know.
+/// `shortfall.missing` of a connection that the API did not know.
 const UNKNOWN: i64 = -1;
 
 /// What was missing when the connection of a line was last completed.
 pub(super) fn shortfall(connection: &Connection, line: i64) -> rusqlite::Result<Option<Shortfall>> {
-    let short: Option<Option<i64>> = connection
-        .prepare_cached("SELECT short FROM line WHERE key = ?1")?
+    let missing: Option<i64> = connection
+        .prepare_cached("SELECT missing FROM shortfall WHERE line = ?1")?
         .query_row([line], |row| row.get(0))
         .optional()?;
-    Ok(short.flatten().map(|short| match u64::try_from(short) {
+    Ok(missing.map(|missing| match u64::try_from(missing) {
         Ok(missing) => Shortfall::Accounts(missing),
         Err(_negative) => Shortfall::Connection,
     }))
@@ -181,13 +181,20 @@ pub(super) fn note_shortfall(tx: &mut Tx<'_>, seq: i64, line: i64, found: Option
         (Some(found), Some(announced)) => found.shortfall(announced),
         (Some(_), None) => None,
     };
-    let short = short.map(|short| match short {
+    let Some(short) = short else {
+        tx.connection.prepare_cached("DELETE FROM shortfall WHERE line = ?1")?.execute([line])?;
+        return Ok(());
+    };
+    let missing = match short {
         Shortfall::Accounts(missing) => signed(missing),
         Shortfall::Connection => UNKNOWN,
-    });
+    };
     tx.connection
-        .prepare_cached("UPDATE line SET short = ?2 WHERE key = ?1 AND short IS NOT ?2")?
-        .execute(params![line, short])?;
+        .prepare_cached(
+            "INSERT INTO shortfall (line, missing) VALUES (?1, ?2)
+             ON CONFLICT (line) DO UPDATE SET missing = excluded.missing WHERE missing <> excluded.missing",
+        )?
+        .execute([line, missing])?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ pub(super) const BASE: i64 = 3;
 pub(super) const MOVING: i64 = 2;
 
 /// What each later version adds, in order. No step needs another.
-pub(super) const STEPS: [(i64, &str); 3] = [
+pub(super) const STEPS: [(i64, &str); 4] = [
     // Of the requests that are there nobody knows whether their sender was known.
     (4, "ALTER TABLE refused ADD COLUMN known INTEGER NOT NULL DEFAULT 0;"),
     // line.short: how many announced accounts were missing when the connection was last completed; -1: the connection was
@@ -47,9 +47,23 @@ pub(super) const STEPS: [(i64, &str); 3] = [
              entries INTEGER
          ) STRICT;",
     ),
+    // The number of an entry is its place in the line of its connection, as the one writer gives numbers away in the order of
+    // its commits. shortfall: what was `line.short`, of the connections that have one.
+    (
+        7,
+        "CREATE TABLE shortfall (
+             line    INTEGER PRIMARY KEY,
+             missing INTEGER NOT NULL
+         ) STRICT;
+         INSERT INTO shortfall (line, missing) SELECT key, short FROM line WHERE short IS NOT NULL;
+         DROP TABLE line;
+         DROP INDEX stage_line;
+         ALTER TABLE stage DROP COLUMN place;
+         CREATE INDEX stage_line ON stage (kind, line, seq) WHERE state IN ('queued', 'due', 'leased');",
+    ),
 ];
 /// The version that this build writes: that of the last step.
-pub(super) const VERSION: i64 = 6;
+pub(super) const VERSION: i64 = 7;
 
 /// The version of a store; 0 for an empty file.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {

@@ -19,9 +19,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 pub(super) struct StageRow {
     pub(super) seq: i64,
     pub(super) kind: Kind,
-    /// Which line it stands in, and where.
+    /// Which line it stands in. Its place there is the number of its entry, as one writer gives the numbers away.
     pub(super) line: i64,
-    pub(super) place: i64,
     pub(super) progress: Progress,
 }
 
@@ -29,7 +28,7 @@ pub(super) struct StageRow {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT seq, kind, line, place, state, due, attempts, losses, token, failing_since, doubts, doubts_since, changed,
+            "SELECT seq, kind, line, state, due, attempts, losses, token, failing_since, doubts, doubts_since, changed,
                     reason, cause, credentials, resumed
              FROM stage ",
             $rest
@@ -43,19 +42,18 @@ fn read(row: &Row<'_>) -> rusqlite::Result<StageRow> {
         seq: row.get(0)?,
         kind: row.get(1)?,
         line: row.get(2)?,
-        place: row.get(3)?,
         progress: Progress {
-            standing: row.get(4)?,
-            due: Timestamp::from_millis(row.get(5)?),
-            attempts: row.get(6)?,
-            losses: row.get(7)?,
-            token: row.get::<_, Option<i64>>(8)?.map(Token),
-            failing_since: time(9)?,
-            doubts: Doubts { tries: row.get(10)?, since: time(11)? },
-            changed: Timestamp::from_millis(row.get(12)?),
-            reason: row.get(13)?,
-            cause: codes::cause(row, 14, 15)?,
-            resumed: time(16)?,
+            standing: row.get(3)?,
+            due: Timestamp::from_millis(row.get(4)?),
+            attempts: row.get(5)?,
+            losses: row.get(6)?,
+            token: row.get::<_, Option<i64>>(7)?.map(Token),
+            failing_since: time(8)?,
+            doubts: Doubts { tries: row.get(9)?, since: time(10)? },
+            changed: Timestamp::from_millis(row.get(11)?),
+            reason: row.get(12)?,
+            cause: codes::cause(row, 13, 14)?,
+            resumed: time(15)?,
         },
     })
 }
@@ -196,14 +194,13 @@ pub(super) fn insert(tx: &mut Tx<'_>, row: &mut StageRow, needs_are_done: bool) 
     }
     tx.connection
         .prepare_cached(
-            "INSERT INTO stage (seq, kind, line, place, state, due, changed, cause, reason)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO stage (seq, kind, line, state, due, changed, cause, reason)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
             row.seq,
             row.kind,
             row.line,
-            row.place,
             row.progress.standing,
             row.progress.due.as_millis(),
             row.progress.changed.as_millis(),
@@ -235,9 +232,9 @@ pub(super) fn step_back(tx: &mut Tx<'_>, row: &StageRow) -> rusqlite::Result<()>
     let later = query(
         tx.connection,
         select!(
-            "WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') AND state = 'due' AND place > ?3"
+            "WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') AND state = 'due' AND seq > ?3"
         ),
-        params![row.kind, row.line, row.place],
+        params![row.kind, row.line, row.seq],
     )?;
     for mut later in later {
         let was = later.progress.standing;
@@ -260,7 +257,7 @@ fn stand(connection: &Connection, row: &mut StageRow) -> rusqlite::Result<()> {
 fn move_up(tx: &mut Tx<'_>, kind: Kind, line: i64) -> rusqlite::Result<()> {
     let first = query(
         tx.connection,
-        select!("WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') ORDER BY place LIMIT 1"),
+        select!("WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') ORDER BY seq LIMIT 1"),
         params![kind, line],
     )?;
     for mut row in first {
@@ -296,9 +293,9 @@ pub(super) fn is_first(connection: &Connection, row: &StageRow) -> rusqlite::Res
     connection
         .prepare_cached(
             "SELECT NOT EXISTS (SELECT 1 FROM stage
-                WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') AND place < ?3)",
+                WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') AND seq < ?3)",
         )?
-        .query_row(params![row.kind, row.line, row.place], |row| row.get(0))
+        .query_row(params![row.kind, row.line, row.seq], |row| row.get(0))
 }
 
 /// Whether every fetch of the entry that a stage needs is done.

@@ -69,7 +69,11 @@ async fn a_file_of_version_3_gets_what_came_later() {
     inbox.upkeep.close().await;
     let file = Connection::open(&path).unwrap();
     file.execute_batch(
-        "ALTER TABLE refused DROP COLUMN known; ALTER TABLE line DROP COLUMN short; ALTER TABLE reading DROP COLUMN unusable;
+        "ALTER TABLE refused DROP COLUMN known; DROP TABLE shortfall; DROP INDEX stage_line;
+         CREATE TABLE line (key INTEGER PRIMARY KEY, tail INTEGER NOT NULL) STRICT;
+         ALTER TABLE stage ADD COLUMN place INTEGER NOT NULL DEFAULT 1;
+         CREATE INDEX stage_line ON stage (kind, line, place) WHERE state IN ('queued', 'due', 'leased');
+         ALTER TABLE reading DROP COLUMN unusable;
          ALTER TABLE page DROP COLUMN unusable; DROP TABLE delivered; DROP TABLE act; DROP INDEX stage_resumable;
          ALTER TABLE stage DROP COLUMN resumed; ALTER TABLE sink DROP COLUMN paused; PRAGMA user_version = 3",
     )

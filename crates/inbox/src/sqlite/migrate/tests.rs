@@ -106,10 +106,17 @@ async fn a_file_of_the_base_version_is_stepped_up() {
     schema::make_keys(&connection).unwrap();
     connection.pragma_update(None, "user_version", schema::BASE).unwrap();
     connection.execute("INSERT INTO line (key, tail) VALUES (1, 2)", []).unwrap();
+    connection
+        .execute(
+            "INSERT INTO stage (seq, kind, line, place, state, due, changed) VALUES (9, 1, 1, 2, 'queued', 0, 0)",
+            [],
+        )
+        .unwrap();
     connection.close().unwrap();
     open_at(&path).upkeep.close().await;
     let connection = raw(&path);
     assert_eq!(schema::version(&connection).unwrap(), schema::VERSION);
-    let short: Option<i64> = connection.query_row("SELECT short FROM line", [], |row| row.get(0)).unwrap();
-    assert_eq!(short, None);
+    let shortfalls: i64 = connection.query_row("SELECT count(*) FROM shortfall", [], |row| row.get(0)).unwrap();
+    let stages: i64 = connection.query_row("SELECT count(*) FROM stage", [], |row| row.get(0)).unwrap();
+    assert_eq!((shortfalls, stages), (0, 1));
 }
