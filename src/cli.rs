@@ -14,6 +14,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     io::{self, Write},
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -58,6 +59,11 @@ enum Command {
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    Man {
+        /// The folder
+        folder: PathBuf,
     },
 }
 
@@ -107,6 +113,7 @@ async fn run(command: Command, global: &Global) -> Result<(), Failure> {
         Command::Health(args) => Box::pin(commands::health::run(global, args)).await,
         Command::Schema(args) => commands::schema::run(&args, global),
         Command::Completions { shell } => completions(shell),
+        Command::Man { folder } => manual(&folder),
     }
 }
 
@@ -114,6 +121,12 @@ fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
     Ok(io::stdout().lock().write_all(&script)?)
+}
+
+/// One page for each command, with the name that `man` looks for: `linxo-webhook-inbox-ls.1`.
+fn manual(folder: &Path) -> Result<(), Failure> {
+    clap_mangen::generate_to(Cli::command(), folder)
+        .map_err(|error| Failure::not_now(format_args!("cannot write manual pages into {}: {error}", folder.display())))
 }
 
 /// Every connection is a descriptor, and the usual soft limit of 1024 is for programs that use `select`.
