@@ -14,7 +14,7 @@ IMAGE ?= linxo-webhook
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 BUILD_COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
-.PHONY: help demo test lint unit doc deny configs alerts units try-demo image-check trust-check package-check fuzz bench dist dist-check image images clean
+.PHONY: help demo test lint unit doc deny advisories configs alerts units try-demo image-check trust-check package-check fuzz bench dist dist-check image images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ help: ## Show this list
 demo: ## Show the whole flow: receiver, vendor double and sink in one process
 	$(CARGO) run --locked --release -- demo
 
-test: lint doc unit deny configs alerts units try-demo ## Everything that must hold before a change lands
+test: lint doc unit deny advisories configs alerts units try-demo ## Everything that must hold before a change lands
 
 lint: ## Formatting and lints
 	$(CARGO) fmt --check
@@ -36,6 +36,9 @@ unit: ## All tests
 
 deny: $(if $(shell PATH="$(PATH)" command -v cargo-deny),,$(TOOLS)/bin/cargo-deny) ## Licences, bans and sources of the dependencies
 	$(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources
+
+advisories: $(if $(shell PATH="$(PATH)" command -v cargo-deny),,$(TOOLS)/bin/cargo-deny) ## Known weaknesses of the dependencies (left out where the database cannot be reached)
+	.ci/advisories
 
 $(TOOLS)/bin/cargo-deny:
 	$(CARGO) install cargo-deny --locked --version $(CARGO_DENY_VERSION) --root $(TOOLS)
@@ -84,10 +87,10 @@ package-check: target/debug/linxo-webhook ## Packs the binary of the tests, inst
 	.ci/package-check target/debug/linxo-webhook
 
 image: ## The container image
-	docker build --build-arg BUILD_COMMIT=$(BUILD_COMMIT) --tag $(IMAGE) .
+	docker build $(if $(RUST),--build-arg RUST=$(RUST)) --build-arg BUILD_COMMIT=$(BUILD_COMMIT) --tag $(IMAGE) .
 
 images: ## The container image for amd64 and arm64 (needs buildx, and QEMU for the other machine; IMAGE=registry/name PUSH=--push)
-	docker buildx build --platform linux/amd64,linux/arm64 --build-arg BUILD_COMMIT=$(BUILD_COMMIT) --tag $(IMAGE) $(PUSH) .
+	docker buildx build --platform linux/amd64,linux/arm64 $(if $(RUST),--build-arg RUST=$(RUST)) --build-arg BUILD_COMMIT=$(BUILD_COMMIT) --tag $(IMAGE) $(PUSH) .
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

@@ -16,6 +16,8 @@ cd "$here/.."
 export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
 # Of compression; a lower one is quicker.
 level=${LEVEL:-9}
+# Whoever builds packages for others names who answers for them.
+maintainer=${MAINTAINER:-linxo-webhook developers <linxo-webhook@localhost>}
 umask 022
 
 version=$("$binary" --version | cut -d' ' -f2)
@@ -56,8 +58,12 @@ for page in "$work"/man/*.1; do
 done
 doc=usr/share/doc/linxo-webhook
 put 0644 deploy/debian/copyright $doc/copyright
-gzip --best --no-name <CHANGELOG.md >"$root/$doc/changelog.gz"
-put 0644 README.md $doc/README.md
+# What Debian wants to read of changes is in its own form.
+printf '%s (%s) unstable; urgency=medium\n\n  * CHANGELOG.md beside this file says what has changed.\n\n -- %s  %s\n' \
+  linxo-webhook "$version" "$maintainer" "$(date --utc --rfc-email --date="@$SOURCE_DATE_EPOCH")" |
+  gzip --best --no-name >"$root/$doc/changelog.gz"
+put 0644 deploy/debian/overrides usr/share/lintian/overrides/linxo-webhook
+for page in README.md CHANGELOG.md; do put 0644 $page $doc/$page; done
 put 0644 deploy/linxo-webhook.toml $doc/examples/linxo-webhook.toml
 put 0644 config/linxo-webhook.toml $doc/examples/reference.toml
 put 0644 deploy/alerts.yaml $doc/examples/alerts.yaml
@@ -71,14 +77,17 @@ install -d -m 0755 "$root/etc/linxo-webhook"
 name=linxo-webhook-$version-$architecture
 mkdir "$work/$name"
 cp -a "$root/usr" "$root/etc" "$work/$name/"
+rm -r "$work/$name/usr/share/lintian" "$work/$name/$doc/changelog.gz" "$work/$name/$doc/copyright"
 cp LICENSE "$work/$name/"
 find "$work" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 tar --create --format=gnu --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" \
   --directory="$work" "$name" | gzip -"$level" --no-name >"$destination/$name.tar.gz"
 
+# In KiB, of files alone: what a folder takes depends on the disk.
+size=$(find "$root/usr" -type f -printf '%s\n' | awk '{ sum += int(($1 + 1023) / 1024) } END { print sum }')
 for script in postinst prerm postrm; do put 0755 deploy/debian/$script DEBIAN/$script; done
 sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" -e "s/@LIBC@/$libc/" \
-  -e "s/@SIZE@/$(du --summarize --apparent-size --block-size=1024 "$root/usr" | cut -f1)/" \
+  -e "s/@MAINTAINER@/$maintainer/" -e "s/@SIZE@/$size/" \
   deploy/debian/control >"$root/DEBIAN/control"
 (cd "$root" && find usr -type f -print0 | sort --zero-terminated | xargs -0 md5sum >DEBIAN/md5sums)
 find "$root" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
