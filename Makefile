@@ -70,9 +70,9 @@ $(TOOLS)/bin/cargo-fuzz:
 bench: ## The figures of docs/benchmarks.md (five to ten minutes; BENCH="receipt --quick" for a part, briefly)
 	$(CARGO) bench --locked --bench service -- $(BENCH)
 
-dist: $(TOOLS)/bin/cargo-auditable $(TOOLS)/bin/auditable2cdx ## Tarball, Debian package, bill of materials and checksums, in target/dist
-	BUILD_COMMIT=$(BUILD_COMMIT) deploy/build.sh
-	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) deploy/package.sh target/release/linxo-webhook target/dist
+dist: $(TOOLS)/bin/cargo-auditable $(TOOLS)/bin/auditable2cdx ## Tarball, Debian package, bill of materials and checksums, in target/dist (TARGET=aarch64-unknown-linux-gnu for another machine)
+	BUILD_COMMIT=$(BUILD_COMMIT) deploy/build.sh $(if $(TARGET),--target $(TARGET))
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) deploy/package.sh target/$(if $(TARGET),$(TARGET)/)release/linxo-webhook target/dist
 
 $(TOOLS)/bin/cargo-auditable:
 	$(CARGO) install cargo-auditable --locked --version $(CARGO_AUDITABLE_VERSION) --root $(TOOLS)

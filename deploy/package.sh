@@ -2,7 +2,8 @@
 # Makes the tarball and the Debian package of a binary that is built already, and their checksums. The same binary, version and
 # SOURCE_DATE_EPOCH give the same bytes. Nothing is compiled, and no right but that to write DESTINATION is needed.
 #
-# The binary is run for its manual pages and completions, so it must be of this machine's kind. What it was built of is read
+# The binary is run for its manual pages and completions. One for another kind of machine needs RUNNER, such as
+# "qemu-aarch64-static -L /usr/aarch64-linux-gnu". What it was built of is read
 # out of the binary by auditable2cdx; a binary without that list is packed without it, and that is said.
 set -euo pipefail
 
@@ -20,7 +21,8 @@ level=${LEVEL:-9}
 maintainer=${MAINTAINER:-linxo-webhook developers <linxo-webhook@localhost>}
 umask 022
 
-version=$("$binary" --version | cut -d' ' -f2)
+run() { ${RUNNER:-} "$binary" "$@"; }
+version=$(run --version | cut -d' ' -f2)
 machine=$(readelf --file-header "$binary" | awk '/Machine:/ { print $NF }')
 case $machine in
   X86-64) architecture=amd64 ;;
@@ -36,8 +38,8 @@ root=$work/deb
 mkdir -p "$root/DEBIAN" "$work/man"
 
 # What both packages have.
-"$binary" man "$work/man"
-for shell in bash zsh fish; do "$binary" completions "$shell" >"$work/linxo-webhook.$shell"; done
+run man "$work/man"
+for shell in bash zsh fish; do run completions "$shell" >"$work/linxo-webhook.$shell"; done
 if bill=$(auditable2cdx "$binary" 2>/dev/null); then
   printf '%s\n' "$bill" >"$work/linxo-webhook.cdx.json"
 else
