@@ -42,8 +42,9 @@ run man "$work/man"
 for shell in bash zsh fish; do run completions "$shell" >"$work/linxo-webhook.$shell"; done
 if bill=$(auditable2cdx "$binary" 2>/dev/null); then
   printf '%s\n' "$bill" >"$work/linxo-webhook.cdx.json"
+  cargo metadata --locked --format-version 1 | deploy/licences.py "$work/linxo-webhook.cdx.json" | gzip --best --no-name >"$work/licences.gz"
 else
-  echo "package: without a bill of materials: no auditable2cdx, or a binary that was not built by cargo auditable" >&2
+  echo "package: without a bill of materials and without licences: no auditable2cdx, or a binary that was not built by cargo auditable" >&2
 fi
 
 put() { install -D -m "$1" "$2" "$root/$3"; }
@@ -72,7 +73,10 @@ put 0644 deploy/alerts.yaml $doc/examples/alerts.yaml
 put 0644 deploy/dashboard.json $doc/examples/dashboard.json
 for page in docs/*.md; do put 0644 "$page" "$doc/$page"; done
 for file in docs/schema/*.json; do put 0644 "$file" "$doc/$file"; done
-[[ ! -e $work/linxo-webhook.cdx.json ]] || put 0644 "$work/linxo-webhook.cdx.json" $doc/linxo-webhook.cdx.json
+if [[ -e $work/linxo-webhook.cdx.json ]]; then
+  put 0644 "$work/linxo-webhook.cdx.json" $doc/linxo-webhook.cdx.json
+  put 0644 "$work/licences.gz" $doc/LICENCES.gz
+fi
 install -d -m 0755 "$root/etc/linxo-webhook"
 
 # The tarball: the same tree without what is Debian's.
