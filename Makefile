@@ -3,13 +3,18 @@
 
 CARGO ?= cargo
 # Tools that are fetched on demand stay inside target/.
-TOOLS := $(CURDIR)/target/tools
+TOOLS ?= $(CURDIR)/target/tools
 export PATH := $(TOOLS)/bin:$(PATH)
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
+CARGO_AUDITABLE_VERSION := 0.7.7
+AUDITABLE2CDX_VERSION := 0.1.0
 IMAGE ?= linxo-webhook
+# Of the last commit, so that whoever builds it again gets the same bytes.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+BUILD_COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
-.PHONY: help demo test lint unit doc deny configs alerts try-demo image-check trust-check fuzz bench image clean
+.PHONY: help demo test lint unit doc deny advisories configs alerts units try-demo image-check trust-check package-check fuzz bench dist dist-check image images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,7 +22,7 @@ help: ## Show this list
 demo: ## Show the whole flow: receiver, vendor double and sink in one process
 	$(CARGO) run --locked --release -- demo
 
-test: lint doc unit deny configs alerts try-demo ## Everything that must hold before a change lands
+test: lint doc unit deny advisories configs alerts units try-demo ## Everything that must hold before a change lands
 
 lint: ## Formatting and lints
 	$(CARGO) fmt --check
@@ -32,6 +37,9 @@ unit: ## All tests
 deny: $(if $(shell PATH="$(PATH)" command -v cargo-deny),,$(TOOLS)/bin/cargo-deny) ## Licences, bans and sources of the dependencies
 	$(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources
 
+advisories: $(if $(shell PATH="$(PATH)" command -v cargo-deny),,$(TOOLS)/bin/cargo-deny) ## Known weaknesses of the dependencies (left out where the database cannot be reached)
+	.ci/advisories
+
 $(TOOLS)/bin/cargo-deny:
 	$(CARGO) install cargo-deny --locked --version $(CARGO_DENY_VERSION) --root $(TOOLS)
 
@@ -40,6 +48,9 @@ configs: target/debug/linxo-webhook ## `check` on every configuration file that 
 
 alerts: ## The alert rules: each in a case in which it fires and one in which it is quiet (needs promtool)
 	.ci/alerts
+
+units: target/debug/linxo-webhook ## The systemd units: understood, and shut in (needs systemd-analyze)
+	.ci/units target/debug/linxo-webhook
 
 try-demo: target/debug/linxo-webhook ## The demo, with the build that the tests used
 	target/debug/linxo-webhook demo
@@ -59,8 +70,27 @@ $(TOOLS)/bin/cargo-fuzz:
 bench: ## The figures of docs/benchmarks.md (five to ten minutes; BENCH="receipt --quick" for a part, briefly)
 	$(CARGO) bench --locked --bench service -- $(BENCH)
 
+dist: $(TOOLS)/bin/cargo-auditable $(TOOLS)/bin/auditable2cdx ## Tarball, Debian package, bill of materials and checksums, in target/dist (TARGET=aarch64-unknown-linux-gnu for another machine)
+	BUILD_COMMIT=$(BUILD_COMMIT) deploy/build.sh $(if $(TARGET),--target $(TARGET))
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) deploy/package.sh target/$(if $(TARGET),$(TARGET)/)release/linxo-webhook target/dist
+
+$(TOOLS)/bin/cargo-auditable:
+	$(CARGO) install cargo-auditable --locked --version $(CARGO_AUDITABLE_VERSION) --root $(TOOLS)
+
+$(TOOLS)/bin/auditable2cdx:
+	$(CARGO) install auditable2cdx --locked --version $(AUDITABLE2CDX_VERSION) --root $(TOOLS)
+
+dist-check: ## Builds the packages twice, in two folders, and compares them (ten minutes or more)
+	.ci/dist-check
+
+package-check: target/debug/linxo-webhook ## Packs the binary of the tests, installs and removes the package in a throwaway copy of this machine
+	.ci/package-check target/debug/linxo-webhook
+
 image: ## The container image
-	docker build --build-arg BUILD_COMMIT=$(shell git rev-parse --short HEAD 2>/dev/null || echo unknown) --tag $(IMAGE) .
+	docker build $(if $(RUST),--build-arg RUST=$(RUST)) --build-arg BUILD_COMMIT=$(BUILD_COMMIT) --tag $(IMAGE) .
+
+images: ## The container image for amd64 and arm64 (needs buildx, and QEMU for the other machine; IMAGE=registry/name PUSH=--push)
+	docker buildx build --platform linux/amd64,linux/arm64 $(if $(RUST),--build-arg RUST=$(RUST)) --build-arg BUILD_COMMIT=$(BUILD_COMMIT) --tag $(IMAGE) $(PUSH) .
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

@@ -8,6 +8,8 @@
 //! Drain: the receiver stops first and finishes its requests; pools take no new lease, finish what is under way and give
 //! the rest back; the inbox is closed when nobody can write to it any more; the admin listener ends last.
 
+mod listeners;
+
 use crate::{
     admin,
     config::Config,
@@ -18,6 +20,7 @@ use crate::{
     },
     receive::{self, Receiver, tls},
     reload::{self, Reload, Snapshot, Targets, Watched},
+    supervisor::{Sockets, Standing},
     work::{self, Credentials, Fetcher, Gate, Handler, Pool, Recovery, Route, Source, Upkeep},
 };
 use base::error::chain;
@@ -25,9 +28,9 @@ use delivery::Slot;
 use inbox::{Access, Fetch, Inbox, SinkName, Stage};
 use linxo::credentials::FingerprintKey;
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
-use std::{fs, io, net::SocketAddr, sync::Arc};
+use std::{fs, net::SocketAddr, sync::Arc};
 use tokio::{
-    sync::Notify,
+    sync::{mpsc, oneshot},
     task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -53,17 +56,9 @@ pub enum Error {
     /// The client of the vendor's API.
     #[error(transparent)]
     Linxo(#[from] linxo::Error),
-    /// A port.
-    #[error("cannot bind {key} = {address}: choose another address, or stop what uses it")]
-    Bind {
-        /// Configuration key.
-        key: &'static str,
-        /// Its value.
-        address: SocketAddr,
-        /// The system's reason.
-        #[source]
-        source: io::Error,
-    },
+    /// A port, or a socket that was handed over.
+    #[error(transparent)]
+    Listener(#[from] listeners::Error),
 }
 
 impl Error {
@@ -71,7 +66,11 @@ impl Error {
     /// writable. Those may mend themselves.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Tls(_) | Self::Linxo(_))
+        match self {
+            Self::Tls(_) | Self::Linxo(_) => true,
+            Self::Listener(error) => error.is_configuration(),
+            _ => false,
+        }
     }
 }
 
@@ -83,22 +82,32 @@ pub struct Running {
     pub admin: Option<SocketAddr>,
     /// The figures.
     pub metrics: Arc<Exposition>,
+    /// How it stands, for a supervisor.
+    pub standing: Standing,
     /// The inbox, for tests.
     pub inbox: Inbox,
     /// Asks for the drain.
     stop: CancellationToken,
     sinks: Vec<Arc<Slot>>,
-    /// Asks for a reload.
-    hangup: Arc<Notify>,
+    /// Asks for a reload, and to be told of its end.
+    hangup: mpsc::UnboundedSender<oneshot::Sender<()>>,
     /// Ends when the service has drained; false when a part ended before it should.
     task: JoinHandle<bool>,
 }
 
-/// Starts the service.
+/// Starts the service on the addresses of its configuration.
 ///
 /// # Errors
 /// [`Error`], before anything was accepted.
 pub async fn start(config: Config) -> Result<Running, Error> {
+    start_on(config, Sockets::default()).await
+}
+
+/// Starts the service on sockets that were handed over; without them, on the addresses of its configuration.
+///
+/// # Errors
+/// [`Error`], before anything was accepted.
+pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error> {
     say(&config);
     if localhost::generate(&config.tls)? {
         tracing::warn!(
@@ -122,21 +131,10 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let source = Arc::new(Source::new(config.linxo.as_ref(), key, linxo::Figures::new(&mut registry))?);
     say_what_holds(&config);
 
-    let bound = receive::bind(&config.listener).await.map_err(|source| Error::Bind {
-        key: "listener.address",
-        address: config.listener.address(),
-        source,
-    })?;
-    let admin = match config.admin.address {
-        None => None,
-        Some(address) => {
-            let bound = admin::bind(address, config.admin.token.clone()).await;
-            Some(bound.map_err(|source| Error::Bind { key: "admin.address", address, source })?)
-        }
-    };
+    let (bound, admin) = listeners::bind(&config, sockets).await?;
     let stop = CancellationToken::new();
     let readiness = Readiness::new(stop.clone());
-    let hangup = Arc::new(Notify::new());
+    let (hangup, asked) = mpsc::unbounded_channel();
     let (address, admin_address) = (bound.address(), admin.as_ref().map(admin::Bound::address));
     let receiver = Arc::new(Receiver::new(
         &config.listener,
@@ -165,7 +163,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     );
     let held = held(&config, address, admin_address);
     tasks.spawn(start_control(&config, &inbox, &sinks, (gates, held), stop.clone()));
-    tasks.spawn(reload.run(Arc::clone(&hangup), stop.clone()));
+    tasks.spawn(reload.run(asked, stop.clone()));
     let figures = inbox::Figures::new(&mut registry, (&config.inbox).into());
     let checkpoints = work::checkpoint_failures(&mut registry);
     tasks.spawn(upkeep(&config, &inbox, (figures.clone(), checkpoints), last_event).run(stop.clone()));
@@ -183,6 +181,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     if let Some(admin) = &admin {
         tracing::info!(code = "admin_listening", address = %admin.address(), "admin listening");
     }
+    let standing = standing(&bound, &state);
     let told = stop.clone();
     let ending = Ending {
         receiver: tokio::spawn(async move {
@@ -195,7 +194,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     };
     let task = tokio::spawn(ending.run());
     readiness.set_ready();
-    Ok(Running { address, admin: admin_address, metrics: exposition, inbox, stop, sinks, hangup, task })
+    Ok(Running { address, admin: admin_address, metrics: exposition, standing, inbox, stop, sinks, hangup, task })
 }
 
 /// Says what should be known of a configuration.
@@ -220,12 +219,20 @@ fn say_what_holds(config: &Config) {
     }
 }
 
-/// What nobody else can have while the service runs.
+/// What nobody else can have while the service runs. The configured addresses are among it: a socket that was handed over
+/// stands for them.
 fn held(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> control::Held {
+    let configured = std::iter::once(config.listener.address()).chain(config.admin.address);
+    let addresses = std::iter::once(address).chain(admin).chain(configured);
     control::Held {
-        addresses: std::iter::once(address).chain(admin).map(|address| address.to_string()).collect(),
+        addresses: addresses.map(|address| address.to_string()).collect(),
         files: config.sinks.iter().filter_map(|sink| fs::canonicalize(sink.kind.writes()?).ok()).collect(),
     }
+}
+
+fn standing(bound: &receive::Bound, state: &admin::State) -> Standing {
+    let state = state.clone();
+    Standing { address: bound.address(), obstacles: Arc::new(move || state.obstacles()), pulse: bound.pulse() }
 }
 
 fn hindrance(receiver: &Arc<Receiver>) -> admin::Hindrance {
@@ -239,20 +246,26 @@ impl Running {
         self.stop.cancel();
     }
 
-    /// Reads certificates, authorities, revocations and secrets again; what has changed is in use a moment later.
-    pub fn reload(&self) {
-        self.hangup.notify_one();
-    }
-
-    /// Opens files again by name, after a log rotation.
-    pub async fn reopen(&self) {
-        for slot in &self.sinks {
-            match slot.reopen().await {
-                Ok(()) => tracing::info!(code = "sink_reopened", sink = %slot.name(), "sink opened again"),
-                Err(failure) => {
-                    tracing::error!(code = "sink_not_reopened", sink = %slot.name(), error = failure.reason, "sink could not be opened again");
+    /// Reads certificates, authorities, revocations and secrets again, and opens the files of sinks again by name, after a log
+    /// rotation. Begins at once; the future resolves when all of it is done, and may be dropped.
+    pub fn reload(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (done, is_done) = oneshot::channel();
+        // While it drains there is nobody who reads.
+        self.hangup.send(done).unwrap_or_default();
+        let sinks = self.sinks.clone();
+        let reopened = tokio::spawn(async move {
+            for slot in sinks {
+                match slot.reopen().await {
+                    Ok(()) => tracing::info!(code = "sink_reopened", sink = %slot.name(), "sink opened again"),
+                    Err(failure) => {
+                        tracing::error!(code = "sink_not_reopened", sink = %slot.name(), error = failure.reason, "sink could not be opened again");
+                    }
                 }
             }
+        });
+        async move {
+            // Either ends without a word when the service does.
+            drop((is_done.await, reopened.await));
         }
     }
 

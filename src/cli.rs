@@ -9,11 +9,13 @@
 use crate::{
     commands::{self, Failure, Global},
     observe::log,
+    supervisor::{self, Sockets},
 };
 use clap::{CommandFactory, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     io::{self, Write},
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -59,6 +61,11 @@ enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages into a folder
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
 }
 
 impl Default for Command {
@@ -81,11 +88,13 @@ pub fn main() -> ExitCode {
     // Fails only when a provider is installed already, and then there is one.
     rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap_or_default();
     raise_descriptor_limit();
+    // Before the first thread.
+    let sockets = Sockets::inherit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return tell(&Failure::ours(format_args!("cannot start threads: {error}"))),
     };
-    let result = runtime.block_on(run(cli.command.unwrap_or_default(), &cli.global));
+    let result = runtime.block_on(run(cli.command.unwrap_or_default(), &cli.global, sockets));
     runtime.shutdown_timeout(LAST_WAIT);
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -94,9 +103,9 @@ pub fn main() -> ExitCode {
 }
 
 // Each future is boxed: together in one they would be as large as the largest, on the main thread's stack.
-async fn run(command: Command, global: &Global) -> Result<(), Failure> {
+async fn run(command: Command, global: &Global, sockets: Result<Sockets, supervisor::Error>) -> Result<(), Failure> {
     match command {
-        Command::Serve(args) => Box::pin(commands::serve::run(args, global)).await,
+        Command::Serve(args) => Box::pin(commands::serve::run(args, global, sockets)).await,
         Command::Demo(args) => Box::pin(commands::demo::run(args)).await,
         Command::Check(args) => Box::pin(commands::check::run(&args, global)).await,
         Command::Send(args) => Box::pin(commands::send::run(args, global)).await,
@@ -107,6 +116,7 @@ async fn run(command: Command, global: &Global) -> Result<(), Failure> {
         Command::Health(args) => Box::pin(commands::health::run(global, args)).await,
         Command::Schema(args) => commands::schema::run(&args, global),
         Command::Completions { shell } => completions(shell),
+        Command::Man { folder } => manual(&folder),
     }
 }
 
@@ -114,6 +124,14 @@ fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
     Ok(io::stdout().lock().write_all(&script)?)
+}
+
+/// One page for each command, with the name that `man` looks for: `linxo-webhook-inbox-ls.1`.
+fn manual(folder: &Path) -> Result<(), Failure> {
+    clap_mangen::generate_to(Cli::command(), folder).map_err(|error| {
+        let folder = folder.display();
+        Failure::not_now(format_args!("cannot write manual pages into {folder}: {error}\nhint: make the folder first"))
+    })
 }
 
 /// Every connection is a descriptor, and the usual soft limit of 1024 is for programs that use `select`.

@@ -19,13 +19,16 @@ pub use settings::{Networks, Place, Problem, Problems};
 
 use settings::{At, Flaw, Loaded, Places, Program, Read, Source, aside, optional, section, sections};
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
 /// What this program calls its file and its variables. `LINXO_WEBHOOK_CONFIG`, with one underscore, is an option of the
 /// command line.
 const PROGRAM: Program = Program { file: "config/linxo-webhook.toml", prefix: "LINXO_WEBHOOK" };
+
+/// What keeps strangers out.
+const REMEDY: &str = "require client certificates (tls.clients), or set sender.path_secret or sender.networks";
 
 /// What stands first in the reference.
 const HEAD: &str = "\
@@ -255,26 +258,33 @@ impl Config {
 
     /// Why strangers can post events, if they can; or why nobody else can reach the service.
     fn exposure(&self) -> Option<String> {
-        const REMEDY: &str = "require client certificates (tls.clients), or set sender.path_secret or sender.networks";
+        let address = self.listener.address();
+        let is_chosen = !self.listener.is_address_given && !keeps_strangers_out(&self.tls, &self.sender);
+        self.exposure_of(address).or_else(|| {
+            is_chosen.then(|| {
+                format!(
+                    "listener.address is not set, and nothing keeps strangers out, so that only this machine can reach {address}: \
+                     {REMEDY}, and the service listens on every address"
+                )
+            })
+        })
+    }
+
+    /// Why strangers can post events through a listener on this address, if they can.
+    #[must_use]
+    pub fn exposure_of(&self, address: SocketAddr) -> Option<String> {
         if keeps_strangers_out(&self.tls, &self.sender) {
             return None;
         }
-        let address = self.listener.address();
         // A balancer in front brings others to a loopback address as well.
         if self.listener.proxies().is_some() {
             return Some(format!(
                 "anyone who reaches the load balancer in front of {address} can post events: {REMEDY}"
             ));
         }
-        if !address.ip().to_canonical().is_loopback() {
-            return Some(format!(
-                "anyone who reaches {address} can post events: {REMEDY}, or set listener.address to a loopback address"
-            ));
-        }
-        (!self.listener.is_address_given).then(|| {
+        (!address.ip().to_canonical().is_loopback()).then(|| {
             format!(
-                "listener.address is not set, and nothing keeps strangers out, so that only this machine can reach {address}: \
-                 {REMEDY}, and the service listens on every address"
+                "anyone who reaches {address} can post events: {REMEDY}, or set listener.address to a loopback address"
             )
         })
     }

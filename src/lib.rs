@@ -27,6 +27,8 @@ pub mod config;
 pub mod localhost;
 pub mod reload;
 
+pub mod supervisor;
+
 pub mod app;
 
 pub mod commands;

@@ -18,7 +18,7 @@ pub mod settings;
 
 pub use figures::Figures;
 pub use routes::{Access, Hindrance, STATS_TIME, State};
-pub use serve::{Bound, bind};
+pub use serve::{Bound, bind, inherit};
 
 #[cfg(test)]
 mod tests;

@@ -131,7 +131,8 @@ async fn alive() -> Response {
 
 impl State {
     /// Why an event sent now would not be accepted.
-    fn obstacles(&self) -> Vec<String> {
+    #[must_use]
+    pub fn obstacles(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         match self.readiness.phase() {
             Phase::Starting => reasons.push("starting".to_owned()),

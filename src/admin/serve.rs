@@ -8,7 +8,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use std::{collections::VecDeque, io, net::SocketAddr, pin::pin, time::Duration};
+use std::{collections::VecDeque, io, net, net::SocketAddr, pin::pin, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::AbortHandle,
@@ -41,12 +41,24 @@ pub struct Bound {
 /// # Errors
 /// The system's: the address is in use or not of this machine.
 pub async fn bind(address: SocketAddr, token: Option<Secret>) -> io::Result<Bound> {
-    let listener = TcpListener::bind(address).await?;
-    let address = listener.local_addr()?;
-    Ok(Bound { listener, address, access: Access::new(token) })
+    Bound::new(TcpListener::bind(address).await?, token)
+}
+
+/// Uses a socket that listens already.
+///
+/// # Errors
+/// The system's, when it is no socket of TCP.
+pub fn inherit(socket: net::TcpListener, token: Option<Secret>) -> io::Result<Bound> {
+    socket.set_nonblocking(true)?;
+    Bound::new(TcpListener::from_std(socket)?, token)
 }
 
 impl Bound {
+    fn new(listener: TcpListener, token: Option<Secret>) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address, access: Access::new(token) })
+    }
+
     /// Where it listens; with the real port where 0 was configured.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

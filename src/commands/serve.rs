@@ -1,10 +1,14 @@
 //! `serve`: runs the service until it is told to stop.
 //!
 //! SIGTERM and SIGINT drain, a second one ends at once; SIGHUP opens the files of sinks again and reads certificates and
-//! secrets anew.
+//! secrets anew. A supervisor is told of all of this.
 
 use super::{Failure, Global, chain};
-use crate::{app, observe::log};
+use crate::{
+    app,
+    observe::log,
+    supervisor::{self, Sockets, Supervisor},
+};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -12,13 +16,14 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Args {}
 
-/// Runs the service.
+/// Runs the service, on sockets that were handed over where there are any.
 ///
 /// # Errors
 /// 78 when the configuration is at fault; 75 when its surroundings are (a port that is taken, a folder that is not writable),
 /// which may mend themselves; 70 when a part of the service failed.
-pub async fn run(_args: Args, global: &Global) -> Result<(), Failure> {
+pub async fn run(_args: Args, global: &Global, sockets: Result<Sockets, supervisor::Error>) -> Result<(), Failure> {
     let config = global.load()?;
+    let sockets = sockets.map_err(|error| Failure::configuration(chain(&error)))?;
     // Dropped last: what is logged while draining is still written.
     let _log = log::start(&config.log).map_err(|error| Failure::ours(format_args!("cannot start the log: {error}")))?;
     forbid_cores();
@@ -26,10 +31,12 @@ pub async fn run(_args: Args, global: &Global) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
-    let mut running = app::start(config).await.map_err(|error| {
+    let mut running = app::start_on(config, sockets).await.map_err(|error| {
         let message = chain(&error);
         if error.is_configuration() { Failure::configuration(message) } else { Failure::not_now(message) }
     })?;
+    let supervisor = Supervisor::tell(running.standing.clone())
+        .map_err(|error| Failure::ours(format_args!("cannot start a thread: {error}")))?;
     let mut draining = false;
     loop {
         tokio::select! {
@@ -37,8 +44,12 @@ pub async fn run(_args: Args, global: &Global) -> Result<(), Failure> {
                 return if healthy { Ok(()) } else { Err(Failure::ours("a part of the service failed; the log says which")) };
             }
             _ = hangup.recv() => {
-                running.reload();
-                running.reopen().await;
+                supervisor.reloading();
+                let (reloaded, supervisor) = (running.reload(), supervisor.clone());
+                tokio::spawn(async move {
+                    reloaded.await;
+                    supervisor.reloaded();
+                });
             }
             Some(()) = async { tokio::select! { got = terminate.recv() => got, got = interrupt.recv() => got } } => {
                 if draining {
@@ -46,6 +57,7 @@ pub async fn run(_args: Args, global: &Global) -> Result<(), Failure> {
                 }
                 tracing::info!(code = "stop_asked", "told to stop: draining");
                 draining = true;
+                supervisor.stopping();
                 running.drain();
             }
         }

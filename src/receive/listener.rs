@@ -3,7 +3,8 @@
 //! In: a bound address and the shared [`Receiver`]. Out: one task a socket (`connection`). The loop itself never waits for
 //! a caller: handshakes happen in the socket's own task.
 //!
-//! The drain loses as little as it can. What the kernel has already taken for us is still accepted. For a moment, answers
+//! The drain loses as little as it can. What the kernel has already taken for us is still accepted; but what waits in a socket
+//! that was handed over stays there, because that socket outlives this process, and the next one takes it. For a moment, answers
 //! say `Connection: close` (HTTP/2: GOAWAY) while requests are still taken, because a caller that writes into a closing
 //! socket sees a reset; then idle connections are closed, open requests are finished, and what is left at
 //! `drain_timeout` is cut. The commit of a cut request goes on.
@@ -12,6 +13,7 @@ use super::{
     connection::{self, Connections},
     descriptors,
     drain::{Drain, NOTICE, Phase},
+    pulse::{self, Pulse},
     reason::Reason,
     receiver::{Receiver, Sockets},
     refusals::{self, Fault, Refusals},
@@ -19,12 +21,12 @@ use super::{
 };
 use crate::receive::settings;
 use prometheus_client::metrics::gauge::Gauge;
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
     task::yield_now,
-    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, interval_at, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -38,6 +40,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
+    /// Whether the socket is somebody else's too, and outlives this process.
+    is_inherited: bool,
+    pulse: Pulse,
 }
 
 /// How the drain ended.
@@ -57,12 +62,30 @@ pub async fn bind(config: &settings::Listener) -> io::Result<Bound> {
     // A restart must not wait for the old process's closed sockets.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    let listener = socket.listen(BACKLOG)?;
-    let address = listener.local_addr()?;
-    Ok(Bound { listener, address })
+    Bound::new(socket.listen(BACKLOG)?, false)
+}
+
+/// Uses a socket that listens already, and that somebody else keeps open when this process has ended.
+///
+/// # Errors
+/// The system's, when it is no socket of TCP.
+pub fn inherit(socket: net::TcpListener) -> io::Result<Bound> {
+    socket.set_nonblocking(true)?;
+    Bound::new(TcpListener::from_std(socket)?, true)
 }
 
 impl Bound {
+    fn new(listener: TcpListener, is_inherited: bool) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address, is_inherited, pulse: Pulse::default() })
+    }
+
+    /// Whether callers are accepted, for as long as this serves.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     /// The true address; differs from the configured one where that says port 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -93,7 +116,9 @@ impl Bound {
             sockets = slots.tasks.len(),
             "draining: no new connections, finishing open requests"
         );
-        if let Err(error) = take_waiting(self.listener, &slots).await {
+        if self.is_inherited {
+            drop(self.listener);
+        } else if let Err(error) = take_waiting(self.listener, &slots).await {
             tracing::warn!(code = "callers_not_taken", %error, "callers that had only just connected could not be taken, and must connect again");
         }
         slots.tasks.close();
@@ -113,8 +138,11 @@ impl Bound {
         let refusals = slots.refusals();
         let mut summary = interval_at(Instant::now() + refusals::EVERY, refusals::EVERY);
         summary.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut idle = interval(pulse::EVERY);
+        idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pause = PAUSE.0;
         loop {
+            self.pulse.beat();
             // All branches are cancel safe: `accept` loses no socket, `tick` no tick.
             let accepted = tokio::select! {
                 biased;
@@ -124,6 +152,7 @@ impl Bound {
                     refusals.summary();
                     continue;
                 }
+                _ = idle.tick() => continue,
             };
             match accepted {
                 Ok((tcp, peer)) => {

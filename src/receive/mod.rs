@@ -48,6 +48,7 @@ mod lobby;
 mod origin;
 mod problem;
 mod proxy;
+mod pulse;
 mod reason;
 mod receiver;
 mod refusals;
@@ -59,7 +60,8 @@ pub mod tls;
 mod trust;
 
 pub use figures::Figures;
-pub use listener::{Bound, Drained, bind};
+pub use listener::{Bound, Drained, bind, inherit};
+pub use pulse::Pulse;
 pub use receiver::Receiver;
 
 /// Readers of foreign bytes, for `fuzz/` alone.

@@ -26,7 +26,8 @@ section! {
     pub struct Listener {
         /// Address of the public HTTPS listener. Not given, it is 0.0.0.0:8443 where a path secret, selective
         /// sender.networks or required client certificates keep strangers out, and else 127.0.0.1:8443, which only this
-        /// machine reaches. Port 0 picks a free one, which the log line `listening` names.
+        /// machine reaches. Port 0 picks a free one, which the log line `listening` names. A socket that systemd hands
+        /// over goes before it.
         pub address: Option<SocketAddr> = address().example("\"0.0.0.0:8443\"").optional(),
         /// Whether the address was given, and not chosen.
         pub is_address_given: bool = aside(),

@@ -48,7 +48,10 @@ use delivery::{Sink, Slot};
 use diff::Changes;
 use ends::Ends;
 use std::{path::Path, sync::Arc, time::Duration};
-use tokio::{sync::Notify, task, time};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task, time,
+};
 use tokio_util::sync::CancellationToken;
 use watch::{Look, Watch};
 
@@ -82,14 +85,17 @@ impl Reload {
         Self { watched, targets, figures }
     }
 
-    /// Looks, and applies what has changed, until `stop` is cancelled. `asked` is SIGHUP.
-    pub async fn run(mut self, asked: Arc<Notify>, stop: CancellationToken) {
+    /// Looks, and applies what has changed, until `stop` is cancelled. `asked` is SIGHUP; who asked is told when what was read
+    /// is used or refused.
+    pub async fn run(mut self, mut asked: mpsc::UnboundedReceiver<oneshot::Sender<()>>, stop: CancellationToken) {
         loop {
-            let is_asked = tokio::select! {
+            // All branches are cancel safe.
+            let asking = tokio::select! {
                 () = stop.cancelled() => return,
-                () = asked.notified() => true,
-                () = time::sleep(EVERY) => false,
+                Some(asking) = asked.recv() => Some(asking),
+                () = time::sleep(EVERY) => None,
             };
+            let is_asked = asking.is_some();
             self.look_at_the_clock();
             let mut watched = self.watched;
             let source = Arc::clone(&self.targets.source);
@@ -114,6 +120,10 @@ impl Reload {
                     self.apply(*set);
                     self.figures.succeeded();
                 }
+            }
+            if let Some(asking) = asking {
+                // Who asked may have gone.
+                asking.send(()).unwrap_or_default();
             }
         }
     }

@@ -53,6 +53,11 @@ const MISTAKES: &[Mistake] = &[
     ),
     (&["sink", "test", "nope"], 64, &["no sink has the name nope", "hint: configured are file"]),
     (&["sink", "pause", "nope"], 64, &["no sink has the name nope", "hint: configured are file"]),
+    (
+        &["man", "none/here"],
+        75,
+        &["cannot write manual pages into none/here: No such file", "hint: make the folder first"],
+    ),
     (&["send", "--file", "none.json"], 64, &["cannot read none.json: No such file"]),
     (&["send", "--url", "https://localhost:1", "--ca", "none.pem"], 64, &["none.pem: I/O error: No such file"]),
     (&["send", "--url", "https://localhost:1", "--ca", "linxo-webhook.toml"], 64, &["no certificate in it"]),

@@ -36,6 +36,7 @@ mod retries;
 mod service;
 mod sinks;
 mod structure;
+mod supervised;
 mod support;
 mod support_api;
 mod tokens;

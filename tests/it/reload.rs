@@ -281,7 +281,7 @@ async fn a_path_secret_is_replaced() {
     write(&service.path("secret"), "short");
     service.wait_for_metric(FAILED, 1).await;
     assert_eq!(post("second-secret-of-all").await, 200);
-    service.running.reload();
+    drop(service.running.reload());
     service.stop().await;
 }
 
@@ -372,7 +372,7 @@ async fn a_reload_never_opens_the_service() {
         is_closed().await;
     }
     // A problem that is known is said and counted again to whoever asks.
-    service.running.reload();
+    drop(service.running.reload());
     service.wait_for_metric(FAILED, failed + 1).await;
     is_closed().await;
     assert_eq!(service.metric(OK), 0);

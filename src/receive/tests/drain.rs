@@ -56,6 +56,31 @@ async fn callers_that_wait_in_the_kernel_are_all_served() {
     assert_eq!(site.stopped().await, Drained { cut: 0 });
 }
 
+/// A socket that was handed over outlives its receiver: what waits in it is for the next one.
+#[tokio::test]
+async fn callers_that_wait_in_a_socket_that_was_handed_over_are_left_to_the_next_receiver() {
+    const CALLERS: usize = 50;
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let wanted = || Wanted { socket: Some(socket.try_clone().unwrap()), ..Wanted::default() };
+    let first = Site::start(wanted()).await;
+    assert_eq!(first.address, socket.local_addr().unwrap());
+    assert_eq!(first.exchange(&post(EVENT)).await.status, 200);
+    // Nothing else runs in this thread until the next await: the receiver sees all of them and the signal at once.
+    let waiting: Vec<_> = (0..CALLERS).map(|_| std::net::TcpStream::connect(first.address).unwrap()).collect();
+    first.stop();
+    assert_eq!(first.stopped().await, Drained { cut: 0 });
+    let next = Site::start(wanted()).await;
+    for tcp in waiting {
+        tcp.set_nonblocking(true).unwrap();
+        let tcp = TcpStream::from_std(tcp).unwrap();
+        let config = next.client_builder().with_no_client_auth();
+        let mut client = Client(shake_hands(tcp, config, b"http/1.1").await.expect("it was accepted"));
+        client.send(&post(EVENT)).await;
+        assert_eq!(client.answer().await.unwrap().status, 200);
+    }
+    assert_eq!(next.inbox.begun(), CALLERS);
+}
+
 #[tokio::test]
 async fn a_kept_connection_is_told_before_it_is_closed() {
     let site = Site::start(Wanted::default()).await;

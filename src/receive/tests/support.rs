@@ -3,7 +3,7 @@
 use crate::{
     observe::metrics::{self, Exposition},
     receive::{
-        Drained, Figures, Receiver, bind,
+        Drained, Figures, Receiver, bind, inherit,
         intake::Intake,
         settings::{self, ClientMode, ClientUsage, TlsClients, TlsVersion},
         tls,
@@ -37,6 +37,8 @@ pub(super) struct Wanted {
     /// Whose client certificates are accepted; `None`: none is asked for.
     pub(super) clients: Option<Clients>,
     pub(super) commit_timeout: Duration,
+    /// Handed over in place of an address.
+    pub(super) socket: Option<std::net::TcpListener>,
 }
 
 impl Default for Wanted {
@@ -68,6 +70,7 @@ impl Default for Wanted {
             minimum_version: TlsVersion::V1_2,
             clients: None,
             commit_timeout: LIMIT,
+            socket: None,
         }
     }
 }
@@ -154,7 +157,10 @@ impl Site {
         let intake = Intake::new(Arc::<Double>::clone(&inbox));
         let (listener, within) = (&wanted.listener, wanted.commit_timeout);
         let receiver = Arc::new(Receiver::with_commit_timeout(listener, &sender, loaded, intake, figures, within));
-        let bound = bind(&wanted.listener).await.unwrap();
+        let bound = match wanted.socket {
+            Some(socket) => inherit(socket).unwrap(),
+            None => bind(&wanted.listener).await.unwrap(),
+        };
         let address = bound.address();
         let stop = CancellationToken::new();
         let served = tokio::spawn(bound.serve(Arc::clone(&receiver), stop.clone()));

@@ -22,18 +22,21 @@ pub(crate) struct Process {
     pub(crate) door: Door,
     pub(crate) admin: SocketAddr,
     output: Arc<Mutex<String>>,
-    readers: [JoinHandle<()>; 2],
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Process {
     /// Starts it and waits until its log says where it listens.
-    pub(crate) async fn start(mut command: Command, authority: &Authority) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    pub(crate) async fn start(command: Command, authority: &Authority) -> Self {
+        Self::start_with(command, Stdio::null(), Stdio::piped(), authority).await
+    }
+
+    /// Starts it with something else than nothing and a pipe as its first two descriptors.
+    pub(crate) async fn start_with(mut command: Command, stdin: Stdio, stdout: Stdio, authority: &Authority) -> Self {
+        let mut child = command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
         let output: Arc<Mutex<String>> = Arc::default();
-        let readers = [
-            tokio::spawn(follow(child.stdout.take().unwrap(), Arc::clone(&output))),
-            tokio::spawn(follow(child.stderr.take().unwrap(), Arc::clone(&output))),
-        ];
+        let mut readers = vec![tokio::spawn(follow(child.stderr.take().unwrap(), Arc::clone(&output)))];
+        readers.extend(child.stdout.take().map(|stdout| tokio::spawn(follow(stdout, Arc::clone(&output)))));
         let (address, admin) = eventually("the program listens", async || {
             let text = output.lock().unwrap().clone();
             if let Some(status) = child.try_wait().unwrap() {
