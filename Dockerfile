@@ -18,6 +18,7 @@ COPY deploy/build.sh deploy/
 # Dependencies first, with an empty program and empty crates: this layer is built again only when a manifest changes.
 # rust-toolchain.toml stays out: the image is that toolchain, and the file would make rustup fetch rustfmt and clippy.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo/config.toml .cargo/
 COPY crates/base/Cargo.toml crates/base/
 COPY crates/delivery/Cargo.toml crates/delivery/
 COPY crates/double/Cargo.toml crates/double/

@@ -3,3 +3,7 @@
 fn main() -> std::process::ExitCode {
     linxo_webhook::cli::main()
 }
+
+/// Gives memory back to the system after a burst; the system's own allocator keeps it (`docs/benchmarks.md`).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

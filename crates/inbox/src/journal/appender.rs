@@ -22,6 +22,7 @@ use std::{
         Arc,
         mpsc::{self, RecvTimeoutError},
     },
+    thread,
     time::Instant,
 };
 use tokio::{
@@ -172,6 +173,7 @@ impl Appender {
         let mut batch = VecDeque::new();
         let mut bytes = 0;
         let mut next = Some(first);
+        let mut has_yielded = false;
         while let Some(request) = next {
             match request {
                 Request::Append(append) => {
@@ -184,6 +186,12 @@ impl Appender {
                 }
             }
             next = if batch.len() < BATCH && bytes < BATCH_BYTES { self.requests.try_recv().ok() } else { None };
+            if next.is_none() && batch.len() > 1 && !has_yielded {
+                // Several callers at once: threads that are about to bring more go first, and share this sync.
+                has_yielded = true;
+                thread::yield_now();
+                next = self.requests.try_recv().ok();
+            }
         }
         batch
     }
