@@ -16,9 +16,9 @@ use super::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -65,7 +65,7 @@ impl Folder {
 
     /// Makes the folder where it is missing, and takes from others whatever they may do with it.
     pub(super) fn make(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+        base::folder::make(&self.path)?;
         let mode = fs::metadata(&self.path)?.permissions().mode();
         if mode & 0o077 != 0 {
             fs::set_permissions(&self.path, fs::Permissions::from_mode(mode & 0o700))?;

@@ -5,8 +5,8 @@ use crate::{Error, Keys, Position};
 use base::folder;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    fs::{self, File, OpenOptions},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -82,7 +82,7 @@ impl Opener {
                 None
             }
             Access::Owner => {
-                DirBuilder::new().recursive(true).mode(0o700).create(folder::of(path)).map_err(|error| {
+                folder::make(folder::of(path)).map_err(|error| {
                     problem("its folder cannot be made; give the service a folder that it may write to", error)
                 })?;
                 let lock = OpenOptions::new()
@@ -108,6 +108,7 @@ impl Opener {
                     .mode(0o600)
                     .open(path)
                     .map_err(|error| problem("it is not writable for this user", error))?;
+                folder::sync_name(path).map_err(|error| problem("its folder cannot be synced", error))?;
                 for suffix in ["", "-wal", "-shm", ".lock"] {
                     narrow(&folder::beside(path, suffix))?;
                 }
