@@ -288,9 +288,17 @@ pub(crate) fn look(path: &Path) -> Result<(Keys, Position), Error> {
 
 /// Whether a file could not be opened because it is damaged.
 pub(crate) fn is_damage(error: &Error) -> bool {
-    let (Error::Open { source: Some(source), .. } | Error::Store(source)) = error else { return false };
-    let code = source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
-    matches!(code, Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
+    matches!(code(error), Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
+}
+
+/// Whether a file could not be opened because its disk is full.
+pub(super) fn is_full(error: &Error) -> bool {
+    code(error) == Some(rusqlite::ErrorCode::DiskFull)
+}
+
+fn code(error: &Error) -> Option<rusqlite::ErrorCode> {
+    let (Error::Open { source: Some(source), .. } | Error::Store(source)) = error else { return None };
+    source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code)
 }
 
 /// Folds the whole log into the file and cuts it to nothing.
