@@ -9,7 +9,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 IMAGE ?= linxo-webhook
 
-.PHONY: help demo test lint unit doc deny configs alerts try-demo image-check trust-check fuzz bench image clean
+.PHONY: help demo test lint unit doc deny configs alerts try-demo image-check trust-check fuzz proof bench image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ fuzz: $(if $(shell PATH="$(PATH)" command -v cargo-fuzz),,$(TOOLS)/bin/cargo-fuz
 
 $(TOOLS)/bin/cargo-fuzz:
 	$(CARGO) install cargo-fuzz --locked --version $(CARGO_FUZZ_VERSION) --root $(TOOLS)
+
+proof: ## Kills, power cuts, full and failing disks by the hundred (a quarter of an hour, as root; docs/proof.md)
+	.ci/proof
 
 bench: ## The figures of docs/benchmarks.md (five to ten minutes; BENCH="receipt --quick" for a part, briefly)
 	$(CARGO) bench --locked --bench service -- $(BENCH)
