@@ -14,7 +14,7 @@ IMAGE ?= linxo-webhook
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 BUILD_COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
-.PHONY: help demo test lint unit doc deny advisories configs alerts units try-demo image-check trust-check package-check fuzz bench dist dist-check image images clean
+.PHONY: help demo test lint unit doc deny advisories configs alerts units try-demo image-check trust-check package-check fuzz proof bench dist dist-check image images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ fuzz: $(if $(shell PATH="$(PATH)" command -v cargo-fuzz),,$(TOOLS)/bin/cargo-fuz
 
 $(TOOLS)/bin/cargo-fuzz:
 	$(CARGO) install cargo-fuzz --locked --version $(CARGO_FUZZ_VERSION) --root $(TOOLS)
+
+proof: ## Kills, power cuts, full and failing disks by the hundred (a quarter of an hour, as root; docs/proof.md)
+	.ci/proof
 
 bench: ## The figures of docs/benchmarks.md (five to ten minutes; BENCH="receipt --quick" for a part, briefly)
 	$(CARGO) bench --locked --bench service -- $(BENCH)

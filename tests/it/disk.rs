@@ -1,12 +1,12 @@
 //! A disk that fails, fills up, is slow, or lies: the true program with a layer between it and its disk.
 
-use crate::support::{Process, Promises, Site, delivered, eventually, settled};
+use crate::support::{Faults, Process, Promises, Site, delivered, eventually, rounds::times, settled};
 use std::{
     fs,
     path::PathBuf,
     time::{Duration, Instant},
 };
-use tokio::{process::Command, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 
 /// Callers give up after some seconds; an answer that comes later is none.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -15,6 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 struct Machine {
     site: Site,
     file: PathBuf,
+    faults: Faults,
     process: Process,
     promises: Promises,
 }
@@ -24,27 +25,14 @@ impl Machine {
         let mut site = Site::new();
         let file = site.file_sink("file");
         change(&mut site);
-        let layer = site.path("fault.so");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/fault.c");
-        let compiler = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&layer).arg(source).output();
-        let compiler = compiler.await.expect("a C compiler, which the build needs too");
-        assert!(compiler.status.success(), "{}", String::from_utf8_lossy(&compiler.stderr));
-        let (control, folder) = (site.path("control"), site.path("data/"));
-        fs::write(&control, "").unwrap();
-        let process = site
-            .spawn_with(|command| {
-                command.env("LD_PRELOAD", layer).env("FAULT_CONTROL", control).env("FAULT_FOLDER", folder);
-            })
-            .await;
-        Self { site, file, process, promises: Promises::default() }
+        let faults = Faults::of(&site).await;
+        let process = site.spawn_with(|command| faults.put_under(command)).await;
+        Self { site, file, faults, process, promises: Promises::default() }
     }
 
     /// From now on the disk does this; nothing: it is sound.
     fn disk(&self, fault: &str) {
-        // Replaced as a whole, so that the program never reads half of it.
-        let new = self.site.path("control.new");
-        fs::write(&new, fault).unwrap();
-        fs::rename(new, self.site.path("control")).unwrap();
+        self.faults.set(fault);
     }
 
     async fn post(&self, id: &str) -> bool {
@@ -187,6 +175,35 @@ async fn a_file_that_cannot_be_written_is_said_and_passes() {
     settled(&machine.site.inbox()).await;
     assert_eq!(machine.promises.lost(&delivered(&machine.file)), [""; 0]);
     machine.process.kill().await;
+}
+
+/// (D5) The first so many syncs of a start succeed, the later ones fail: at whatever point that is, nothing is acknowledged from
+/// then on until the disk is well again, and nothing that was acknowledged before is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fails_from_some_sync_on_breaks_no_promise() {
+    let every = times("PROOF_SYNCS", 0);
+    let counts = if every > 0 { (0..every).collect() } else { vec![1, 8, 20, 100] };
+    for count in counts {
+        let mut machine = Machine::start(|_| {}).await;
+        machine.disk(&format!("fsync=EIO@{count}"));
+        let mut refused = 0;
+        for number in 0.. {
+            if refused == 5 {
+                break;
+            }
+            // The inbox's own file may be the first to fail: events are safe in the journal all the same.
+            let is_taken = machine.post(&format!("{count}-{number}")).await;
+            assert!(!is_taken || refused == 0, "{count}: taken after a refusal, while every sync fails");
+            refused += usize::from(!is_taken);
+        }
+        assert!(machine.process.is_alive());
+        machine.disk("");
+        eventually("it is ready again", async || machine.is_ready().await.then_some(())).await;
+        assert!(machine.post(&format!("{count}-last")).await);
+        settled(&machine.site.inbox()).await;
+        assert_eq!(machine.promises.lost(&delivered(&machine.file)), [""; 0], "{count}");
+        machine.process.kill().await;
+    }
 }
 
 /// The control of all the others: where promises are broken, they say so.

@@ -1,6 +1,7 @@
 //! `inbox export` and `inbox ls`: what a person's request for their data rests on is never cut without a word.
 
 use crate::support::{Site, event_json};
+use std::path::{Path, PathBuf};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_is_whole_and_a_list_that_is_cut_says_so() {
@@ -91,38 +92,72 @@ async fn what_operators_do_is_noted() {
     service.stop().await;
 }
 
-/// (D3) Beside a running service, too: what was purged is in no file of the inbox, its log and its journal.
+/// How events are deleted.
+#[derive(Clone, Copy, Debug)]
+enum Deletion {
+    All,
+    OneUser,
+    Retention,
+}
+
+/// Files below a folder that hold a text.
+fn holding(folder: &Path, text: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            found.extend(holding(&path, text));
+        } else if std::fs::read(&path).is_ok_and(|bytes| bytes.windows(text.len()).any(|at| at == text.as_bytes())) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// (D3) Of 3,600 IBANs none is left in a file of the inbox, its log and its journal after `purge --all` and after retention, and
+/// after `purge --user` none of that user's 60: beside the running service and after its clean end.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_purged_beside_a_running_service_is_gone_from_every_file() {
-    const IBAN: &str = "FR7630006000011234567890189";
-    let mut site = Site::new();
-    site.file_sink("app");
-    let service = site.start().await;
-    service
-        .door
-        .accept(event_json("e1", "1", 1, false).replace(r#""balance""#, &format!(r#""iban":"{IBAN}","balance""#)))
-        .await;
-    service.settled().await;
-    let data = site.path("data");
-    let holding = || {
-        let mut files: Vec<std::path::PathBuf> = Vec::new();
-        let mut folders = vec![data.clone()];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-                if entry.is_dir() {
-                    folders.push(entry);
-                } else if std::fs::read(&entry)
-                    .is_ok_and(|bytes| bytes.windows(IBAN.len()).any(|window| window == IBAN.as_bytes()))
-                {
-                    files.push(entry);
-                }
+async fn what_was_deleted_is_gone_from_every_file() {
+    const USERS: u64 = 60;
+    // All begin so; what follows tells them apart.
+    const IBAN: &str = "FR76300060000112345678";
+    for deletion in [Deletion::All, Deletion::OneUser, Deletion::Retention] {
+        let mut site = Site::new();
+        site.file_sink("app");
+        let service = site.start().await;
+        for user in 0..USERS {
+            let mut number = 0;
+            let body = event_json(&format!("e{user}"), &user.to_string(), 60, false);
+            let parts: Vec<String> = body.split(r#""balance""#).map(str::to_owned).collect();
+            let body = parts.into_iter().reduce(|before, part| {
+                number += 1;
+                format!(r#"{before}"iban":"{IBAN}{user:02}{number:03}","balance"{part}"#)
+            });
+            service.door.accept(body.unwrap()).await;
+        }
+        service.settled().await;
+        let data = site.path("data");
+        assert!(!holding(&data, &format!("{IBAN}07")).is_empty(), "they are found where they are");
+        let mut gone = IBAN.to_owned();
+        match deletion {
+            Deletion::All => {
+                let output = site.run(&["inbox", "purge", "--all", "--yes"]).await;
+                assert!(output.status.success(), "{output:?}");
+            }
+            Deletion::OneUser => {
+                gone.push_str("07");
+                let output = site.run(&["inbox", "purge", "--user", "u7", "--yes"]).await;
+                assert!(output.status.success(), "{output:?}");
+            }
+            // As the service does from time to time.
+            Deletion::Retention => {
+                let upkeep = &service.running.inbox.upkeep;
+                let later = base::clock::now().after(std::time::Duration::from_secs(1));
+                assert_eq!(upkeep.expire(later, 1000).await.unwrap().deleted, USERS);
+                upkeep.fold_log().await.unwrap();
             }
         }
-        files
-    };
-    assert!(!holding().is_empty());
-    let output = site.run(&["inbox", "purge", "--id", "e1", "--yes"]).await;
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(holding(), [""; 0].map(std::path::PathBuf::from), "{}", String::from_utf8_lossy(&output.stderr));
-    service.stop().await;
+        assert_eq!(holding(&data, &gone), [""; 0].map(PathBuf::from), "{deletion:?}, beside the running service");
+        service.stop().await;
+        assert_eq!(holding(&data, &gone), [""; 0].map(PathBuf::from), "{deletion:?}, after a clean end");
+    }
 }

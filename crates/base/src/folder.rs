@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
@@ -28,6 +29,21 @@ pub fn beside(file: &Path, suffix: &str) -> PathBuf {
 /// The system's.
 pub fn sync_name(file: &Path) -> io::Result<()> {
     fs::File::open(of(file))?.sync_all()
+}
+
+/// Makes a folder for its owner alone, with every ancestor that is missing, and sees to it that their names survive a power cut.
+///
+/// # Errors
+/// The system's.
+pub fn make(folder: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = folder
+        .ancestors()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .take_while(|folder| !folder.exists())
+        .collect();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // The last process may have ended between the two steps: the folder's own name is synced each time.
+    [folder].into_iter().chain(missing).try_for_each(sync_name)
 }
 
 /// Makes a file in a folder and removes it. Where the folder is missing, its nearest ancestor is tried, because the folder
@@ -58,6 +74,20 @@ mod tests {
             (Path::new("."), Path::new("b"), Path::new("/"))
         );
         assert_eq!(beside(Path::new("b/a.db"), "-wal"), Path::new("b/a.db-wal"));
+    }
+
+    #[test]
+    fn a_folder_is_made_with_its_ancestors_for_their_owner() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "a/b"].map(|name| folder.path().join(name));
+        for _ in 0..2 {
+            make(&b).unwrap();
+        }
+        for path in [a, b] {
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+        assert!(make(Path::new("/proc/no/such")).is_err());
     }
 
     #[test]

@@ -86,11 +86,20 @@ mod tests {
             ("1767604990", seconds(0)),
             ("1767605030", seconds(30)),
             ("1767605030000", seconds(30)),
+            ("1000000000000", seconds(0)),
             ("1767691400", seconds(3600)),
             ("99999999999999999999999999", seconds(3600)),
         ] {
             assert_eq!(parse(value, now), expected, "{value}");
         }
+    }
+
+    #[test]
+    fn the_header_of_an_answer_is_read() {
+        let mut headers = http::HeaderMap::new();
+        assert_eq!(from_headers(&headers, NOW), None);
+        headers.insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("7"));
+        assert_eq!(from_headers(&headers, NOW), Some(Duration::from_secs(7)));
     }
 
     proptest! {

@@ -72,5 +72,13 @@ mod tests {
         assert!(secret.matches(b"abc"));
         assert!(!secret.matches(b"abd"));
         assert!(!secret.matches(b"ab"));
+        assert_eq!((secret == secret.clone(), secret == Secret::default()), (true, false));
+    }
+
+    #[test]
+    fn gives_out_what_it_was_given() {
+        let secret = Secret::new("abc".to_owned());
+        assert_eq!((secret.expose(), secret.is_empty()), ("abc", false));
+        assert!(Secret::default().is_empty());
     }
 }

@@ -2,16 +2,20 @@
  * file below one folder.
  *
  *   fsync=EIO       syncs fail
+ *   fsync=EIO@20    as many syncs as that succeed, counted from the first that is looked at so; the later ones fail
+ *   fsync=none      syncs are said to be done and are not
  *   write=ENOSPC    writes fail
  *   slow=300        syncs take that many milliseconds longer
  *   drop            writes are acknowledged and forgotten, as a disk does that lies
- *   NAME:fault      one of these, for files of that name alone
+ *   NAME:fault      one of these, for files of that name alone; it may be a pattern, such as *.segment
  *
  * FAULT_FOLDER names the folder, FAULT_CONTROL the file (outside of it); an empty file is a sound disk. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,12 +25,12 @@
 #include <unistd.h>
 
 /* Takes the name off what is said; nothing is said for files of another name. */
-static void only(const char *path, size_t length, char *said) {
+static void only(const char *path, char *said) {
     char *colon = strchr(said, ':');
     if (!colon) return;
-    size_t name = (size_t)(colon - said);
-    int is_meant = length > name && path[length - name - 1] == '/' && strncmp(path + length - name, said, name) == 0;
-    if (is_meant) memmove(said, colon + 1, strlen(colon + 1) + 1);
+    *colon = 0;
+    const char *name = strrchr(path, '/');
+    if (name && fnmatch(said, name + 1, 0) == 0) memmove(said, colon + 1, strlen(colon + 1) + 1);
     else said[0] = 0;
 }
 
@@ -46,14 +50,16 @@ static void fault(int fd, char *said, size_t size) {
                 ssize_t got = read(file, said, size - 1);
                 said[got > 0 ? got : 0] = 0;
                 close(file);
-                only(path, (size_t)length, said);
+                only(path, said);
             }
         }
     }
     errno = saved;
 }
 
+/* 0: sync; 1: fail; 2: pretend. */
 static int sync_fails(int fd) {
+    static atomic_long synced;
     char said[64];
     fault(fd, said, sizeof said);
     if (strncmp(said, "slow=", 5) == 0) {
@@ -61,16 +67,25 @@ static int sync_fails(int fd) {
         struct timespec wait = {ms / 1000, ms % 1000 * 1000000};
         nanosleep(&wait, NULL);
     }
-    if (strcmp(said, "fsync=EIO") == 0) {
+    if (strncmp(said, "fsync=EIO", 9) == 0) {
+        if (said[9] == '@' && atomic_fetch_add(&synced, 1) < atol(said + 10)) return 0;
         errno = EIO;
         return 1;
     }
-    return 0;
+    return strcmp(said, "fsync=none") == 0 ? 2 : 0;
 }
 
-int fsync(int fd) { return sync_fails(fd) ? -1 : (int)syscall(SYS_fsync, fd); }
+static int synced(int fd, long call) {
+    switch (sync_fails(fd)) {
+    case 1: return -1;
+    case 2: return 0;
+    default: return (int)syscall(call, fd);
+    }
+}
 
-int fdatasync(int fd) { return sync_fails(fd) ? -1 : (int)syscall(SYS_fdatasync, fd); }
+int fsync(int fd) { return synced(fd, SYS_fsync); }
+
+int fdatasync(int fd) { return synced(fd, SYS_fdatasync); }
 
 /* 0: write; 1: fail; 2: pretend. */
 static int write_fails(int fd) {

@@ -7,16 +7,22 @@
 //! | `client` | a caller over TLS that writes what it likes |
 //! | `endpoint` | the integrator's own HTTP endpoint |
 //! | `load` | callers that remember what they were promised |
-//! | `fault.c` | a disk that fails on demand |
+//! | `rounds` | the service ended without a warning again and again, and what must be true then |
+//! | `fault`, `fault.c` | a disk that fails on demand |
+//! | `mount` | file systems that are made for one test |
 
 mod client;
 mod endpoint;
+mod fault;
 mod load;
+pub(crate) mod mount;
 mod process;
+pub(crate) mod rounds;
 mod site;
 
 pub(crate) use client::{Answer, Client, Door, admin, request};
 pub(crate) use endpoint::{Endpoint, Received};
+pub(crate) use fault::Faults;
 pub(crate) use load::Promises;
 pub(crate) use process::Process;
 pub(crate) use site::{Service, Site, secrets, start};

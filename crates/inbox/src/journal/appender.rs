@@ -368,7 +368,7 @@ impl Appender {
             Some(spare) if spare.size >= needed => spare,
             other => {
                 if let Some(small) = other {
-                    small.remove();
+                    self.folder.discard(&small);
                 }
                 let is_over = self.shared.state().used() + size > self.shared.limits.most;
                 if is_over || size > self.folder.free() / 2 {

@@ -20,6 +20,8 @@ pub(super) struct Cursor {
     pub(super) offset: u64,
     /// The position of the next record.
     pub(super) next: u64,
+    /// The last position that was synced when the last record so far was written.
+    pub(super) synced: u64,
     window: Vec<u8>,
     /// Where the window begins in the file.
     start: u64,
@@ -67,6 +69,7 @@ impl Cursor {
             chain: seed,
             offset: FIRST_FRAME,
             next: header.first,
+            synced: header.first - 1,
             window: Vec::new(),
             start: FIRST_FRAME,
         })
@@ -93,6 +96,7 @@ impl Cursor {
         self.chain = chain;
         self.offset += size;
         self.next += 1;
+        self.synced = head.synced;
         Ok(Step::Record(record))
     }
 

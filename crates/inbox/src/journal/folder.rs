@@ -16,9 +16,9 @@ use super::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -65,7 +65,7 @@ impl Folder {
 
     /// Makes the folder where it is missing, and takes from others whatever they may do with it.
     pub(super) fn make(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+        base::folder::make(&self.path)?;
         let mode = fs::metadata(&self.path)?.permissions().mode();
         if mode & 0o077 != 0 {
             fs::set_permissions(&self.path, fs::Permissions::from_mode(mode & 0o700))?;
@@ -153,11 +153,11 @@ impl Folder {
     /// for no bookkeeping of the file system.
     pub(super) fn make_spare(&self, size: u64) -> io::Result<Spare> {
         let path = self.path.join(format!("{:016x}.spare", self.spares.fetch_add(1, Ordering::Relaxed)));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let file = self.disk.create(&path)?;
         let made = self.disk.zero(&file, 0, size).and_then(|()| self.disk.sync_folder(&self.path));
         if let Err(error) = made {
             // A disk that is full wants its room back.
-            fs::remove_file(&path).ok();
+            self.disk.remove(&path).ok();
             return Err(error);
         }
         Ok(Spare { path, size })
@@ -169,14 +169,14 @@ impl Folder {
             let file = OpenOptions::new().write(true).open(&spare.path)?;
             self.disk.write(&file, &header.encode().0, 0)?;
             self.disk.sync(&file)?;
-            fs::rename(&spare.path, self.segment(header.number))?;
+            self.disk.rename(&spare.path, &self.segment(header.number))?;
             self.disk.sync_folder(&self.path)?;
             Ok(file)
         };
         begun().inspect_err(|_: &io::Error| {
             // Whichever name it has by now, it holds no record.
-            fs::remove_file(&spare.path).ok();
-            fs::remove_file(self.segment(header.number)).ok();
+            self.disk.remove(&spare.path).ok();
+            self.disk.remove(&self.segment(header.number)).ok();
         })
     }
 
@@ -184,7 +184,7 @@ impl Folder {
     /// is deleted.
     pub(super) fn let_go(&self, number: u64, used: u64, size: u64, keep: bool) -> io::Result<Option<Spare>> {
         let gone = self.gone(number);
-        match fs::rename(self.segment(number), &gone) {
+        match self.disk.rename(&self.segment(number), &gone) {
             // An earlier try came this far.
             Err(error) if error.kind() == io::ErrorKind::NotFound && gone.exists() => {}
             renamed => renamed?,
@@ -192,11 +192,11 @@ impl Folder {
         self.disk.sync_folder(&self.path)?;
         self.wipe(&gone, used.clamp(FIRST_FRAME.min(size), size))?;
         if !keep {
-            fs::remove_file(&gone)?;
+            self.disk.remove(&gone)?;
             return Ok(None);
         }
         let path = self.path.join(format!("{:016x}.spare", self.spares.fetch_add(1, Ordering::Relaxed)));
-        fs::rename(&gone, &path)?;
+        self.disk.rename(&gone, &path)?;
         Ok(Some(Spare { path, size }))
     }
 
@@ -205,19 +205,17 @@ impl Folder {
         if leftover.extension().is_some_and(|kind| kind == "gone") {
             self.wipe(leftover, fs::metadata(leftover)?.len())?;
         }
-        fs::remove_file(leftover)
+        self.disk.remove(leftover)
+    }
+
+    /// Deletes a spare: it is too small, or one too many.
+    pub(super) fn discard(&self, spare: &Spare) {
+        if let Err(error) = self.disk.remove(&spare.path) {
+            tracing::warn!(code = "journal_file_not_deleted", error = %error, "an unused file of the journal could not be deleted; the next start does it");
+        }
     }
 
     fn wipe(&self, path: &Path, to: u64) -> io::Result<()> {
         self.disk.zero(&OpenOptions::new().write(true).open(path)?, 0, to)
-    }
-}
-
-impl Spare {
-    /// Deletes it: it is too small, or one too many.
-    pub(super) fn remove(&self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(code = "journal_file_not_deleted", error = %error, "an unused file of the journal could not be deleted; the next start does it");
-        }
     }
 }

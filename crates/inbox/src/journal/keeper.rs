@@ -75,7 +75,7 @@ fn prepare(folder: &Folder, shared: &Shared) {
             let unused =
                 shared.change(|state| if state.spare.is_none() { state.spare.replace(spare) } else { Some(spare) });
             if let Some(unused) = unused {
-                unused.remove();
+                folder.discard(&unused);
             }
         }
         // Whoever needs the segment makes it, and says what is wrong.
@@ -102,7 +102,7 @@ fn let_go(folder: &Folder, shared: &Shared, number: u64, used: u64, size: u64) -
                 spare
             });
             if let Some(unused) = unused {
-                unused.remove();
+                folder.discard(&unused);
             }
             true
         }

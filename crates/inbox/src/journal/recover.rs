@@ -12,6 +12,11 @@
 //! | something, but no frame that names a later position as synced | a torn tail: nobody was told that it is safe | it is overwritten with zeros, then the segment is closed |
 //! | a frame that names a later position as synced | damage: what cannot be read was promised | the file stays untouched; new records go behind everything that was promised |
 //!
+//! Before a segment is closed here, its last batch is written and synced once more. Only a later frame says that a batch was
+//! synced, and the last batch has none. An example: the sync of a batch fails, and the process ends. The system still shows
+//! the batch to the next process, takes its pages for written, and never writes them. Without the second write the frame that
+//! closes the segment would name records as synced that a power cut then takes away.
+//!
 //! A recovered segment never gets another record.
 
 use super::{
@@ -26,6 +31,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fs::OpenOptions,
     io,
+    os::unix::fs::FileExt,
 };
 
 /// What a folder holds.
@@ -122,7 +128,7 @@ fn read(folder: &Folder, cursor: &mut Cursor, size: u64, next: Option<u64>, repa
     } else {
         part.last = end.last;
         if repair && !end.is_closed {
-            close(folder, cursor, &mut part, end.is_blank)?;
+            close(folder, cursor, &mut part, &end)?;
         }
     }
     Ok(part)
@@ -134,19 +140,28 @@ struct End {
     offset: u64,
     /// The highest position that any of its frames has or names.
     reach: u64,
+    /// Where the last batch begins.
+    batch: u64,
     is_closed: bool,
     is_damaged: bool,
     is_blank: bool,
 }
 
 fn find_end(cursor: &mut Cursor, size: u64) -> io::Result<End> {
+    let mut batch = cursor.offset;
     loop {
+        let at = cursor.offset;
         let step = cursor.step(size)?;
-        if let Step::Record(_) = step {
+        if let Step::Record(record) = step {
+            // All frames of a batch name the position before it.
+            if record.position == cursor.synced + 1 {
+                batch = at;
+            }
             continue;
         }
         let last = cursor.next - 1;
-        let end = End { last, offset: cursor.offset, reach: last, is_closed: true, is_damaged: false, is_blank: true };
+        let end =
+            End { last, offset: cursor.offset, reach: last, batch, is_closed: true, is_damaged: false, is_blank: true };
         if step == Step::End {
             return Ok(End { offset: end.offset + END, ..end });
         }
@@ -162,9 +177,13 @@ fn find_end(cursor: &mut Cursor, size: u64) -> io::Result<End> {
 }
 
 /// Cuts a torn tail, and closes the segment so that nobody need judge it again.
-fn close(folder: &Folder, cursor: &Cursor, part: &mut Part, is_blank: bool) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(folder.segment(part.number))?;
-    if !is_blank {
+fn close(folder: &Folder, cursor: &Cursor, part: &mut Part, found: &End) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(folder.segment(part.number))?;
+    let mut batch = vec![0; usize::try_from(part.end - found.batch).unwrap_or(0)];
+    file.read_exact_at(&mut batch, found.batch)?;
+    folder.disk.write(&file, &batch, found.batch)?;
+    folder.disk.sync(&file)?;
+    if !found.is_blank {
         tracing::warn!(
             code = "journal_cut",
             path = %folder.segment(part.number).display(),

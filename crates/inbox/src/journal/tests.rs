@@ -13,6 +13,8 @@ use std::{
 use tempfile::TempDir;
 
 mod model;
+mod platter;
+mod power;
 
 const IDENTITY: [u8; 16] = [7; 16];
 /// How long a test waits for something that comes by itself.

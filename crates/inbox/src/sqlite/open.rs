@@ -5,8 +5,8 @@ use crate::{Error, Keys, Position};
 use base::folder;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    fs::{self, File, OpenOptions},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -82,7 +82,7 @@ impl Opener {
                 None
             }
             Access::Owner => {
-                DirBuilder::new().recursive(true).mode(0o700).create(folder::of(path)).map_err(|error| {
+                folder::make(folder::of(path)).map_err(|error| {
                     problem("its folder cannot be made; give the service a folder that it may write to", error)
                 })?;
                 let lock = OpenOptions::new()
@@ -108,6 +108,7 @@ impl Opener {
                     .mode(0o600)
                     .open(path)
                     .map_err(|error| problem("it is not writable for this user", error))?;
+                folder::sync_name(path).map_err(|error| problem("its folder cannot be synced", error))?;
                 for suffix in ["", "-wal", "-shm", ".lock"] {
                     narrow(&folder::beside(path, suffix))?;
                 }
@@ -287,9 +288,17 @@ pub(crate) fn look(path: &Path) -> Result<(Keys, Position), Error> {
 
 /// Whether a file could not be opened because it is damaged.
 pub(crate) fn is_damage(error: &Error) -> bool {
-    let (Error::Open { source: Some(source), .. } | Error::Store(source)) = error else { return false };
-    let code = source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
-    matches!(code, Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
+    matches!(code(error), Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
+}
+
+/// Whether a file could not be opened because its disk is full.
+pub(super) fn is_full(error: &Error) -> bool {
+    code(error) == Some(rusqlite::ErrorCode::DiskFull)
+}
+
+fn code(error: &Error) -> Option<rusqlite::ErrorCode> {
+    let (Error::Open { source: Some(source), .. } | Error::Store(source)) = error else { return None };
+    source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code)
 }
 
 /// Folds the whole log into the file and cuts it to nothing.

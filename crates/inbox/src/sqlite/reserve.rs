@@ -1,7 +1,7 @@
 //! Room that is set aside on the disk, so that what frees space can be written when the disk is full: to delete, SQLite writes
-//! to its log first.
+//! to its log first. A start writes a little too.
 //!
-//! The room is a file beside the inbox. It is given up when a deletion finds the disk full, and made again by the service when
+//! The room is a file beside the inbox. It is given up when a deletion or a start finds the disk full, and made again by the service when
 //! the disk has room.
 
 use base::folder;
@@ -43,6 +43,18 @@ impl Reserve {
     /// Gives its room to whoever writes next; says whether there was any.
     pub(super) fn give_up(&self) -> bool {
         fs::remove_file(&self.0).is_ok()
+    }
+
+    /// As [`give_up`](Self::give_up), for what could not be written; it is said.
+    pub(super) fn spend(&self) -> bool {
+        let is_given_up = self.give_up();
+        if is_given_up {
+            tracing::warn!(
+                code = "disk_reserve_used",
+                "the inbox's disk is full: the room that was set aside for deletions is used now"
+            );
+        }
+        is_given_up
     }
 
     /// Its size; 0 where it is missing.

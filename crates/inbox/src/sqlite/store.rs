@@ -2,7 +2,7 @@
 
 use super::{
     codes::{Kind, Sinks},
-    open::{Access, Opener},
+    open::{Access, Opener, is_full},
     reserve::Reserve,
     schema,
     shared::Shared,
@@ -76,8 +76,18 @@ impl Readers {
 }
 
 impl Sqlite {
-    /// Opens (as owner: makes, locks, migrates) the store and registers the sinks by name.
+    /// Opens (as owner: makes, locks, migrates) the store and registers the sinks by name. Where the disk is full, the reserve is
+    /// given up for that: a service that runs can be purged, and takes events as soon as there is room.
     pub(crate) fn open(path: &Path, settings: &Settings, sinks: &[SinkName], access: Access) -> Result<Self, Error> {
+        match Self::try_open(path, settings, sinks, access) {
+            Err(error) if access == Access::Owner && is_full(&error) && Reserve::beside(path).spend() => {
+                Self::try_open(path, settings, sinks, access)
+            }
+            opened => opened,
+        }
+    }
+
+    fn try_open(path: &Path, settings: &Settings, sinks: &[SinkName], access: Access) -> Result<Self, Error> {
         let opener = Opener::new(path, access)?;
         let store = opener.open()?;
         let readers = Opener::new(path, Access::Guest)?;
@@ -156,13 +166,7 @@ impl Sqlite {
         T: Send + 'static,
     {
         match self.write(operation.clone()).await {
-            Err(Error::Full(_)) if self.reserve.give_up() => {
-                tracing::warn!(
-                    code = "disk_reserve_used",
-                    "the inbox's disk is full: the room that was set aside for deletions is used now"
-                );
-                self.write(operation).await
-            }
+            Err(Error::Full(_)) if self.reserve.spend() => self.write(operation).await,
             written => written,
         }
     }
