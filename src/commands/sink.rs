@@ -7,7 +7,7 @@ use super::{
     Failure, Global,
     acts::{Unnoted, noted},
     chain,
-    guest::{failure, note, open},
+    guest::{failure, note, open, unreachable},
     table,
 };
 use crate::{
@@ -171,8 +171,4 @@ fn tell(name: &str, tested: &Tested) -> Result<(), Failure> {
     }
     let reason = reason.as_deref().unwrap_or("no reason is known");
     Err(Failure::not_now(format_args!("the sink {name} did not take the test delivery {id}: {reason}")))
-}
-
-fn unreachable(error: &control::Error) -> Failure {
-    Failure::not_now(chain(error))
 }

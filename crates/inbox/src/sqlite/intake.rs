@@ -3,7 +3,9 @@
 
 use super::{
     codes::{Kind, Sinks},
-    entries, refused,
+    entries,
+    happenings::Noted,
+    refused,
     stages::{self, StageRow},
     store::Sqlite,
     tx::{self, Tx},
@@ -101,6 +103,7 @@ fn fold(tx: &mut Tx<'_>, record: &Record, sinks: &Sinks) -> rusqlite::Result<Fol
         content.body,
         seq,
     ])?;
+    tx.touched.happened.push(Noted::accepted(seq, record.entry.received));
     let place = place(tx, record.line)?;
     let stage = |kind, progress| StageRow { seq, kind, line: record.line, place, progress };
     for (fetch, progress) in record.plan.fetches(tx.now) {

@@ -224,6 +224,7 @@ impl Sqlite {
             }
         }
         lock(&self.readers.idle).clear();
+        self.shared.happenings.end();
     }
 }
 
