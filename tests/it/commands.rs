@@ -170,6 +170,7 @@ async fn a_reader_that_leaves_is_no_error() {
         &["inbox", "refused", "--json"],
         &["sink", "ls"],
         &["check"],
+        &["doctor"],
         &["schema", "config"],
         &["completions", "bash"],
         &["certs"],

@@ -19,6 +19,7 @@ mod completion;
 mod confirm;
 mod crash;
 mod disk;
+mod doctor;
 mod evidence;
 mod export;
 mod hostile;
