@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use inbox::{About, Happening, Watch};
 use serde::{Deserialize, Serialize};
-use std::{convert::Infallible, sync::Arc};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
 /// Happenings looked up at once.
 const AT_ONCE: usize = 256;
@@ -20,8 +20,8 @@ pub struct Wanted {
     pub service: Option<String>,
     /// The first one, of that service.
     pub from: Option<u64>,
-    /// For a command that has followed none: so many that happened before.
-    pub last: Option<u64>,
+    /// For a command that has followed none: so many of those that happened before and are wanted.
+    pub last: Option<usize>,
     /// At this sink, or at the fetches (`completion`).
     pub sink: Option<String>,
     /// Of this connection.
@@ -100,10 +100,11 @@ impl Wanted {
     /// The first happening to tell.
     fn begin(&self, service: &str, next: u64) -> u64 {
         match &self.service {
-            None => next.saturating_sub(self.last.unwrap_or(0)),
+            None if self.last.is_none_or(|last| last == 0) => next,
             Some(followed) if followed == service => self.from.unwrap_or(next),
-            // It was started since, so everything of it is new.
-            Some(_) => 0,
+            // It was started since, so everything of it is new. Or the last lines that are wanted may be the oldest ones that
+            // are kept.
+            Some(_) | None => 0,
         }
     }
 }
@@ -113,21 +114,26 @@ struct Follower {
     watch: Arc<dyn Watch>,
     wanted: Wanted,
     next: u64,
-    /// Whether the next thing missed was asked for only in case it is still kept.
-    is_first: bool,
+    /// What happened before this number is history: only the last lines of it are told. `None` once they were.
+    history: Option<u64>,
 }
 
 impl Follower {
     /// The next lines; `None`: nothing will happen any more.
     async fn lines(&mut self) -> Option<Vec<u8>> {
+        if let Some(end) = self.history.take() {
+            let lines = self.told_before(end).await?;
+            if !lines.is_empty() {
+                return Some(lines);
+            }
+        }
         loop {
             let seen = self.watch.seen(self.next, AT_ONCE).await.ok()?;
             let mut lines = Vec::new();
-            if seen.missed > 0 && !self.is_first {
+            if seen.missed > 0 {
                 write(&Line::Skipped(seen.missed), &mut lines);
             }
             self.next = seen.next;
-            self.is_first = false;
             for told in seen.happenings.into_iter().map(Told::from).filter(|told| self.wanted.matches(told)) {
                 write(&Line::Happened(told), &mut lines);
             }
@@ -137,6 +143,28 @@ impl Follower {
             }
         }
     }
+
+    /// The last lines that are wanted of what happened before a number.
+    async fn told_before(&mut self, end: u64) -> Option<Vec<u8>> {
+        let last = self.wanted.last.unwrap_or(0);
+        let mut kept = VecDeque::new();
+        while self.next < end {
+            let left = usize::try_from(end - self.next).unwrap_or(AT_ONCE);
+            let seen = self.watch.seen(self.next, left.min(AT_ONCE)).await.ok()?;
+            self.next = seen.next;
+            kept.extend(seen.happenings.into_iter().map(Told::from).filter(|told| self.wanted.matches(told)));
+            let excess = kept.len().saturating_sub(last);
+            kept.drain(..excess);
+        }
+        let mut lines = Vec::new();
+        for told in kept {
+            write(&Line::Happened(told), &mut lines);
+        }
+        if !lines.is_empty() {
+            write(&Line::Next(self.next), &mut lines);
+        }
+        Some(lines)
+    }
 }
 
 /// The stream of what a command wants, which ends when nothing will happen any more.
@@ -145,12 +173,13 @@ pub(super) fn follow(
     service: &str,
     wanted: Wanted,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
-    let next = wanted.begin(service, watch.next());
-    let is_first = wanted.service.is_none();
+    let end = watch.next();
+    let next = wanted.begin(service, end);
+    let history = wanted.service.is_none().then_some(end);
     let mut first = Vec::new();
     write(&Line::Service(service.to_owned()), &mut first);
     write(&Line::Next(next), &mut first);
-    let follower = Follower { watch, wanted, next, is_first };
+    let follower = Follower { watch, wanted, next, history };
     stream::unfold((Some(first), follower), |(first, mut follower)| async move {
         let lines = match first {
             Some(first) => first,

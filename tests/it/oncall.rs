@@ -148,10 +148,11 @@ async fn tail_tells_what_is_asked_for() {
         assert_eq!(tail.end(Signal::TERM).await.code(), Some(0));
     }
     let tail = Tail::start(&site, &["--last", "1", "--state", "accepted"]);
+    tail.line("e3", |line| line.contains("e3")).await;
     service.door.accept(event_json("e4", "9", 1, false)).await;
     let line = tail.line("e4", |line| line.contains("e4")).await;
     assert!(line.contains("  accepted ") && line.ends_with("  e4  connection 9"), "{line}");
-    assert_eq!(tail.said().len(), 1, "what happened before was no acceptance");
+    assert_eq!(tail.said().len(), 2, "the last of what happened before that is wanted, and what came");
     drop(tail);
     service.stop().await;
 }

@@ -348,7 +348,7 @@ mod tests {
         assert!(has(&found, Level::Error, "the chain is out of order"), "{found:?}");
         let alone = rcgen::generate_simple_self_signed(["hooks.example".to_owned()]).unwrap().cert.pem();
         assert!(has(&judged(&alone, None), Level::Warning, "it is signed by itself"));
-        assert!(has(&judged(&root, None), Level::Error, "a caller would refuse the chain"));
+        assert!(has(&judged(root, None), Level::Error, "a caller would refuse the chain"));
         let ended = authority.issue(&Leaf::server(&["hooks.example"]).expired()).unwrap().certificate_pem;
         assert!(has(&judged(&ended, None), Level::Error, "it ended on "));
         let mut section = Section::new("Certificate");
@@ -363,7 +363,7 @@ mod tests {
         let authority = Authority::new("Root").unwrap();
         let leaf = authority.server(&["hooks.example"]).unwrap().certificate_pem;
         let mut roots = RootCertStore::empty();
-        roots.add(chain(&authority.certificate_pem()).remove(0)).unwrap();
+        roots.add(chain(authority.certificate_pem()).remove(0)).unwrap();
         let mut section = Section::new("Certificate");
         judge(&mut section, &chain(&leaf), &Arc::new(roots), (Some("hooks.example"), clock::now()));
         assert!(section.lines.iter().all(|line| line.level == Level::Ok), "{section:?}");

@@ -94,11 +94,9 @@ fn inbox_disk(section: &mut Section, name: &str, folder: &Path, least: u64) {
     }
 }
 
-/// The type is signed on some platforms; its bits are the same.
-#[expect(clippy::cast_sign_loss, clippy::allow_attributes, reason = "the bits of a magic number")]
-#[allow(clippy::unnecessary_cast, reason = "the type differs by platform")]
+/// The number has 32 bits; the type that it comes in is wider, and signed.
 fn magic(f_type: rustix::fs::FsWord) -> u64 {
-    f_type as u64 & 0xffff_ffff
+    u64::try_from(f_type & 0xffff_ffff).unwrap_or_default()
 }
 
 fn judge(section: &mut Section, name: &str, place: &Path, kind: Kind) {

@@ -42,9 +42,9 @@ pub(super) struct Args {
     /// Only this; may be given several times
     #[arg(long, value_name = "STATE")]
     state: Vec<StateName>,
-    /// Begin with so many things that happened before
+    /// Begin with the last so many lines of what happened before
     #[arg(long, value_name = "COUNT", default_value_t = 10)]
-    last: u64,
+    last: usize,
     /// Print NDJSON instead of text
     #[arg(long)]
     json: bool,
