@@ -162,7 +162,7 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
         &stop,
     );
     let held = held(&config, address, admin_address);
-    tasks.spawn(start_control(&config, &inbox, &sinks, (gates, held), stop.clone()));
+    tasks.spawn(start_control(&config, &inbox, &sinks, (gates, held, source), stop.clone()));
     tasks.spawn(reload.run(asked, stop.clone()));
     let figures = inbox::Figures::new(&mut registry, (&config.inbox).into());
     let checkpoints = work::checkpoint_failures(&mut registry);
@@ -389,7 +389,7 @@ fn start_control(
     config: &Config,
     inbox: &Inbox,
     sinks: &[Arc<Slot>],
-    (gates, held): (Vec<Arc<Gate>>, control::Held),
+    (gates, held, api): (Vec<Arc<Gate>>, control::Held, Arc<Source>),
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
     let sinks = sinks.iter().zip(gates).zip(&config.sinks).map(|((slot, gate), settings)| control::Sink {
@@ -403,6 +403,9 @@ fn start_control(
         kept: Arc::clone(&inbox.sinks),
         upkeep: Arc::clone(&inbox.upkeep),
         held: Arc::new(held),
+        api,
+        watch: Arc::clone(&inbox.watch),
+        service: format!("{:016x}", fastrand::u64(..)),
     };
     let bound = control::bind(&control::path(&config.inbox));
     async move {

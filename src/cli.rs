@@ -42,6 +42,8 @@ enum Command {
     Demo(commands::demo::Args),
     /// Check the configuration and show what takes effect
     Check(commands::check::Args),
+    /// Look at everything there is to look at, and print one report for a ticket
+    Doctor(commands::doctor::Args),
     /// Post events to a receiver, and measure its answers
     Send(commands::send::Args),
     /// Run the vendor double: token endpoint, paged accounts, faults by script
@@ -108,6 +110,7 @@ async fn run(command: Command, global: &Global, sockets: Result<Sockets, supervi
         Command::Serve(args) => Box::pin(commands::serve::run(args, global, sockets)).await,
         Command::Demo(args) => Box::pin(commands::demo::run(args)).await,
         Command::Check(args) => Box::pin(commands::check::run(&args, global)).await,
+        Command::Doctor(args) => Box::pin(commands::doctor::run(global, args)).await,
         Command::Send(args) => Box::pin(commands::send::run(args, global)).await,
         Command::Simulate(args) => Box::pin(commands::simulate::run(args, global)).await,
         Command::Certs(args) => commands::certs::run(&args),

@@ -14,7 +14,8 @@ use crate::{
     receive::tls,
 };
 use base::clock;
-use findings::Findings;
+pub(super) use findings::Findings;
+pub(super) use online::look as online;
 use std::io::Write;
 
 /// Options of `check`.
@@ -35,18 +36,24 @@ pub struct Args {
 /// server cannot be asked now; 70 when the output cannot be written.
 pub async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let config = global.load()?;
-    let mut found =
-        Findings { warnings: config.warnings.clone(), problems: config.ended.clone(), ..Findings::default() };
-    certificates(&config.tls, &mut found);
-    surroundings::look(&config, &mut found).await;
+    let mut found = find(&config).await;
     if args.online {
-        online::look(&config, &mut found).await;
+        online(&config, &mut found).await;
     }
     let printed = print(&config, &found);
     verdict(args, found)?;
     printed?;
     writeln!(anstream::stdout(), "configuration ok")?;
     Ok(())
+}
+
+/// What there is to find without calling a server.
+pub(super) async fn find(config: &Config) -> Findings {
+    let mut found =
+        Findings { warnings: config.warnings.clone(), problems: config.ended.clone(), ..Findings::default() };
+    certificates(&config.tls, &mut found);
+    surroundings::look(config, &mut found).await;
+    found
 }
 
 fn print(config: &Config, found: &Findings) -> Result<(), Failure> {

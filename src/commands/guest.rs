@@ -1,7 +1,7 @@
 //! What commands on the inbox need: the store beside whoever owns it, words for its failures, a line for the person.
 
 use super::{Failure, chain};
-use crate::config::Config;
+use crate::{config::Config, control};
 use inbox::{Access, Error, Inbox, SinkName};
 use std::io::{self, Write};
 
@@ -13,6 +13,11 @@ pub(super) fn open(config: &Config) -> Result<Inbox, Failure> {
 
 /// The store may be there, and well, in a moment.
 pub(super) fn failure(error: &Error) -> Failure {
+    Failure::not_now(chain(error))
+}
+
+/// The running service may do it in a moment.
+pub(super) fn unreachable(error: &control::Error) -> Failure {
     Failure::not_now(chain(error))
 }
 

@@ -1,37 +1,45 @@
-//! `inbox`: looks at the entries and moves them by hand: `ls`, `show`, `replay`, `park`, `purge`, `export`,
-//! `refused`, `audit`, `backup`, `restore`, `verify`.
+//! `inbox`: what is in it, what happens to it, and what a person does about it.
 //!
-//! Works on the store itself, beside a running server or without one. Tables are for people and may change; `--json` and
+//! Works on the store itself, beside a running server or without one; `tail` asks the server, and `stats` where there is one.
+//! Tables are for people and may change; `--json` and
 //! `export` are NDJSON for programs. Bodies hold personal data and are printed only where asked for (`show --body`,
 //! `export`). What changes entries needs a filter or `--all`, and `purge` needs `--yes`, so that no slip of the hand
 //! touches everything. What changes entries or prints their bodies is noted in the audit trail.
+//!
+//! ```text
+//! view, json, story    how entries look: pure
+//! output               the way to standard output
+//! when, selection      which entries a command means
+//! lists, show          what only reads
+//! changes              what changes entries
+//! stats, tail          what the running service knows best
+//! archive              backups: the files as a whole
+//! ```
 
 mod archive;
+mod changes;
 mod json;
+mod lists;
+mod output;
 mod selection;
+mod show;
+mod stats;
+mod story;
+mod tail;
 mod view;
+mod when;
 
 use super::{
     Failure, Global,
     acts::{Unnoted, noted},
-    guest::{failure, note, open},
+    guest::{failure, open},
 };
-use crate::{
-    config::Config,
-    control::{self, Client},
-};
+use crate::config::Config;
 use base::text::printable;
 use clap::{Args as ClapArgs, Subcommand};
-use inbox::{Audit, Batch, Desk, EntryView, Error, Filter, Inbox, Seq, SinkName};
+use inbox::{Desk, Filter, Inbox, Seq, SinkName};
 use selection::{EVERY, Selection};
-use std::{
-    io::{self, IsTerminal as _, Write},
-    ops::ControlFlow,
-    path::PathBuf,
-};
-
-/// Entries read at once where all are wanted; bounds memory.
-const PAGE: usize = 500;
+use when::When;
 
 /// Options of `inbox`.
 #[derive(Clone, Debug, ClapArgs)]
@@ -42,6 +50,23 @@ pub struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Action {
+    /// Show what waits, is parked and fails, at each sink and for the completion
+    Stats {
+        /// Print JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what happens, as it happens: events accepted, completed, delivered, parked
+    Tail(tail::Args),
+    #[command(flatten)]
+    Entries(Entries),
+    #[command(flatten)]
+    Files(archive::Action),
+}
+
+/// What is done with entries in the open store.
+#[derive(Clone, Debug, Subcommand)]
+enum Entries {
     /// List entries, newest first
     Ls {
         #[command(flatten)]
@@ -50,7 +75,7 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Show everything about one entry
+    /// Tell the story of an event: its request, its completion, each attempt, what operators did, what comes next
     Show {
         /// Its event id, delivery id or number
         entry: String,
@@ -87,20 +112,10 @@ enum Action {
         #[command(flatten)]
         selection: Selection,
     },
-    /// Copy the inbox as it is at one moment to a new file, beside a running service
-    Backup {
-        /// The file to make (personal data; for its owner alone)
-        file: PathBuf,
-    },
-    /// Put a backup in the place of the inbox, whose files are set aside; no service may be running
-    Restore {
-        /// A file that `inbox backup` made
-        file: PathBuf,
-    },
-    /// Read everything that the inbox has on the disk, and say what is damaged and what to do
-    Verify,
     /// List what operators did, newest first
     Audit {
+        #[command(flatten)]
+        when: When,
         /// Print NDJSON instead of a table
         #[arg(long)]
         json: bool,
@@ -110,6 +125,8 @@ enum Action {
     },
     /// List requests that were refused, newest first
     Refused {
+        #[command(flatten)]
+        when: When,
         /// Print how each body began too, where that was kept (personal data)
         #[arg(long)]
         body: bool,
@@ -127,45 +144,23 @@ enum Action {
 /// # Errors
 /// 64 for a selection that cannot be meant, 70 or 75 when the store cannot be used, 78 for the configuration.
 pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
-    // Before the store is opened, so that a usage error is the first to be heard.
-    args.action.check()?;
     match args.action {
-        Action::Backup { file } => return archive::backup(global, file).await,
-        Action::Restore { file } => return archive::restore(global, file).await,
-        Action::Verify => return archive::verify(global).await,
-        _ => {}
-    }
-    let config = global.load()?;
-    let inbox = open(&config)?;
-    let deletes = matches!(args.action, Action::Purge { .. });
-    let result = match args.action.selection() {
-        Some(selection) => must_exist(&config, &*inbox.desk, selection).await,
-        None => Ok(()),
-    };
-    let result = match result {
-        Ok(()) => act(&inbox, args.action).await,
-        missing => missing,
-    };
-    if deletes && !clear(&config, &inbox).await {
-        note(format_args!(
-            "what was deleted may still stand in the log or the journal beside the inbox, which is in use now: run the command \
-             again, or wait a minute until the service empties them"
-        ));
-    }
-    inbox.upkeep.close().await;
-    result
-}
-
-/// Sees to it that nothing of what was deleted stays beside the inbox file: by the running service, which has the journal, or
-/// without one. Returns whether that was done.
-async fn clear(config: &Config, inbox: &Inbox) -> bool {
-    match Client::find(&control::path(&config.inbox)).ok().flatten() {
-        Some(service) => service.clear().await.is_ok(),
-        None => inbox.upkeep.fold_log().await.is_ok(),
+        Action::Stats { json } => stats::stats(global, json).await,
+        Action::Tail(args) => tail::tail(global, &args).await,
+        Action::Files(action) => archive::run(global, action).await,
+        Action::Entries(action) => {
+            // Before the store is opened, so that a usage error is the first to be heard.
+            action.check()?;
+            let config = global.load()?;
+            let inbox = open(&config)?;
+            let result = action.run(&config, &inbox).await;
+            inbox.upkeep.close().await;
+            result
+        }
     }
 }
 
-impl Action {
+impl Entries {
     fn selection(&self) -> Option<&Selection> {
         match self {
             Self::Ls { selection, .. }
@@ -173,12 +168,14 @@ impl Action {
             | Self::Park { selection, .. }
             | Self::Purge { selection, .. }
             | Self::Export { selection } => Some(selection),
-            _ => None,
+            Self::Show { .. } | Self::Audit { .. } | Self::Refused { .. } => None,
         }
     }
 
     fn check(&self) -> Result<(), Failure> {
         match self {
+            Self::Ls { selection, .. } | Self::Export { selection } => selection.when.check(),
+            Self::Audit { when, .. } | Self::Refused { when, .. } => when.check(),
             Self::Replay { selection } | Self::Park { selection, .. } => selection.meant().map(drop),
             Self::Purge { selection, yes } => {
                 selection.meant()?;
@@ -190,7 +187,45 @@ impl Action {
                     ))
                 }
             }
-            _ => Ok(()),
+            Self::Show { .. } => Ok(()),
+        }
+    }
+
+    async fn run(self, config: &Config, inbox: &Inbox) -> Result<(), Failure> {
+        if let Some(selection) = self.selection() {
+            must_exist(config, &*inbox.desk, selection).await?;
+        }
+        let (desk, audit) = (&*inbox.desk, &*inbox.audit);
+        match self {
+            Self::Ls { selection, json } => lists::ls(desk, &selection, json).await,
+            // A person's data must not be cut because nobody thought of a limit.
+            Self::Export { selection } => {
+                noted(audit, ("export", selection.words()), Unnoted::Stops, async || {
+                    let count = lists::each(desk, &selection, selection.limit.unwrap_or(EVERY), true).await?;
+                    Ok(((), count))
+                })
+                .await
+            }
+            Self::Audit { when, json, limit } => lists::acts(audit, &when, json, limit).await,
+            Self::Refused { when, body: false, json, limit } => {
+                lists::refused(desk, &when, (false, json), limit).await.map(drop)
+            }
+            Self::Refused { when, body: true, json, limit } => {
+                let words: Vec<String> = when.words().chain([format!("--limit {limit}")]).collect();
+                noted(audit, ("refused --body", words.join(" ")), Unnoted::Stops, async || {
+                    Ok(((), lists::refused(desk, &when, (true, json), limit).await?))
+                })
+                .await
+            }
+            Self::Show { entry, body: false, json } => show::show(inbox, &entry, false, json).await.map(drop),
+            Self::Show { entry, body: true, json } => {
+                let which = ("show --body", printable(&entry));
+                noted(audit, which, Unnoted::Stops, async || Ok(((), show::show(inbox, &entry, true, json).await?)))
+                    .await
+            }
+            Self::Replay { selection } => changes::replay(inbox, &selection).await,
+            Self::Park { selection, reason } => changes::park(inbox, &selection, &reason).await,
+            Self::Purge { selection, yes: _ } => changes::purge(config, inbox, &selection).await,
         }
     }
 }
@@ -223,237 +258,6 @@ async fn must_exist(config: &Config, desk: &dyn Desk, selection: &Selection) -> 
         return Err(missing("number", &number.to_string()));
     }
     Ok(())
-}
-
-async fn act(inbox: &Inbox, action: Action) -> Result<(), Failure> {
-    let (desk, audit) = (&*inbox.desk, &*inbox.audit);
-    match action {
-        Action::Ls { selection, json: false } => {
-            let entries = desk.list(&selection.filter(), selection.limit()).await.map_err(|error| failure(&error))?;
-            // Whether the list was cut is said on standard error, to keep the data clean.
-            say_if_cut(entries.len(), selection.limit());
-            emit(view::table(&entries, width()).as_bytes()).map(drop)
-        }
-        Action::Ls { selection, json: true } => each(desk, &selection, selection.limit(), false).await.map(drop),
-        // A person's data must not be cut because nobody thought of a limit.
-        Action::Export { selection } => {
-            noted(audit, ("export", selection.words()), Unnoted::Stops, async || {
-                let count = each(desk, &selection, selection.limit.unwrap_or(EVERY), true).await?;
-                Ok(((), count))
-            })
-            .await
-        }
-        Action::Audit { json, limit } => acts(audit, json, limit).await,
-        // These need no open store.
-        Action::Backup { .. } | Action::Restore { .. } | Action::Verify => Ok(()),
-        Action::Refused { body: false, json, limit } => refused(desk, false, json, limit).await.map(drop),
-        Action::Refused { body: true, json, limit } => {
-            let which = ("refused --body", format!("--limit {limit}"));
-            noted(audit, which, Unnoted::Stops, async || Ok(((), refused(desk, true, json, limit).await?))).await
-        }
-        Action::Show { entry, body: false, json } => show(desk, &entry, false, json).await.map(drop),
-        Action::Show { entry, body: true, json } => {
-            let which = ("show --body", printable(&entry));
-            noted(audit, which, Unnoted::Stops, async || Ok(((), show(desk, &entry, true, json).await?))).await
-        }
-        Action::Replay { selection } => {
-            let count = noted(audit, ("replay", selection.words()), Unnoted::Stops, async || {
-                let (count, _) = batches(&selection, async |filter, limit| desk.replay(&filter, limit).await).await?;
-                Ok((count, count))
-            });
-            report(count.await?, "put back in line", &selection);
-            Ok(())
-        }
-        Action::Park { selection, reason } => {
-            let which = format!("{} --reason {reason:?}", selection.words());
-            let count = noted(audit, ("park", which), Unnoted::Stops, async || {
-                let (count, _) =
-                    batches(&selection, async |filter, limit| desk.park(&filter, limit, &reason).await).await?;
-                Ok((count, count))
-            });
-            report(count.await?, "parked", &selection);
-            Ok(())
-        }
-        Action::Purge { selection, yes: _ } => {
-            let (count, left) = noted(audit, ("purge", selection.words()), Unnoted::GoesOn, async || {
-                let (count, left) = batches(&selection, async |filter, limit| desk.purge(&filter, limit).await).await?;
-                Ok(((count, left), count))
-            })
-            .await?;
-            report(count, "deleted", &selection);
-            all_deleted(left)
-        }
-    }
-}
-
-/// Changes matching entries batch by batch, each entry once, so that a running server gets to write in between. Returns
-/// how many were changed and how many stay as they are.
-async fn batches(
-    selection: &Selection,
-    change: impl AsyncFn(Filter, usize) -> Result<Batch, Error>,
-) -> Result<(u64, u64), Failure> {
-    let mut filter = selection.meant()?;
-    let (mut changed, mut left, limit) = (0, 0, selection.limit() as u64);
-    while changed < limit {
-        let wanted = PAGE.min(usize::try_from(limit - changed).unwrap_or(PAGE));
-        let batch = change(filter.clone(), wanted).await.map_err(|error| failure(&error))?;
-        changed += batch.changed;
-        left += batch.left;
-        let Some(last) = batch.last else { break };
-        filter.after = Some(last);
-    }
-    Ok((changed, left))
-}
-
-/// Prints matching entries as NDJSON, page by page, so that any number of them fits in memory. Returns how many.
-async fn each(desk: &dyn Desk, selection: &Selection, limit: usize, bodies: bool) -> Result<u64, Failure> {
-    let mut printed = 0;
-    let mut filter = selection.filter();
-    let mut left = limit;
-    while left > 0 {
-        let wanted = left.min(PAGE);
-        let entries = desk.list(&filter, wanted).await.map_err(|error| failure(&error))?;
-        let mut text = Vec::new();
-        for entry in &entries {
-            line(desk, entry, bodies, &mut text).await?;
-            // Events may be large: what is ready goes out.
-            if text.len() > 1024 * 1024 {
-                if emit(&text)?.is_break() {
-                    return Ok(printed);
-                }
-                text.clear();
-            }
-            printed += 1;
-        }
-        if emit(&text)?.is_break() || entries.len() < wanted {
-            return Ok(printed);
-        }
-        left -= entries.len();
-        filter.before = entries.last().map(|entry| entry.seq);
-    }
-    say_if_cut(limit, limit);
-    Ok(printed)
-}
-
-/// Says on standard error that a list ended at its limit, to keep the data clean.
-fn say_if_cut(shown: usize, limit: usize) {
-    if shown == limit {
-        note(format_args!("the first {limit} entries; there may be more (--limit, --all)"));
-    }
-}
-
-async fn line(desk: &dyn Desk, entry: &EntryView, body: bool, text: &mut Vec<u8>) -> Result<(), Failure> {
-    let body = if body { desk.body(entry.seq).await.map_err(|error| failure(&error))? } else { None };
-    json::entry(entry, body.as_deref(), text)
-        .map_err(|error| Failure::ours(format_args!("entry {} cannot be written as JSON: {error}", entry.seq)))
-}
-
-async fn show(desk: &dyn Desk, wanted: &str, body: bool, json: bool) -> Result<u64, Failure> {
-    let entries = find(desk, wanted).await.map_err(|error| failure(&error))?;
-    if entries.is_empty() {
-        return Err(Failure::usage(format_args!(
-            "no entry has the id or the number {}\nhint: `inbox ls` lists both",
-            printable(wanted)
-        )));
-    }
-    let mut text = Vec::new();
-    for (index, entry) in entries.iter().enumerate() {
-        if json {
-            line(desk, entry, body, &mut text).await?;
-            continue;
-        }
-        if index > 0 {
-            text.push(b'\n');
-        }
-        text.extend_from_slice(view::page(entry).as_bytes());
-        if body {
-            text.push(b'\n');
-            text.extend_from_slice(&desk.body(entry.seq).await.map_err(|error| failure(&error))?.unwrap_or_default());
-            text.push(b'\n');
-        }
-    }
-    emit(&text).map(|_| entries.len() as u64)
-}
-
-async fn refused(desk: &dyn Desk, body: bool, json: bool, limit: usize) -> Result<u64, Failure> {
-    let found = desk.refused(limit).await.map_err(|error| failure(&error))?;
-    let count = found.len() as u64;
-    if !json {
-        return emit(view::refused(&found, body, width()).as_bytes()).map(|_| count);
-    }
-    let mut text = Vec::new();
-    for request in &found {
-        json::refused(request, body, &mut text).map_err(|error| {
-            Failure::ours(format_args!("request {} cannot be written as JSON: {error}", request.number))
-        })?;
-    }
-    emit(&text).map(|_| count)
-}
-
-async fn acts(audit: &dyn Audit, json: bool, limit: usize) -> Result<(), Failure> {
-    let found = audit.acts(limit).await.map_err(|error| failure(&error))?;
-    if !json {
-        return emit(view::acts(&found).as_bytes()).map(drop);
-    }
-    let mut text = Vec::new();
-    for act in &found {
-        json::act(act, &mut text)
-            .map_err(|error| Failure::ours(format_args!("act {} cannot be written as JSON: {error}", act.number)))?;
-    }
-    emit(&text).map(drop)
-}
-
-/// Every entry with this id, and the one with this number: ids are digits as a rule, so either may be meant.
-async fn find(desk: &dyn Desk, wanted: &str) -> Result<Vec<EntryView>, Error> {
-    let by_id = Filter { id: Some(wanted.to_owned()), ..Filter::default() };
-    let mut entries = desk.list(&by_id, PAGE).await?;
-    if let Ok(number) = wanted.parse() {
-        let by_seq = Filter { seq: Some(Seq(number)), ..Filter::default() };
-        for entry in desk.list(&by_seq, 1).await? {
-            if entries.iter().all(|found| found.seq != entry.seq) {
-                entries.push(entry);
-            }
-        }
-    }
-    Ok(entries)
-}
-
-fn report(count: u64, what: &str, selection: &Selection) {
-    let entries = if count == 1 { "entry" } else { "entries" };
-    note(format_args!("{count} {entries} {what}"));
-    if count == selection.limit() as u64 {
-        note(format_args!("hint: that is the limit; run it again, or with --limit or --all, for the rest"));
-    }
-}
-
-/// Whoever asked for a deletion must not take the rest for deleted.
-fn all_deleted(left: u64) -> Result<(), Failure> {
-    if left == 0 {
-        return Ok(());
-    }
-    let entries = if left == 1 { "entry is" } else { "entries are" };
-    Err(Failure::not_now(format!(
-        "{left} matching {entries} unfinished and not deleted\nhint: wait until the work is done, or give it up with \
-         `inbox park` and the same filters, then purge again"
-    )))
-}
-
-/// A list that goes to a program or a file is not cut.
-fn width() -> view::Width {
-    if io::stdout().is_terminal() { view::Width::Terminal } else { view::Width::Whole }
-}
-
-/// Data on standard output; `Break` when its reader has seen enough (`| head`). A program gets every byte as it is; on a
-/// terminal, text from outside could move the cursor or turn the order of what is read.
-fn emit(text: &[u8]) -> Result<ControlFlow<()>, Failure> {
-    let mut out = io::stdout().lock();
-    let written =
-        if out.is_terminal() { out.write_all(view::for_terminal(text).as_bytes()) } else { out.write_all(text) };
-    match written.and_then(|()| out.flush()) {
-        Ok(()) => Ok(ControlFlow::Continue(())),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
-        Err(error) => Err(error.into()),
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod acts;
 pub mod certs;
 pub mod check;
 pub mod demo;
+pub mod doctor;
 mod guest;
 
 pub mod health;

@@ -7,7 +7,7 @@ use super::{
     Failure, Global,
     acts::{Unnoted, noted},
     chain,
-    guest::{failure, note, open},
+    guest::{failure, note, open, unreachable},
     table,
 };
 use crate::{
@@ -71,13 +71,7 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
             };
             show(&reports, json)
         }
-        Action::Test { name } => {
-            let tested = match service {
-                Some(service) => service.test(&name).await.map_err(|error| unreachable(&error))?,
-                None => alone(&config, &name).await?,
-            };
-            tell(&name, &tested)
-        }
+        Action::Test { name } => tell(&name, &try_one(&config, service.as_ref(), &name).await?),
         Action::Pause { name } => pause(&config, service, &name, true).await,
         Action::Resume { name } => pause(&config, service, &name, false).await,
     }
@@ -99,6 +93,17 @@ async fn stored(config: &Config) -> Result<Vec<SinkReport>, Failure> {
         control::report(&sink.name, sink.kind.word(), stats.of_sink(&sink.name), None, since)
     });
     Ok(reports.collect())
+}
+
+/// Makes a test delivery: by the service, where one runs.
+///
+/// # Errors
+/// 75 where the sink cannot be tried, 64 where it is not configured.
+pub(super) async fn try_one(config: &Config, service: Option<&Client>, name: &str) -> Result<Tested, Failure> {
+    match service {
+        Some(service) => service.test(name).await.map_err(|error| unreachable(&error)),
+        None => alone(config, name).await,
+    }
 }
 
 /// Tries a sink out without a service.
@@ -171,8 +176,4 @@ fn tell(name: &str, tested: &Tested) -> Result<(), Failure> {
     }
     let reason = reason.as_deref().unwrap_or("no reason is known");
     Err(Failure::not_now(format_args!("the sink {name} did not take the test delivery {id}: {reason}")))
-}
-
-fn unreachable(error: &control::Error) -> Failure {
-    Failure::not_now(chain(error))
 }

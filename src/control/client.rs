@@ -1,7 +1,12 @@
 //! The commands' end of the control socket.
 
-use super::report::{Changed, Held, SinkReport, Tested};
-use reqwest::{Method, StatusCode};
+use super::{
+    happenings::{Line, Wanted},
+    overview::Overview,
+    report::{Changed, Held, SinkReport, Tested},
+};
+use bytes::BytesMut;
+use reqwest::{Method, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use std::{io, os::unix::net::UnixStream, path::Path, time::Duration};
 
@@ -20,6 +25,12 @@ pub enum Error {
     /// It says why it does not.
     #[error("{0}")]
     Refused(String),
+    /// It is of an earlier version, which does not know this request.
+    #[error("the running service does not know this request: it is of an earlier version")]
+    Unknown,
+    /// A line of the stream is none that this version knows.
+    #[error("the running service said what this version does not understand")]
+    Line(#[from] serde_json::Error),
 }
 
 /// A running service.
@@ -40,7 +51,7 @@ impl Client {
             Err(error) => return Err(Error::Socket(error)),
         }
         // Nothing here reaches TLS; without this an image that has no CA certificates could not build the client.
-        Ok(Some(Self(reqwest::Client::builder().unix_socket(file).tls_certs_only([]).timeout(TIME).build()?)))
+        Ok(Some(Self(reqwest::Client::builder().unix_socket(file).tls_certs_only([]).build()?)))
     }
 
     /// Every sink.
@@ -57,6 +68,23 @@ impl Client {
     /// [`Error`]
     pub async fn held(&self) -> Result<Held, Error> {
         self.call(Method::GET, "held").await
+    }
+
+    /// The inbox as a whole.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn overview(&self) -> Result<Overview, Error> {
+        self.call(Method::GET, "inbox/stats").await
+    }
+
+    /// What happens from now on, and what happened a short while ago.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn follow(&self, wanted: &Wanted) -> Result<Following, Error> {
+        let request = self.0.get("http://localhost/inbox/happenings").query(wanted);
+        Ok(Following { response: well(request.send().await?).await?, read: BytesMut::new() })
     }
 
     /// Pauses a sink, or lets it go on.
@@ -85,11 +113,46 @@ impl Client {
     }
 
     async fn call<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Error> {
-        let answer = self.0.request(method, format!("http://localhost/{path}")).send().await?;
-        if answer.status() == StatusCode::OK {
-            Ok(answer.json().await?)
-        } else {
-            Err(Error::Refused(answer.text().await?))
+        let request = self.0.request(method, format!("http://localhost/{path}")).timeout(TIME);
+        Ok(well(request.send().await?).await?.json().await?)
+    }
+}
+
+/// The answer, unless it says that nothing was done.
+async fn well(answer: Response) -> Result<Response, Error> {
+    if answer.status() == StatusCode::OK {
+        return Ok(answer);
+    }
+    let reason = answer.text().await?;
+    // Every refusal has a reason; routes that are not there have none.
+    if reason.is_empty() { Err(Error::Unknown) } else { Err(Error::Refused(reason)) }
+}
+
+/// What happens, line by line.
+#[derive(Debug)]
+pub struct Following {
+    response: Response,
+    /// What came and is not a whole line yet, or not taken.
+    read: BytesMut,
+}
+
+impl Following {
+    /// The next line; `None` when the service has ended.
+    ///
+    /// # Errors
+    /// [`Error`]: the service ended in the middle, or cannot be understood.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is dropped.
+    pub async fn line(&mut self) -> Result<Option<Line>, Error> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                return Ok(Some(serde_json::from_slice(&self.read.split_to(end + 1))?));
+            }
+            match self.response.chunk().await? {
+                Some(chunk) => self.read.extend_from_slice(&chunk),
+                None => return Ok(None),
+            }
         }
     }
 }

@@ -7,15 +7,21 @@
 //! | --- | --- |
 //! | `GET /sinks` | every sink: a list of [`SinkReport`] |
 //! | `GET /held` | what the service holds: [`Held`] |
+//! | `GET /inbox/stats` | the inbox as a whole: [`Overview`] |
+//! | `GET /inbox/happenings?...` ([`Wanted`]) | what happens, until the service ends: a [`Line`] of JSON each |
 //! | `POST /sinks/NAME/pause`, `POST /sinks/NAME/resume` | [`Changed`] |
 //! | `POST /inbox/clear` | [`Changed`], once nothing that was deleted stays in the log or the journal |
 //! | `POST /sinks/NAME/test` | [`Tested`], after a test delivery |
 
 mod client;
+mod happenings;
+mod overview;
 mod report;
 mod server;
 
-pub use client::{Client, Error};
+pub use client::{Client, Error, Following};
+pub use happenings::{Line, Told, Wanted};
+pub use overview::{LastError, Overview, Work, overview};
 pub use report::{Changed, Held, SinkReport, Tested, report, try_out};
 pub use server::{Bound, Sink, State, bind};
 

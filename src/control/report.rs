@@ -1,7 +1,7 @@
 //! What is told about sinks.
 
-use crate::work::{Standing, View};
-use base::{clock, clock::Timestamp, clock::millis};
+use crate::work::View;
+use base::{clock, clock::Timestamp, clock::millis, neighbour::Standing};
 use delivery::{Attributes, Body, Completion, Delivery, DeliveryId, SinkName, Slot};
 use event::ConnectionId;
 use inbox::StageCounts;
@@ -68,15 +68,11 @@ pub fn report(
     view: Option<View>,
     paused: Option<Timestamp>,
 ) -> SinkReport {
-    let standing = view.map(|view| view.standing);
     let paused = view.map_or(paused, |view| view.paused);
-    let (state, since) = match (paused, standing) {
+    let (state, since) = match (paused, view) {
         (Some(since), _) => ("paused", Some(since)),
         (None, None) => ("stopped", None),
-        (None, Some(Standing::Well)) => ("well", None),
-        (None, Some(Standing::Recovering)) => ("recovering", None),
-        (None, Some(Standing::Resting(until))) => ("resting", Some(until)),
-        (None, Some(Standing::Down(since))) => ("down", Some(since)),
+        (None, Some(view)) => word(view.standing),
     };
     SinkReport {
         name: name.as_str().to_owned(),
@@ -87,6 +83,16 @@ pub fn report(
         waiting: counts.waiting,
         leased: counts.leased,
         parked: counts.parked,
+    }
+}
+
+/// The word for how a neighbour stands, and since when it is down or until when it rests.
+pub(super) const fn word(standing: Standing) -> (&'static str, Option<Timestamp>) {
+    match standing {
+        Standing::Well => ("well", None),
+        Standing::Recovering => ("recovering", None),
+        Standing::Resting(until) => ("resting", Some(until)),
+        Standing::Down(since) => ("down", Some(since)),
     }
 }
 

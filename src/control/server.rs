@@ -1,16 +1,21 @@
 //! The service's end of the control socket.
 
-use super::report::{Changed, Held, SinkReport, report, try_out};
-use crate::work::Gate;
+use super::{
+    happenings::{Wanted, follow},
+    overview::{Overview, overview},
+    report::{Changed, Held, SinkReport, report, try_out},
+};
+use crate::work::{Gate, Source};
 use axum::{
     Json, Router,
-    extract::{self, Path},
+    body::Body,
+    extract::{self, Path, Query},
     http::StatusCode,
     routing::{get, post},
 };
 use base::{error::chain, folder};
 use delivery::Slot;
-use inbox::{Sinks, Upkeep};
+use inbox::{Sinks, Stats, Upkeep, Watch};
 use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
@@ -33,6 +38,12 @@ pub struct State {
     pub upkeep: Arc<dyn Upkeep>,
     /// What the service holds.
     pub held: Arc<Held>,
+    /// The client of the vendor's API.
+    pub api: Arc<Source>,
+    /// Tells what happens.
+    pub watch: Arc<dyn Watch>,
+    /// Which start of the service this is.
+    pub service: String,
 }
 
 /// One sink.
@@ -73,6 +84,8 @@ impl Bound {
         let router = Router::new()
             .route("/sinks", get(list))
             .route("/held", get(held))
+            .route("/inbox/stats", get(stats))
+            .route("/inbox/happenings", get(happenings))
             .route("/sinks/{name}/pause", post(pause))
             .route("/sinks/{name}/resume", post(resume))
             .route("/sinks/{name}/test", post(test))
@@ -96,11 +109,25 @@ type Answer<T> = Result<Json<T>, (StatusCode, String)>;
 
 async fn list(extract::State(state): extract::State<State>) -> Answer<Vec<SinkReport>> {
     let figures = state.upkeep.stats().await.map_err(|error| failed(&error))?;
+    Ok(Json(reports(&state, &figures)))
+}
+
+fn reports(state: &State, figures: &Stats) -> Vec<SinkReport> {
     let reports = state.sinks.iter().map(|sink| {
         let name = sink.slot.name();
         report(name, sink.kind, figures.of_sink(name), Some(sink.gate.view()), None)
     });
-    Ok(Json(reports.collect()))
+    reports.collect()
+}
+
+async fn stats(extract::State(state): extract::State<State>) -> Answer<Overview> {
+    let figures = state.upkeep.stats().await.map_err(|error| failed(&error))?;
+    let api = state.api.client().map(|client| client.standing());
+    Ok(Json(overview(&figures, &reports(&state, &figures), api, (true, api.is_some()))))
+}
+
+async fn happenings(extract::State(state): extract::State<State>, Query(wanted): Query<Wanted>) -> Body {
+    Body::from_stream(follow(state.watch, &state.service, wanted))
 }
 
 async fn held(extract::State(state): extract::State<State>) -> Json<Held> {

@@ -206,7 +206,7 @@ async fn a_dead_sink_is_tried_a_few_times_and_not_by_everybody() {
         tokio::time::advance(Duration::from_secs(1)).await;
     }
     assert!((5..400).contains(&tried), "{tried} of 3,000");
-    assert!(matches!(route.gate.view().standing, crate::work::Standing::Down(_)));
+    assert!(matches!(route.gate.view().standing, base::neighbour::Standing::Down(_)));
     assert!(route.gate.view().failing_since.is_some());
 }
 

@@ -7,10 +7,10 @@
 use super::figures::SinkFigures;
 use crate::observe::limiter::Limiter;
 use base::{
-    clock::{self, Timestamp, millis},
-    neighbour::{Asked, Neighbour, Turn},
+    clock::{Timestamp, millis},
+    neighbour::{Asked, Neighbour, Standing, Turn},
     sync::lock,
-    trust::{Change, Ended, Kind, Moment, Own, Proof, Resumption, State, Verdict},
+    trust::{Change, Ended, Kind, Moment, Own, Proof, Resumption, Verdict},
 };
 use delivery::SinkName;
 use std::{sync::Mutex, time::Duration};
@@ -43,19 +43,6 @@ struct Back {
 
 /// After nothing was found that may go back: when to look again.
 const NOTHING_FOUND: Duration = Duration::from_secs(10);
-
-/// How a sink stands, for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It is given deliveries as usual.
-    Well,
-    /// It takes deliveries again, and is given more and more.
-    Recovering,
-    /// It asked for a rest until then.
-    Resting(Timestamp),
-    /// It failed for several connections, with no success between, since then; single deliveries try it.
-    Down(Timestamp),
-}
 
 /// What is known of a sink now.
 #[derive(Clone, Copy, Debug)]
@@ -95,14 +82,8 @@ impl Gate {
     /// What is known of the sink now.
     #[must_use]
     pub fn view(&self) -> View {
-        let (wall, now) = (clock::now(), self.known.now());
-        let standing = match self.known.state() {
-            State::Well => Standing::Well,
-            State::Recovering { .. } => Standing::Recovering,
-            State::Resting { until } => Standing::Resting(wall.after(until.since(now))),
-            State::Down { since, .. } => Standing::Down(wall.before(now.since(since))),
-        };
-        View { standing, failing_since: self.known.failing_since(), paused: *lock(&self.paused) }
+        let (standing, failing_since) = (self.known.standing(), self.known.failing_since());
+        View { standing, failing_since, paused: *lock(&self.paused) }
     }
 
     /// Pauses it, or lets it go on. What is under way ends.

@@ -33,7 +33,7 @@ pub use credentials::Credentials;
 pub use deliver::Route;
 pub use fetch::{Fetcher, Figures as FetchFigures};
 pub use figures::Figures as DeliveryFigures;
-pub use gate::{Gate, Standing, View};
+pub use gate::{Gate, View};
 pub use pool::{Figures as PoolFigures, Handler, Pool};
 pub use recovery::Recovery;
 pub use source::Source;

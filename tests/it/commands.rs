@@ -27,6 +27,25 @@ const MISTAKES: &[Mistake] = &[
     ),
     (&["inbox", "ls", "--limit", "many"], 64, &["invalid value 'many' for '--limit <COUNT>'", "--help"]),
     (&["inbox", "ls", "--limit", "1", "--all"], 64, &["cannot be used with '--all'", "--help"]),
+    (
+        &["inbox", "ls", "--since", "yesterday"],
+        64,
+        &["invalid value 'yesterday' for '--since <TIME>'", "such as 90m, 2h or 3d"],
+    ),
+    (
+        &["inbox", "export", "--until", "2026-01-31"],
+        64,
+        &["expected a time with its offset, such as 2026-01-31T08:00:00Z"],
+    ),
+    (
+        &["inbox", "purge", "--since", "1h", "--until", "2h", "--yes"],
+        64,
+        &["--since is not before --until", "hint: an age"],
+    ),
+    (&["inbox", "refused", "--since", "1h", "--until", "2h"], 64, &["--since is not before --until", "hint: an age"]),
+    (&["inbox", "audit", "--since", "1h", "--until", "1h"], 64, &["--since is not before --until", "hint: an age"]),
+    (&["inbox", "tail", "--state", "lost"], 64, &["invalid value 'lost'", "possible values: accepted, completed"]),
+    (&["inbox", "tail", "--sink", "nope"], 64, &["no sink has the name nope", "hint: configured are file"]),
     (&["inbox", "replay"], 64, &["this would mean every entry", "hint: say which ones"]),
     (&["inbox", "park", "--reason", "x"], 64, &["this would mean every entry", "hint: say which ones"]),
     (&["inbox", "purge", "--yes"], 64, &["this would mean every entry", "hint: say which ones"]),
@@ -127,6 +146,7 @@ async fn commands_say_what_the_configuration_lacks() {
         (&["inbox", "ls"], 75, "there is no inbox yet; it is made when `serve` first starts"),
         (&["inbox", "show", "x"], 75, "there is no inbox yet"),
         (&["sink", "ls"], 75, "there is no inbox yet"),
+        (&["inbox", "stats"], 75, "there is no inbox yet"),
         (&["simulate", "--plain", "--address", &address], 75, "hint: choose another address with --address"),
     ] {
         let (code, _, told) = run(&site, arguments).await;
@@ -149,10 +169,13 @@ async fn a_reader_that_leaves_is_no_error() {
         &["inbox", "ls"][..],
         &["inbox", "ls", "--json"],
         &["inbox", "show", "e1"],
+        &["inbox", "stats"],
+        &["inbox", "tail"],
         &["inbox", "export"],
         &["inbox", "refused", "--json"],
         &["sink", "ls"],
         &["check"],
+        &["doctor"],
         &["schema", "config"],
         &["completions", "bash"],
         &["certs"],
@@ -162,8 +185,10 @@ async fn a_reader_that_leaves_is_no_error() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let mut command = site.command(arguments);
-        command.stdout(Stdio::from(OwnedFd::from(writer))).stderr(Stdio::piped());
-        let output = timeout(LIMIT, command.output()).await.expect("it ends").unwrap();
+        // `Command::output` would put a pipe of its own in this one's place.
+        let child = command.stdout(Stdio::from(OwnedFd::from(writer))).stderr(Stdio::piped()).spawn().unwrap();
+        let output = timeout(LIMIT, child.wait_with_output()).await;
+        let output = output.unwrap_or_else(|_elapsed| panic!("{arguments:?} did not end")).unwrap();
         let told = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), told.contains("error")), (Some(0), false), "{arguments:?}: {told}");
     }

@@ -50,6 +50,19 @@ pub enum Asked<'a> {
     },
 }
 
+/// How a neighbour stands, for people: times are those of the clock on the wall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is called as usual.
+    Well,
+    /// It answers again, and is called more and more.
+    Recovering,
+    /// It asked for a rest until then.
+    Resting(Timestamp),
+    /// It failed for several connections, with no success between, since then; single calls try it.
+    Down(Timestamp),
+}
+
 impl fmt::Debug for Neighbour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Neighbour({:?})", self.state())
@@ -150,6 +163,18 @@ impl Neighbour {
     pub fn state(&self) -> State {
         let now = self.now();
         self.known().trust.state(now)
+    }
+
+    /// How it stands, for people.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let (wall, now) = (clock::now(), self.now());
+        match self.state() {
+            State::Well => Standing::Well,
+            State::Recovering { .. } => Standing::Recovering,
+            State::Resting { until } => Standing::Resting(wall.after(until.since(now))),
+            State::Down { since, .. } => Standing::Down(wall.before(now.since(since))),
+        }
     }
 
     /// Whether it is left alone, because it failed or asked for a rest.

@@ -1,6 +1,6 @@
 //! The audit trail: what operators did with the entries and the sinks, who it was, and when.
 
-use crate::Error;
+use crate::{Error, Span};
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use std::fmt;
@@ -41,8 +41,8 @@ pub trait Audit: Send + Sync + fmt::Debug {
     /// Notes how many entries an act concerned.
     async fn end(&self, number: i64, entries: u64) -> Result<(), Error>;
 
-    /// The newest acts, newest first, at most `limit`.
-    async fn acts(&self, limit: usize) -> Result<Vec<ActView>, Error>;
+    /// Acts that began in a span of time, newest first, at most `limit`.
+    async fn acts(&self, span: Span, limit: usize) -> Result<Vec<ActView>, Error>;
 
     /// Forgets acts from before `cutoff`; returns how many there were.
     async fn forget(&self, cutoff: Timestamp) -> Result<u64, Error>;

@@ -1,7 +1,7 @@
 //! What operators ask for: lists, the story of an entry, replays, parking, deletion. Values only; how they look is the
 //! business of the commands.
 
-use crate::{Cause, DeliveryId, Error, Seq, SinkName, Stage, State};
+use crate::{Cause, DeliveryId, Error, Found, Seq, SinkName, Span, Stage, State};
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use bytes::Bytes;
@@ -23,6 +23,8 @@ pub struct Filter {
     pub id: Option<String>,
     /// With this number.
     pub seq: Option<Seq>,
+    /// Accepted in this span. [`Desk::between`] says which numbers to look among.
+    pub accepted: Span,
     /// Numbered below this one (paging, newest first).
     pub before: Option<Seq>,
     /// Numbered above this one (batches, oldest first).
@@ -117,6 +119,28 @@ pub struct AttemptView {
     pub reason: Option<String>,
 }
 
+/// What is known of an entry beside [`EntryView`].
+#[derive(Clone, Debug, Default)]
+pub struct Story {
+    /// The list of its accounts, as far as it was read.
+    pub reading: Option<ReadingView>,
+    /// For each of its stages that waits behind an earlier entry of its connection: the entry that is first in that line.
+    pub behind: Vec<(Stage, Seq)>,
+}
+
+/// A list of accounts that was read, or is being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadingView {
+    /// When it began.
+    pub started: Timestamp,
+    /// When its last page came.
+    pub changed: Timestamp,
+    /// Pages that came.
+    pub pages: u64,
+    /// What is in it; `None`: it goes on.
+    pub found: Option<Found>,
+}
+
 /// A refused request as operators see it.
 #[derive(Clone, Debug)]
 pub struct RefusedView {
@@ -150,6 +174,13 @@ pub trait Desk: Send + Sync + fmt::Debug {
     /// The event of an entry exactly as it came; `None` when there is no such entry.
     async fn body(&self, seq: Seq) -> Result<Option<Bytes>, Error>;
 
+    /// The first and the last number of the entries that were accepted in a span of time; `None`: there are none. Numbers between
+    /// them may be of entries that were accepted at other times.
+    async fn between(&self, span: Span) -> Result<Option<(Seq, Seq)>, Error>;
+
+    /// What is known of an entry beside what [`list`](Self::list) says.
+    async fn story(&self, seq: Seq) -> Result<Story, Error>;
+
     /// Puts matching entries' work (of one sink, where the filter names one) back in line: a batch of at most `limit`
     /// entries, oldest first. Of an entry that has parked work, that work goes back, else what is done is done again. A parked
     /// fetch always goes back, and with it every delivery that was parked because of the fetch, also at other sinks.
@@ -161,6 +192,6 @@ pub trait Desk: Send + Sync + fmt::Debug {
     /// Deletes a batch of matching entries that are done or parked.
     async fn purge(&self, filter: &Filter, limit: usize) -> Result<Batch, Error>;
 
-    /// Refused requests, newest first, at most `limit`.
-    async fn refused(&self, limit: usize) -> Result<Vec<RefusedView>, Error>;
+    /// Requests that were refused in a span of time, newest first, at most `limit`.
+    async fn refused(&self, span: Span, limit: usize) -> Result<Vec<RefusedView>, Error>;
 }

@@ -15,6 +15,7 @@
 //! | [`Sinks`] | the work loops, operators' commands | pauses of sinks, and what goes back in line when one is well again |
 //! | [`Desk`] | operators' commands | lists, replays, parks, purges |
 //! | [`Audit`] | operators' commands | notes what they did |
+//! | [`Watch`] | the control socket | tells what happens, as it happens |
 //! | [`Upkeep`] | the service | figures, retention, the end |
 //!
 //! ```text
@@ -57,13 +58,15 @@ mod seal;
 pub mod settings;
 mod sinks;
 mod space;
+mod span;
 mod sqlite;
 mod upkeep;
+mod watch;
 
 pub use self::settings::Settings;
 pub use audit::{Act, ActView, Audit};
 pub use base::names::{DeliveryId, SinkName};
-pub use desk::{AttemptView, Batch, Desk, EntryView, Filter, RefusedView, StageView};
+pub use desk::{AttemptView, Batch, Desk, EntryView, Filter, ReadingView, RefusedView, StageView, Story};
 pub use error::{Error, Source};
 pub use figures::{Figures, Limits};
 pub use ids::{Fetch, Identity, Keys, Position, ReadingId, Seq, Stage, State, Token, TraceParent};
@@ -73,8 +76,10 @@ pub use lease::{Certainty, Doubts, Facts, Fetched, Found, Hold, Lease, Shortfall
 pub use queue::{Awaiting, Cause, Claimed, CredentialsMark, Outcome, Queue, Resume};
 pub use readings::{Page, PageFacts, Reading, Readings, Shelf};
 pub use sinks::Sinks;
+pub use span::Span;
 pub use sqlite::Access;
-pub use upkeep::{Expired, StageCounts, Stats, Upkeep};
+pub use upkeep::{Expired, Failure, StageCounts, Stats, Upkeep};
+pub use watch::{About, Happening, Seen, Watch, What};
 
 use journaled::{Journaled, NoIntake, PatientDesk, stranded};
 use std::{path::Path, sync::Arc};
@@ -96,6 +101,8 @@ pub struct Inbox {
     pub desk: Arc<dyn Desk>,
     /// For operators' commands too: what they did.
     pub audit: Arc<dyn Audit>,
+    /// For who looks on.
+    pub watch: Arc<dyn Watch>,
     /// For the service that owns the store.
     pub upkeep: Arc<dyn Upkeep>,
     /// Which inbox this is, and the keys that live in it.
@@ -106,7 +113,7 @@ impl Inbox {
     /// A store that serves every kind of use.
     fn of<S>(store: &Arc<S>, keys: Keys) -> Self
     where
-        S: Intake + Queue + Readings + Shelf + Sinks + Desk + Audit + Upkeep + 'static,
+        S: Intake + Queue + Readings + Shelf + Sinks + Desk + Audit + Watch + Upkeep + 'static,
     {
         Self {
             intake: Arc::clone(store) as _,
@@ -116,6 +123,7 @@ impl Inbox {
             sinks: Arc::clone(store) as _,
             desk: Arc::clone(store) as _,
             audit: Arc::clone(store) as _,
+            watch: Arc::clone(store) as _,
             upkeep: Arc::clone(store) as _,
             keys,
         }

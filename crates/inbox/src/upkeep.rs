@@ -1,6 +1,6 @@
 //! What the service that owns a store does with it from time to time: figures, retention, the end.
 
-use crate::{Error, SinkName, Stage};
+use crate::{Error, Seq, SinkName, Stage};
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use std::fmt;
@@ -16,6 +16,17 @@ pub struct StageCounts {
     pub parked: u64,
 }
 
+/// An attempt that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// When it ended.
+    pub at: Timestamp,
+    /// Of which entry.
+    pub seq: Seq,
+    /// What happened, in one sentence.
+    pub reason: String,
+}
+
 /// Figures for metrics and readiness.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
@@ -27,6 +38,8 @@ pub struct Stats {
     /// For each stage that has something to work on: when the oldest entry was accepted that is first in its line there. What
     /// waits for its fetch counts as work of the fetch.
     pub oldest_by_stage: Vec<(Stage, Timestamp)>,
+    /// The last failed attempt of each stage that ever had one.
+    pub failures: Vec<(Stage, Failure)>,
     /// When the newest entry was accepted.
     pub last_accepted: Option<Timestamp>,
     /// Bytes that are free on the disk that takes events; `None` where that cannot be told.

@@ -15,7 +15,11 @@ use crate::{
     tokens::{Token, Tokens},
     transport::{Transport, Way, built},
 };
-use base::trust::{Own, Proof, Verdict};
+use base::{
+    clock::Timestamp,
+    neighbour::Standing,
+    trust::{Own, Proof, Verdict},
+};
 use bytes::Bytes;
 use event::{ConnectionId, UserId};
 use reqwest::{
@@ -117,6 +121,13 @@ impl Client {
     pub fn room(&self) -> (Option<Duration>, usize) {
         let (api, tokens) = (self.api.lane().room(), self.tokens.room());
         (api.0.max(tokens.0), api.1.min(tokens.1))
+    }
+
+    /// How the API stands, and since when every call of it has failed; where it is well, the same of the server of `linxo.auth`.
+    #[must_use]
+    pub fn standing(&self) -> (Standing, Option<Timestamp>) {
+        let (api, auth) = (self.api.lane().standing(), self.tokens.auth().lane().standing());
+        if api == (Standing::Well, None) { auth } else { api }
     }
 
     /// Tells how many pieces of work are done at once. Calls that hang hold at most half of them.

@@ -42,7 +42,7 @@ pub use client::{Bounds, Client};
 pub use connection::Connection;
 pub use error::{Disposition, Error, Missing, Peer};
 pub use figures::Figures;
-pub use trial::{Tried, try_out};
+pub use trial::{Skew, Tried, skews, try_out};
 
 #[cfg(test)]
 mod fixture;

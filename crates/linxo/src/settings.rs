@@ -226,6 +226,18 @@ impl Section for Passwords {
 }
 
 impl Linxo {
+    /// The servers that are called, each as a key and a URL.
+    #[must_use]
+    pub fn servers(&self) -> Vec<(&'static str, String)> {
+        let mut servers = vec![("linxo.api", self.api.clone())];
+        match &self.users {
+            Users::Client(_) | Users::Password(_) => servers.push(("linxo.auth", self.auth.clone())),
+            Users::Endpoint(endpoint) => servers.push(("linxo.users.url", endpoint.url.replace(USER_ID, "0"))),
+            Users::Static(_) => {}
+        }
+        servers
+    }
+
     /// The files that a client of the API is built from, secrets apart. A table of users is none: it is watched where
     /// it is used.
     pub fn files(&self) -> impl Iterator<Item = &Path> {

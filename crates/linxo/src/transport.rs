@@ -9,7 +9,11 @@ use crate::{
     error::{Error, Peer},
     lane::{Lane, Limits, Turn},
 };
-use base::{clock, error::chain, outbound, reach, retry_after};
+use base::{
+    clock::{self, Timestamp},
+    error::chain,
+    outbound, reach, retry_after,
+};
 use reqwest::{
     Identity, Request, RequestBuilder, Response, StatusCode, Url,
     header::{self, HeaderMap, HeaderValue},
@@ -19,7 +23,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 use zeroize::Zeroizing;
 
@@ -133,6 +137,23 @@ pub(crate) async fn reach(
     reached
         .map(|()| reach::host(url))
         .map_err(|error| if error.is_builder() { Error::Build(chain(&error)) } else { Error::network(peer, error) })
+}
+
+/// The time by a server, as its answer to a request without credentials says; `None` where that says nothing.
+pub(crate) async fn date(
+    peer: Peer,
+    url: &Url,
+    timeout: Duration,
+    authorities: &[PathBuf],
+) -> Result<Option<Timestamp>, Error> {
+    let client = builder(timeout, authorities, None)?.build().map_err(|error| Error::Build(chain(&error)))?;
+    let mut bare = url.clone();
+    bare.set_path("/");
+    bare.set_query(None);
+    let answer = client.head(bare).send().await.map_err(|error| Error::network(peer, error))?;
+    let date = answer.headers().get(header::DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+    let since = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok());
+    Ok(since.map(|since| Timestamp::default().after(since)))
 }
 
 fn builder(

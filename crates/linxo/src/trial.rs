@@ -1,5 +1,7 @@
 //! Tries out what `[linxo]` says, for a person: is there a token, can the servers be reached.
 //!
+//! How far their clocks are from ours is asked here as well.
+//!
 //! In: a client and its settings. Out: what was tried and what came of it, and what was not tried and why not. No account is
 //! asked for, and of a table of users one is tried only, because each try is a login at the vendor's.
 
@@ -7,11 +9,13 @@ use crate::{
     client::Client,
     error::{Error, Peer},
     settings::{Linxo, Passwords, UserEndpoint, Users},
-    transport::reach,
+    transport::{date, reach},
     users::{Table, USER_ID},
 };
+use base::clock::{self, Timestamp};
 use event::{ConnectionId, UserId};
 use reqwest::Url;
+use std::time::{Duration, Instant};
 
 /// A connection that the vendor does not have.
 const NO_CONNECTION: &str = "0";
@@ -39,6 +43,46 @@ pub async fn try_out(client: &Client, settings: &Linxo) -> Vec<Tried> {
         Users::Static(_) => fixed(client, settings).await,
     };
     vec![token, api]
+}
+
+/// How far the clock of this machine is from that of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Skew {
+    /// By how much, to a second and what the answer took.
+    pub by: Duration,
+    /// Whether this machine is ahead.
+    pub is_ahead: bool,
+    /// How long the answer took.
+    pub took: Duration,
+}
+
+/// Asks the vendor's servers for the time (`HEAD /`, without credentials), by the keys that name them. `None`: the server does
+/// not say.
+///
+/// # Cancel safety
+/// When dropped, calls are given up.
+pub async fn skews(settings: &Linxo) -> Vec<(&'static str, Result<Option<Skew>, Error>)> {
+    let mut skews = vec![("linxo.api", skew(Peer::Linxo, &settings.api, settings).await)];
+    if matches!(settings.users, Users::Client(_) | Users::Password(_)) {
+        skews.push(("linxo.auth", skew(Peer::Auth, &settings.auth, settings).await));
+    }
+    skews
+}
+
+async fn skew(peer: Peer, url: &str, settings: &Linxo) -> Result<Option<Skew>, Error> {
+    let (began, before) = (Instant::now(), clock::now());
+    let told = date(peer, &parsed(url)?, settings.timeout, &settings.authorities).await?;
+    let took = began.elapsed();
+    Ok(told.map(|told| Skew::between(before.after(took / 2), told, took)))
+}
+
+impl Skew {
+    /// `Date` has whole seconds, cut: on average the server's time is half a second later.
+    fn between(ours: Timestamp, theirs: Timestamp, took: Duration) -> Self {
+        let theirs = theirs.after(Duration::from_millis(500));
+        let (ahead, behind) = (ours.since(theirs), theirs.since(ours));
+        Self { by: ahead.max(behind), is_ahead: ahead > Duration::ZERO, took }
+    }
 }
 
 async fn reach_of(peer: Peer, url: &str, settings: &Linxo) -> Tried {

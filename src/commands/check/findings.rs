@@ -4,17 +4,17 @@ use crate::config::{Config, Place, Problem};
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
+pub(in crate::commands) struct Findings {
     /// What keeps the service from starting, or will soon.
-    pub(super) problems: Vec<Problem>,
+    pub(in crate::commands) problems: Vec<Problem>,
     /// What is allowed, but should be known.
-    pub(super) warnings: Vec<String>,
+    pub(in crate::commands) warnings: Vec<String>,
     /// What was not tried, and why.
-    pub(super) notes: Vec<String>,
+    pub(in crate::commands) notes: Vec<String>,
     /// Facts, one a line.
-    pub(super) facts: Vec<String>,
+    pub(in crate::commands) facts: Vec<String>,
     /// Servers that do not do as they should, and whether trying later may help.
-    pub(super) servers: Vec<(String, bool)>,
+    pub(in crate::commands) servers: Vec<(String, bool)>,
 }
 
 impl Findings {

@@ -11,7 +11,7 @@ use linxo::{Disposition, Figures, credentials::FingerprintKey};
 use prometheus_client::registry::Registry;
 
 /// Tries everything, side by side.
-pub(super) async fn look(config: &Config, found: &mut Findings) {
+pub(in crate::commands) async fn look(config: &Config, found: &mut Findings) {
     let sinks = join_all(config.sinks.iter().map(sink));
     if config.linxo.is_none() {
         found.notes.push("there is no [linxo] section, so there is no API to ask".to_owned());

@@ -1,10 +1,11 @@
-//! `inbox backup`, `inbox restore`, `inbox verify`.
+//! The files of the inbox as a whole: `backup`, `restore`, `verify`. None of them needs the store to be open.
 
 use crate::commands::{
     Failure, Global,
     acts::{Unnoted, noted},
     guest::{failure, note, open},
 };
+use clap::Subcommand;
 use inbox::{
     Error, Filter, Settings,
     archive::{self, Copied, Restored, Verified},
@@ -17,6 +18,32 @@ use std::{
 
 /// Between two lines that say how far a long reading is.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// What is done with them.
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Action {
+    /// Copy the inbox as it is at one moment to a new file, beside a running service
+    Backup {
+        /// The file to make (personal data; for its owner alone)
+        file: PathBuf,
+    },
+    /// Put a backup in the place of the inbox, whose files are set aside; no service may be running
+    Restore {
+        /// A file that `inbox backup` made
+        file: PathBuf,
+    },
+    /// Read everything that the inbox has on the disk, and say what is damaged and what to do
+    Verify,
+}
+
+/// Does it.
+pub(super) async fn run(global: &Global, action: Action) -> Result<(), Failure> {
+    match action {
+        Action::Backup { file } => backup(global, file).await,
+        Action::Restore { file } => restore(global, file).await,
+        Action::Verify => verify(global).await,
+    }
+}
 
 /// Says now and then how far a long reading is.
 fn progress(what: &'static str) -> impl FnMut(u64) + Send {
@@ -36,7 +63,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 }
 
 /// Makes a backup beside a running service, or without one.
-pub(super) async fn backup(global: &Global, to: PathBuf) -> Result<(), Failure> {
+async fn backup(global: &Global, to: PathBuf) -> Result<(), Failure> {
     let config = global.load()?;
     let (settings, inbox) = (config.inbox.clone(), open(&config)?);
     let which = ("backup", to.display().to_string());
@@ -59,7 +86,7 @@ pub(super) async fn backup(global: &Global, to: PathBuf) -> Result<(), Failure> 
 }
 
 /// Puts a backup in the place of the inbox.
-pub(super) async fn restore(global: &Global, from: PathBuf) -> Result<(), Failure> {
+async fn restore(global: &Global, from: PathBuf) -> Result<(), Failure> {
     let settings: Settings = global.load()?.inbox;
     let Restored { entries, from_journal, missing, set_aside } = {
         let from = from.clone();
@@ -81,7 +108,7 @@ pub(super) async fn restore(global: &Global, from: PathBuf) -> Result<(), Failur
 }
 
 /// Reads everything, and says what is wrong.
-pub(super) async fn verify(global: &Global) -> Result<(), Failure> {
+async fn verify(global: &Global) -> Result<(), Failure> {
     let settings = global.load()?.inbox;
     let Verified { entries, behind, problems } =
         blocking(move || archive::verify(&settings, progress("verified"))).await?;

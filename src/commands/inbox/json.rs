@@ -1,7 +1,10 @@
 //! How entries look to programs: lines of JSON whose members never change their meaning. Pure.
 
-use super::view::{reason, time};
-use inbox::{ActView, DeliveryId, EntryView, RefusedView, Seq, State};
+use super::{
+    story::{self, Told},
+    view::{reason, time},
+};
+use inbox::{ActView, Certainty, DeliveryId, EntryView, ReadingView, RefusedView, Seq, State};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -28,9 +31,42 @@ struct Entry<'a> {
     sender: Option<&'a RawValue>,
     stages: Vec<Stage<'a>>,
     attempts: Vec<Attempt<'a>>,
+    #[serde(flatten)]
+    story: Option<Story<'a>>,
     /// The stored event without insignificant white space, so that a line stays one line.
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<&'a RawValue>,
+}
+
+/// What `show` tells beside the entry's own facts.
+#[derive(Serialize)]
+struct Story<'a> {
+    reading: Option<Reading>,
+    /// Acts of operators that may have concerned it, the oldest first.
+    acts: Vec<Act<'a>>,
+    /// What comes next for each part of its work that is not done.
+    next: Vec<Next>,
+}
+
+/// The list of its accounts.
+#[derive(Serialize)]
+struct Reading {
+    started: String,
+    /// When its last page came.
+    changed: String,
+    pages: u64,
+    /// This and the next two are `null` until it is finished.
+    accounts: Option<u64>,
+    unusable: Option<u64>,
+    /// `as_announced`, `agreed`, `unsettled`
+    certainty: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Next {
+    stage: String,
+    what: String,
+    at: Option<String>,
 }
 
 /// One part of its work.
@@ -81,8 +117,13 @@ struct Act<'a> {
     entries: Option<u64>,
 }
 
-/// Appends the line of an entry, with its stored event where given.
-pub(super) fn entry(entry: &EntryView, body: Option<&[u8]>, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+/// Appends the line of an entry, with its story and its stored event where given.
+pub(super) fn entry(
+    entry: &EntryView,
+    told: Option<&Told>,
+    body: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) -> Result<(), serde_json::Error> {
     let body = body.map(event::compact);
     let line = Entry {
         seq: entry.seq,
@@ -104,9 +145,35 @@ pub(super) fn entry(entry: &EntryView, body: Option<&[u8]>, out: &mut Vec<u8>) -
         sender: entry.sender.as_deref().and_then(|json| serde_json::from_str(json).ok()),
         stages: entry.stages.iter().map(stage).collect(),
         attempts: entry.attempts.iter().map(attempt).collect(),
+        story: told.map(|told| of_story(entry, told)),
         event: body.as_deref().map(serde_json::from_slice).transpose()?,
     };
     write(&line, out)
+}
+
+fn of_story<'a>(entry: &EntryView, told: &'a Told) -> Story<'a> {
+    let next = story::next(entry, told).into_iter();
+    Story {
+        reading: told.story.reading.as_ref().map(reading),
+        acts: told.acts.iter().map(of_act).collect(),
+        next: next.map(|next| Next { stage: next.stage, what: next.what, at: next.at.map(time) }).collect(),
+    }
+}
+
+fn reading(reading: &ReadingView) -> Reading {
+    let ReadingView { started, changed, pages, found } = reading;
+    Reading {
+        started: time(*started),
+        changed: time(*changed),
+        pages: *pages,
+        accounts: found.map(|found| found.accounts),
+        unusable: found.map(|found| found.unusable),
+        certainty: found.map(|found| match found.certainty {
+            Certainty::AsAnnounced => "as_announced",
+            Certainty::Agreed => "agreed",
+            Certainty::Unsettled => "unsettled",
+        }),
+    }
 }
 
 fn stage(stage: &inbox::StageView) -> Stage<'_> {
@@ -147,11 +214,12 @@ pub(super) fn refused(request: &RefusedView, start: bool, out: &mut Vec<u8>) -> 
 
 /// Appends the line of an operator's act.
 pub(super) fn act(view: &ActView, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    write(&of_act(view), out)
+}
+
+fn of_act(view: &ActView) -> Act<'_> {
     let ActView { number, at, act, entries } = view;
-    write(
-        &Act { number: *number, at: time(*at), who: &act.who, what: &act.what, which: &act.which, entries: *entries },
-        out,
-    )
+    Act { number: *number, at: time(*at), who: &act.who, what: &act.what, which: &act.which, entries: *entries }
 }
 
 fn write(line: &impl Serialize, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {

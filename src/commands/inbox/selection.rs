@@ -1,9 +1,11 @@
 //! Which entries a command means, and how many of them.
 
+use super::when::When;
 use crate::commands::Failure;
+use base::clock::Timestamp;
 use clap::{Args, ValueEnum};
 use event::{ConnectionId, UserId};
-use inbox::{Filter, Seq, SinkName, State};
+use inbox::{ActView, EntryView, Filter, Seq, SinkName, State};
 
 /// Entries that are meant where no limit is said.
 const LIMIT: usize = 50;
@@ -31,6 +33,8 @@ pub(super) struct Selection {
     /// Only the entry with this number
     #[arg(long, value_name = "NUMBER")]
     pub(super) seq: Option<i64>,
+    #[command(flatten)]
+    pub(super) when: When,
     /// At most this many entries (50 where none is said, but for `export`, which prints all)
     #[arg(long, value_name = "COUNT", conflicts_with = "all")]
     pub(super) limit: Option<usize>,
@@ -67,18 +71,20 @@ impl Selection {
             user: self.user.clone().map(UserId::new),
             id: self.id.clone(),
             seq: self.seq.map(Seq),
+            accepted: self.when.span(),
             ..Filter::default()
         }
     }
 
     /// The options as they are typed, for the audit trail.
     pub(super) fn words(&self) -> String {
-        let Self { state, sink, connection, user, id, seq, limit, all } = self;
+        let Self { state, sink, connection, user, id, seq, when, limit, all } = self;
         let mut words = Vec::new();
         let named = [("--sink", sink), ("--connection", connection), ("--user", user), ("--id", id)];
         words.extend(state.map(|state| format!("--state {}", State::from(state).as_str())));
         words.extend(named.iter().filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?))));
         words.extend(seq.map(|seq| format!("--seq {seq}")));
+        words.extend(when.words());
         words.extend(limit.map(|limit| format!("--limit {limit}")));
         words.extend(all.then(|| "--all".to_owned()));
         words.join(" ")
@@ -90,16 +96,50 @@ impl Selection {
 
     /// For what changes entries: the filter, unless everything would be meant without saying so.
     pub(super) fn meant(&self) -> Result<Filter, Failure> {
-        let Self { state, sink, connection, user, id, seq, all, .. } = self;
-        let filtered =
-            state.is_some() || seq.is_some() || [sink, connection, user, id].into_iter().any(Option::is_some);
+        let Self { state, sink, connection, user, id, seq, when, all, .. } = self;
+        when.check()?;
+        let named = [sink, connection, user, id].into_iter().any(Option::is_some);
+        let filtered = named || state.is_some() || seq.is_some() || !when.span().is_all();
         if filtered || *all {
             Ok(self.filter())
         } else {
             Err(Failure::usage(
-                "this would mean every entry\nhint: say which ones (--state, --sink, --connection, --user, --id, --seq), \
-                 or --all",
+                "this would mean every entry\nhint: say which ones (--state, --sink, --connection, --user, --id, --seq, \
+                 --since, --until), or --all",
             ))
         }
     }
+}
+
+/// Whether an act of an operator may have concerned an entry, by the options that the audit trail has of it. The state that the
+/// entry was in at that time is not known.
+pub(super) fn may_concern(view: &ActView, entry: &EntryView) -> bool {
+    let ActView { act, entries, .. } = view;
+    if *entries == Some(0) {
+        return false;
+    }
+    let is_id = |word: &str| word == entry.event_id.as_str() || word == entry.delivery_id.as_str();
+    let is_seq = |word: &str| word == entry.seq.to_string();
+    match act.what.as_str() {
+        "show --body" => is_id(&act.which) || is_seq(&act.which),
+        "replay" | "park" | "purge" | "export" => {
+            let options = act.which.split_once(" --reason ").map_or(act.which.as_str(), |(options, _)| options);
+            options.split("--").filter_map(|option| option.trim_end().split_once(' ')).all(|(name, value)| match name {
+                "seq" => is_seq(value),
+                "id" => is_id(value),
+                "connection" => value == entry.connection.as_str(),
+                "user" => entry.user.as_ref().is_some_and(|user| user.as_str() == value),
+                "sink" => entry.stages.iter().any(|stage| stage.stage.as_str() == value),
+                "since" => of_time(value).is_none_or(|since| since <= entry.accepted),
+                "until" => of_time(value).is_none_or(|until| entry.accepted < until),
+                _ => true,
+            })
+        }
+        _ => false,
+    }
+}
+
+fn of_time(text: &str) -> Option<Timestamp> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    Some(Timestamp::from_millis(at.as_millisecond()))
 }

@@ -1,11 +1,14 @@
 //! The `inbox` command: what it prints, and what it refuses.
 
-use super::*;
+use super::{selection::may_concern, story::Told, *};
 use base::clock::Timestamp;
 use bytes::Bytes;
 use clap::Parser;
 use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
-use inbox::{AttemptView, Cause, DeliveryId, RefusedView, SinkName, Stage, StageView, State};
+use inbox::{
+    Act, ActView, AttemptView, Cause, Certainty, DeliveryId, EntryView, Found, ReadingView, RefusedView, SinkName,
+    Stage, StageView, State, Story,
+};
 
 /// 2026-11-23T10:00:00Z and some seconds.
 const fn at(seconds: i64) -> Timestamp {
@@ -108,24 +111,106 @@ fn shows_everything_about_an_entry() {
     "#);
 }
 
-#[test]
-fn shows_what_became_of_earlier_attempts() {
-    let mut replayed = entry(1, State::Waiting, vec![stage("app", State::Waiting, None)]);
-    let attempt = |seconds, state, reason: Option<&str>| AttemptView {
+fn act(seconds: i64, what: &str, which: &str, entries: Option<u64>) -> ActView {
+    let act = Act { who: "ann (uid 1000)".to_owned(), what: what.to_owned(), which: which.to_owned() };
+    ActView { number: 1, at: at(seconds), act, entries }
+}
+
+/// What `show` tells of an entry whose list was read, which was refused, parked and replayed.
+fn replayed() -> (EntryView, Told) {
+    let app = StageView { attempts: 0, ..stage("app", State::Waiting, None) };
+    let audit = stage("audit", State::Parked, Some("the endpoint answered 422"));
+    let mut entry = entry(1, State::Parked, vec![stage("completion", State::Done, None), app, audit]);
+    entry.drift = Some("no JSON: text/plain".to_owned());
+    entry.sender = Some(
+        r#"{"peer":"192.0.2.7:5000","tls":"1.3","certificate":{"subject":"CN=Linxo","names":["hooks.linxo.example"]}}"#
+            .to_owned(),
+    );
+    let attempt = |seconds, state, reason: &str| AttemptView {
         stage: Stage::deliver("app"),
         at: at(seconds),
         state,
-        reason: reason.map(str::to_owned),
+        reason: Some(reason.to_owned()),
     };
-    replayed.attempts =
-        vec![attempt(1, State::Waiting, Some("the endpoint answered 503")), attempt(2, State::Done, None)];
-    let page = view::page(&replayed);
-    let (_, earlier) = page.split_once("\nEARLIER").unwrap();
-    insta::assert_snapshot!(format!("EARLIER{earlier}"), @r#"
-    EARLIER               WORK  ENDED    REASON
-    2026-11-23T10:00:01Z  app   waiting  the endpoint answered 503
-    2026-11-23T10:00:02Z  app   done     -
-    "#);
+    entry.attempts = vec![
+        attempt(4, State::Waiting, "the endpoint answered 503"),
+        attempt(9, State::Parked, "the endpoint answered 410"),
+    ];
+    let found = Found { accounts: 102, unusable: 1, certainty: Certainty::Agreed };
+    let reading = ReadingView { started: at(0), changed: at(1), pages: 2, found: Some(found) };
+    let told = Told {
+        story: Story { reading: Some(reading), behind: vec![(Stage::deliver("app"), Seq(7))] },
+        acts: vec![act(20, "replay", "--state parked --sink app", Some(12))],
+        ..Told::default()
+    };
+    (entry, told)
+}
+
+#[test]
+fn tells_the_story_of_an_entry() {
+    let (entry, mut told) = replayed();
+    insta::assert_snapshot!(story::page(&entry, &told));
+    told.paused.insert(SinkName::new("app"), at(30));
+    let next = story::next(&entry, &told);
+    assert_eq!(next[0].what, "the sink is paused since 2026-11-23T10:00:30Z: `sink resume app`");
+    let mut line = Vec::new();
+    json::entry(&entry, Some(&told), None, &mut line).unwrap();
+    let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
+    let told = ["reading", "acts", "next"].map(|member| line[member].clone());
+    insta::assert_snapshot!("tells_the_story_as_json", serde_json::to_string_pretty(&told).unwrap());
+}
+
+#[test]
+fn says_what_comes_next_for_each_state() {
+    let next = |stage: StageView, told: &Told| {
+        let next = story::next(&entry(3, stage.state, vec![stage]), told);
+        next.into_iter().map(|next| (next.what, next.at)).next()
+    };
+    let nothing = Told::default();
+    let parked = |cause| StageView { cause: Some(cause), ..stage("app", State::Parked, Some("why")) };
+    let (what, when) = next(stage("app", State::Waiting, Some("503")), &nothing).unwrap();
+    assert_eq!((what.as_str(), when), ("is tried again", Some(at(300))));
+    let queued = StageView { is_queued: true, due: None, ..stage("app", State::Waiting, None) };
+    assert_eq!(next(queued, &nothing).unwrap().0, "waits for its accounts");
+    let leased = StageView { due: Some(at(60)), ..stage("app", State::Leased, None) };
+    assert_eq!(next(leased, &nothing).unwrap().1, Some(at(60)));
+    assert_eq!(next(stage("app", State::Done, None), &nothing), None);
+    assert!(next(parked(Cause::Outage), &nothing).unwrap().0.starts_with("goes on by itself when the sink is well"));
+    assert_eq!(next(parked(Cause::Needs), &nothing).unwrap().0, "goes on together with the completion");
+    let refused = next(parked(Cause::Refused), &nothing).unwrap().0;
+    assert!(
+        refused.starts_with("nothing, until a person") && refused.ends_with("`inbox replay --seq 3 --sink app`"),
+        "{refused}"
+    );
+    let fetch = StageView { cause: Some(Cause::GaveUp), ..stage("completion", State::Parked, Some("why")) };
+    assert_eq!(next(fetch, &nothing).unwrap().0, "`inbox replay --seq 3`");
+}
+
+#[test]
+fn knows_which_acts_may_have_concerned_an_entry() {
+    let (entry, _) = replayed();
+    for (what, which, is_meant) in [
+        ("replay", "--state parked --sink app", true),
+        ("replay", "--sink other", false),
+        ("replay", "--all", true),
+        ("park", "--connection 123 --limit 7 --reason \"moved to --connection 9\"", true),
+        ("park", "--connection 9 --reason \"x\"", false),
+        ("purge", "--user 321", true),
+        ("purge", "--user 9", false),
+        ("export", "--id abc123456", true),
+        ("export", "--seq 2", false),
+        ("replay", "--since 2026-11-23T09:00:00Z --until 2026-11-23T11:00:00Z", true),
+        ("replay", "--since 2026-11-23T10:00:01Z", false),
+        ("replay", "--until 2026-11-23T10:00:00Z", false),
+        ("show --body", "abc123456", true),
+        ("show --body", "2", false),
+        ("sink pause", "app", false),
+        ("backup", "/backup/inbox.db", false),
+    ] {
+        assert_eq!(may_concern(&act(1, what, which, Some(1)), &entry), is_meant, "{what} {which}");
+    }
+    assert!(!may_concern(&act(1, "replay", "--all", Some(0)), &entry), "it changed nothing");
+    assert!(may_concern(&act(1, "replay", "--all", None), &entry), "it may have begun");
 }
 
 #[test]
@@ -155,7 +240,7 @@ fn lists_refused_requests() {
 fn exports_one_line_with_the_event_untouched_but_for_white_space() {
     let mut line = Vec::new();
     let body = b"{\n \"id\": \"abc123456\",\n \"amount\": 10000.50 }\n";
-    json::entry(&entry(1, State::Done, vec![stage("app", State::Done, None)]), Some(body), &mut line).unwrap();
+    json::entry(&entry(1, State::Done, vec![stage("app", State::Done, None)]), None, Some(body), &mut line).unwrap();
     insta::assert_snapshot!(String::from_utf8(line).unwrap(), @r#"{"seq":1,"id":"abc123456","delivery_id":"abc123456","state":"done","connection_id":"123","user_id":"321","channel_definition_id":"24601","event_type":"UPDATED","resource_type":"CONNECTIONS","accepted":"2026-11-23T10:00:00Z","account_count":102,"accounts_listed":0,"accounts_fetched":102,"conflict":false,"drift":null,"bytes":1193,"sender":{"peer":"192.0.2.7:5000"},"stages":[{"stage":"app","state":"done","attempts":3,"due":null,"changed":"2026-11-23T10:00:01Z","cause":null,"reason":null}],"attempts":[],"event":{"id":"abc123456","amount":10000.50}}"#);
 }
 
@@ -165,8 +250,11 @@ struct Line {
     args: Args,
 }
 
-fn parse(line: &str) -> Result<Action, clap::Error> {
-    Line::try_parse_from(["inbox"].into_iter().chain(line.split(' '))).map(|line| line.args.action)
+fn parse(line: &str) -> Result<Entries, clap::Error> {
+    Line::try_parse_from(["inbox"].into_iter().chain(line.split(' '))).map(|line| match line.args.action {
+        Action::Entries(action) => action,
+        other => panic!("{other:?}"),
+    })
 }
 
 #[test]
@@ -176,9 +264,15 @@ fn refuses_to_change_everything_by_accident() {
         assert_eq!(failure.code, 64, "{line}");
         assert!(failure.message.contains("\nhint: "), "{line}");
     }
-    for line in
-        ["replay --state parked", "park --all", "purge --connection 1 --yes", "purge --all --yes", "ls", "show 7"]
-    {
+    for line in [
+        "replay --state parked",
+        "replay --since 2h",
+        "park --all",
+        "purge --connection 1 --yes",
+        "purge --all --yes",
+        "ls",
+        "show 7",
+    ] {
         parse(line).unwrap().check().unwrap();
     }
     assert!(parse("ls --state broken").is_err());
@@ -187,9 +281,10 @@ fn refuses_to_change_everything_by_accident() {
 
 #[test]
 fn turns_options_into_a_filter() {
-    let Action::Ls { selection, json } =
-        parse("ls --state parked --sink app --connection 1 --user 2 --id 3 --seq 4 --json").unwrap()
-    else {
+    let Entries::Ls { selection, json } = parse(
+        "ls --state parked --sink app --connection 1 --user 2 --id 3 --seq 4 --since 2026-11-23T10:00:00Z --json",
+    )
+    .unwrap() else {
         panic!("not a list")
     };
     assert!(json);
@@ -201,6 +296,7 @@ fn turns_options_into_a_filter() {
     assert_eq!(filter.user.as_ref().map(UserId::as_str), Some("2"));
     assert_eq!(filter.id.as_deref(), Some("3"));
     assert_eq!(filter.seq, Some(Seq(4)));
+    assert_eq!((filter.accepted.since, filter.accepted.until), (Some(at(0)), None));
 }
 
 /// (C12) What a terminal would obey is shown, and JSON stays the same JSON.

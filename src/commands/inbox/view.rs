@@ -7,7 +7,7 @@ use base::{
     clock::Timestamp,
     text::{is_plain, printable},
 };
-use inbox::{ActView, AttemptView, EntryView, RefusedView, StageView, State};
+use inbox::{ActView, EntryView, RefusedView, StageView, State};
 use std::fmt::Write;
 
 /// Longest text in a cell of the list on a terminal.
@@ -143,26 +143,7 @@ pub(super) fn page(entry: &EntryView) -> String {
     }
     text.push('\n');
     text.push_str(&trimmed(&table));
-    if !entry.attempts.is_empty() {
-        text.push('\n');
-        text.push_str(&attempts(&entry.attempts));
-    }
     text
-}
-
-/// What became of earlier attempts.
-fn attempts(attempts: &[AttemptView]) -> String {
-    let mut table = plain();
-    table.set_header(["EARLIER", "WORK", "ENDED", "REASON"]);
-    for attempt in attempts {
-        table.add_row([
-            time(attempt.at),
-            printable(attempt.stage.as_str()),
-            attempt.state.as_str().to_owned(),
-            attempt.reason.as_deref().map_or_else(dash, printable),
-        ]);
-    }
-    trimmed(&table)
 }
 
 /// Why a stage waits or is parked.
@@ -232,6 +213,6 @@ fn work(stages: &[StageView], width: Width) -> String {
     if open.is_empty() { dash() } else { open.join("\n") }
 }
 
-fn dash() -> String {
+pub(super) fn dash() -> String {
     "-".to_owned()
 }

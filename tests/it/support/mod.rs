@@ -25,7 +25,7 @@ pub(crate) use endpoint::{Endpoint, Received};
 pub(crate) use fault::Faults;
 pub(crate) use load::Promises;
 pub(crate) use process::Process;
-pub(crate) use site::{Service, Site, secrets, start};
+pub(crate) use site::{Service, Site, secrets, start, text};
 
 use base::clock;
 use bytes::Bytes;

@@ -6,7 +6,7 @@
 
 use super::progress::Progress;
 use crate::{
-    Batch, Desk, EntryView, Error, Filter, Position, RefusedView, Seq,
+    Batch, Desk, EntryView, Error, Filter, Position, RefusedView, Seq, Span, Story,
     journal::{self, Journal},
     sqlite::Sqlite,
 };
@@ -101,6 +101,15 @@ impl Desk for PatientDesk {
         self.store.body(seq).await
     }
 
+    async fn between(&self, span: Span) -> Result<Option<(Seq, Seq)>, Error> {
+        self.catch_up().await;
+        self.store.between(span).await
+    }
+
+    async fn story(&self, seq: Seq) -> Result<Story, Error> {
+        self.store.story(seq).await
+    }
+
     async fn replay(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {
         self.catch_up().await;
         self.store.replay(filter, limit).await
@@ -120,7 +129,7 @@ impl Desk for PatientDesk {
         purged
     }
 
-    async fn refused(&self, limit: usize) -> Result<Vec<RefusedView>, Error> {
-        self.store.refused(limit).await
+    async fn refused(&self, span: Span, limit: usize) -> Result<Vec<RefusedView>, Error> {
+        self.store.refused(span, limit).await
     }
 }

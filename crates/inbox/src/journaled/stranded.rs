@@ -7,8 +7,8 @@
 use super::payload;
 use crate::{
     Act, ActView, Audit, Awaiting, Batch, Claimed, Desk, EntryView, Error, Expired, Filter, Identity, Intake, Keys,
-    Lease, NewEntry, Outcome, Page, Position, Queue, Reading, ReadingId, Readings, Receipt, RefusedView, Resume, Seq,
-    Settings, Shelf, Shortfall, SinkName, Sinks, Stage, Stats, Upkeep,
+    Lease, NewEntry, Outcome, Page, Position, Queue, Reading, ReadingId, Readings, Receipt, RefusedView, Resume, Seen,
+    Seq, Settings, Shelf, Shortfall, SinkName, Sinks, Span, Stage, Stats, Story, Upkeep, Watch,
     intake::{Folded, Refused},
     journal::{Journal, Limits, identity},
     space::Space,
@@ -192,7 +192,7 @@ impl Audit for Stranded {
         self.unusable()
     }
 
-    async fn acts(&self, _limit: usize) -> Result<Vec<ActView>, Error> {
+    async fn acts(&self, _span: Span, _limit: usize) -> Result<Vec<ActView>, Error> {
         self.unusable()
     }
 
@@ -211,6 +211,14 @@ impl Desk for Stranded {
         self.unusable()
     }
 
+    async fn between(&self, _span: Span) -> Result<Option<(Seq, Seq)>, Error> {
+        self.unusable()
+    }
+
+    async fn story(&self, _seq: Seq) -> Result<Story, Error> {
+        self.unusable()
+    }
+
     async fn replay(&self, _filter: &Filter, _limit: usize) -> Result<Batch, Error> {
         self.unusable()
     }
@@ -223,7 +231,18 @@ impl Desk for Stranded {
         self.unusable()
     }
 
-    async fn refused(&self, _limit: usize) -> Result<Vec<RefusedView>, Error> {
+    async fn refused(&self, _span: Span, _limit: usize) -> Result<Vec<RefusedView>, Error> {
+        self.unusable()
+    }
+}
+
+#[async_trait]
+impl Watch for Stranded {
+    fn next(&self) -> u64 {
+        0
+    }
+
+    async fn seen(&self, _from: u64, _limit: usize) -> Result<Seen, Error> {
         self.unusable()
     }
 }

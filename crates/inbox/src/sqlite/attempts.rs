@@ -1,4 +1,5 @@
-//! The table `attempt`: what became of earlier attempts at a stage, so that a replay wipes out no history.
+//! The table `attempt`: what became of earlier attempts at a stage, so that a replay wipes out no history; and the table
+//! `failure`: the last one of each kind, so that nobody has to look for it among a million.
 
 use super::{codes::Kind, tx::Tx};
 use crate::rules::{self, Progress};
@@ -20,4 +21,12 @@ pub(super) fn remember(tx: &mut Tx<'_>, seq: i64, kind: Kind, progress: &Progres
             .execute(params![seq, kind, number - i64::from(rules::ATTEMPTS_KEPT)])?;
     }
     Ok(())
+}
+
+/// Notes an attempt that failed.
+pub(super) fn failed(tx: &mut Tx<'_>, seq: i64, kind: Kind, progress: &Progress) -> rusqlite::Result<()> {
+    tx.connection
+        .prepare_cached("INSERT OR REPLACE INTO failure (kind, at, seq, reason) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![kind, progress.changed.as_millis(), seq, progress.reason])?;
+    remember(tx, seq, kind, progress)
 }

@@ -1,7 +1,7 @@
 //! [`Audit`] on the file.
 
 use super::{codes::unsigned, store::Sqlite};
-use crate::{Act, ActView, Audit, Error};
+use crate::{Act, ActView, Audit, Error, Span};
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use rusqlite::params;
@@ -29,11 +29,15 @@ impl Audit for Sqlite {
         .await
     }
 
-    async fn acts(&self, limit: usize) -> Result<Vec<ActView>, Error> {
+    async fn acts(&self, span: Span, limit: usize) -> Result<Vec<ActView>, Error> {
+        let [from, to] = span.bounds();
         self.read(move |connection| {
             connection
-                .prepare_cached("SELECT number, at, who, what, which, entries FROM act ORDER BY number DESC LIMIT ?1")?
-                .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+                .prepare_cached(
+                    "SELECT number, at, who, what, which, entries FROM act WHERE at BETWEEN ?1 AND ?2
+                     ORDER BY number DESC LIMIT ?3",
+                )?
+                .query_map([from, to, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
                     Ok(ActView {
                         number: row.get(0)?,
                         at: Timestamp::from_millis(row.get(1)?),

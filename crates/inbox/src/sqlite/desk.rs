@@ -4,14 +4,14 @@ use super::{
     attempts,
     codes::{Kind, Sinks},
     entries, refused,
-    select::{Order, select},
+    select::{Order, between, select},
     stages::{self, StageRow},
     store::Sqlite,
     tx::Tx,
     views,
 };
 use crate::{
-    Batch, Cause, Desk, EntryView, Error, Filter, Keys, RefusedView, Seq,
+    Batch, Cause, Desk, EntryView, Error, Filter, Keys, RefusedView, Seq, Span, Story,
     rules::{Progress, Standing},
     seal,
 };
@@ -39,6 +39,14 @@ impl Desk for Sqlite {
                 .optional()
         })
         .await
+    }
+
+    async fn between(&self, span: Span) -> Result<Option<(Seq, Seq)>, Error> {
+        self.read(move |connection| between(connection, span)).await
+    }
+
+    async fn story(&self, seq: Seq) -> Result<Story, Error> {
+        self.read(move |connection| views::story(connection, seq.0)).await
     }
 
     async fn replay(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {
@@ -82,8 +90,8 @@ impl Desk for Sqlite {
         .await
     }
 
-    async fn refused(&self, limit: usize) -> Result<Vec<RefusedView>, Error> {
-        self.read(move |connection| refused::list(connection, limit)).await
+    async fn refused(&self, span: Span, limit: usize) -> Result<Vec<RefusedView>, Error> {
+        self.read(move |connection| refused::list(connection, span, limit)).await
     }
 }
 

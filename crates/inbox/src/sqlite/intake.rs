@@ -3,7 +3,9 @@
 
 use super::{
     codes::{Kind, Sinks},
-    entries, refused,
+    entries,
+    happenings::Noted,
+    refused,
     stages::{self, StageRow},
     store::Sqlite,
     tx::{self, Tx},
@@ -103,6 +105,7 @@ fn fold(tx: &mut Tx<'_>, record: &Record, sinks: &Sinks) -> rusqlite::Result<Fol
         content.body,
         seq,
     ])?;
+    tx.touched.happened.push(Noted::accepted(seq, record.entry.received));
     let stage = |kind, progress| StageRow { seq, kind, line: record.line, progress };
     for (fetch, progress) in record.plan.fetches(tx.now) {
         stages::insert(tx, &mut stage(Kind::of_fetch(fetch), progress), true)?;

@@ -6,11 +6,12 @@
 //! codes     what states, kinds and causes are called in the file
 //! tx        an open transaction
 //! writer    the one thread that writes, in batches that share a sync
+//! happenings    what happened a short while ago
 //! shared    what callers know without asking the file
 //! stages    loads a stage, applies a rule, stores it, and does what follows for its line and its entry
 //! entries, readings, attempts, refused, select, views    the other tables, and questions about them
 //! store     the open file: readers, the writer, the room on the disk
-//! intake, queue, shelf, sinks, desk, audit, upkeep    the interfaces of the inbox
+//! intake, queue, shelf, sinks, desk, audit, watch, upkeep    the interfaces of the inbox
 //! ```
 //!
 //! Bodies are written once and never touched again; the rows that change (`stage`) are small. SQLite through `rusqlite` was
@@ -25,6 +26,7 @@ mod codes;
 mod copy;
 mod desk;
 mod entries;
+mod happenings;
 mod intake;
 mod migrate;
 mod open;
@@ -42,6 +44,7 @@ mod store;
 mod tx;
 mod upkeep;
 mod views;
+mod watch;
 mod writer;
 
 pub(crate) use copy::{Contents, copy, put_in_place, read_all};

@@ -3,6 +3,7 @@
 use super::{
     attempts,
     codes::{Kind, unsigned},
+    happenings::Noted,
     readings,
     select::resume,
     shared::Shared,
@@ -151,7 +152,7 @@ impl Claiming<'_> {
             rules::Claim::Leased => {}
             rules::Claim::Waits => return Ok(None),
             rules::Claim::Parked => {
-                attempts::remember(tx, row.seq, row.kind, &row.progress)?;
+                attempts::failed(tx, row.seq, row.kind, &row.progress)?;
                 return Ok(None);
             }
         }
@@ -258,8 +259,10 @@ fn settle(tx: &mut Tx<'_>, row: &mut StageRow, outcome: &Outcome) -> rusqlite::R
     }
     let now = tx.now;
     stages::apply(tx, row, |progress| progress.settle(outcome, now))?;
+    let noted = Noted::settled((row.seq, row.kind), outcome, row.progress.reason.as_deref(), now);
+    tx.touched.happened.extend(noted);
     if rules::is_remembered(outcome) {
-        attempts::remember(tx, row.seq, row.kind, &row.progress)?;
+        attempts::failed(tx, row.seq, row.kind, &row.progress)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! comes again, makes room only for another of a known sender.
 
 use super::{codes::unsigned, tx::Tx};
-use crate::{Refused, RefusedView, seal};
+use crate::{Refused, RefusedView, Span, seal};
 use base::clock::Timestamp;
 use rusqlite::{Connection, params};
 
@@ -34,12 +34,14 @@ pub(super) fn keep(tx: &mut Tx<'_>, refused: &[Refused], most: u64) -> rusqlite:
 }
 
 /// The newest first.
-pub(super) fn list(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<RefusedView>> {
+pub(super) fn list(connection: &Connection, span: Span, limit: usize) -> rusqlite::Result<Vec<RefusedView>> {
+    let [from, to] = span.bounds();
     connection
         .prepare_cached(
-            "SELECT number, at, sender, reason, status, size, start FROM refused ORDER BY number DESC LIMIT ?1",
+            "SELECT number, at, sender, reason, status, size, start FROM refused WHERE at BETWEEN ?1 AND ?2
+             ORDER BY number DESC LIMIT ?3",
         )?
-        .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+        .query_map([from, to, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
             Ok(RefusedView {
                 number: row.get(0)?,
                 at: Timestamp::from_millis(row.get(1)?),

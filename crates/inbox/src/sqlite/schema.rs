@@ -12,7 +12,7 @@ pub(super) const BASE: i64 = 3;
 pub(super) const MOVING: i64 = 2;
 
 /// What each later version adds, in order. No step needs another.
-pub(super) const STEPS: [(i64, &str); 4] = [
+pub(super) const STEPS: [(i64, &str); 5] = [
     // Of the requests that are there nobody knows whether their sender was known.
     (4, "ALTER TABLE refused ADD COLUMN known INTEGER NOT NULL DEFAULT 0;"),
     // line.short: how many announced accounts were missing when the connection was last completed; -1: the connection was
@@ -61,9 +61,20 @@ pub(super) const STEPS: [(i64, &str); 4] = [
          ALTER TABLE stage DROP COLUMN place;
          CREATE INDEX stage_line ON stage (kind, line, seq) WHERE state IN ('queued', 'due', 'leased');",
     ),
+    // entry_accepted: which entries were accepted in a span of time. failure: the last failed attempt of each kind of stage.
+    (
+        8,
+        "CREATE INDEX entry_accepted ON entry (accepted);
+         CREATE TABLE failure (
+             kind   INTEGER PRIMARY KEY,
+             at     INTEGER NOT NULL,
+             seq    INTEGER NOT NULL,
+             reason TEXT
+         ) STRICT;",
+    ),
 ];
 /// The version that this build writes: that of the last step.
-pub(super) const VERSION: i64 = 7;
+pub(super) const VERSION: i64 = 8;
 
 /// The version of a store; 0 for an empty file.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {

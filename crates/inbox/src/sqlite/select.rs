@@ -1,7 +1,7 @@
 //! Which entries a filter means, as numbers.
 
 use super::{codes::Kind, stages};
-use crate::{Filter, Keys, Resume, Seq, State, fold};
+use crate::{Filter, Keys, Resume, Seq, Span, State, fold};
 use event::{ConnectionId, UserId};
 use rusqlite::{Connection, ToSql, params, params_from_iter};
 
@@ -28,6 +28,16 @@ impl Conditions {
     fn add_one(&mut self, sql: &'static str, value: impl ToSql + 'static) {
         self.add(sql, [Box::new(value) as Box<dyn ToSql>]);
     }
+
+    /// The query of the entries that meet them all.
+    fn query(&self, limit: usize, order: Order) -> String {
+        let condition = if self.sql.is_empty() { String::new() } else { format!("WHERE {}", self.sql.join(" AND ")) };
+        let order = match order {
+            Order::OldestFirst => "ASC",
+            Order::NewestFirst => "DESC",
+        };
+        format!("SELECT entry.seq FROM entry {condition} ORDER BY entry.seq {order} LIMIT {limit}")
+    }
 }
 
 /// Numbers of the entries that match.
@@ -38,6 +48,13 @@ pub(super) fn select(
     limit: usize,
     order: Order,
 ) -> rusqlite::Result<Vec<i64>> {
+    let conditions = conditions(connection, keys, filter)?;
+    let sql = conditions.query(limit, order);
+    connection.prepare_cached(&sql)?.query_map(params_from_iter(conditions.values.iter()), |row| row.get(0))?.collect()
+}
+
+/// What a filter asks of an entry.
+fn conditions(connection: &Connection, keys: &Keys, filter: &Filter) -> rusqlite::Result<Conditions> {
     let mut conditions = Conditions::default();
     if let Some(Seq(seq)) = filter.seq {
         conditions.add_one("entry.seq = ?", seq);
@@ -47,6 +64,12 @@ pub(super) fn select(
     }
     if let Some(Seq(after)) = filter.after {
         conditions.add_one("entry.seq > ?", after);
+    }
+    if !filter.accepted.is_all() {
+        // The sign keeps the index of times out of this: entries are looked at in the order of their numbers, which
+        // `before` and `after` narrow down.
+        let ends = filter.accepted.bounds().map(|end| Box::new(end) as Box<dyn ToSql>);
+        conditions.add("+entry.accepted BETWEEN ? AND ?", ends);
     }
     if let Some(of) = &filter.connection {
         conditions.add_one("entry.connection = ?", of.as_str().to_owned());
@@ -66,15 +89,19 @@ pub(super) fn select(
         (None, Some(state)) => conditions.add(of_any(state, are_few(connection, Some(state))?), []),
         (None, None) => {}
     }
-    let condition =
-        if conditions.sql.is_empty() { String::new() } else { format!("WHERE {}", conditions.sql.join(" AND ")) };
-    let order = match order {
-        Order::OldestFirst => "ASC",
-        Order::NewestFirst => "DESC",
-    };
-    let sql = format!("SELECT entry.seq FROM entry {condition} ORDER BY entry.seq {order} LIMIT {limit}");
-    connection.prepare_cached(&sql)?.query_map(params_from_iter(conditions.values.iter()), |row| row.get(0))?.collect()
+    Ok(conditions)
 }
+
+/// The first and the last number of what was accepted in a span. Numbers and times go up together but for moments, and where
+/// the clock was set, so both ends are looked for among all that the index of times has of the span.
+pub(super) fn between(connection: &Connection, span: Span) -> rusqlite::Result<Option<(Seq, Seq)>> {
+    connection.prepare_cached(BETWEEN)?.query_row(span.bounds(), |row| {
+        let ends: (Option<i64>, Option<i64>) = (row.get(0)?, row.get(1)?);
+        Ok(ends.0.zip(ends.1).map(|(first, last)| (Seq(first), Seq(last))))
+    })
+}
+
+const BETWEEN: &str = "SELECT min(seq), max(seq) FROM entry INDEXED BY entry_accepted WHERE accepted BETWEEN ?1 AND ?2";
 
 /// An event id or a delivery id. Both are found by the key of the event id that they may stand for; delivery ids of the
 /// first version were the event id, a dot and eight digits.
@@ -174,4 +201,43 @@ pub(super) fn resume(connection: &Connection, which: &Resume, limit: usize) -> r
             |row| row.get(0),
         )?
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::schema;
+    use base::clock::Timestamp;
+
+    /// How SQLite would look for what a query asks for.
+    fn plan(connection: &Connection, sql: &str, values: &[Box<dyn ToSql>]) -> String {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let details = statement.query_map(params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
+        details.map(Result::unwrap).collect::<Vec<_>>().join("; ")
+    }
+
+    /// A span of time is found in the index of times, and its entries by their numbers, in order: nothing is sorted, and nothing
+    /// outside of the span is looked at.
+    #[test]
+    fn a_span_of_time_is_found_by_index() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(schema::TABLES).unwrap();
+        schema::make_keys(&connection).unwrap();
+        for (_, step) in schema::STEPS {
+            connection.execute_batch(step).unwrap();
+        }
+        let keys = schema::keys(&connection).unwrap();
+        let span = Span { since: Some(Timestamp::from_millis(1)), until: Some(Timestamp::from_millis(9)) };
+        let ends = span.bounds().map(|end| Box::new(end) as Box<dyn ToSql>);
+        assert_eq!(
+            plan(&connection, BETWEEN, &ends),
+            "SEARCH entry USING COVERING INDEX entry_accepted (accepted>? AND accepted<?)"
+        );
+        let filter = Filter { accepted: span, before: Some(Seq(9)), after: Some(Seq(1)), ..Filter::default() };
+        for order in [Order::OldestFirst, Order::NewestFirst] {
+            let conditions = conditions(&connection, &keys, &filter).unwrap();
+            let plan = plan(&connection, &conditions.query(50, order), &conditions.values);
+            assert_eq!(plan, "SEARCH entry USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)");
+        }
+    }
 }

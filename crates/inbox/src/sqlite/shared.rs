@@ -1,7 +1,10 @@
 //! What callers need to know without asking the store: how much there is to do, which stage has work, whether the store
 //! is sound; and what the store needs to know of its callers: which leases they hold.
 
-use super::codes::Kind;
+use super::{
+    codes::Kind,
+    happenings::{Happenings, Noted},
+};
 use crate::{Hold, StageCounts, Token, busy::Busy, rules::Standing};
 use base::sync::lock;
 use std::{
@@ -22,6 +25,8 @@ pub(super) struct Touched {
     counted: Option<Counted>,
     /// Kinds that have new work.
     due: Vec<Kind>,
+    /// What those are told who look on.
+    pub(super) happened: Vec<Noted>,
 }
 
 impl Touched {
@@ -93,6 +98,8 @@ pub(super) struct Shared {
     /// What the writer is at.
     pub(super) writer: Busy,
     held: Mutex<BTreeSet<Token>>,
+    /// What happened a short while ago.
+    pub(super) happenings: Happenings,
 }
 
 impl Shared {
@@ -110,6 +117,7 @@ impl Shared {
                 numbers.parked += by.parked;
             }
         }
+        self.happenings.add(touched.happened);
         for kind in touched.due {
             self.waker(kind).notify_one();
         }

@@ -3,6 +3,7 @@
 use super::{
     attempts,
     codes::{self, Kind},
+    happenings::Noted,
     readings,
     shared::{Counted, Shared},
     tx::Tx,
@@ -174,6 +175,9 @@ pub(super) fn apply(tx: &mut Tx<'_>, row: &mut StageRow, rule: impl FnOnce(&mut 
     rule(&mut row.progress);
     stand(tx.connection, row)?;
     store(tx, row, was)?;
+    if was != Standing::Parked && row.progress.standing == Standing::Parked {
+        note_parked(tx, row);
+    }
     if was.is_in_line() && !row.progress.standing.is_in_line() {
         move_up(tx, row.kind, row.line)?;
         if row.kind.is_fetch() {
@@ -208,6 +212,9 @@ pub(super) fn insert(tx: &mut Tx<'_>, row: &mut StageRow, needs_are_done: bool) 
             row.progress.reason,
         ])?;
     count(tx, row, Standing::Done);
+    if row.progress.standing == Standing::Parked {
+        note_parked(tx, row);
+    }
     Ok(())
 }
 
@@ -288,6 +295,17 @@ fn dependents(tx: &mut Tx<'_>, fetch: &StageRow) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// The entry that is first in a line.
+pub(super) fn first(connection: &Connection, kind: Kind, line: i64) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT seq FROM stage WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased')
+             ORDER BY place LIMIT 1",
+        )?
+        .query_row(params![kind, line], |row| row.get(0))
+        .optional()
+}
+
 /// Whether no earlier stage of the line is unfinished.
 pub(super) fn is_first(connection: &Connection, row: &StageRow) -> rusqlite::Result<bool> {
     connection
@@ -336,6 +354,10 @@ pub(super) fn store(tx: &mut Tx<'_>, row: &StageRow, was: Standing) -> rusqlite:
         ])?;
     count(tx, row, was);
     Ok(())
+}
+
+fn note_parked(tx: &mut Tx<'_>, row: &StageRow) {
+    tx.touched.happened.push(Noted::parked(row.seq, row.kind, row.progress.reason.as_deref(), tx.now));
 }
 
 fn count(tx: &mut Tx<'_>, row: &StageRow, was: Standing) {

@@ -228,6 +228,7 @@ impl Sqlite {
             }
         }
         lock(&self.readers.idle).clear();
+        self.shared.happenings.end();
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`Upkeep`] on the file.
 
 use super::{codes::Kind, entries, refused, shared::Numbers, stages, store::Sqlite};
-use crate::{Error, Expired, Stage, StageCounts, Stats, Upkeep};
+use crate::{Error, Expired, Failure, Seq, Stage, StageCounts, Stats, Upkeep};
 use async_trait::async_trait;
 use base::{clock::Timestamp, folder};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -45,6 +45,7 @@ impl Upkeep for Sqlite {
                 stages: counts,
                 oldest_unfinished: oldest_by_stage.iter().map(|(_, accepted)| *accepted).min(),
                 oldest_by_stage,
+                failures: failures(connection)?,
                 last_accepted: last_accepted(connection)?,
                 size_bytes: size("") + log_bytes,
                 log_bytes,
@@ -100,6 +101,21 @@ fn oldest_by_kind(connection: &Connection) -> rusqlite::Result<Vec<(Kind, Timest
              ) ON entry.seq = oldest",
         )?
         .query_map([], |row| Ok((row.get(0)?, Timestamp::from_millis(row.get(1)?))))?
+        .collect()
+}
+
+/// The last failure of each stage that ever had one.
+fn failures(connection: &Connection) -> rusqlite::Result<Vec<(Stage, Failure)>> {
+    connection
+        .prepare_cached("SELECT kind, at, seq, reason FROM failure ORDER BY kind")?
+        .query_map([], |row| {
+            let failure = Failure {
+                at: Timestamp::from_millis(row.get(1)?),
+                seq: Seq(row.get(2)?),
+                reason: row.get::<_, Option<String>>(3)?.unwrap_or_default(),
+            };
+            Ok((stages::name(connection, row.get(0)?)?, failure))
+        })?
         .collect()
 }
 

@@ -2,12 +2,12 @@
 
 use super::{
     codes::{Kind, unsigned},
-    stages,
+    readings, stages,
 };
-use crate::{AttemptView, DeliveryId, EntryView, Seq, StageView, rules};
+use crate::{AttemptView, DeliveryId, EntryView, ReadingView, Seq, StageView, Story, rules};
 use base::clock::Timestamp;
 use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 /// Everything about one entry.
 pub(super) fn entry(connection: &Connection, seq: i64) -> rusqlite::Result<EntryView> {
@@ -76,4 +76,43 @@ fn attempts(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<AttemptVi
             })
         })?
         .collect()
+}
+
+/// What an entry's list of accounts and its lines say.
+pub(super) fn story(connection: &Connection, seq: i64) -> rusqlite::Result<Story> {
+    let mut behind = Vec::new();
+    for row in stages::of_entry(connection, seq)? {
+        if row.progress.standing == rules::Standing::Queued
+            && let Some(first) = stages::first(connection, row.kind, row.line)?
+            && first != seq
+        {
+            behind.push((stages::name(connection, row.kind)?, Seq(first)));
+        }
+    }
+    Ok(Story { reading: reading(connection, seq)?, behind })
+}
+
+/// The reading that an entry was given; else the one that is under way for it.
+fn reading(connection: &Connection, seq: i64) -> rusqlite::Result<Option<ReadingView>> {
+    connection
+        .prepare_cached(
+            "SELECT started, changed, (SELECT count(*) FROM page WHERE page.reading = reading.id), accounts, certainty, unusable
+             FROM reading WHERE id = coalesce(
+                 (SELECT reading FROM fetched WHERE seq = ?1 AND kind = ?2),
+                 (SELECT open.id FROM entry JOIN stage USING (seq)
+                      JOIN reading AS open ON open.connection = entry.connection AND open.user IS entry.user
+                  WHERE entry.seq = ?1 AND stage.kind = ?2 AND stage.state IN ('due', 'leased') AND open.kind = ?2
+                      AND open.accounts IS NULL
+                  ORDER BY open.id DESC LIMIT 1))",
+        )?
+        .query_row(params![seq, Kind::of_fetch(crate::Fetch::Accounts)], |row| {
+            let time = |index| row.get(index).map(Timestamp::from_millis);
+            Ok(ReadingView {
+                started: time(0)?,
+                changed: time(1)?,
+                pages: unsigned(row, 2)?.unwrap_or(0),
+                found: readings::found(row, 3)?,
+            })
+        })
+        .optional()
 }

@@ -2,7 +2,7 @@
 
 use crate::stores::{Backend, Store, every_back_end};
 use base::clock;
-use inbox::Act;
+use inbox::{Act, Span};
 use rstest_reuse::apply;
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ async fn acts_are_noted_and_forgotten_after_their_time(backend: Backend) {
     let second = store.get().audit.begin(&act("purge")).await.unwrap();
     store.crash().await;
     let audit = &store.get().audit;
-    let acts = audit.acts(10).await.unwrap();
+    let acts = audit.acts(Span::default(), 10).await.unwrap();
     assert_eq!((acts[0].number, &acts[0].act, acts[0].entries), (second, &act("purge"), None), "it never ended");
     assert_eq!((acts[1].number, &acts[1].act, acts[1].entries), (first, &act("replay"), Some(7)));
     assert!(acts.len() == 2 && before <= acts[1].at && acts[1].at <= clock::now());
-    assert_eq!(audit.acts(1).await.unwrap(), acts[..1]);
+    assert_eq!(audit.acts(Span::default(), 1).await.unwrap(), acts[..1]);
     assert_eq!(audit.forget(before).await.unwrap(), 0);
     assert_eq!(audit.forget(clock::now().after(Duration::from_secs(1))).await.unwrap(), 2);
-    assert!(audit.acts(10).await.unwrap().is_empty());
+    assert!(audit.acts(Span::default(), 10).await.unwrap().is_empty());
 }

@@ -21,6 +21,7 @@ mod desk;
 mod leases;
 mod limits;
 mod lines;
+mod looking;
 mod model;
 mod parking;
 mod readings;

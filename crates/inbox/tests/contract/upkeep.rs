@@ -5,7 +5,7 @@ use crate::{
     stores::{Backend, Store, every_back_end, only, only_at},
 };
 use base::clock::{self, Timestamp};
-use inbox::{Error, Filter, Outcome, Refused, Stage};
+use inbox::{Error, Filter, Outcome, Refused, Span, Stage};
 use rstest_reuse::apply;
 use std::time::Duration;
 
@@ -116,16 +116,16 @@ async fn refused_requests_are_a_bounded_list_of_the_newest(backend: Backend) {
     for reason in ["one", "two", "three", "four"] {
         store.get().intake.refuse(vec![refused(now, reason)]).await.unwrap();
     }
-    let found = store.get().desk.refused(10).await.unwrap();
+    let found = store.get().desk.refused(Span::default(), 10).await.unwrap();
     let reasons: Vec<_> = found.iter().map(|request| request.reason.as_str()).collect();
     assert_eq!(reasons, ["four", "three", "two"]);
     assert_eq!((found[0].at, found[0].status, found[0].bytes), (now, 400, Some(7)));
     assert_eq!(found[0].start.as_deref(), Some(&b"{\xffno"[..]), "its bytes as they came");
     assert_eq!(found[0].sender, r#"{"peer":"192.0.2.7:5000"}"#);
-    assert_eq!(store.get().desk.refused(1).await.unwrap().len(), 1);
+    assert_eq!(store.get().desk.refused(Span::default(), 1).await.unwrap().len(), 1);
     // They have the same retention as entries, and are no entries.
     assert_eq!(store.get().upkeep.expire(now.after(Duration::from_secs(1)), 10).await.unwrap().deleted, 0);
-    assert!(store.get().desk.refused(10).await.unwrap().is_empty());
+    assert!(store.get().desk.refused(Span::default(), 10).await.unwrap().is_empty());
     assert!(store.list(&Filter::default()).await.is_empty());
 
     // (C9) Strangers displace each other, and a known caller displaces only another.
@@ -134,7 +134,7 @@ async fn refused_requests_are_a_bounded_list_of_the_newest(backend: Backend) {
         store.get().intake.refuse(vec![of(reason, is_known)]).await.unwrap();
     }
     let reasons = async |store: &Store| -> Vec<String> {
-        store.get().desk.refused(10).await.unwrap().into_iter().map(|request| request.reason).collect()
+        store.get().desk.refused(Span::default(), 10).await.unwrap().into_iter().map(|request| request.reason).collect()
     };
     assert_eq!(reasons(&store).await, ["d", "c", "known"]);
     store.get().intake.refuse(["e", "f", "g"].map(|reason| of(reason, true)).to_vec()).await.unwrap();
@@ -145,7 +145,7 @@ async fn refused_requests_are_a_bounded_list_of_the_newest(backend: Backend) {
 
     store.open_with(|settings| settings.refused = 0).await;
     store.get().intake.refuse(vec![refused(now, "five")]).await.unwrap();
-    assert!(store.get().desk.refused(10).await.unwrap().is_empty());
+    assert!(store.get().desk.refused(Span::default(), 10).await.unwrap().is_empty());
     store.open_with(|settings| settings.min_free_disk = u64::MAX).await;
     assert!(matches!(store.get().intake.refuse(vec![refused(now, "six")]).await, Err(Error::Full(_))));
 }

@@ -1,7 +1,7 @@
 //! The file: who may read and open it, and what is said when it cannot be used.
 
 use crate::{accept, event, open_at, try_open};
-use inbox::{Access, Error, Filter};
+use inbox::{Access, Error, Filter, Span};
 use rusqlite::Connection;
 use std::{os::unix::fs::PermissionsExt, path::Path};
 use tempfile::TempDir;
@@ -75,6 +75,7 @@ async fn a_file_of_version_3_gets_what_came_later() {
          CREATE INDEX stage_line ON stage (kind, line, place) WHERE state IN ('queued', 'due', 'leased');
          ALTER TABLE reading DROP COLUMN unusable;
          ALTER TABLE page DROP COLUMN unusable; DROP TABLE delivered; DROP TABLE act; DROP INDEX stage_resumable;
+         DROP TABLE failure; DROP INDEX entry_accepted;
          ALTER TABLE stage DROP COLUMN resumed; ALTER TABLE sink DROP COLUMN paused; PRAGMA user_version = 3",
     )
     .unwrap();
@@ -90,8 +91,10 @@ async fn a_file_of_version_3_gets_what_came_later() {
         is_known: true,
     };
     inbox.intake.refuse(vec![refused]).await.unwrap();
-    assert_eq!(inbox.desk.refused(10).await.unwrap().len(), 1);
+    assert_eq!(inbox.desk.refused(Span::default(), 10).await.unwrap().len(), 1);
     assert!(inbox.sinks.paused().await.unwrap().is_empty());
+    let ever = Span { since: Some(base::clock::Timestamp::from_millis(0)), until: None };
+    assert!(inbox.desk.between(ever).await.unwrap().is_some(), "the entry of before is found by its time");
     assert_eq!(inbox.desk.list(&Filter::default(), 10).await.unwrap().len(), 1);
 }
 

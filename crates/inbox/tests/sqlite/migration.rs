@@ -5,7 +5,7 @@ use base::clock::{self, Timestamp};
 use event::{AccountId, ConnectionId, UserId};
 use inbox::{
     Awaiting, Cause, Certainty, CredentialsMark, Doubts, EntryView, Fetched, Filter, Folded, Found, Inbox, Lease,
-    Outcome, Position, ReadingId, Resume, Seq, Stage, StageView, State,
+    Outcome, Position, ReadingId, Resume, Seq, Span, Stage, StageView, State,
 };
 use tempfile::TempDir;
 
@@ -301,7 +301,7 @@ async fn what_waits_for_credentials_goes_on_when_there_are_others() {
 #[tokio::test]
 async fn refused_requests_survive() {
     let migrated = Migrated::new();
-    let refused = migrated.inbox.desk.refused(10).await.unwrap();
+    let refused = migrated.inbox.desk.refused(Span::default(), 10).await.unwrap();
     let shown: Vec<_> = refused
         .iter()
         .map(|one| (one.reason.as_str(), one.status, one.bytes, one.start.as_deref(), one.at.as_millis()))

@@ -17,7 +17,7 @@ use crate::{
 };
 use base::{
     clock::{Timestamp, millis},
-    neighbour::{self, Asked, Neighbour},
+    neighbour::{self, Asked, Neighbour, Standing},
     trust::{Change, Ended, Kind, Own, Proof, Verdict, Why},
 };
 pub(crate) use pace::Pace;
@@ -72,6 +72,11 @@ impl Lane {
     /// Which server it is.
     pub(crate) fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// How the server stands, and since when every call of it has failed.
+    pub(crate) fn standing(&self) -> (Standing, Option<Timestamp>) {
+        (self.known.standing(), self.known.failing_since())
     }
 
     /// How many pieces of work are done at once.

@@ -1,0 +1,107 @@
+//! What changes entries: `replay`, `park`, `purge`. Each is noted in the audit trail.
+
+use super::{selection::Selection, when::bounded};
+use crate::{
+    commands::{
+        Failure,
+        acts::{Unnoted, noted},
+        guest::{failure, note},
+    },
+    config::Config,
+    control::{self, Client},
+};
+use inbox::{Batch, Error, Filter, Inbox};
+
+/// Entries changed at once.
+const BATCH: usize = 500;
+
+/// Puts entries back in line.
+pub(super) async fn replay(inbox: &Inbox, selection: &Selection) -> Result<(), Failure> {
+    let count = noted(&*inbox.audit, ("replay", selection.words()), Unnoted::Stops, async || {
+        let (count, _) =
+            batches(inbox, selection, async |filter, limit| inbox.desk.replay(&filter, limit).await).await?;
+        Ok((count, count))
+    });
+    report(count.await?, "put back in line", selection);
+    Ok(())
+}
+
+/// Stops work on entries.
+pub(super) async fn park(inbox: &Inbox, selection: &Selection, reason: &str) -> Result<(), Failure> {
+    let which = format!("{} --reason {reason:?}", selection.words());
+    let count = noted(&*inbox.audit, ("park", which), Unnoted::Stops, async || {
+        let (count, _) =
+            batches(inbox, selection, async |filter, limit| inbox.desk.park(&filter, limit, reason).await).await?;
+        Ok((count, count))
+    });
+    report(count.await?, "parked", selection);
+    Ok(())
+}
+
+/// Deletes entries, and sees to it that nothing of them is left beside the inbox file.
+pub(super) async fn purge(config: &Config, inbox: &Inbox, selection: &Selection) -> Result<(), Failure> {
+    let purged = noted(&*inbox.audit, ("purge", selection.words()), Unnoted::GoesOn, async || {
+        let (count, left) =
+            batches(inbox, selection, async |filter, limit| inbox.desk.purge(&filter, limit).await).await?;
+        Ok(((count, left), count))
+    })
+    .await;
+    if !clear(config, inbox).await {
+        note(format_args!(
+            "what was deleted may still stand in the log or the journal beside the inbox, which is in use now: run the command \
+             again, or wait a minute until the service empties them"
+        ));
+    }
+    let (count, left) = purged?;
+    report(count, "deleted", selection);
+    all_deleted(left)
+}
+
+/// Sees to it that nothing of what was deleted stays beside the inbox file: by the running service, which has the journal, or
+/// without one. Returns whether that was done.
+async fn clear(config: &Config, inbox: &Inbox) -> bool {
+    match Client::find(&control::path(&config.inbox)).ok().flatten() {
+        Some(service) => service.clear().await.is_ok(),
+        None => inbox.upkeep.fold_log().await.is_ok(),
+    }
+}
+
+/// Changes matching entries batch by batch, each entry once, so that a running server gets to write in between. Returns
+/// how many were changed and how many stay as they are.
+async fn batches(
+    inbox: &Inbox,
+    selection: &Selection,
+    change: impl AsyncFn(Filter, usize) -> Result<Batch, Error>,
+) -> Result<(u64, u64), Failure> {
+    let mut filter = bounded(&*inbox.desk, selection.meant()?).await.map_err(|error| failure(&error))?;
+    let (mut changed, mut left, limit) = (0, 0, selection.limit() as u64);
+    while changed < limit {
+        let wanted = BATCH.min(usize::try_from(limit - changed).unwrap_or(BATCH));
+        let batch = change(filter.clone(), wanted).await.map_err(|error| failure(&error))?;
+        changed += batch.changed;
+        left += batch.left;
+        let Some(last) = batch.last else { break };
+        filter.after = Some(last);
+    }
+    Ok((changed, left))
+}
+
+fn report(count: u64, what: &str, selection: &Selection) {
+    let entries = if count == 1 { "entry" } else { "entries" };
+    note(format_args!("{count} {entries} {what}"));
+    if count == selection.limit() as u64 {
+        note(format_args!("hint: that is the limit; run it again, or with --limit or --all, for the rest"));
+    }
+}
+
+/// Whoever asked for a deletion must not take the rest for deleted.
+fn all_deleted(left: u64) -> Result<(), Failure> {
+    if left == 0 {
+        return Ok(());
+    }
+    let entries = if left == 1 { "entry is" } else { "entries are" };
+    Err(Failure::not_now(format!(
+        "{left} matching {entries} unfinished and not deleted\nhint: wait until the work is done, or give it up with \
+         `inbox park` and the same filters, then purge again"
+    )))
+}

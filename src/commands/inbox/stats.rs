@@ -1,0 +1,139 @@
+//! `stats`: the inbox as a whole, for a first look.
+//!
+//! Asks the running service, which keeps the figures. Where none runs, they are counted in the inbox file.
+
+use super::{output::emit, view::dash};
+use crate::{
+    commands::{
+        Failure, Global,
+        guest::{failure, note, open, unreachable},
+        table::{plain, trimmed},
+    },
+    config::Config,
+    control::{self, Client, LastError, Overview, Work},
+};
+use base::text::printable;
+use std::fmt::Write;
+
+/// Prints the overview.
+pub(super) async fn stats(global: &Global, is_json: bool) -> Result<(), Failure> {
+    let config = global.load()?;
+    let service = Client::find(&control::path(&config.inbox)).map_err(|error| unreachable(&error))?;
+    let overview = match service {
+        Some(service) => service.overview().await.map_err(|error| unreachable(&error))?,
+        None => stored(&config).await?,
+    };
+    if !is_json {
+        return emit(page(&overview).as_bytes()).map(drop);
+    }
+    let mut line = serde_json::to_vec(&overview)
+        .map_err(|error| Failure::ours(format_args!("the figures cannot be written as JSON: {error}")))?;
+    line.push(b'\n');
+    emit(&line).map(drop)
+}
+
+/// What the inbox file says.
+async fn stored(config: &Config) -> Result<Overview, Failure> {
+    let inbox = open(config)?;
+    let stats = inbox.upkeep.stats().await.map_err(|error| failure(&error))?;
+    let paused = inbox.sinks.paused().await.map_err(|error| failure(&error))?;
+    inbox.upkeep.close().await;
+    note(format_args!("no service runs on this inbox: this is what the inbox holds"));
+    let sinks = config.sinks.iter().map(|sink| {
+        let since = paused.get(&sink.name).copied();
+        control::report(&sink.name, sink.kind.word(), stats.of_sink(&sink.name), None, since)
+    });
+    let sinks: Vec<_> = sinks.collect();
+    Ok(control::overview(&stats, &sinks, None, (false, config.linxo.is_some())))
+}
+
+/// The overview for people.
+fn page(overview: &Overview) -> String {
+    let mut table = plain();
+    table.set_header([
+        "WORK",
+        "STATE",
+        "SINCE",
+        "FAILING SINCE",
+        "WAITING",
+        "LEASED",
+        "PARKED",
+        "OLDEST",
+        "LAST ERROR",
+    ]);
+    for work in &overview.stages {
+        let Work { since, failing_since, oldest_waiting_seconds: oldest, last_error, .. } = work;
+        table.add_row([
+            printable(&work.stage),
+            work.state.clone(),
+            since.clone().unwrap_or_else(dash),
+            failing_since.clone().unwrap_or_else(dash),
+            work.waiting.to_string(),
+            work.leased.to_string(),
+            work.parked.to_string(),
+            oldest.map_or_else(dash, age),
+            last_error.as_ref().map_or_else(dash, error),
+        ]);
+    }
+    let Overview { waiting, leased, parked, .. } = overview;
+    table.add_row(["total", "", "", "", &waiting.to_string(), &leased.to_string(), &parked.to_string(), "", ""]);
+    let mut text = trimmed(&table);
+    text.push('\n');
+    for (name, value) in [
+        ("last accepted", overview.last_accepted.clone()),
+        ("in the journal alone", overview.unfolded.map(|events| format!("{events} events"))),
+        (
+            "journal moves on",
+            overview.is_fold_stuck.map(|stuck| if stuck { "no: see the log" } else { "yes" }.to_owned()),
+        ),
+        (
+            "inbox file",
+            Some(format!("{} ({} of it free for use)", size(overview.size_bytes), size(overview.reusable_bytes))),
+        ),
+        ("journal", overview.journal_bytes.map(size)),
+        ("free on the disk", overview.free_bytes.map(size)),
+    ] {
+        // Writing into a String does not fail.
+        writeln!(text, "{name:<22}{}", value.unwrap_or_else(dash)).ok();
+    }
+    text
+}
+
+fn error(LastError { at, seq, reason }: &LastError) -> String {
+    format!("{at} entry {seq}: {}", printable(reason))
+}
+
+/// Its two largest units.
+fn age(seconds: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+    let first = UNITS.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(UNITS.len() - 1);
+    let mut rest = seconds;
+    let mut parts = Vec::new();
+    for (unit, name) in UNITS.into_iter().skip(first).take(2) {
+        if rest >= unit || parts.is_empty() {
+            parts.push(format!("{}{name}", rest / unit));
+        }
+        rest %= unit;
+    }
+    parts.join(" ")
+}
+
+/// In the largest unit that leaves a whole number above 9, or in bytes.
+fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let fitting = UNITS.into_iter().find(|(unit, _)| bytes / unit >= 10);
+    fitting.map_or_else(|| format!("{bytes} B"), |(unit, name)| format!("{} {name}", bytes / unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_and_sizes_are_short() {
+        let ages = [0, 59, 60, 61, 3_600, 3_665, 90_000, 1_000_000].map(age);
+        assert_eq!(ages, ["0s", "59s", "1m", "1m 1s", "1h", "1h 1m", "1d 1h", "11d 13h"]);
+        let sizes = [0, 9_999, 10_240, 20 << 20, 2_u64 << 30, 40_u64 << 30].map(size);
+        assert_eq!(sizes, ["0 B", "9999 B", "10 KiB", "20 MiB", "2048 MiB", "40 GiB"]);
+    }
+}
