@@ -108,7 +108,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
 /// # Errors
 /// [`Error`], before anything was accepted.
 pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error> {
-    say(&config);
+    say(&config, &sockets);
     if localhost::generate(&config.tls)? {
         tracing::warn!(
             code = "localhost_certificate_made",
@@ -197,9 +197,10 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
     Ok(Running { address, admin: admin_address, metrics: exposition, standing, inbox, stop, sinks, hangup, task })
 }
 
-/// Says what should be known of a configuration.
-fn say(config: &Config) {
-    for warning in &config.warnings {
+/// Says what should be known of a configuration. What holds of its address is not said where a socket stands for it.
+fn say(config: &Config, sockets: &Sockets) {
+    let unused = sockets.public.as_ref().and_then(|_| config.exposure());
+    for warning in config.warnings.iter().filter(|warning| Some(*warning) != unused.as_ref()) {
         tracing::warn!(code = "config_warning", "{warning}");
     }
     // Of the certificates of `[tls]` what is loaded says it.

@@ -257,7 +257,8 @@ impl Config {
     }
 
     /// Why strangers can post events, if they can; or why nobody else can reach the service.
-    fn exposure(&self) -> Option<String> {
+    #[must_use]
+    pub fn exposure(&self) -> Option<String> {
         let address = self.listener.address();
         let is_chosen = !self.listener.is_address_given && !keeps_strangers_out(&self.tls, &self.sender);
         self.exposure_of(address).or_else(|| {
