@@ -17,6 +17,7 @@ mod checks;
 mod commands;
 mod completion;
 mod confirm;
+mod consumers;
 mod crash;
 mod disk;
 mod evidence;
