@@ -7,9 +7,9 @@
 //! touches everything. What changes entries or prints their bodies is noted in the audit trail.
 
 mod archive;
-mod json;
+pub(super) mod json;
 mod selection;
-mod view;
+pub(super) mod view;
 
 use super::{
     Failure, Global,

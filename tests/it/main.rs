@@ -25,6 +25,7 @@ mod export;
 mod hostile;
 mod json;
 mod laws;
+mod listen;
 mod lists;
 mod log;
 mod logs;

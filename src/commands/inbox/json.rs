@@ -82,7 +82,11 @@ struct Act<'a> {
 }
 
 /// Appends the line of an entry, with its stored event where given.
-pub(super) fn entry(entry: &EntryView, body: Option<&[u8]>, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+pub(in crate::commands) fn entry(
+    entry: &EntryView,
+    body: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) -> Result<(), serde_json::Error> {
     let body = body.map(event::compact);
     let line = Entry {
         seq: entry.seq,
