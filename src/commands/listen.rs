@@ -138,7 +138,7 @@ impl<'a> Stage<'a> {
              \n  {program} send                    one event with two accounts\
              \n  {program} send --case truncated   one of the named cases\
              \n  {program} send --case list        which cases there are\n\
-             \nLook into it with --config {folder}/{}, such as `{program} inbox ls`.\n\
+             \nLook into it: {program} --config {folder}/{} inbox ls\n\
              Ctrl-C ends it, and nothing is left behind.\n",
             secrets.told,
             throwaway::CONFIGURATION,

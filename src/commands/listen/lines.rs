@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// What stands above the columns.
 pub(super) const HEADER: &str =
-    "TIME       WEBHOOK-ID                CONNECTION  ACCOUNTS      ATTEMPT  TOOK      ANSWER";
+    "TIME       WEBHOOK-ID                            CONNECTION  ACCOUNTS      ATTEMPT  TOOK      ANSWER";
 
 /// The line of an attempt.
 pub(super) fn line(attempt: &Attempt) -> String {
@@ -21,7 +21,7 @@ pub(super) fn line(attempt: &Attempt) -> String {
         End::Parked { reason } => format!("\x1b[31m{}\x1b[0m; parked", printable(reason)),
     };
     let line = format!(
-        "{:<9}  {:<24}  {:<10}  {:<12}  {number:>7}  {:<8}  {answer}",
+        "{:<9}  {:<36}  {:<10}  {:<12}  {number:>7}  {:<8}  {answer}",
         time(*ended),
         printable(attributes.id.as_str()),
         printable(attributes.subject.as_str()),
