@@ -3,7 +3,7 @@
 //!
 //! In: the URL of the application. Out: on standard output one line for each attempt at a delivery, with what the application
 //! answered; on standard error what was set up and what to type in another terminal. The service is the one of `serve`, on
-//! loopback, with a throwaway certificate and the vendor double behind it. `send` finds it by itself ([`throwaway`]).
+//! loopback, with a throwaway certificate and the vendor double behind it. `send` finds it by itself (`src/commands/throwaway.rs`).
 //!
 //! Promises: no file has to be written by hand, and none is left behind (`tests/it/listen.rs`). Not here: the events, which
 //! `send` posts.
