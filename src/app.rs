@@ -21,7 +21,7 @@ use crate::{
     receive::{self, Receiver, tls},
     reload::{self, Reload, Snapshot, Targets, Watched},
     supervisor::{Sockets, Standing},
-    work::{self, Credentials, Fetcher, Gate, Handler, Pool, Recovery, Route, Source, Upkeep},
+    work::{self, Attempts, Credentials, Fetcher, Gate, Handler, Pool, Recovery, Route, Source, Upkeep},
 };
 use base::error::chain;
 use delivery::Slot;
@@ -86,6 +86,8 @@ pub struct Running {
     pub standing: Standing,
     /// The inbox, for tests.
     pub inbox: Inbox,
+    /// What came of each attempt at a delivery.
+    pub attempts: Attempts,
     /// Asks for the drain.
     stop: CancellationToken,
     sinks: Vec<Arc<Slot>>,
@@ -153,10 +155,10 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
 
     let deliveries = work::DeliveryFigures::new(&mut registry);
     let gates = gates(&inbox, names, &deliveries).await?;
-    let mut tasks = JoinSet::new();
+    let (mut tasks, attempts) = (JoinSet::new(), Attempts::default());
     start_work(
         &mut tasks,
-        &Parts { config: &config, inbox: &inbox, source: &source, sinks: &sinks, gates: &gates },
+        &Parts { config: &config, inbox: &inbox, source: &source, sinks: &sinks, gates: &gates, attempts: &attempts },
         &deliveries,
         &mut registry,
         &stop,
@@ -194,7 +196,18 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
     };
     let task = tokio::spawn(ending.run());
     readiness.set_ready();
-    Ok(Running { address, admin: admin_address, metrics: exposition, standing, inbox, stop, sinks, hangup, task })
+    Ok(Running {
+        address,
+        admin: admin_address,
+        metrics: exposition,
+        standing,
+        inbox,
+        attempts,
+        stop,
+        sinks,
+        hangup,
+        task,
+    })
 }
 
 /// Says what should be known of a configuration. What holds of its address is not said where a socket stands for it.
@@ -323,6 +336,7 @@ struct Parts<'a> {
     sinks: &'a [Arc<Slot>],
     /// In the order of the sinks.
     gates: &'a [Arc<Gate>],
+    attempts: &'a Attempts,
 }
 
 /// Starts a pool for each stage, and the watch over credentials.
@@ -334,7 +348,7 @@ fn start_work(
     stop: &CancellationToken,
 ) {
     let (pools, fetches) = (work::PoolFigures::new(registry), work::FetchFigures::new(registry));
-    let Parts { config, inbox, source, sinks, gates } = parts;
+    let Parts { config, inbox, source, sinks, gates, attempts } = parts;
     if config.worker.concurrency == 0 {
         tracing::warn!(
             code = "no_workers",
@@ -368,6 +382,7 @@ fn start_work(
             source: source_of(config).to_owned(),
             shelf: Arc::clone(&inbox.shelf),
             figures: deliveries.clone(),
+            attempts: Attempts::clone(attempts),
         };
         handlers.push((Stage::Deliver(slot.name().clone()), Arc::new(route)));
     }

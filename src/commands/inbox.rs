@@ -18,7 +18,7 @@
 
 mod archive;
 mod changes;
-mod json;
+pub(super) mod json;
 mod lists;
 mod output;
 mod selection;
@@ -26,7 +26,7 @@ mod show;
 mod stats;
 mod story;
 mod tail;
-mod view;
+pub(super) mod view;
 mod when;
 
 use super::{

@@ -9,12 +9,14 @@
 //! source        the client of the API that is in use
 //! credentials   puts back in line what waited for other credentials
 //! retry         when to try again, and when to stop: pure
+//! attempts      tells who watches this process what came of each delivery
 //! upkeep        retention, and the inbox's figures
 //! ```
 //!
 //! One loop for each stage, each with its own permits, so that a slow sink or a slow API holds up nothing else. Order
 //! within a connection is the inbox's promise.
 
+mod attempts;
 mod body;
 mod compose;
 mod credentials;
@@ -29,6 +31,7 @@ pub mod settings;
 mod source;
 mod upkeep;
 
+pub use attempts::{Attempt, Attempts, End};
 pub use credentials::Credentials;
 pub use deliver::Route;
 pub use fetch::{Fetcher, Figures as FetchFigures};

@@ -118,7 +118,7 @@ struct Act<'a> {
 }
 
 /// Appends the line of an entry, with its story and its stored event where given.
-pub(super) fn entry(
+pub(in crate::commands) fn entry(
     entry: &EntryView,
     told: Option<&Told>,
     body: Option<&[u8]>,
