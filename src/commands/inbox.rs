@@ -1,5 +1,5 @@
 //! `inbox`: looks at the entries and moves them by hand: `ls`, `show`, `replay`, `park`, `purge`, `export`,
-//! `refused`, `audit`, `backup`, `restore`, `verify`.
+//! `refused`, `audit`, `backup`, `restore`, `verify`, `erase`, `unseal`.
 //!
 //! Works on the store itself, beside a running server or without one. Tables are for people and may change; `--json` and
 //! `export` are NDJSON for programs. Bodies hold personal data and are printed only where asked for (`show --body`,
@@ -8,6 +8,8 @@
 
 mod archive;
 mod json;
+mod out;
+mod persons;
 mod selection;
 mod view;
 
@@ -23,10 +25,10 @@ use crate::{
 use base::text::printable;
 use clap::{Args as ClapArgs, Subcommand};
 use inbox::{Audit, Batch, Desk, EntryView, Error, Filter, Inbox, Seq, SinkName};
+use out::emit;
 use selection::{EVERY, Selection};
 use std::{
-    io::{self, IsTerminal as _, Write},
-    ops::ControlFlow,
+    io::{self, IsTerminal as _},
     path::PathBuf,
 };
 
@@ -82,7 +84,22 @@ enum Action {
         #[arg(long)]
         yes: bool,
     },
-    /// Print entries with their stored events as NDJSON, newest first (personal data)
+    /// Erase everything of a user, or of a connection, whatever its state
+    Erase {
+        #[command(flatten)]
+        whose: persons::Whose,
+        /// Really erase
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Take the seal away: store everything as it is, no service may be running
+    Unseal {
+        /// Really store bank data unencrypted
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Print entries with their stored events as NDJSON, newest first (personal data); with --user alone everything that is held
+    /// of that user
     Export {
         #[command(flatten)]
         selection: Selection,
@@ -91,11 +108,17 @@ enum Action {
     Backup {
         /// The file to make (personal data; for its owner alone)
         file: PathBuf,
+        /// Write the keys of a sealed inbox too, to a file of their own; a backup has none
+        #[arg(long, value_name = "FILE")]
+        keys: Option<PathBuf>,
     },
     /// Put a backup in the place of the inbox, whose files are set aside; no service may be running
     Restore {
         /// A file that `inbox backup` made
         file: PathBuf,
+        /// Add the keys of a file that `inbox backup --keys` made
+        #[arg(long, value_name = "FILE")]
+        keys: Option<PathBuf>,
     },
     /// Read everything that the inbox has on the disk, and say what is damaged and what to do
     Verify,
@@ -130,8 +153,10 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     // Before the store is opened, so that a usage error is the first to be heard.
     args.action.check()?;
     match args.action {
-        Action::Backup { file } => return archive::backup(global, file).await,
-        Action::Restore { file } => return archive::restore(global, file).await,
+        Action::Backup { file, keys } => return archive::backup(global, file, keys).await,
+        Action::Restore { file, keys } => return archive::restore(global, file, keys).await,
+        Action::Erase { whose, .. } => return persons::erase(global, whose).await,
+        Action::Unseal { .. } => return archive::unseal(global).await,
         Action::Verify => return archive::verify(global).await,
         _ => {}
     }
@@ -180,6 +205,8 @@ impl Action {
     fn check(&self) -> Result<(), Failure> {
         match self {
             Self::Replay { selection } | Self::Park { selection, .. } => selection.meant().map(drop),
+            Self::Erase { yes: false, .. } => Err(persons::unconfirmed()),
+            Self::Unseal { yes: false } => Err(archive::unconfirmed()),
             Self::Purge { selection, yes } => {
                 selection.meant()?;
                 if *yes {
@@ -235,6 +262,12 @@ async fn act(inbox: &Inbox, action: Action) -> Result<(), Failure> {
             emit(view::table(&entries, width()).as_bytes()).map(drop)
         }
         Action::Ls { selection, json: true } => each(desk, &selection, selection.limit(), false).await.map(drop),
+        Action::Export { selection } if selection.is_user_alone() => {
+            noted(audit, ("export", selection.words()), Unnoted::Stops, async || {
+                Ok(((), persons::export(inbox, &selection).await?))
+            })
+            .await
+        }
         // A person's data must not be cut because nobody thought of a limit.
         Action::Export { selection } => {
             noted(audit, ("export", selection.words()), Unnoted::Stops, async || {
@@ -245,7 +278,11 @@ async fn act(inbox: &Inbox, action: Action) -> Result<(), Failure> {
         }
         Action::Audit { json, limit } => acts(audit, json, limit).await,
         // These need no open store.
-        Action::Backup { .. } | Action::Restore { .. } | Action::Verify => Ok(()),
+        Action::Backup { .. }
+        | Action::Restore { .. }
+        | Action::Verify
+        | Action::Erase { .. }
+        | Action::Unseal { .. } => Ok(()),
         Action::Refused { body: false, json, limit } => refused(desk, false, json, limit).await.map(drop),
         Action::Refused { body: true, json, limit } => {
             let which = ("refused --body", format!("--limit {limit}"));
@@ -344,7 +381,7 @@ fn say_if_cut(shown: usize, limit: usize) {
 
 async fn line(desk: &dyn Desk, entry: &EntryView, body: bool, text: &mut Vec<u8>) -> Result<(), Failure> {
     let body = if body { desk.body(entry.seq).await.map_err(|error| failure(&error))? } else { None };
-    json::entry(entry, body.as_deref(), text)
+    json::entry(entry, body.as_deref(), None, text)
         .map_err(|error| Failure::ours(format_args!("entry {} cannot be written as JSON: {error}", entry.seq)))
 }
 
@@ -383,7 +420,7 @@ async fn refused(desk: &dyn Desk, body: bool, json: bool, limit: usize) -> Resul
     }
     let mut text = Vec::new();
     for request in &found {
-        json::refused(request, body, &mut text).map_err(|error| {
+        json::refused(request, body, None, &mut text).map_err(|error| {
             Failure::ours(format_args!("request {} cannot be written as JSON: {error}", request.number))
         })?;
     }
@@ -441,19 +478,6 @@ fn all_deleted(left: u64) -> Result<(), Failure> {
 /// A list that goes to a program or a file is not cut.
 fn width() -> view::Width {
     if io::stdout().is_terminal() { view::Width::Terminal } else { view::Width::Whole }
-}
-
-/// Data on standard output; `Break` when its reader has seen enough (`| head`). A program gets every byte as it is; on a
-/// terminal, text from outside could move the cursor or turn the order of what is read.
-fn emit(text: &[u8]) -> Result<ControlFlow<()>, Failure> {
-    let mut out = io::stdout().lock();
-    let written =
-        if out.is_terminal() { out.write_all(view::for_terminal(text).as_bytes()) } else { out.write_all(text) };
-    match written.and_then(|()| out.flush()) {
-        Ok(()) => Ok(ControlFlow::Continue(())),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
-        Err(error) => Err(error.into()),
-    }
 }
 
 #[cfg(test)]

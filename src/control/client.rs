@@ -1,6 +1,9 @@
 //! The commands' end of the control socket.
 
-use super::report::{Changed, Held, SinkReport, Tested};
+use super::{
+    erase::{Erase, Erasure},
+    report::{Changed, Held, SinkReport, Tested},
+};
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use std::{io, os::unix::net::UnixStream, path::Path, time::Duration};
@@ -84,8 +87,20 @@ impl Client {
         self.call(Method::POST, "inbox/clear").await
     }
 
+    /// Has everything of a user or a connection erased.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn erase(&self, whose: &Erase) -> Result<Erasure, Error> {
+        Self::answer(self.0.post("http://localhost/inbox/erase").json(whose)).await
+    }
+
     async fn call<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Error> {
-        let answer = self.0.request(method, format!("http://localhost/{path}")).send().await?;
+        Self::answer(self.0.request(method, format!("http://localhost/{path}"))).await
+    }
+
+    async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, Error> {
+        let answer = request.send().await?;
         if answer.status() == StatusCode::OK {
             Ok(answer.json().await?)
         } else {

@@ -9,13 +9,16 @@
 //! | `GET /held` | what the service holds: [`Held`] |
 //! | `POST /sinks/NAME/pause`, `POST /sinks/NAME/resume` | [`Changed`] |
 //! | `POST /inbox/clear` | [`Changed`], once nothing that was deleted stays in the log or the journal |
+//! | `POST /inbox/erase`, with an [`Erase`] as JSON | [`Erasure`], once everything of a user or a connection is erased |
 //! | `POST /sinks/NAME/test` | [`Tested`], after a test delivery |
 
 mod client;
+mod erase;
 mod report;
 mod server;
 
 pub use client::{Client, Error};
+pub use erase::{Erase, Erasure};
 pub use report::{Changed, Held, SinkReport, Tested, report, try_out};
 pub use server::{Bound, Sink, State, bind};
 

@@ -10,6 +10,7 @@
 //! credentials   puts back in line what waited for other credentials
 //! retry         when to try again, and when to stop: pure
 //! upkeep        retention, and the inbox's figures
+//! sealing       rows from before the seal are sealed
 //! ```
 //!
 //! One loop for each stage, each with its own permits, so that a slow sink or a slow API holds up nothing else. Order
@@ -25,6 +26,7 @@ mod gate;
 mod pool;
 mod recovery;
 mod retry;
+mod sealing;
 pub mod settings;
 mod source;
 mod upkeep;
@@ -36,5 +38,6 @@ pub use figures::Figures as DeliveryFigures;
 pub use gate::{Gate, Standing, View};
 pub use pool::{Figures as PoolFigures, Handler, Pool};
 pub use recovery::Recovery;
+pub use sealing::Sealing;
 pub use source::Source;
 pub use upkeep::{Upkeep, checkpoint_failures};

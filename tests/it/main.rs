@@ -30,6 +30,7 @@ mod logs;
 mod metrics;
 mod mistakes;
 mod names;
+mod privacy;
 mod readme;
 mod reload;
 mod retries;

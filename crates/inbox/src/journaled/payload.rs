@@ -4,16 +4,16 @@
 //! version u8 | flags u8 | received i64 | id key i64 | body key i64 | sender u32 + text | trace u32 + text | body
 //! ```
 //!
-//! Numbers are little endian. Of the event itself the body is kept alone, sealed as in the store, and read again by the fold.
+//! Numbers are little endian. Of the event itself the body is kept alone, and read again by the fold.
 
 use crate::{
     Keys, NewEntry, TraceParent,
     fold::{ContentKey, Record},
-    seal,
 };
 use base::clock::Timestamp;
 use bytes::Bytes;
 use event::{Drift, Event};
+use zeroize::Zeroizing;
 
 const VERSION: u8 = 1;
 /// The event is only a hint.
@@ -37,9 +37,9 @@ pub(super) enum Unreadable {
 /// Without the key of its content, where the store's keys are not known, the fold computes that.
 pub(super) fn encode(entry: &NewEntry, content: Option<ContentKey>) -> Bytes {
     let texts = [entry.sender.as_deref(), entry.trace.as_ref().map(TraceParent::as_str)];
-    let body = seal::seal(&entry.body);
+    let body = &entry.body;
     let long: usize = texts.iter().map(|text| 4 + text.map_or(0, str::len)).sum();
-    let mut bytes = Vec::with_capacity(26 + long + body.len());
+    let mut bytes = Zeroizing::new(Vec::with_capacity(26 + long + body.len()));
     let is_odd = entry.event.drift == Some(Drift::ContentType);
     let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
     let flags = flag(entry.confirm, CONFIRM) | flag(is_odd, ODD_TYPE) | flag(content.is_none(), NO_KEY);
@@ -55,7 +55,7 @@ pub(super) fn encode(entry: &NewEntry, content: Option<ContentKey>) -> Bytes {
         bytes.extend_from_slice(text.as_bytes());
     }
     bytes.extend_from_slice(body);
-    bytes.into()
+    Bytes::from_owner(bytes)
 }
 
 pub(super) fn decode(payload: &Bytes, keys: &Keys) -> Result<Record, Unreadable> {
@@ -69,7 +69,7 @@ pub(super) fn decode(payload: &Bytes, keys: &Keys) -> Result<Record, Unreadable>
     let content = ContentKey { id: number(&mut rest)?, body: number(&mut rest)? };
     let sender = text(&mut rest)?;
     let trace = text(&mut rest)?.and_then(|text| TraceParent::parse(&text));
-    let body = seal::open(rest.to_vec());
+    let body = payload.slice_ref(rest);
     let mut event = Event::parse(&body).map_err(Unreadable::Event)?;
     if flags & ODD_TYPE != 0 {
         event.drift.get_or_insert(Drift::ContentType);
