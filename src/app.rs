@@ -21,7 +21,7 @@ use crate::{
     receive::{self, Receiver, tls},
     reload::{self, Reload, Snapshot, Targets, Watched},
     supervisor::{Sockets, Standing},
-    work::{self, Attempts, Credentials, Fetcher, Gate, Handler, Pool, Recovery, Route, Source, Upkeep},
+    work::{self, Attempts, Credentials, Fetcher, Gate, Handler, Pool, Recovery, Route, Sealing, Source, Upkeep},
 };
 use base::error::chain;
 use delivery::Slot;
@@ -67,7 +67,7 @@ impl Error {
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Tls(_) | Self::Linxo(_) => true,
+            Self::Tls(_) | Self::Linxo(_) | Self::Inbox(inbox::Error::Seal { .. }) => true,
             Self::Listener(error) => error.is_configuration(),
             _ => false,
         }
@@ -169,6 +169,7 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
     let figures = inbox::Figures::new(&mut registry, (&config.inbox).into());
     let checkpoints = work::checkpoint_failures(&mut registry);
     tasks.spawn(upkeep(&config, &inbox, (figures.clone(), checkpoints), last_event).run(stop.clone()));
+    tasks.spawn(Sealing { inbox: Arc::clone(&inbox.upkeep) }.run(stop.clone()));
     let admin_figures = admin::Figures::new(&mut registry);
     let exposition = Arc::new(Exposition::new(registry));
     let state = admin::State {
@@ -417,6 +418,7 @@ fn start_control(
         sinks: sinks.collect(),
         source: source_of(config).to_owned(),
         kept: Arc::clone(&inbox.sinks),
+        persons: Arc::clone(&inbox.persons),
         upkeep: Arc::clone(&inbox.upkeep),
         held: Arc::new(held),
         api,

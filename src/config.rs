@@ -139,6 +139,9 @@ fn inbox_files(at: &mut At<'_, '_>, inbox: &inbox::Settings) {
     for suffix in ["", "-wal", "-shm", ".lock"] {
         at.uses("inbox.url", &base::folder::beside(path, suffix));
     }
+    if !inbox.key.is_empty() {
+        at.uses("inbox.keys", &inbox.keys_file());
+    }
 }
 
 /// The file and the environment of a start, to load the same again while the service runs.

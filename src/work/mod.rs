@@ -11,6 +11,7 @@
 //! retry         when to try again, and when to stop: pure
 //! attempts      tells who watches this process what came of each delivery
 //! upkeep        retention, and the inbox's figures
+//! sealing       rows from before the seal are sealed
 //! ```
 //!
 //! One loop for each stage, each with its own permits, so that a slow sink or a slow API holds up nothing else. Order
@@ -27,6 +28,7 @@ mod gate;
 mod pool;
 mod recovery;
 mod retry;
+mod sealing;
 pub mod settings;
 mod source;
 mod upkeep;
@@ -39,5 +41,6 @@ pub use figures::Figures as DeliveryFigures;
 pub use gate::{Gate, View};
 pub use pool::{Figures as PoolFigures, Handler, Pool};
 pub use recovery::Recovery;
+pub use sealing::Sealing;
 pub use source::Source;
 pub use upkeep::{Upkeep, checkpoint_failures};

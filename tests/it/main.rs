@@ -36,6 +36,7 @@ mod mistakes;
 mod names;
 mod oncall;
 mod power;
+mod privacy;
 mod readme;
 mod reload;
 mod retries;

@@ -120,7 +120,7 @@ pub(super) fn as_json(
 
 fn entry(entry: &EntryView) -> Option<serde_json::Value> {
     let mut line = Vec::new();
-    json::entry(entry, None, None, &mut line).ok()?;
+    json::entry(entry, None, None, None, &mut line).ok()?;
     serde_json::from_slice(&line).ok()
 }
 

@@ -1,7 +1,7 @@
 //! [`Upkeep`] on the file.
 
-use super::{codes::Kind, entries, refused, shared::Numbers, stages, store::Sqlite};
-use crate::{Error, Expired, Failure, Seq, Stage, StageCounts, Stats, Upkeep};
+use super::{codes::Kind, entries, refused, resealing::To, shared::Numbers, stages, store::Sqlite};
+use crate::{Error, Expired, Failure, Resealed, Seq, Stage, StageCounts, Stats, Upkeep};
 use async_trait::async_trait;
 use base::{clock::Timestamp, folder};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -79,6 +79,14 @@ impl Upkeep for Sqlite {
             .await?;
         self.looked_at.store(next, Ordering::Relaxed);
         Ok(Expired { deleted, is_done: next == 0 })
+    }
+
+    async fn seal(&self, limit: usize) -> Result<Resealed, Error> {
+        self.reseal(To::Sealed, limit).await
+    }
+
+    async fn unseal(&self, limit: usize) -> Result<Resealed, Error> {
+        self.reseal(To::Plain, limit).await
     }
 
     async fn fold_log(&self) -> Result<(), Error> {
