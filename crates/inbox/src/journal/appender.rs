@@ -6,7 +6,7 @@
 //! left segment holds beyond it is never read.
 
 use super::{
-    folder::Folder,
+    folder::{Folder, Spare},
     frame::{END, Encoder, FIRST_FRAME, Header, Record, frame_size},
     keeper::{self, Task},
     sealing::{Sealing, SegmentKey},
@@ -375,26 +375,40 @@ impl Appender {
 
     fn try_begin(&mut self, frame: u64) -> Result<Segment, Trouble> {
         let needed = (FIRST_FRAME + frame + END).next_multiple_of(4096).max(self.shared.limits.smallest);
-        let (spare, size) = {
-            let mut state = self.shared.state();
-            let size = keeper::affordable(&self.folder, &self.shared, &state).max(needed);
-            // Taken under the lock, so that it is counted once.
-            (state.spare.take(), size)
-        };
-        let spare = match spare {
-            Some(spare) if spare.size >= needed => spare,
-            other => {
-                if let Some(small) = other {
-                    self.folder.discard(&small);
-                }
-                let is_over = self.shared.state().used() + size > self.shared.limits.most;
-                if is_over || size > self.folder.free() / 2 {
-                    return Err(Trouble::Full(None));
-                }
-                self.folder.make_spare(size).map_err(Trouble::of)?
+        // Counted at every moment, or the keeper, which prepares a spare meanwhile, goes over the limit.
+        let (spare, small, size) = self.shared.change(|state| {
+            let affordable = keeper::affordable(&self.folder, &self.shared, state);
+            let (spare, small) = match state.spare.take() {
+                Some(spare) if spare.size >= needed => (Some(spare), None),
+                other => (None, other),
+            };
+            let size = spare.as_ref().map_or(affordable.max(needed), |spare| spare.size);
+            state.making += size;
+            (spare, small, size)
+        });
+        if let Some(small) = small {
+            self.folder.discard(&small);
+        }
+        let begun = self.make(spare, size);
+        // One that was begun is counted as a segment.
+        if begun.is_err() {
+            self.shared.change(|state| state.making -= size);
+        }
+        begun
+    }
+
+    /// Makes a segment of a size that is counted already, of a spare where there is one.
+    fn make(&mut self, spare: Option<Spare>, size: u64) -> Result<Segment, Trouble> {
+        let spare = if let Some(spare) = spare {
+            spare
+        } else {
+            let is_over = self.shared.state().used() > self.shared.limits.most;
+            if is_over || size > self.folder.free() / 2 {
+                return Err(Trouble::Full(None));
             }
+            self.folder.make_spare(size).map_err(Trouble::of)?
         };
-        let (number, size) = (self.number, spare.size);
+        let number = self.number;
         let made = self.sealing.make(number).map_err(|flaw| Trouble::of(io::Error::other(flaw)))?;
         let (key, wrapped) = made.unzip();
         let (first, follows) = (self.last + 1, self.follows);
@@ -402,6 +416,7 @@ impl Appender {
         let file = self.folder.begin(&spare, &header).map_err(Trouble::of)?;
         self.number += 1;
         self.shared.change(|state| {
+            state.making -= size;
             state.parts.push_back(Part {
                 number,
                 first: header.first,

@@ -153,7 +153,7 @@ fn forget_line(tx: &Tx<'_>, connection: &str) -> rusqlite::Result<()> {
     let line = fold::line(connection);
     let is_used = tx.connection.prepare_cached("SELECT 1 FROM entry WHERE connection = ?1")?.exists([connection])?;
     if !is_used {
-        tx.connection.prepare_cached("DELETE FROM line WHERE key = ?1")?.execute([line])?;
+        tx.connection.prepare_cached("DELETE FROM shortfall WHERE line = ?1")?.execute([line])?;
         tx.connection.prepare_cached("DELETE FROM delivered WHERE line = ?1")?.execute([line])?;
     }
     Ok(())
