@@ -11,6 +11,8 @@
 //! stages    loads a stage, applies a rule, stores it, and does what follows for its line and its entry
 //! entries, readings, attempts, refused, select, views    the other tables, and questions about them
 //! store     the open file: readers, the writer, the room on the disk
+//! gaps      what no row uses of a page
+//! sweep     overwrites it
 //! intake, queue, shelf, sinks, desk, audit, watch, upkeep    the interfaces of the inbox
 //! ```
 //!
@@ -26,6 +28,7 @@ mod codes;
 mod copy;
 mod desk;
 mod entries;
+mod gaps;
 mod happenings;
 mod intake;
 mod migrate;
@@ -41,6 +44,7 @@ mod shelf;
 mod sinks;
 mod stages;
 mod store;
+mod sweep;
 mod tx;
 mod upkeep;
 mod views;

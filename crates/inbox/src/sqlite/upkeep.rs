@@ -82,7 +82,9 @@ impl Upkeep for Sqlite {
     }
 
     async fn fold_log(&self) -> Result<(), Error> {
-        self.fold_log().await
+        // The log last: it holds what was overwritten. A log that stays would hold more than the file.
+        let swept = self.sweep().await;
+        self.fold_log().await.and(swept)
     }
 
     async fn close(&self) {
