@@ -21,7 +21,7 @@ use crate::{
     receive::{self, Receiver, tls},
     reload::{self, Reload, Snapshot, Targets, Watched},
     supervisor::{Sockets, Standing},
-    work::{self, Credentials, Fetcher, Gate, Handler, Pool, Recovery, Route, Source, Upkeep},
+    work::{self, Attempts, Credentials, Fetcher, Gate, Handler, Pool, Recovery, Route, Sealing, Source, Upkeep},
 };
 use base::error::chain;
 use delivery::Slot;
@@ -67,7 +67,7 @@ impl Error {
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Tls(_) | Self::Linxo(_) => true,
+            Self::Tls(_) | Self::Linxo(_) | Self::Inbox(inbox::Error::Seal { .. }) => true,
             Self::Listener(error) => error.is_configuration(),
             _ => false,
         }
@@ -86,6 +86,8 @@ pub struct Running {
     pub standing: Standing,
     /// The inbox, for tests.
     pub inbox: Inbox,
+    /// What came of each attempt at a delivery.
+    pub attempts: Attempts,
     /// Asks for the drain.
     stop: CancellationToken,
     sinks: Vec<Arc<Slot>>,
@@ -108,7 +110,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
 /// # Errors
 /// [`Error`], before anything was accepted.
 pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error> {
-    say(&config);
+    say(&config, &sockets);
     if localhost::generate(&config.tls)? {
         tracing::warn!(
             code = "localhost_certificate_made",
@@ -153,10 +155,10 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
 
     let deliveries = work::DeliveryFigures::new(&mut registry);
     let gates = gates(&inbox, names, &deliveries).await?;
-    let mut tasks = JoinSet::new();
+    let (mut tasks, attempts) = (JoinSet::new(), Attempts::default());
     start_work(
         &mut tasks,
-        &Parts { config: &config, inbox: &inbox, source: &source, sinks: &sinks, gates: &gates },
+        &Parts { config: &config, inbox: &inbox, source: &source, sinks: &sinks, gates: &gates, attempts: &attempts },
         &deliveries,
         &mut registry,
         &stop,
@@ -167,6 +169,7 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
     let figures = inbox::Figures::new(&mut registry, (&config.inbox).into());
     let checkpoints = work::checkpoint_failures(&mut registry);
     tasks.spawn(upkeep(&config, &inbox, (figures.clone(), checkpoints), last_event).run(stop.clone()));
+    tasks.spawn(Sealing { inbox: Arc::clone(&inbox.upkeep) }.run(stop.clone()));
     let admin_figures = admin::Figures::new(&mut registry);
     let exposition = Arc::new(Exposition::new(registry));
     let state = admin::State {
@@ -194,12 +197,24 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
     };
     let task = tokio::spawn(ending.run());
     readiness.set_ready();
-    Ok(Running { address, admin: admin_address, metrics: exposition, standing, inbox, stop, sinks, hangup, task })
+    Ok(Running {
+        address,
+        admin: admin_address,
+        metrics: exposition,
+        standing,
+        inbox,
+        attempts,
+        stop,
+        sinks,
+        hangup,
+        task,
+    })
 }
 
-/// Says what should be known of a configuration.
-fn say(config: &Config) {
-    for warning in &config.warnings {
+/// Says what should be known of a configuration. What holds of its address is not said where a socket stands for it.
+fn say(config: &Config, sockets: &Sockets) {
+    let unused = sockets.public.as_ref().and_then(|_| config.exposure());
+    for warning in config.warnings.iter().filter(|warning| Some(*warning) != unused.as_ref()) {
         tracing::warn!(code = "config_warning", "{warning}");
     }
     // Of the certificates of `[tls]` what is loaded says it.
@@ -322,6 +337,7 @@ struct Parts<'a> {
     sinks: &'a [Arc<Slot>],
     /// In the order of the sinks.
     gates: &'a [Arc<Gate>],
+    attempts: &'a Attempts,
 }
 
 /// Starts a pool for each stage, and the watch over credentials.
@@ -333,7 +349,7 @@ fn start_work(
     stop: &CancellationToken,
 ) {
     let (pools, fetches) = (work::PoolFigures::new(registry), work::FetchFigures::new(registry));
-    let Parts { config, inbox, source, sinks, gates } = parts;
+    let Parts { config, inbox, source, sinks, gates, attempts } = parts;
     if config.worker.concurrency == 0 {
         tracing::warn!(
             code = "no_workers",
@@ -367,6 +383,7 @@ fn start_work(
             source: source_of(config).to_owned(),
             shelf: Arc::clone(&inbox.shelf),
             figures: deliveries.clone(),
+            attempts: Attempts::clone(attempts),
         };
         handlers.push((Stage::Deliver(slot.name().clone()), Arc::new(route)));
     }
@@ -401,6 +418,7 @@ fn start_control(
         sinks: sinks.collect(),
         source: source_of(config).to_owned(),
         kept: Arc::clone(&inbox.sinks),
+        persons: Arc::clone(&inbox.persons),
         upkeep: Arc::clone(&inbox.upkeep),
         held: Arc::new(held),
         api,

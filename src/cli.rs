@@ -44,8 +44,10 @@ enum Command {
     Check(commands::check::Args),
     /// Look at everything there is to look at, and print one report for a ticket
     Doctor(commands::doctor::Args),
-    /// Post events to a receiver, and measure its answers
+    /// Post events to a receiver, and say how it answered and what became of them
     Send(commands::send::Args),
+    /// For who writes the other end: the whole service with throwaway everything, delivering to your application
+    Listen(commands::listen::Args),
     /// Run the vendor double: token endpoint, paged accounts, faults by script
     Simulate(commands::simulate::Args),
     /// Make throwaway certificates for trying things out
@@ -112,6 +114,7 @@ async fn run(command: Command, global: &Global, sockets: Result<Sockets, supervi
         Command::Check(args) => Box::pin(commands::check::run(&args, global)).await,
         Command::Doctor(args) => Box::pin(commands::doctor::run(global, args)).await,
         Command::Send(args) => Box::pin(commands::send::run(args, global)).await,
+        Command::Listen(args) => Box::pin(commands::listen::run(args)).await,
         Command::Simulate(args) => Box::pin(commands::simulate::run(args, global)).await,
         Command::Certs(args) => commands::certs::run(&args),
         Command::Inbox(args) => Box::pin(commands::inbox::run(global, args)).await,

@@ -17,6 +17,8 @@ pub use crate::{
 pub use linxo::settings::Linxo;
 pub use settings::{Networks, Place, Problem, Problems};
 
+use base::secret::Secret;
+use delivery::{Kind, kinds::http::KNOWN_SECRET};
 use settings::{At, Flaw, Loaded, Places, Program, Read, Source, aside, optional, section, sections};
 use std::{
     net::{IpAddr, SocketAddr},
@@ -137,6 +139,9 @@ fn inbox_files(at: &mut At<'_, '_>, inbox: &inbox::Settings) {
     for suffix in ["", "-wal", "-shm", ".lock"] {
         at.uses("inbox.url", &base::folder::beside(path, suffix));
     }
+    if !inbox.key.is_empty() {
+        at.uses("inbox.keys", &inbox.keys_file());
+    }
 }
 
 /// The file and the environment of a start, to load the same again while the service runs.
@@ -253,11 +258,28 @@ impl Config {
              name the addresses of the load balancer"
                 .to_owned()
         });
-        [senders, proxies, self.exposure()].into_iter().flatten()
+        [senders, proxies, self.exposure()].into_iter().flatten().chain(self.known_secrets())
+    }
+
+    /// The sinks that sign with the secret of `listen`.
+    fn known_secrets(&self) -> impl Iterator<Item = String> {
+        let is_known = |secret: &Secret| secret.expose() == KNOWN_SECRET;
+        let sinks = self
+            .sinks
+            .iter()
+            .filter(move |sink| matches!(&sink.kind, Kind::Http(http) if http.secrets.iter().any(is_known)));
+        sinks.map(|sink| {
+            format!(
+                "sink {}: secret is the one that `listen` signs with, which everybody knows, so anybody can forge deliveries: \
+                 make one with `echo whsec_$(openssl rand -base64 32)`",
+                sink.name
+            )
+        })
     }
 
     /// Why strangers can post events, if they can; or why nobody else can reach the service.
-    fn exposure(&self) -> Option<String> {
+    #[must_use]
+    pub fn exposure(&self) -> Option<String> {
         let address = self.listener.address();
         let is_chosen = !self.listener.is_address_given && !keeps_strangers_out(&self.tls, &self.sender);
         self.exposure_of(address).or_else(|| {

@@ -52,7 +52,7 @@ async fn case(table: &mut String, name: &str, events: u64, accounts: u64, latenc
     let make =
         move |number| event(&Plan::new(format!("event-{number}"), Connection::numbered(number, accounts))).into();
     let started = Instant::now();
-    let summary = load(&scene.target(&service)?, plan, make, || {}).await?;
+    let summary = load(&scene.target(&service)?, plan, make, |_, _| {}).await?;
     scene.worked_off("completion").await?;
     let took = started.elapsed().as_secs_f64();
     if !summary.all_accepted() || scene.delivered("completion")? != events {

@@ -29,7 +29,7 @@ pub(crate) async fn run(scale: &Scale) -> Outcome<String> {
         let service = Process::service(&configuration).await?;
         let plan = Load { posts: entries, concurrency: 64, rate: None, reconnect: false };
         let bodies = Bodies::new()?;
-        let summary = load(&scene.target(&service)?, plan, move |number| bodies.make(number), || {}).await?;
+        let summary = load(&scene.target(&service)?, plan, move |number| bodies.make(number), |_, _| {}).await?;
         if !summary.all_accepted() {
             return Err("the backlog was not accepted".into());
         }

@@ -47,7 +47,7 @@ pub(crate) async fn round(
 ) -> Outcome<Round> {
     let before = process.cpu()?;
     let started = Instant::now();
-    let summary = load(target, plan, make, || {}).await?;
+    let summary = load(target, plan, make, |_, _| {}).await?;
     let elapsed = started.elapsed();
     let cpu = process.cpu()?.saturating_sub(before);
     let statuses: BTreeSet<u16> = summary.statuses.keys().copied().collect();

@@ -4,7 +4,10 @@
 //! it. Posts the vendor's two documented events and a repeat with a client certificate, and one without, says in plain words
 //! what happens, and ends with 0 only if everything it expected happened.
 
-use super::{Failure, chain};
+use super::{
+    Failure, chain,
+    throwaway::{Signals, folder},
+};
 use crate::{
     app::{self, Running},
     config,
@@ -26,13 +29,7 @@ use std::{
     path::Path,
     time::Duration,
 };
-use tempfile::TempDir;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
-    time::timeout,
-};
+use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use zeroize::Zeroizing;
 
 /// Longest wait for a delivery; reached only when something is broken.
@@ -60,7 +57,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<(), Failure> {
     // Before there is a key: whoever ends the demo leaves none behind.
     let mut signals = Signals::listen()?;
-    let folder = folder()?;
+    let folder = folder("demo")?;
     let stage = signals.unless_told(Stage::set(folder.path())).await??;
     let mut outcome = signals.unless_told(stage.play(&args)).await.and_then(|played| played);
     if outcome.is_ok() && args.keep {
@@ -72,53 +69,6 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     stage.strike().await;
     folder.close()?;
     outcome
-}
-
-/// A folder of its own: among temporary files, or where there is no such place, as in the container, beside the inbox.
-fn folder() -> Result<TempDir, Failure> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("linxo-webhook-demo-");
-    let places = [std::env::temp_dir(), "data".into(), ".".into()];
-    let mut refused = Vec::new();
-    for place in places {
-        match builder.tempdir_in(&place) {
-            Ok(folder) => return Ok(folder),
-            Err(error) => refused.push(format!("{}: {error}", place.display())),
-        }
-    }
-    Err(Failure::not_now(format_args!(
-        "the demo finds no folder to write to: {}\nhint: name one in the variable TMPDIR",
-        refused.join("; ")
-    )))
-}
-
-/// SIGINT and SIGTERM.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| failed(format_args!("cannot listen for signals: {error}")));
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    /// Resolves when the demo is told to end.
-    async fn told(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-
-    /// Does something, unless the demo is told to end before it is done.
-    async fn unless_told<T>(&mut self, something: impl Future<Output = T>) -> Result<T, Failure> {
-        tokio::select! {
-            done = something => Ok(done),
-            () = self.told() => Err(Failure::not_now("ended before it was over; nothing is left behind")),
-        }
-    }
 }
 
 /// Everything that stands around the service.

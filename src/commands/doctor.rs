@@ -12,7 +12,7 @@
 //! support    what the vendor is told and asked
 //! ```
 //!
-//! What `check` finds is found by `check` ([`check::find`]) and only told here.
+//! What `check` finds is found by `check` (`check::find`) and only told here.
 
 mod chain;
 mod machine;

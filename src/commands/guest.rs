@@ -11,9 +11,18 @@ pub(super) fn open(config: &Config) -> Result<Inbox, Failure> {
     inbox::open(&config.inbox, &sinks, Access::Guest).map_err(|error| failure(&error))
 }
 
-/// The store may be there, and well, in a moment.
+/// Opens the configured store as the service does, where none is running.
+pub(super) fn open_alone(config: &Config) -> Result<Inbox, Failure> {
+    let sinks: Vec<SinkName> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
+    inbox::open(&config.inbox, &sinks, Access::Owner).map_err(|error| failure(&error))
+}
+
+/// The store may be there, and well, in a moment; a seal that does not fit is a matter of the configuration.
 pub(super) fn failure(error: &Error) -> Failure {
-    Failure::not_now(chain(error))
+    match error {
+        Error::Seal { .. } => Failure::configuration(chain(error)),
+        _ => Failure::not_now(chain(error)),
+    }
 }
 
 /// The running service may do it in a moment.

@@ -12,21 +12,23 @@
 //! when, selection      which entries a command means
 //! lists, show          what only reads
 //! changes              what changes entries
+//! persons              what a person may ask for: everything erased, everything printed
 //! stats, tail          what the running service knows best
-//! archive              backups: the files as a whole
+//! archive              backups, the seal: the files as a whole
 //! ```
 
 mod archive;
 mod changes;
-mod json;
+pub(super) mod json;
 mod lists;
 mod output;
+mod persons;
 mod selection;
 mod show;
 mod stats;
 mod story;
 mod tail;
-mod view;
+pub(super) mod view;
 mod when;
 
 use super::{
@@ -60,6 +62,14 @@ enum Action {
     Tail(tail::Args),
     #[command(flatten)]
     Entries(Entries),
+    /// Erase everything of a user, or of a connection, whatever its state
+    Erase {
+        #[command(flatten)]
+        whose: persons::Whose,
+        /// Really erase
+        #[arg(long)]
+        yes: bool,
+    },
     #[command(flatten)]
     Files(archive::Action),
 }
@@ -107,7 +117,8 @@ enum Entries {
         #[arg(long)]
         yes: bool,
     },
-    /// Print entries with their stored events as NDJSON, newest first (personal data)
+    /// Print entries with their stored events as NDJSON, newest first (personal data); with --user alone everything that is held
+    /// of that user
     Export {
         #[command(flatten)]
         selection: Selection,
@@ -147,6 +158,8 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     match args.action {
         Action::Stats { json } => stats::stats(global, json).await,
         Action::Tail(args) => tail::tail(global, &args).await,
+        Action::Erase { yes: false, .. } => Err(persons::unconfirmed()),
+        Action::Erase { whose, yes: true } => persons::erase(global, whose).await,
         Action::Files(action) => archive::run(global, action).await,
         Action::Entries(action) => {
             // Before the store is opened, so that a usage error is the first to be heard.
@@ -198,6 +211,12 @@ impl Entries {
         let (desk, audit) = (&*inbox.desk, &*inbox.audit);
         match self {
             Self::Ls { selection, json } => lists::ls(desk, &selection, json).await,
+            Self::Export { selection } if selection.is_user_alone() => {
+                noted(audit, ("export", selection.words()), Unnoted::Stops, async || {
+                    Ok(((), persons::export(inbox, &selection).await?))
+                })
+                .await
+            }
             // A person's data must not be cut because nobody thought of a limit.
             Self::Export { selection } => {
                 noted(audit, ("export", selection.words()), Unnoted::Stops, async || {

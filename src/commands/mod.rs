@@ -12,6 +12,7 @@ mod guest;
 
 pub mod health;
 pub mod inbox;
+pub mod listen;
 pub mod schema;
 pub mod send;
 pub mod serve;
@@ -19,6 +20,7 @@ pub mod serve;
 pub mod simulate;
 pub mod sink;
 mod table;
+mod throwaway;
 
 pub use base::error::chain;
 
@@ -37,6 +39,12 @@ pub struct Global {
 }
 
 impl Global {
+    /// Whether a configuration file is named.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.config.as_ref().is_some_and(|file| !file.as_os_str().is_empty())
+    }
+
     /// Loads and checks the configuration from the file and the environment.
     ///
     /// # Errors

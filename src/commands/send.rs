@@ -1,112 +1,105 @@
-//! `send`: makes events, or takes one from a file, posts them to a receiver, and says how it answered.
+//! `send`: makes events, or takes them from a file or a named case, posts them to a receiver, and says how it answered and what
+//! became of them.
 //!
 //! The counts are of synchronisations: with two channels each makes two events, as with the vendor, and `--repeat` posts
-//! each event again under the same id. Progress is drawn on a terminal only; the summary is data, on standard output.
+//! each event again under the same id. Progress is drawn on a terminal only; what is found out is data, on standard output.
 
-use super::{Failure, Global, chain, simulate::USUAL_ACCOUNTS};
-use crate::config::Config;
-use base::clock;
-use bytes::Bytes;
-use double::{
-    Connection,
-    events::{self, Channel, Plan, VENDOR_CUT},
-    load::{self, Load, Summary, Target},
-    pki::Identity,
-};
+mod args;
+mod became;
+mod posts;
+mod report;
+mod target;
+
+pub use args::Args;
+
+use super::{Failure, Global, guest::note};
+use base::sync::lock;
+use double::load::{self, Answer, Load, Summary};
 use indicatif::{ProgressBar, ProgressStyle};
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use posts::Posts;
+use report::Told;
 use std::{
     io::{self, Write},
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
+use target::Receiver;
 
-/// Accounts of a connection whose events list them.
-const FEW_ACCOUNTS: usize = 2;
-/// What the receiver makes for itself on its first start, and what is trusted when nothing else is said.
-const OWN_CERTIFICATE: &str = "certs/server.pem";
+/// The answers to the posts that are told of, as they come.
+type Answers = Vec<Option<Result<Answer, String>>>;
 
-/// Options of `send`.
-#[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "\
-Ends with 0 only if every event was answered 2xx.
-
-Examples:
-  linxo-webhook send                                   one event with two accounts
-  linxo-webhook send --accounts 250                    one truncated event
-  linxo-webhook send --repeat 2                        the same event twice
-  linxo-webhook send --count 10000 --concurrency 64    a burst
-  linxo-webhook send --file event.json")]
-pub struct Args {
-    /// Where to post [default: what the configuration says, on this machine]
-    #[arg(long, value_name = "URL")]
-    pub url: Option<String>,
-    /// Synchronisations to tell of
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 1)]
-    pub count: u64,
-    /// Accounts of each connection; above 100 the event lists none, as with the vendor [default: 2, or with --truncated
-    /// the 150 that `simulate` has]
-    #[arg(long, value_name = "N")]
-    pub accounts: Option<usize>,
-    /// List no accounts even below 101
-    #[arg(long)]
-    pub truncated: bool,
-    /// Channels of each synchronisation; two make two events
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
-    pub channels: u8,
-    /// Post each event this often, under one id
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    pub repeat: u64,
-    /// Connections to tell of, in turn
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
-    pub connections: u64,
-    /// Posts under way at once, each on a socket of its own
-    #[arg(long, short = 'c', value_name = "N", default_value_t = 1)]
-    pub concurrency: usize,
-    /// Posts a second [default: as fast as answers come]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub rate: Option<u32>,
-    /// Open a new connection for each post
-    #[arg(long)]
-    pub reconnect: bool,
-    /// Post this file as it is, instead of made-up events
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["accounts", "truncated", "channels"])]
-    pub file: Option<PathBuf>,
-    /// Certificates to trust, PEM [default: the receiver's own certificate, tls.certificate]
-    #[arg(long, value_name = "FILE")]
-    pub ca: Option<PathBuf>,
-    /// Client certificate, PEM
-    #[arg(long, value_name = "FILE", requires = "key")]
-    pub cert: Option<PathBuf>,
-    /// Key of the client certificate, PEM
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    pub key: Option<PathBuf>,
-    /// Print the summary as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Posts, waits for every answer, prints the summary.
+/// Posts, waits for every answer and for what becomes of the events, and prints it.
 ///
 /// # Errors
 /// 64 for a URL or a file that cannot be used, 70 when an event was not answered 2xx, 78 when the configuration is needed and
 /// cannot be used.
 pub async fn run(args: Args, global: &Global) -> Result<(), Failure> {
-    let target = target(&args, global)?;
-    let events_each = if args.file.is_some() { 1 } else { u64::from(args.channels) };
-    let posts = args.count.saturating_mul(events_each).saturating_mul(args.repeat);
-    let bar = progress(posts);
-    let drawn = bar.clone();
-    let plan = Load { posts, concurrency: args.concurrency, rate: args.rate, reconnect: args.reconnect };
-    let make = maker(&args)?;
-    let summary = load::load(&target, plan, make, move || drawn.inc(1)).await.map_err(Failure::ours)?;
+    if args.case.as_deref() == Some(args::LIST) {
+        return list();
+    }
+    let Receiver { target, config } = target::find(&args, global).await?;
+    let posts = Posts::of(&args)?;
+    let (ids, mut wanted) = posts.ids();
+    let bar = progress(posts.number);
+    let answers: Arc<Mutex<Answers>> = Arc::new(Mutex::new(vec![None; ids.len()]));
+    let done = {
+        let (bar, answers) = (bar.clone(), Arc::clone(&answers));
+        move |post: u64, answer: Result<Answer, &str>| {
+            bar.inc(1);
+            let place = usize::try_from(post).unwrap_or(usize::MAX);
+            if let Some(place) = lock(&answers).get_mut(place) {
+                *place = Some(answer.map_err(str::to_owned));
+            }
+        }
+    };
+    let Posts { number, make, .. } = posts;
+    let plan = Load { posts: number, concurrency: args.concurrency, rate: args.rate, reconnect: args.reconnect };
+    let summary = load::load(&target, plan, make, done).await.map_err(Failure::ours)?;
     bar.finish_and_clear();
-    let mut out = io::stdout().lock();
-    let printed = if args.json { print_json(&summary, &mut out) } else { print_text(&summary, &mut out) };
-    verdict(&summary, posts)?;
+    let answers = std::mem::take(&mut *lock(&answers));
+    // A sender that stopped left none; the summary counts it.
+    let answers = answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err("no answer".to_owned())));
+    let told: Vec<Told> = ids.into_iter().zip(answers).map(|(id, answer)| Told { id, answer }).collect();
+    wanted.retain(|id, _| told.iter().any(|post| post.is_taken() && post.id.as_ref() == Some(id)));
+    let entries = match &config {
+        Some(config) if !wanted.is_empty() => match became::entries(config, &wanted, args.wait).await {
+            Ok(entries) => Some(entries),
+            Err(reason) => {
+                note(format_args!("note: what became of the events is not known: {reason}"));
+                None
+            }
+        },
+        _ => None,
+    };
+    let printed = print(&args, &summary, &told, entries.as_deref());
+    verdict(&summary, number)?;
     printed?;
-    say_what_simulate_needs(&args);
+    if let Some(needed) = posts::what_simulate_needs(&args) {
+        note(format_args!("note: {needed}"));
+    }
+    Ok(())
+}
+
+fn print(args: &Args, summary: &Summary, told: &[Told], entries: Option<&[inbox::EntryView]>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if args.json {
+        return report::as_json(summary, told, entries, &mut out);
+    }
+    for case in args.case.as_deref().map(args::cases).unwrap_or_default() {
+        writeln!(out, "{}: {}", case.name, case.lesson)?;
+    }
+    if args.case.is_some() {
+        writeln!(out)?;
+    }
+    report::posts(told, entries, &mut out)?;
+    report::summary(summary, &mut out)
+}
+
+/// The cases, and what each teaches.
+fn list() -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    for case in args::cases("all") {
+        writeln!(out, "{:<22} {}", case.name, case.lesson)?;
+    }
     Ok(())
 }
 
@@ -156,115 +149,6 @@ const fn hint(status: u16) -> Option<&'static str> {
     })
 }
 
-/// A truncated event is completed only where the API has as many accounts as it announces.
-fn say_what_simulate_needs(args: &Args) {
-    let accounts = accounts(args);
-    if args.file.is_none() && (args.truncated || accounts > VENDOR_CUT) && accounts != USUAL_ACCOUNTS {
-        let note = format!("note: to have these events completed, run `linxo-webhook simulate --accounts {accounts}`");
-        // The events are sent, whether somebody reads this or not.
-        writeln!(io::stderr(), "{note}").unwrap_or_default();
-    }
-}
-
-fn accounts(args: &Args) -> usize {
-    args.accounts.unwrap_or(if args.truncated { USUAL_ACCOUNTS } else { FEW_ACCOUNTS })
-}
-
-fn target(args: &Args, global: &Global) -> Result<Target, Failure> {
-    let needs_configuration = args.url.is_none() || args.ca.is_none();
-    let config = if needs_configuration { Some(global.load()) } else { None };
-    let (url, config) = match (&args.url, config) {
-        (Some(url), config) => (url.clone(), config.and_then(Result::ok)),
-        (None, Some(config)) => {
-            let config = config?;
-            (url_of(&config), Some(config))
-        }
-        (None, None) => return Err(Failure::usage("--url is required")),
-    };
-    let tls = if url.starts_with("https:") { Some(trust(args, config.as_ref())?) } else { None };
-    Target::new(&url, tls).map_err(|error| Failure::usage(format_args!("--url: {}", chain(&error))))
-}
-
-/// Where the configured receiver takes events, as this machine reaches it. Never printed: it may end in a secret.
-fn url_of(config: &Config) -> String {
-    let address = config.listener.address();
-    let host = if address.ip().is_unspecified() || address.ip().is_loopback() {
-        "localhost".to_owned()
-    } else {
-        // An IPv6 address stands between brackets there.
-        SocketAddr::new(address.ip(), 0).to_string().trim_end_matches(":0").to_owned()
-    };
-    let secret = config.sender.path_secrets.first().map(|secret| format!("/{}", secret.expose())).unwrap_or_default();
-    let path = config.listener.path.trim_end_matches('/');
-    format!("https://{host}:{}{path}{secret}", address.port())
-}
-
-fn trust(args: &Args, config: Option<&Config>) -> Result<Arc<rustls::ClientConfig>, Failure> {
-    let own = config.map_or_else(|| PathBuf::from(OWN_CERTIFICATE), |config| config.tls.certificate.clone());
-    let file = match &args.ca {
-        Some(file) => file.as_path(),
-        None if own.exists() => &own,
-        None => {
-            return Err(Failure::usage(format_args!(
-                "there is no {} to trust\nhint: give the receiver's certificate, or its authority's, with --ca",
-                own.display()
-            )));
-        }
-    };
-    let unusable = |error: &dyn std::fmt::Display| Failure::usage(format_args!("{}: {error}", file.display()));
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| unusable(&error))? {
-        roots.add(certificate.map_err(|error| unusable(&error))?).map_err(|error| unusable(&error))?;
-    }
-    if roots.is_empty() {
-        return Err(unusable(&"no certificate in it"));
-    }
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(Failure::ours)?
-        .with_root_certificates(roots);
-    let config = match (&args.cert, &args.key) {
-        (Some(certificate), Some(key)) => {
-            let identity = Identity::read(certificate, key).map_err(|error| Failure::usage(chain(&error)))?;
-            let certificates = identity.certificates().map_err(|error| Failure::usage(chain(&error)))?;
-            let private = identity.key().map_err(|error| Failure::usage(chain(&error)))?;
-            builder.with_client_auth_cert(certificates, private).map_err(|error| {
-                Failure::usage(format_args!("{} and {}: {error}", certificate.display(), key.display()))
-            })?
-        }
-        _ => builder.with_no_client_auth(),
-    };
-    Ok(Arc::new(config))
-}
-
-type Maker = Box<dyn Fn(u64) -> Bytes + Send + Sync>;
-
-fn maker(args: &Args) -> Result<Maker, Failure> {
-    if let Some(file) = &args.file {
-        let content = std::fs::read(file)
-            .map_err(|error| Failure::usage(format_args!("cannot read {}: {error}", file.display())))?;
-        let content = Bytes::from(content);
-        return Ok(Box::new(move |_| content.clone()));
-    }
-    // Distinct in every run, so that the receiver does not take a second run for repeats of the first.
-    let run = format!("{:x}-{:08x}", clock::now().as_millis(), fastrand::u32(..));
-    let accounts = accounts(args);
-    let Args { truncated, channels, repeat, connections, .. } = *args;
-    Ok(Box::new(move |post| {
-        let number = post / repeat;
-        let synchronisation = number / u64::from(channels);
-        let connection = Connection::numbered(synchronisation % connections, accounts);
-        let first_of_two = channels == 2 && number % 2 == 0;
-        let plan = Plan::new(format!("{run}-{number}"), connection);
-        let plan = Plan {
-            truncated: truncated || plan.truncated,
-            channel: if first_of_two { Channel::FirstOfTwo } else { Channel::Last },
-            ..plan
-        };
-        events::event(&plan).into()
-    }))
-}
-
 /// Draws nothing where standard error is not a terminal, or where there is nothing to wait for.
 fn progress(posts: u64) -> ProgressBar {
     if posts < 2 {
@@ -272,42 +156,6 @@ fn progress(posts: u64) -> ProgressBar {
     }
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} events, {per_sec}, {eta} left");
     ProgressBar::new(posts).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)];
-
-fn print_text(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "events    {}", summary.answered() + summary.failures.values().sum::<u64>())?;
-    for (status, count) in &summary.statuses {
-        writeln!(out, "status    {status}: {count}")?;
-    }
-    for (reason, count) in &summary.failures {
-        writeln!(out, "failed    {count}: {reason}")?;
-    }
-    writeln!(out, "rate      {} answers/s in {} ms", summary.rate(), summary.elapsed.as_millis())?;
-    if !summary.latency.is_empty() {
-        let parts = QUANTILES.map(|(name, share)| format!("{name} {} ms", milliseconds(summary.quantile(share))));
-        writeln!(out, "latency   {}", parts.join(", "))?;
-    }
-    Ok(())
-}
-
-fn print_json(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
-    let latency: serde_json::Map<_, _> =
-        QUANTILES.iter().map(|(name, share)| ((*name).to_owned(), summary.quantile(*share).into())).collect();
-    let json = serde_json::json!({
-        "events": summary.answered() + summary.failures.values().sum::<u64>(),
-        "statuses": summary.statuses,
-        "failures": summary.failures,
-        "elapsed_ms": u64::try_from(summary.elapsed.as_millis()).unwrap_or(u64::MAX),
-        "answers_per_second": summary.rate(),
-        "latency_us": latency,
-    });
-    writeln!(out, "{json}")
-}
-
-fn milliseconds(micros: u64) -> String {
-    format!("{}.{:03}", micros / 1000, micros % 1000)
 }
 
 #[cfg(test)]
@@ -327,8 +175,9 @@ mod tests {
     }
 
     fn ids(args: &Args, posts: u64) -> Vec<(String, String, String)> {
-        let make = maker(args).unwrap();
-        let event = |post| serde_json::from_slice::<serde_json::Value>(&make(post)).unwrap();
+        let made = Posts::of(args).unwrap();
+        assert_eq!(made.number, posts);
+        let event = |post| serde_json::from_slice::<serde_json::Value>(&(made.make)(post)).unwrap();
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
         (0..posts)
             .map(event)
@@ -338,7 +187,7 @@ mod tests {
 
     #[test]
     fn channels_and_repeats_share_what_they_should() {
-        let events = ids(&args(&["--channels", "2", "--repeat", "2", "--connections", "2"]), 12);
+        let events = ids(&args(&["--count", "3", "--channels", "2", "--repeat", "2", "--connections", "2"]), 12);
         let distinct: std::collections::BTreeSet<_> = events.iter().map(|(id, ..)| id).collect();
         assert_eq!(distinct.len(), 6);
         assert_eq!(events[0], events[1]);
@@ -346,6 +195,21 @@ mod tests {
         assert_eq!(statuses[..4], ["RUNNING", "RUNNING", "SUCCESS", "SUCCESS"]);
         let connections: Vec<&str> = events.iter().map(|(_, connection, _)| connection.as_str()).collect();
         assert_eq!([connections[0], connections[4], connections[8]], ["700000", "700001", "700000"]);
+    }
+
+    #[test]
+    fn the_posts_that_are_told_of_are_those_of_a_case_or_few() {
+        let told = |line: &[&str]| Posts::of(&args(line)).unwrap().told;
+        assert_eq!([told(&[]), told(&["--count", "20"]), told(&["--count", "21"])], [1, 20, 0]);
+        let all = Posts::of(&args(&["--case", "all"])).unwrap();
+        assert!(all.told == all.number && all.number > 20, "{}", all.number);
+        // A repeat is one event; two contents under one id are two.
+        let (ids, contents) = Posts::of(&args(&["--case", "duplicate"])).unwrap().ids();
+        assert_eq!((ids.len(), contents.into_values().collect::<Vec<_>>()), (2, vec![1]));
+        let (_, contents) = Posts::of(&args(&["--case", "same-id-other-content"])).unwrap().ids();
+        assert_eq!(contents.into_values().collect::<Vec<_>>(), [2]);
+        let (ids, contents) = Posts::of(&args(&["--repeat", "3"])).unwrap().ids();
+        assert_eq!((ids.len(), contents.into_values().collect::<Vec<_>>()), (3, vec![1]));
     }
 
     #[tokio::test]
@@ -368,17 +232,20 @@ mod tests {
         assert!(failure.message.contains("hint: "), "{}", failure.message);
     }
 
-    #[test]
-    fn trust_must_come_from_somewhere() {
+    #[tokio::test]
+    async fn trust_must_come_from_somewhere() {
         let folder = tempfile::tempdir().unwrap();
         let empty = folder.path().join("empty.pem");
         std::fs::write(&empty, "").unwrap();
         assert_eq!(
-            target(&args(&["--url", "https://localhost", "--ca", empty.to_str().unwrap()]), &Global::default())
+            target::find(&args(&["--url", "https://localhost", "--ca", empty.to_str().unwrap()]), &Global::default())
+                .await
+                .map(drop)
                 .unwrap_err()
                 .code,
             64
         );
-        assert_eq!(target(&args(&["--url", "ftp://localhost"]), &Global::default()).unwrap_err().code, 64);
+        let found = target::find(&args(&["--url", "ftp://localhost"]), &Global::default()).await;
+        assert_eq!(found.map(drop).unwrap_err().code, 64);
     }
 }

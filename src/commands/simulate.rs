@@ -7,7 +7,7 @@ use super::{Failure, Global, chain};
 use base::secret::Secret;
 use clap::ValueEnum;
 use double::{
-    ApiVersion, Connection, Script, Settings, Simulator, TokenBody, User,
+    ApiVersion, Connection, Script, Settings, Simulator, TokenBody, User, cases,
     pki::{self, Authority, Existing, Identity},
 };
 use std::{
@@ -46,7 +46,8 @@ reset, truncate, endless, gzip_bomb (bytes), huge (bytes), redirect (to = same |
 repeat_page, ignore_limit (size), ignore_filter, integer_ids, wrong_type (content_type), change (insert, remove),
 expires_in (value). A retry_after of `date:5` becomes the HTTP date five seconds ahead.
 
-Connection 123 of user 321 always has the 102 accounts of the vendor's documented event.")]
+Connection 123 of user 321 always has the 102 accounts of the vendor's documented event. The connections of `send --case`
+are there as well.")]
 pub struct Args {
     /// Address to listen on; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9443")]
@@ -166,6 +167,7 @@ pub async fn run(args: Args, _global: &Global) -> Result<(), Failure> {
 
 fn settings(args: &Args) -> Result<Settings, Failure> {
     let connections = std::iter::once(Connection::documented())
+        .chain(cases::connections())
         .chain((0..args.connections).map(|number| Connection::numbered(number, args.accounts)))
         .collect();
     Ok(Settings {

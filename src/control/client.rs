@@ -1,12 +1,13 @@
 //! The commands' end of the control socket.
 
 use super::{
+    erase::{Erase, Erasure},
     happenings::{Line, Wanted},
     overview::Overview,
     report::{Changed, Held, SinkReport, Tested},
 };
 use bytes::BytesMut;
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use std::{io, os::unix::net::UnixStream, path::Path, time::Duration};
 
@@ -112,8 +113,19 @@ impl Client {
         self.call(Method::POST, "inbox/clear").await
     }
 
+    /// Has everything of a user or a connection erased.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn erase(&self, whose: &Erase) -> Result<Erasure, Error> {
+        Self::answer(self.0.post("http://localhost/inbox/erase").json(whose)).await
+    }
+
     async fn call<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Error> {
-        let request = self.0.request(method, format!("http://localhost/{path}")).timeout(TIME);
+        Self::answer(self.0.request(method, format!("http://localhost/{path}")).timeout(TIME)).await
+    }
+
+    async fn answer<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Error> {
         Ok(well(request.send().await?).await?.json().await?)
     }
 }

@@ -1,6 +1,7 @@
 //! The service's end of the control socket.
 
 use super::{
+    erase::{Erase, Erasure},
     happenings::{Wanted, follow},
     overview::{Overview, overview},
     report::{Changed, Held, SinkReport, report, try_out},
@@ -15,7 +16,7 @@ use axum::{
 };
 use base::{error::chain, folder};
 use delivery::Slot;
-use inbox::{Sinks, Stats, Upkeep, Watch};
+use inbox::{Persons, Sinks, Stats, Upkeep, Watch};
 use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
@@ -34,6 +35,8 @@ pub struct State {
     pub source: String,
     /// Where pauses are kept.
     pub kept: Arc<dyn Sinks>,
+    /// Erases what is held of somebody.
+    pub persons: Arc<dyn Persons>,
     /// Asked for figures.
     pub upkeep: Arc<dyn Upkeep>,
     /// What the service holds.
@@ -90,6 +93,7 @@ impl Bound {
             .route("/sinks/{name}/resume", post(resume))
             .route("/sinks/{name}/test", post(test))
             .route("/inbox/clear", post(clear))
+            .route("/inbox/erase", post(erase))
             .with_state(state);
         tokio::select! {
             ended = axum::serve(listener, router).into_future() => {
@@ -157,6 +161,11 @@ async fn test(extract::State(state): extract::State<State>, Path(name): Path<Str
 async fn clear(extract::State(state): extract::State<State>) -> Answer<Changed> {
     state.upkeep.fold_log().await.map_err(|error| failed(&error))?;
     Ok(Json(Changed { changed: true }))
+}
+
+async fn erase(extract::State(state): extract::State<State>, Json(whose): Json<Erase>) -> Answer<Erasure> {
+    let erased = state.persons.erase(&whose.into()).await.map_err(|error| failed(&error))?;
+    Ok(Json(erased.into()))
 }
 
 fn find<'a>(state: &'a State, name: &str) -> Result<&'a Sink, (StatusCode, String)> {

@@ -4,6 +4,7 @@
 //! error of the inbox, on the way to the delivery or while the sink reads the body, is returned as that, and books nothing.
 
 use super::{
+    attempts::Attempts,
     body::inbox_error,
     compose::{Stop, compose},
     figures::Figures,
@@ -53,6 +54,8 @@ pub struct Route {
     pub shelf: Arc<dyn Shelf>,
     /// What is counted.
     pub figures: Figures,
+    /// Who is told of each attempt.
+    pub attempts: Attempts,
 }
 
 /// A delivery that may go.
@@ -201,6 +204,7 @@ impl Route {
         }
         self.figures.count(self.slot.name().as_str(), &outcome, took, lease.entry.accepted);
         self.log(lease, attributes, took, &outcome);
+        self.attempts.tell((attributes, lease.attempts), (clock::now(), took), &outcome);
         Ok(outcome)
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 
+use crate::work::End;
 use bytes::Bytes;
 use delivery::{Body, Delivery, DeliveryId, Sink, SinkName};
 use event::{ConnectionId, EventId};
@@ -50,6 +51,7 @@ fn route(sink: &Reader, broken: Option<usize>) -> Route {
         source: "https://api.oxlin.io/v2.1".to_owned(),
         shelf: Arc::new(Double::with_pages(pages, broken)),
         figures,
+        attempts: Attempts::default(),
     }
 }
 
@@ -252,4 +254,24 @@ async fn what_was_given_up_goes_back_with_the_next_delivery_that_is_taken() {
     route.gate.tried_again(false);
     route.gate.took("8");
     assert_eq!(route.gate.allowance(), 0, "a trial that failed is no reason to try again at once");
+}
+
+#[tokio::test]
+async fn whoever_watches_is_told_what_came_of_each_attempt() {
+    let route = route(&Reader::default(), None);
+    route.handle(&lease()).await.unwrap();
+    let mut attempts = route.attempts.watch();
+    route.handle(&Lease { attempts: 3, ..lease() }).await.unwrap();
+    let taken = attempts.recv().await.unwrap();
+    assert_eq!((taken.number, taken.end, taken.attributes.linxoaccounts), (3, End::Taken, 3));
+    assert!(attempts.is_empty(), "the one before was told to nobody");
+
+    let route = answering(FailureKind::Transient { after: None });
+    let mut attempts = route.attempts.watch();
+    let Outcome::Retry { due, reason, .. } = route.handle(&lease()).await.unwrap() else { panic!("it is tried again") };
+    assert_eq!(attempts.recv().await.unwrap().end, End::Again { due, reason });
+    let route = answering(FailureKind::Gone);
+    let mut attempts = route.attempts.watch();
+    route.handle(&lease()).await.unwrap();
+    assert!(matches!(attempts.recv().await.unwrap().end, End::Parked { .. }));
 }

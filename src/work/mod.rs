@@ -9,12 +9,15 @@
 //! source        the client of the API that is in use
 //! credentials   puts back in line what waited for other credentials
 //! retry         when to try again, and when to stop: pure
+//! attempts      tells who watches this process what came of each delivery
 //! upkeep        retention, and the inbox's figures
+//! sealing       rows from before the seal are sealed
 //! ```
 //!
 //! One loop for each stage, each with its own permits, so that a slow sink or a slow API holds up nothing else. Order
 //! within a connection is the inbox's promise.
 
+mod attempts;
 mod body;
 mod compose;
 mod credentials;
@@ -25,10 +28,12 @@ mod gate;
 mod pool;
 mod recovery;
 mod retry;
+mod sealing;
 pub mod settings;
 mod source;
 mod upkeep;
 
+pub use attempts::{Attempt, Attempts, End};
 pub use credentials::Credentials;
 pub use deliver::Route;
 pub use fetch::{Fetcher, Figures as FetchFigures};
@@ -36,5 +41,6 @@ pub use figures::Figures as DeliveryFigures;
 pub use gate::{Gate, View};
 pub use pool::{Figures as PoolFigures, Handler, Pool};
 pub use recovery::Recovery;
+pub use sealing::Sealing;
 pub use source::Source;
 pub use upkeep::{Upkeep, checkpoint_failures};

@@ -155,10 +155,11 @@ async fn what_the_running_service_holds_is_noted() {
     let find = || linxo_webhook::control::Client::find(&linxo_webhook::control::path(&site.config().inbox)).unwrap();
     eventually("the control socket answers", async || find()).await;
     let (code, said, told) = run(&site, &["check", "--deny-warnings"]).await;
-    assert_eq!((code, told.matches("note: ").count()), (0, 4), "{told}");
+    assert_eq!((code, told.matches("note: ").count()), (0, 5), "{told}");
     assert!(said.ends_with("configuration ok\n"), "{said}");
     for note in [
         "a service runs on this inbox",
+        "inbox.key is not set",
         &format!("listener.address: not tried, because the running service listens on {public}"),
         &format!("admin.address: not tried, because the running service listens on {inner}"),
         "sink \"file\": not tried, because the running service writes this file",

@@ -12,7 +12,8 @@ use std::{
 };
 
 /// Folders at the top whose paths are checked. Those of configuration and certificates hold users' own files too.
-const FOLDERS: [&str; 9] = ["src/", "crates/", "tests/", "docs/", "deploy/", "benches/", "fuzz/", "proof/", ".ci/"];
+const FOLDERS: [&str; 10] =
+    ["src/", "crates/", "tests/", "docs/", "deploy/", "benches/", "examples/", "fuzz/", "proof/", ".ci/"];
 
 /// What `docs/threat-model.md` writes for the folders of most tests.
 const SHORT: [(&str, &str); 2] = [("receive/", "src/receive/tests/"), ("it/", "tests/it/")];

@@ -38,18 +38,27 @@ pub struct Plan {
     pub channel: Channel,
     /// `connection_updated.new_transactions`.
     pub new_transactions: bool,
+    /// `creation_date`, in seconds since the epoch.
+    pub created: i64,
 }
 
 impl Plan {
-    /// One event of a connection whose only channel was synchronised.
+    /// One event of a connection whose only channel was synchronised, now.
     #[must_use]
     pub fn new(id: impl Into<String>, connection: Connection) -> Self {
         let truncated = connection.accounts > VENDOR_CUT;
-        Self { id: id.into(), connection, truncated, channel: Channel::Last, new_transactions: true }
+        Self {
+            id: id.into(),
+            connection,
+            truncated,
+            channel: Channel::Last,
+            new_transactions: true,
+            created: clock::now().as_seconds(),
+        }
     }
 }
 
-/// Writes the event, with `creation_date` now.
+/// Writes the event. The same plan always makes the same bytes.
 #[must_use]
 pub fn event(plan: &Plan) -> Vec<u8> {
     let Connection { id, user, accounts } = &plan.connection;
@@ -65,10 +74,10 @@ pub fn event(plan: &Plan) -> Vec<u8> {
         let count = u64::try_from(*accounts).unwrap_or(0);
         (0..count).rev().map(|number| account_json(id, number, ApiVersion::V2_1, false)).collect()
     };
-    let seconds = clock::now().as_millis() / 1000;
     format!(
-        r#"{{"id":{},"event_type":"UPDATED","resource_type":"CONNECTIONS","creation_date":{seconds},"channel_definition_id":"{channel}","resource":{resource},"account_count":{accounts},"accounts":[{}]}},"connection_updated":{{"new_transactions":{}}}}}"#,
+        r#"{{"id":{},"event_type":"UPDATED","resource_type":"CONNECTIONS","creation_date":{},"channel_definition_id":"{channel}","resource":{resource},"account_count":{accounts},"accounts":[{}]}},"connection_updated":{{"new_transactions":{}}}}}"#,
         serde_json::Value::from(plan.id.as_str()),
+        plan.created,
         listed.join(","),
         plan.new_transactions,
     )

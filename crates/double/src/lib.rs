@@ -21,6 +21,7 @@
 //! | `serve` | sockets, TLS, HTTP |
 //! | `simulator` | a running double |
 //! | `events` | webhook events as the vendor sends them |
+//! | `cases` | named cases: a few events each, and what they teach a consumer |
 //! | `load` | posts events, many at once, and measures |
 //!
 //! A file uses only files above it in this table.
@@ -30,6 +31,7 @@
 
 mod accounts;
 mod bodies;
+pub mod cases;
 pub mod events;
 mod faults;
 pub mod load;

@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use http::{Request, StatusCode, header};
+use http::{Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -171,7 +171,17 @@ impl Summary {
     }
 }
 
-/// Posts bodies and waits for every answer; `make(n)` gives the n-th body, from 0, and `done` is told of each answer.
+/// How a receiver answered one post.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The body, or its first part where it came in several.
+    pub start: Bytes,
+}
+
+/// Posts bodies and waits for every answer. `make(n)` gives the n-th body, from 0. `done` is told the number of each post, and
+/// its answer or why there was none.
 ///
 /// # Errors
 /// Only when the latency histogram cannot be made; failed posts are counted in the summary.
@@ -179,7 +189,7 @@ pub async fn load(
     target: &Target,
     load: Load,
     make: impl Fn(u64) -> Bytes + Send + Sync + 'static,
-    done: impl Fn() + Send + Sync + 'static,
+    done: impl Fn(u64, Result<Answer, &str>) + Send + Sync + 'static,
 ) -> Result<Summary, hdrhistogram::CreationError> {
     let shared = Arc::new(Work { target: target.clone(), load, next: AtomicU64::new(0), make, done });
     let start = Instant::now();
@@ -227,7 +237,11 @@ struct Part {
     latency: Histogram<u64>,
 }
 
-async fn send<M: Fn(u64) -> Bytes, D: Fn()>(work: Arc<Work<M, D>>, start: Instant, latency: Histogram<u64>) -> Part {
+async fn send<M, D>(work: Arc<Work<M, D>>, start: Instant, latency: Histogram<u64>) -> Part
+where
+    M: Fn(u64) -> Bytes,
+    D: Fn(u64, Result<Answer, &str>),
+{
     let mut part = Part { statuses: BTreeMap::new(), failures: BTreeMap::new(), latency };
     let mut connection = None;
     loop {
@@ -247,13 +261,15 @@ async fn send<M: Fn(u64) -> Bytes, D: Fn()>(work: Arc<Work<M, D>>, start: Instan
         let body = (work.make)(number);
         let posted = tokio::time::timeout(LIMIT, post(&work.target, &mut connection, body)).await;
         match posted.unwrap_or_else(|_| Err(format!("no answer within {} s", LIMIT.as_secs()))) {
-            Ok(status) => {
-                *part.statuses.entry(status.as_u16()).or_default() += 1;
+            Ok(answer) => {
+                *part.statuses.entry(answer.status).or_default() += 1;
                 let micros = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
                 // Not `saturating_record`, which clamps instead of growing; no post outlasts `LIMIT`, so it can grow.
                 part.latency.record(micros).unwrap_or_default();
+                (work.done)(number, Ok(answer));
             }
             Err(reason) => {
+                (work.done)(number, Err(&reason));
                 *part.failures.entry(reason).or_default() += 1;
                 connection = None;
             }
@@ -261,7 +277,6 @@ async fn send<M: Fn(u64) -> Bytes, D: Fn()>(work: Arc<Work<M, D>>, start: Instan
         if work.load.reconnect {
             connection = None;
         }
-        (work.done)();
     }
 }
 
@@ -270,7 +285,7 @@ async fn post(
     target: &Target,
     connection: &mut Option<SendRequest<Full<Bytes>>>,
     body: Bytes,
-) -> Result<StatusCode, String> {
+) -> Result<Answer, String> {
     let usable = match connection.take() {
         Some(mut open) => open.ready().await.ok().map(|()| open),
         None => None,
@@ -282,12 +297,16 @@ async fn post(
     let sender = connection.insert(open);
     let request = target.request(body).map_err(|error| error.to_string())?;
     let answer = sender.send_request(request).await.map_err(|error| describe(&error))?;
-    let status = answer.status();
-    let mut content = answer.into_body();
+    let status = answer.status().as_u16();
+    let (mut content, mut start) = (answer.into_body(), Bytes::new());
     while let Some(frame) = content.frame().await {
-        frame.map_err(|error| describe(&error))?;
+        if let Ok(data) = frame.map_err(|error| describe(&error))?.into_data()
+            && start.is_empty()
+        {
+            start = data;
+        }
     }
-    Ok(status)
+    Ok(Answer { status, start })
 }
 
 fn describe(error: &hyper::Error) -> String {
@@ -338,9 +357,17 @@ mod tests {
         let url = format!("{}/somewhere", receiver.auth_url());
         let target = Target::new(&url, Some(trusting(&authority))).unwrap();
         let plan = Load { posts: 40, concurrency: 4, rate: Some(1000), reconnect: false };
-        let summary = load(&target, plan, |_| Bytes::from_static(b"{}"), || {}).await.unwrap();
+        let (sender, answers) = std::sync::mpsc::channel();
+        let told = move |number, answer: Result<Answer, &str>| {
+            sender.send((number, answer.map(|answer| answer.status).ok())).unwrap();
+        };
+        let summary = load(&target, plan, |_| Bytes::from_static(b"{}"), told).await.unwrap();
         assert_eq!(summary.statuses, BTreeMap::from([(204, 1), (404, 38)]));
         assert_eq!(summary.failures.values().sum::<u64>(), 1);
+        let mut told: Vec<_> = answers.iter().collect();
+        told.sort_unstable();
+        assert_eq!(told.iter().map(|(number, _)| *number).collect::<Vec<_>>(), (0..40).collect::<Vec<_>>());
+        assert_eq!(told.iter().filter(|(_, status)| *status == Some(404)).count(), 38);
         assert_eq!(summary.latency.len(), 39);
         assert_eq!(summary.not_accepted(), 39);
         assert_eq!(receiver.counters().sockets, 5, "one for each sender, and one after the reset");
@@ -352,7 +379,7 @@ mod tests {
         let receiver = Simulator::start(Settings::default()).await.unwrap();
         let target = Target::new(&receiver.auth_url(), None).unwrap();
         let plan = Load { posts: 10, concurrency: 2, rate: None, reconnect: true };
-        load(&target, plan, |_| Bytes::new(), || {}).await.unwrap();
+        load(&target, plan, |_| Bytes::new(), |_, _| {}).await.unwrap();
         assert_eq!(receiver.counters().sockets, 10);
     }
 

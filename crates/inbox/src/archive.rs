@@ -3,7 +3,7 @@
 //! All of it blocks, and none of it needs an open inbox.
 
 use crate::{
-    Error, Position, Settings, journal,
+    Error, Position, SealStanding, Settings, journal, seal,
     settings::Store,
     sqlite::{self, Contents},
 };
@@ -20,6 +20,10 @@ pub struct Copied {
     pub entries: u64,
     /// Bytes of the file.
     pub bytes: u64,
+    /// Sealed entries that could not be compared with what was accepted, because no key is set.
+    pub unopened: u64,
+    /// Whether its bank data is sealed.
+    pub is_sealed: bool,
 }
 
 /// What was put in place of an inbox.
@@ -40,6 +44,8 @@ pub struct Restored {
 pub struct Verified {
     /// Entries whose events were compared with what was accepted.
     pub entries: u64,
+    /// Those of them that are sealed and were not compared, because no key is set.
+    pub unopened: u64,
     /// Accepted events in the journal that are not in the inbox file yet.
     pub behind: u64,
     /// What is wrong, each with its place and what to do.
@@ -51,19 +57,36 @@ const REMEDY: &str = "restore the inbox with `inbox restore` from a backup from 
 
 /// Copies the inbox as it is at one moment to a file that is not there yet, and reads the copy to its end. A service may be
 /// running. What it has accepted and not yet moved from its journal into the inbox file is not in the copy: ask the desk for
-/// something first, which waits for that.
+/// something first, which waits for that. Keys are in no backup: with `keys` they are written there, after the inbox, so that every
+/// row finds its key among them.
 ///
 /// # Errors
 /// [`Error::Open`] with what to do; [`Error::Store`] where copying failed, or the copy is not as it should be. No file is left then.
-pub fn backup(settings: &Settings, to: &Path, tell: impl FnMut(u64)) -> Result<Copied, Error> {
+pub fn backup(settings: &Settings, to: &Path, keys: Option<&Path>, tell: impl FnMut(u64)) -> Result<Copied, Error> {
     let Store::Sqlite(path) = &settings.store;
+    let store = settings.keys_file();
+    if let Some(keys) = keys.filter(|_| !store.exists()) {
+        return Err(unusable(
+            keys,
+            "there are no keys to write, because the inbox is not sealed; leave --keys out",
+            None,
+        ));
+    }
     sqlite::copy(path, to)?;
     let mut problems = Vec::new();
-    let read = sqlite::read_all(to, |problem| problems.push(problem), tell);
+    let read = sqlite::read_all(to, settings, |problem| problems.push(problem), tell);
     match (read, problems.first()) {
-        (Ok(Contents { entries, .. }), None) => {
+        (Ok(Contents { entries, unopened, .. }), None) => {
+            if let Some(keys) = keys {
+                let copied = seal::copy_keys(&store, keys);
+                copied.map_err(|flaw| Error::Seal {
+                    problem: format!("its keys could not be copied to {}", keys.display()),
+                    source: Some(Box::new(flaw)),
+                })?;
+            }
             let bytes = fs::metadata(to).map_or(0, |meta| meta.len());
-            Ok(Copied { entries, bytes })
+            let is_sealed = matches!(sqlite::standing(to, settings), Ok(SealStanding::Begun | SealStanding::On));
+            Ok(Copied { entries, bytes, unopened, is_sealed })
         }
         (Err(error), _) => {
             fs::remove_file(to).ok();
@@ -77,14 +100,28 @@ pub fn backup(settings: &Settings, to: &Path, tell: impl FnMut(u64)) -> Result<C
 }
 
 /// Puts a backup in the place of the inbox. No service may be running. What stands there is set aside, not deleted. A journal
-/// that is newer than the backup is kept: the next start adds its events.
+/// that is newer than the backup is kept: the next start adds its events. With `keys`, a copy of the keys, those are added to the
+/// keys store first; what either of them has erased stays erased, and is not in the inbox afterwards.
 ///
 /// # Errors
-/// [`Error::Open`]: the backup, the journal or the place is not usable; nothing was changed.
-pub fn restore(settings: &Settings, from: &Path, tell: impl FnMut(u64)) -> Result<Restored, Error> {
+/// [`Error::Open`]: the backup, the journal or the place is not usable; nothing was changed. [`Error::Seal`]: the backup is sealed,
+/// and its keys are not there.
+pub fn restore(
+    settings: &Settings,
+    from: &Path,
+    keys: Option<&Path>,
+    tell: impl FnMut(u64),
+) -> Result<Restored, Error> {
     let Store::Sqlite(path) = &settings.store;
+    if let Some(keys) = keys {
+        let identity = sqlite::identity(from)?.0;
+        seal::merge_keys(keys, &settings.keys_file(), identity).map_err(|flaw| Error::Seal {
+            problem: format!("{} is no copy of the keys of this backup, or cannot be read", keys.display()),
+            source: Some(Box::new(flaw)),
+        })?;
+    }
     let mut problems = Vec::new();
-    let contents = sqlite::read_all(from, |problem| problems.push(problem), tell)?;
+    let contents = sqlite::read_all(from, settings, |problem| problems.push(problem), tell)?;
     if let Some(problem) = problems.first() {
         return Err(unusable(from, &format!("it is damaged ({problem}); use another backup"), None));
     }
@@ -95,6 +132,7 @@ pub fn restore(settings: &Settings, from: &Path, tell: impl FnMut(u64)) -> Resul
     let failed = |error: io::Error| unusable(path, "the backup cannot be put in its place", Some(error));
     fs::copy(from, &copy).map_err(failed)?;
     fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(failed)?;
+    sqlite::forget(&copy, settings)?;
     let set_aside = set_aside(path).map_err(failed)?;
     sqlite::put_in_place(&copy, path, tail.goes_on_from)?;
     Ok(Restored { entries: contents.entries, from_journal: tail.events, missing: tail.missing, set_aside })
@@ -111,7 +149,7 @@ struct Tail {
 
 fn journal_tail(settings: &Settings, contents: &Contents) -> Result<Tail, Error> {
     let Some(folder) = settings.journal_folder().filter(|folder| folder.exists()) else { return Ok(Tail::default()) };
-    let identity = contents.keys.identity.0;
+    let identity = contents.identity.0;
     if journal::identity(&folder).is_some_and(|found| found != identity) {
         return Err(unusable(
             &folder,
@@ -126,9 +164,26 @@ fn journal_tail(settings: &Settings, contents: &Contents) -> Result<Tail, Error>
     Ok(Tail { events: found.behind, missing, goes_on_from: (missing > 0).then(|| Position(first - 1)) })
 }
 
+/// Files that restores have set aside beside the inbox, and nobody has deleted.
+#[must_use]
+pub fn left_aside(settings: &Settings) -> Vec<PathBuf> {
+    let Store::Sqlite(path) = &settings.store;
+    let start = beside(path, SET_ASIDE);
+    let Ok(files) = fs::read_dir(base::folder::of(path)) else { return Vec::new() };
+    let files = files.filter_map(|file| Some(base::folder::of(path).join(file.ok()?.file_name())));
+    let mut found: Vec<PathBuf> = files
+        .filter(|file| file.as_os_str().as_encoded_bytes().starts_with(start.as_os_str().as_encoded_bytes()))
+        .collect();
+    found.sort();
+    found
+}
+
+/// Between the name of the inbox file and the time when it was set aside.
+const SET_ASIDE: &str = "-before-";
+
 /// Moves the inbox file and what belongs to it out of the way.
 fn set_aside(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let suffix = format!("-before-{}", clock::now().as_millis());
+    let suffix = format!("{SET_ASIDE}{}", clock::now().as_millis());
     let mut moved = Vec::new();
     for part in ["", "-wal", "-shm"] {
         let file = beside(path, part);
@@ -158,17 +213,18 @@ pub fn verify(settings: &Settings, tell: impl FnMut(u64)) -> Result<Verified, Er
         // Says so in the words of every other command.
         sqlite::look(path)?;
     }
-    let contents = match sqlite::read_all(path, |problem| problems.push(place(problem)), tell) {
+    let contents = match sqlite::read_all(path, settings, |problem| problems.push(place(problem)), tell) {
         Ok(contents) => contents,
-        Err(error @ Error::Open { .. }) => return Err(error),
+        Err(error @ (Error::Open { .. } | Error::Seal { .. })) => return Err(error),
         Err(error) => {
             problems.push(place(base::error::chain(&error)));
             return Ok(Verified { problems, ..Verified::default() });
         }
     };
-    let mut verified = Verified { entries: contents.entries, behind: 0, problems };
+    let Contents { entries, unopened, .. } = contents;
+    let mut verified = Verified { entries, unopened, behind: 0, problems };
     if let Some(folder) = settings.journal_folder().filter(|folder| folder.exists()) {
-        match journal::verify(&folder, contents.keys.identity.0, contents.reached.0) {
+        match journal::verify(&folder, contents.identity.0, contents.reached.0) {
             Ok(report) => {
                 verified.behind = report.behind;
                 verified.problems.extend(report.damage.iter().map(ToString::to_string));

@@ -23,6 +23,15 @@ pub enum Error {
     /// The lease has expired and the work was given to another, or was settled.
     #[error("the lease of entry {0} is no longer held")]
     LeaseLost(Seq),
+    /// The seal of the inbox and what the configuration says of it do not fit together; the text says what to do.
+    #[error("cannot open the seal of the inbox: {problem}")]
+    Seal {
+        /// What is wrong and what to do.
+        problem: String,
+        /// Why.
+        #[source]
+        source: Option<Source>,
+    },
     /// The store cannot be opened; the text says what to do.
     #[error("cannot open the inbox {path}: {problem}")]
     Open {

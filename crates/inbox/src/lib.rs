@@ -14,6 +14,7 @@
 //! | [`Shelf`] | deliveries | gives out what was read |
 //! | [`Sinks`] | the work loops, operators' commands | pauses of sinks, and what goes back in line when one is well again |
 //! | [`Desk`] | operators' commands | lists, replays, parks, purges |
+//! | [`Persons`] | operators' commands | everything that is held of somebody; erases it |
 //! | [`Audit`] | operators' commands | notes what they did |
 //! | [`Watch`] | the control socket | tells what happens, as it happens |
 //! | [`Upkeep`] | the service | figures, retention, the end |
@@ -21,7 +22,7 @@
 //! ```text
 //! rules     pure: what an outcome does to a stage, its line and its entry
 //! fold      pure: what an accepted event becomes: keys, ids, stages
-//! seal      the one place through which bodies and pages go to the disk and come back
+//! seal      encrypts what goes to the disk, where there is a key, and opens it again
 //! journal   where events are safe first: an append and a sync, shared by many
 //! sqlite    the back end on one file: loads, applies the rules, stores
 //! journaled the journal in front of the store: answers, and folds what was accepted
@@ -51,6 +52,7 @@ mod intake;
 mod journal;
 mod journaled;
 mod lease;
+mod persons;
 mod queue;
 mod readings;
 pub mod rules;
@@ -71,14 +73,15 @@ pub use error::{Error, Source};
 pub use figures::{Figures, Limits};
 pub use ids::{Fetch, Identity, Keys, Position, ReadingId, Seq, Stage, State, Token, TraceParent};
 pub use intake::{Fate, Folded, Intake, NewEntry, Receipt, Refused, Told};
-pub use journaled::examine;
+pub use journaled::{examine, seal_standing};
 pub use lease::{Certainty, Doubts, Facts, Fetched, Found, Hold, Lease, Shortfall};
+pub use persons::{Erased, Held, HeldReading, Persons, Subject};
 pub use queue::{Awaiting, Cause, Claimed, CredentialsMark, Outcome, Queue, Resume};
 pub use readings::{Page, PageFacts, Reading, Readings, Shelf};
 pub use sinks::Sinks;
 pub use span::Span;
-pub use sqlite::Access;
-pub use upkeep::{Expired, Failure, StageCounts, Stats, Upkeep};
+pub use sqlite::{Access, Standing as SealStanding};
+pub use upkeep::{Expired, Failure, Resealed, StageCounts, Stats, Upkeep};
 pub use watch::{About, Happening, Seen, Watch, What};
 
 use journaled::{Journaled, NoIntake, PatientDesk, stranded};
@@ -99,6 +102,8 @@ pub struct Inbox {
     pub sinks: Arc<dyn Sinks>,
     /// For operators' commands.
     pub desk: Arc<dyn Desk>,
+    /// For a person's rights.
+    pub persons: Arc<dyn Persons>,
     /// For operators' commands too: what they did.
     pub audit: Arc<dyn Audit>,
     /// For who looks on.
@@ -113,7 +118,7 @@ impl Inbox {
     /// A store that serves every kind of use.
     fn of<S>(store: &Arc<S>, keys: Keys) -> Self
     where
-        S: Intake + Queue + Readings + Shelf + Sinks + Desk + Audit + Watch + Upkeep + 'static,
+        S: Intake + Queue + Readings + Shelf + Sinks + Desk + Persons + Audit + Watch + Upkeep + 'static,
     {
         Self {
             intake: Arc::clone(store) as _,
@@ -122,6 +127,7 @@ impl Inbox {
             shelf: Arc::clone(store) as _,
             sinks: Arc::clone(store) as _,
             desk: Arc::clone(store) as _,
+            persons: Arc::clone(store) as _,
             audit: Arc::clone(store) as _,
             watch: Arc::clone(store) as _,
             upkeep: Arc::clone(store) as _,
@@ -159,13 +165,13 @@ pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<I
                 (Some(folder), Access::Owner) => {
                     let journaled = Arc::new(Journaled::open(store, &folder, settings)?);
                     let desk = Arc::new(journaled.desk());
-                    Ok(Inbox { intake: Arc::clone(&journaled) as _, desk, upkeep: journaled, ..inbox })
+                    let (intake, persons) = (Arc::clone(&journaled) as _, Arc::clone(&journaled) as _);
+                    Ok(Inbox { intake, desk, persons, upkeep: journaled, ..inbox })
                 }
-                (Some(folder), Access::Guest) => Ok(Inbox {
-                    intake: Arc::new(NoIntake),
-                    desk: Arc::new(PatientDesk::beside(store, folder)),
-                    ..inbox
-                }),
+                (Some(folder), Access::Guest) => {
+                    let desk = Arc::new(PatientDesk::beside(store, folder));
+                    Ok(Inbox { intake: Arc::new(NoIntake), desk: Arc::clone(&desk) as _, persons: desk, ..inbox })
+                }
                 (None, Access::Guest) => Ok(inbox),
                 (None, Access::Owner) => {
                     journaled::refuse_rest(&store, &settings.journal_beside())?;

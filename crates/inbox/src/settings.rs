@@ -1,6 +1,8 @@
 //! What the inbox is told: `[inbox]`.
 
-use settings::{Flaw, duration, number, section, size, text};
+use crate::seal;
+use base::{folder, secret::Secret};
+use settings::{Flaw, duration, number, path, secrets, section, size, text};
 use std::{fmt, path::PathBuf, time::Duration};
 
 section! {
@@ -13,6 +15,11 @@ section! {
         pub journal: Option<Journal> = text(journal).example("\"data/inbox.journal\"").optional(),
         /// Bytes of the journal at most. Beyond it, because the inbox file cannot be written, new events are answered 503.
         pub journal_max: u64 = size().default("1 GiB").between("16 MiB", "1 TiB"),
+        /// Bank data at rest is encrypted with this key: 32 random bytes, as `openssl rand -base64 32` prints them. A list, the newest
+        /// first, while keys are exchanged. Keep a copy of it elsewhere: nobody can read the inbox without it.
+        pub key: Vec<Secret> = secrets(seal_key).example("{ file = \"secrets/inbox\" }"),
+        /// Where the data keys are kept that `key` encrypts. Not given: keys.db beside the inbox file.
+        pub keys: Option<PathBuf> = path().example("\"data/keys.db\"").optional(),
         /// How long done entries are kept. Unfinished ones are never deleted.
         pub retention: Duration = duration().default("30d").between("1m", "3650d"),
         /// How long it is kept what operators did (`linxo-webhook inbox audit`).
@@ -66,7 +73,21 @@ fn journal(text: &str) -> Result<Journal, Flaw> {
     }
 }
 
+fn seal_key(text: &str) -> Result<(), Flaw> {
+    match seal::parse(text) {
+        Some(_) => Ok(()),
+        None => Err(Flaw::new("is not 32 bytes in base64", "take the output of `openssl rand -base64 32`")),
+    }
+}
+
 impl Settings {
+    /// The file of the data keys.
+    #[must_use]
+    pub fn keys_file(&self) -> PathBuf {
+        let Store::Sqlite(path) = &self.store;
+        self.keys.clone().unwrap_or_else(|| folder::of(path).join("keys.db"))
+    }
+
     /// The folder of the journal; `None`: there is none.
     #[must_use]
     pub fn journal_folder(&self) -> Option<PathBuf> {

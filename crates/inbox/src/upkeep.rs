@@ -76,6 +76,15 @@ pub struct Expired {
     pub is_done: bool,
 }
 
+/// What one call of [`Upkeep::seal`] or [`Upkeep::unseal`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resealed {
+    /// Rows that were written anew.
+    pub changed: u64,
+    /// Whether there is nothing left to do.
+    pub is_done: bool,
+}
+
 /// What the service that owns a store needs of it.
 #[async_trait]
 pub trait Upkeep: Send + Sync + fmt::Debug {
@@ -98,6 +107,19 @@ pub trait Upkeep: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`Error::Store`], [`Error::Open`]: the store's file cannot be written, and its log grows.
     async fn checkpoint(&self) -> Result<(), Error>;
+
+    /// Seals up to `limit` rows that were written before the seal: call it until it is done.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Full`], [`Error::Closed`]: ask again later.
+    async fn seal(&self, limit: usize) -> Result<Resealed, Error>;
+
+    /// Takes the seal from up to `limit` rows: call it until it is done. The store is not sealed any more then, and is to be
+    /// closed. Nothing may be accepted meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: a row cannot be opened; [`Error::Full`], [`Error::Closed`]: ask again later.
+    async fn unseal(&self, limit: usize) -> Result<Resealed, Error>;
 
     /// Sees to it that nothing of what was deleted stays in a log beside the store. Waits a moment for whoever uses the
     /// store; call it after deletions.

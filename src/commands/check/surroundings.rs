@@ -11,7 +11,7 @@ use base::{
     error::chain,
     folder::{beside, try_to_write},
 };
-use inbox::{SinkName, settings::Store};
+use inbox::{SealStanding, SinkName, settings::Store};
 use linxo::{Figures, credentials::FingerprintKey};
 use prometheus_client::registry::Registry;
 use std::{
@@ -65,6 +65,7 @@ pub(super) async fn look(config: &Config, found: &mut Findings) {
     }
     let sinks: Vec<SinkName> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
     found.warnings.extend(inbox::examine(&config.inbox, &sinks));
+    seal(config, found);
     made_certificate(config, found);
     for sink in &config.sinks {
         let key = format!("sink {:?}", sink.name.as_str());
@@ -84,6 +85,28 @@ pub(super) async fn look(config: &Config, found: &mut Findings) {
         if let Err(error) = linxo::Client::new(linxo.clone(), key, figures) {
             let hint = "mend the file that is named; without one, install CA certificates";
             found.problem(config, "linxo", None, (format!("cannot be used: {}", chain(&error)), hint));
+        }
+    }
+}
+
+/// Whether the inbox and its key fit together.
+fn seal(config: &Config, found: &mut Findings) {
+    match inbox::seal_standing(&config.inbox) {
+        Ok(SealStanding::Off) => found.notes.push(
+            "inbox.key is not set: bank data lies unencrypted in the inbox and in its backups (docs/privacy.md)".to_owned(),
+        ),
+        Ok(SealStanding::Ahead) => found.notes.push(
+            "the next start seals the inbox: keep a copy of the file that inbox.key names, because nobody can read the inbox \
+             without it"
+                .to_owned(),
+        ),
+        Ok(SealStanding::Begun) => {
+            found.notes.push("what was in the inbox before inbox.key was set is not all sealed yet".to_owned());
+        }
+        Ok(SealStanding::On) => {}
+        Err(error) => {
+            let hint = "docs/operations.md says how keys are exchanged, and what to do when one is lost";
+            found.problem(config, "inbox.key", None, (format!("does not fit: {}", chain(&error)), hint));
         }
     }
 }

@@ -1,9 +1,9 @@
-//! The files of the inbox as a whole: `backup`, `restore`, `verify`. None of them needs the store to be open.
+//! The files of the inbox as a whole: `backup`, `restore`, `verify`, `unseal`. `restore` and `verify` need no open store.
 
 use crate::commands::{
     Failure, Global,
     acts::{Unnoted, noted},
-    guest::{failure, note, open},
+    guest::{failure, note, open, open_alone},
 };
 use clap::Subcommand;
 use inbox::{
@@ -19,6 +19,9 @@ use std::{
 /// Between two lines that say how far a long reading is.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// Rows unsealed in one transaction.
+const BATCH: usize = 500;
+
 /// What is done with them.
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Action {
@@ -26,22 +29,36 @@ pub(super) enum Action {
     Backup {
         /// The file to make (personal data; for its owner alone)
         file: PathBuf,
+        /// Write the keys of a sealed inbox too, to a file of their own; a backup has none
+        #[arg(long, value_name = "FILE")]
+        keys: Option<PathBuf>,
     },
     /// Put a backup in the place of the inbox, whose files are set aside; no service may be running
     Restore {
         /// A file that `inbox backup` made
         file: PathBuf,
+        /// Add the keys of a file that `inbox backup --keys` made
+        #[arg(long, value_name = "FILE")]
+        keys: Option<PathBuf>,
     },
     /// Read everything that the inbox has on the disk, and say what is damaged and what to do
     Verify,
+    /// Take the seal away: store everything as it is, no service may be running
+    Unseal {
+        /// Really store bank data unencrypted
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// Does it.
 pub(super) async fn run(global: &Global, action: Action) -> Result<(), Failure> {
     match action {
-        Action::Backup { file } => backup(global, file).await,
-        Action::Restore { file } => restore(global, file).await,
+        Action::Backup { file, keys } => backup(global, file, keys).await,
+        Action::Restore { file, keys } => restore(global, file, keys).await,
         Action::Verify => verify(global).await,
+        Action::Unseal { yes: false } => Err(unconfirmed()),
+        Action::Unseal { yes: true } => unseal(global).await,
     }
 }
 
@@ -63,10 +80,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 }
 
 /// Makes a backup beside a running service, or without one.
-async fn backup(global: &Global, to: PathBuf) -> Result<(), Failure> {
+async fn backup(global: &Global, to: PathBuf, keys: Option<PathBuf>) -> Result<(), Failure> {
     let config = global.load()?;
     let (settings, inbox) = (config.inbox.clone(), open(&config)?);
-    let which = ("backup", to.display().to_string());
+    let with_keys = keys.as_ref().map(|keys| format!(" --keys {}", keys.display())).unwrap_or_default();
+    let which = ("backup", format!("{}{with_keys}", to.display()));
     let copied = noted(&*inbox.audit, which, Unnoted::GoesOn, async || {
         // What was accepted until now is in the inbox file after this.
         inbox
@@ -74,23 +92,72 @@ async fn backup(global: &Global, to: PathBuf) -> Result<(), Failure> {
             .list(&Filter { seq: Some(inbox::Seq(0)), ..Filter::default() }, 1)
             .await
             .map_err(|error| failure(&error))?;
-        let (settings, to) = (settings.clone(), to.clone());
-        let copied = blocking(move || archive::backup(&settings, &to, progress("verified"))).await?;
+        let (settings, to, keys) = (settings.clone(), to.clone(), keys.clone());
+        let copied = blocking(move || archive::backup(&settings, &to, keys.as_deref(), progress("verified"))).await?;
         Ok((copied, copied.entries))
     })
     .await;
     inbox.upkeep.close().await;
-    let Copied { entries, bytes } = copied?;
+    let Copied { entries, bytes, unopened, is_sealed } = copied?;
     note(format_args!("{}: {entries} entries, {bytes} bytes, read again and found whole", to.display()));
+    say_unopened(unopened);
+    match keys {
+        Some(keys) => note(format_args!("{}: its keys; keep them apart from the backup", keys.display())),
+        None if is_sealed => note(format_args!("its keys are not in it: `inbox backup --keys FILE` writes them apart")),
+        None => {}
+    }
+    Ok(())
+}
+
+fn say_unopened(unopened: u64) {
+    if unopened > 0 {
+        note(format_args!("{unopened} entries are sealed and were not opened, because inbox.key is not set"));
+    }
+}
+
+/// `--yes` is missing.
+fn unconfirmed() -> Failure {
+    Failure::usage("unseal stores bank data unencrypted\nhint: add --yes if that is what you want")
+}
+
+/// Takes the seal from everything, where no service is running.
+async fn unseal(global: &Global) -> Result<(), Failure> {
+    let config = global.load()?;
+    if config.inbox.key.is_empty() {
+        return Err(Failure::usage(
+            "inbox.key is not set, and nothing can be opened without it\nhint: set it, run this, then take it out",
+        ));
+    }
+    let inbox = open_alone(&config)?;
+    let result = noted(&*inbox.audit, ("unseal", String::new()), Unnoted::Stops, async || {
+        let mut tell = progress("unsealed");
+        let mut changed = 0;
+        loop {
+            let done = inbox.upkeep.unseal(BATCH).await.map_err(|error| failure(&error))?;
+            changed += done.changed;
+            tell(changed);
+            if done.is_done {
+                return Ok((changed, changed));
+            }
+        }
+    })
+    .await;
+    inbox.upkeep.close().await;
+    note(format_args!(
+        "{} rows are stored as they are now: take inbox.key out of the configuration before the next start, which would seal them \
+         again; keep {} for backups that are sealed",
+        result?,
+        config.inbox.keys_file().display()
+    ));
     Ok(())
 }
 
 /// Puts a backup in the place of the inbox.
-async fn restore(global: &Global, from: PathBuf) -> Result<(), Failure> {
+async fn restore(global: &Global, from: PathBuf, keys: Option<PathBuf>) -> Result<(), Failure> {
     let settings: Settings = global.load()?.inbox;
     let Restored { entries, from_journal, missing, set_aside } = {
         let from = from.clone();
-        blocking(move || archive::restore(&settings, &from, progress("verified"))).await?
+        blocking(move || archive::restore(&settings, &from, keys.as_deref(), progress("verified"))).await?
     };
     for file in set_aside {
         note(format_args!("set aside: {}", file.display()));
@@ -110,13 +177,17 @@ async fn restore(global: &Global, from: PathBuf) -> Result<(), Failure> {
 /// Reads everything, and says what is wrong.
 async fn verify(global: &Global) -> Result<(), Failure> {
     let settings = global.load()?.inbox;
-    let Verified { entries, behind, problems } =
+    let Verified { entries, unopened, behind, problems } =
         blocking(move || archive::verify(&settings, progress("verified"))).await?;
     let mut out = io::stdout().lock();
     for problem in &problems {
         writeln!(out, "{problem}")?;
     }
-    note(format_args!("{entries} entries compared with what was accepted; {behind} events are in the journal alone"));
+    note(format_args!(
+        "{} entries compared with what was accepted; {behind} events are in the journal alone",
+        entries - unopened
+    ));
+    say_unopened(unopened);
     match problems.len() {
         0 => Ok(()),
         found => Err(Failure::ours(format_args!("{found} places of the inbox are damaged"))),

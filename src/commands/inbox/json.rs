@@ -4,13 +4,16 @@ use super::{
     story::{self, Told},
     view::{reason, time},
 };
-use inbox::{ActView, Certainty, DeliveryId, EntryView, ReadingView, RefusedView, Seq, State};
+use inbox::{ActView, Certainty, DeliveryId, EntryView, HeldReading, ReadingId, ReadingView, RefusedView, Seq, State};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 /// One entry.
 #[derive(Serialize)]
 struct Entry<'a> {
+    /// `entry`, where lines of other kinds come too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
     seq: Seq,
     id: &'a str,
     delivery_id: &'a DeliveryId,
@@ -94,6 +97,8 @@ struct Attempt<'a> {
 /// A refused request.
 #[derive(Serialize)]
 struct Refused<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
     number: i64,
     #[serde(rename = "refused")]
     at: String,
@@ -117,15 +122,17 @@ struct Act<'a> {
     entries: Option<u64>,
 }
 
-/// Appends the line of an entry, with its story and its stored event where given.
-pub(super) fn entry(
+/// Appends the line of an entry, with its story, its stored event and the kind of the line where given.
+pub(in crate::commands) fn entry(
     entry: &EntryView,
     told: Option<&Told>,
     body: Option<&[u8]>,
+    kind: Option<&'static str>,
     out: &mut Vec<u8>,
 ) -> Result<(), serde_json::Error> {
     let body = body.map(event::compact);
     let line = Entry {
+        kind,
         seq: entry.seq,
         id: entry.event_id.as_str(),
         delivery_id: &entry.delivery_id,
@@ -198,9 +205,15 @@ fn attempt(attempt: &inbox::AttemptView) -> Attempt<'_> {
 }
 
 /// Appends the line of a refused request, with the start of its body where asked for.
-pub(super) fn refused(request: &RefusedView, start: bool, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+pub(super) fn refused(
+    request: &RefusedView,
+    start: bool,
+    kind: Option<&'static str>,
+    out: &mut Vec<u8>,
+) -> Result<(), serde_json::Error> {
     let start = request.start.as_deref().filter(|_| start);
     let line = Refused {
+        kind,
         number: request.number,
         at: time(request.at),
         reason: &request.reason,
@@ -211,6 +224,39 @@ pub(super) fn refused(request: &RefusedView, start: bool, out: &mut Vec<u8>) -> 
     };
     write(&line, out)
 }
+
+/// What was read of a connection, without its accounts.
+#[derive(Serialize)]
+struct Held<'a> {
+    kind: &'static str,
+    #[serde(rename = "reading")]
+    number: ReadingId,
+    connection_id: &'a str,
+    user_id: Option<&'a str>,
+    started: String,
+    /// The connection's own JSON.
+    connection: Option<&'a RawValue>,
+}
+
+/// Appends the beginning of the line of a reading. Its accounts follow, joined by commas, and then [`READING_END`].
+pub(super) fn held(reading: &HeldReading, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    let resource = reading.resource.as_deref().map(event::compact);
+    let line = Held {
+        kind: "reading",
+        number: reading.id,
+        connection_id: reading.connection.as_str(),
+        user_id: reading.user.as_ref().map(event::UserId::as_str),
+        started: time(reading.started),
+        connection: resource.as_deref().map(serde_json::from_slice).transpose()?,
+    };
+    serde_json::to_writer(&mut *out, &line)?;
+    out.pop();
+    out.extend_from_slice(b",\"accounts\":[");
+    Ok(())
+}
+
+/// What ends the line of a reading.
+pub(super) const READING_END: &[u8] = b"]}\n";
 
 /// Appends the line of an operator's act.
 pub(super) fn act(view: &ActView, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {

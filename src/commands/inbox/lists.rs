@@ -56,7 +56,7 @@ pub(super) async fn each(desk: &dyn Desk, selection: &Selection, limit: usize, b
 
 async fn line(desk: &dyn Desk, entry: &EntryView, body: bool, text: &mut Vec<u8>) -> Result<(), Failure> {
     let body = if body { desk.body(entry.seq).await.map_err(|error| failure(&error))? } else { None };
-    json::entry(entry, None, body.as_deref(), text)
+    json::entry(entry, None, body.as_deref(), None, text)
         .map_err(|error| Failure::ours(format_args!("entry {} cannot be written as JSON: {error}", entry.seq)))
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn refused(
     }
     let mut text = Vec::new();
     for request in &found {
-        json::refused(request, body, &mut text).map_err(|error| {
+        json::refused(request, body, None, &mut text).map_err(|error| {
             Failure::ours(format_args!("request {} cannot be written as JSON: {error}", request.number))
         })?;
     }

@@ -90,6 +90,17 @@ impl Selection {
         words.join(" ")
     }
 
+    /// The user, where nothing else is selected: then everything of theirs is meant.
+    pub(super) fn user(&self) -> Option<UserId> {
+        self.user.clone().map(UserId::new)
+    }
+
+    pub(super) fn is_user_alone(&self) -> bool {
+        let Self { state, sink, connection, user, id, seq, when, limit, all: _ } = self;
+        let others = state.is_some() || seq.is_some() || limit.is_some() || !when.span().is_all();
+        user.is_some() && !others && [sink, connection, id].into_iter().all(Option::is_none)
+    }
+
     pub(super) fn limit(&self) -> usize {
         if self.all { EVERY } else { self.limit.unwrap_or(LIMIT) }
     }

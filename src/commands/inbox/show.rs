@@ -30,7 +30,7 @@ pub(super) async fn show(inbox: &Inbox, wanted: &str, body: bool, is_json: bool)
         let told = tell(inbox, entry).await.map_err(|error| failure(&error))?;
         let body = if body { inbox.desk.body(entry.seq).await.map_err(|error| failure(&error))? } else { None };
         if is_json {
-            json::entry(entry, Some(&told), body.as_deref(), &mut text).map_err(|error| {
+            json::entry(entry, Some(&told), body.as_deref(), None, &mut text).map_err(|error| {
                 Failure::ours(format_args!("entry {} cannot be written as JSON: {error}", entry.seq))
             })?;
             continue;

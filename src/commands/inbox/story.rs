@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// What is told of an entry beside its own facts.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(in crate::commands) struct Told {
     pub(super) story: Story,
     /// Acts of operators that may have concerned it, the oldest first.
     pub(super) acts: Vec<ActView>,

@@ -154,7 +154,7 @@ fn tells_the_story_of_an_entry() {
     let next = story::next(&entry, &told);
     assert_eq!(next[0].what, "the sink is paused since 2026-11-23T10:00:30Z: `sink resume app`");
     let mut line = Vec::new();
-    json::entry(&entry, Some(&told), None, &mut line).unwrap();
+    json::entry(&entry, Some(&told), None, None, &mut line).unwrap();
     let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
     let told = ["reading", "acts", "next"].map(|member| line[member].clone());
     insta::assert_snapshot!("tells_the_story_as_json", serde_json::to_string_pretty(&told).unwrap());
@@ -240,7 +240,8 @@ fn lists_refused_requests() {
 fn exports_one_line_with_the_event_untouched_but_for_white_space() {
     let mut line = Vec::new();
     let body = b"{\n \"id\": \"abc123456\",\n \"amount\": 10000.50 }\n";
-    json::entry(&entry(1, State::Done, vec![stage("app", State::Done, None)]), None, Some(body), &mut line).unwrap();
+    json::entry(&entry(1, State::Done, vec![stage("app", State::Done, None)]), None, Some(body), None, &mut line)
+        .unwrap();
     insta::assert_snapshot!(String::from_utf8(line).unwrap(), @r#"{"seq":1,"id":"abc123456","delivery_id":"abc123456","state":"done","connection_id":"123","user_id":"321","channel_definition_id":"24601","event_type":"UPDATED","resource_type":"CONNECTIONS","accepted":"2026-11-23T10:00:00Z","account_count":102,"accounts_listed":0,"accounts_fetched":102,"conflict":false,"drift":null,"bytes":1193,"sender":{"peer":"192.0.2.7:5000"},"stages":[{"stage":"app","state":"done","attempts":3,"due":null,"changed":"2026-11-23T10:00:01Z","cause":null,"reason":null}],"attempts":[],"event":{"id":"abc123456","amount":10000.50}}"#);
 }
 

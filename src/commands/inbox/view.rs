@@ -147,7 +147,7 @@ pub(super) fn page(entry: &EntryView) -> String {
 }
 
 /// Why a stage waits or is parked.
-pub(super) fn reason(stage: &StageView) -> Option<String> {
+pub(in crate::commands) fn reason(stage: &StageView) -> Option<String> {
     match &stage.reason {
         None if stage.is_queued => Some("waits for an earlier entry of its connection or for its accounts".to_owned()),
         reason => reason.clone(),
@@ -155,7 +155,7 @@ pub(super) fn reason(stage: &StageView) -> Option<String> {
 }
 
 /// RFC 3339; milliseconds where the year cannot be written.
-pub(super) fn time(at: Timestamp) -> String {
+pub(in crate::commands) fn time(at: Timestamp) -> String {
     at.to_rfc3339().unwrap_or_else(|| at.as_millis().to_string())
 }
 
@@ -192,7 +192,7 @@ fn cell(text: &str, width: Width) -> String {
 }
 
 /// `2`, or `0 of 102` while they are not fetched, `102 fetched` after.
-fn accounts(entry: &EntryView) -> String {
+pub(in crate::commands) fn accounts(entry: &EntryView) -> String {
     match (entry.fetched, entry.account_count) {
         (Some(fetched), Some(announced)) if fetched != announced => format!("{fetched} fetched, {announced} announced"),
         (Some(fetched), _) => format!("{fetched} fetched"),

@@ -30,6 +30,19 @@ fn an_http_sink_has_a_secret_or_says_that_it_has_none() {
     }
 }
 
+/// Whoever tried the service out with `listen` may take its secret along.
+#[test]
+fn the_secret_of_listen_is_warned_of() {
+    let toml = "[[sink]]\nname = \"a\"\ntype = \"http\"\nurl = \"https://a/\"\nsecret = { env = \"S\" }";
+    let warnings = |secret: &str| {
+        let all = load_with(toml, &[("S", secret)]).unwrap().warnings;
+        all.into_iter().filter(|warning| warning.contains("`listen`")).collect::<Vec<_>>()
+    };
+    let found = warnings(delivery::kinds::http::KNOWN_SECRET);
+    assert!(found.len() == 1 && found[0].starts_with("sink a: secret is the one"), "{found:?}");
+    assert_eq!(warnings(SIGNING), [""; 0]);
+}
+
 /// (E3) What a sink writes has no other use: not the inbox, not a key, not a secret, not the configuration, not another sink.
 #[test]
 fn a_sink_writes_no_file_that_is_used_otherwise() {

@@ -6,9 +6,10 @@
 //! left segment holds beyond it is never read.
 
 use super::{
-    folder::Folder,
+    folder::{Folder, Spare},
     frame::{END, Encoder, FIRST_FRAME, Header, Record, frame_size},
     keeper::{self, Task},
+    sealing::{Sealing, SegmentKey},
     shared::{Part, Shared, Trouble},
 };
 use crate::{Error, Position};
@@ -67,9 +68,16 @@ struct Segment {
     /// When its first record came.
     begun: Option<Instant>,
     is_spare_ordered: bool,
+    /// What seals its records.
+    key: Option<SegmentKey>,
 }
 
 impl Segment {
+    /// Bytes of the frame of a payload.
+    fn frame(&self, payload: &[u8]) -> u64 {
+        frame_size(payload.len() + self.key.as_ref().map_or(0, |_| SegmentKey::OVERHEAD))
+    }
+
     /// Whether a frame fits, and behind it the one that closes the segment.
     fn has_room(&self, written: u64, size: u64) -> bool {
         self.offset + written + size + END <= self.size
@@ -94,7 +102,7 @@ pub(super) struct Appender {
     tasks: mpsc::Sender<Task>,
     /// Where the callers wait; `None` outside of a runtime.
     runtime: Option<Handle>,
-    identity: [u8; 16],
+    sealing: Sealing,
     /// Number of the next segment.
     number: u64,
     /// The last position that counts.
@@ -112,12 +120,12 @@ impl Appender {
         shared: Arc<Shared>,
         requests: mpsc::Receiver<Request>,
         tasks: mpsc::Sender<Task>,
-        identity: [u8; 16],
+        sealing: Sealing,
         (number, follows): (u64, u64),
     ) -> Self {
         let last = shared.state().synced;
         let runtime = Handle::try_current().ok();
-        Self { folder, shared, requests, tasks, runtime, identity, number, last, follows, segment: None, retry: None }
+        Self { folder, shared, requests, tasks, runtime, sealing, number, last, follows, segment: None, retry: None }
     }
 
     /// Runs until nobody can ask any more.
@@ -200,7 +208,8 @@ impl Appender {
     fn append(&mut self, mut batch: VecDeque<Append>) {
         self.close_if_old();
         while let Some(first) = batch.front() {
-            let size = frame_size(first.payload.len());
+            // As long as it may become.
+            let size = frame_size(first.payload.len() + SegmentKey::OVERHEAD);
             if self.segment.as_ref().is_some_and(|segment| !segment.has_room(0, size)) {
                 self.close();
             }
@@ -226,11 +235,19 @@ impl Appender {
         segment.encoder.buffer.shrink_to(BUFFER);
         while let Some(append) = batch.front() {
             let written = segment.encoder.buffer.len() as u64;
-            if !segment.has_room(written, frame_size(append.payload.len())) {
+            if !segment.has_room(written, segment.frame(&append.payload)) {
                 break;
             }
             let Some(Append { payload, reply, room }) = batch.pop_front() else { break };
             let position = synced + 1 + replies.len() as u64;
+            let sealed = segment.key.as_ref().map(|key| key.seal(position, &payload)).transpose();
+            let payload = match sealed {
+                Ok(sealed) => sealed.unwrap_or(payload),
+                Err(flaw) => {
+                    drop(reply.send(Err(flaw.into())));
+                    continue;
+                }
+            };
             segment.encoder.record(&Record { position, accepted: now, payload }, synced);
             replies.push((reply, room));
         }
@@ -358,30 +375,48 @@ impl Appender {
 
     fn try_begin(&mut self, frame: u64) -> Result<Segment, Trouble> {
         let needed = (FIRST_FRAME + frame + END).next_multiple_of(4096).max(self.shared.limits.smallest);
-        let (spare, size) = {
-            let mut state = self.shared.state();
-            let size = keeper::affordable(&self.folder, &self.shared, &state).max(needed);
-            // Taken under the lock, so that it is counted once.
-            (state.spare.take(), size)
-        };
-        let spare = match spare {
-            Some(spare) if spare.size >= needed => spare,
-            other => {
-                if let Some(small) = other {
-                    self.folder.discard(&small);
-                }
-                let is_over = self.shared.state().used() + size > self.shared.limits.most;
-                if is_over || size > self.folder.free() / 2 {
-                    return Err(Trouble::Full(None));
-                }
-                self.folder.make_spare(size).map_err(Trouble::of)?
+        // Counted at every moment, or the keeper, which prepares a spare meanwhile, goes over the limit.
+        let (spare, small, size) = self.shared.change(|state| {
+            let affordable = keeper::affordable(&self.folder, &self.shared, state);
+            let (spare, small) = match state.spare.take() {
+                Some(spare) if spare.size >= needed => (Some(spare), None),
+                other => (None, other),
+            };
+            let size = spare.as_ref().map_or(affordable.max(needed), |spare| spare.size);
+            state.making += size;
+            (spare, small, size)
+        });
+        if let Some(small) = small {
+            self.folder.discard(&small);
+        }
+        let begun = self.make(spare, size);
+        // One that was begun is counted as a segment.
+        if begun.is_err() {
+            self.shared.change(|state| state.making -= size);
+        }
+        begun
+    }
+
+    /// Makes a segment of a size that is counted already, of a spare where there is one.
+    fn make(&mut self, spare: Option<Spare>, size: u64) -> Result<Segment, Trouble> {
+        let spare = if let Some(spare) = spare {
+            spare
+        } else {
+            let is_over = self.shared.state().used() > self.shared.limits.most;
+            if is_over || size > self.folder.free() / 2 {
+                return Err(Trouble::Full(None));
             }
+            self.folder.make_spare(size).map_err(Trouble::of)?
         };
-        let (number, size) = (self.number, spare.size);
-        let header = Header { identity: self.identity, number, first: self.last + 1, follows: self.follows };
+        let number = self.number;
+        let made = self.sealing.make(number).map_err(|flaw| Trouble::of(io::Error::other(flaw)))?;
+        let (key, wrapped) = made.unzip();
+        let (first, follows) = (self.last + 1, self.follows);
+        let header = Header { identity: self.sealing.identity, number, first, follows, key: wrapped };
         let file = self.folder.begin(&spare, &header).map_err(Trouble::of)?;
         self.number += 1;
         self.shared.change(|state| {
+            state.making -= size;
             state.parts.push_back(Part {
                 number,
                 first: header.first,
@@ -393,7 +428,7 @@ impl Appender {
             });
         });
         let encoder = Encoder::new(header.encode().1);
-        Ok(Segment { file, encoder, offset: FIRST_FRAME, size, begun: None, is_spare_ordered: false })
+        Ok(Segment { file, encoder, offset: FIRST_FRAME, size, begun: None, is_spare_ordered: false, key })
     }
 }
 

@@ -113,6 +113,11 @@ impl Folder {
         self.path.join(format!("{number:016x}.segment"))
     }
 
+    /// The file of a segment that a person gave up.
+    pub(super) fn lost(&self, number: u64) -> PathBuf {
+        self.path.join(format!("{number:016x}.segment.lost"))
+    }
+
     fn gone(&self, number: u64) -> PathBuf {
         self.path.join(format!("{number:016x}.gone"))
     }

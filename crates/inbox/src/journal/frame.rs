@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! segment:  header, zeros up to FIRST_FRAME, frame, frame, ..., zeros
+//! header:   magic | version u32 | identity | number u64 | first u64 | follows u64 | wrapped key, where sealed | check u32
 //! frame:    length u32 | kind u32 | position u64 | synced u64 | time i64 | check u32 | chain u32 | payload | zeros up to 8
 //! ```
 //!
@@ -16,6 +17,7 @@
 //! `synced` is the last position that was known to be on disk when the frame was written. All frames of one batch name
 //! the same.
 
+use crate::seal::{WRAPPED, Wrapped};
 use base::clock::Timestamp;
 use bytes::Bytes;
 
@@ -27,11 +29,13 @@ pub(super) const HEAD: usize = 40;
 pub(super) const END: u64 = HEAD as u64;
 /// Frames begin at multiples of this.
 pub(super) const ALIGN: u64 = 8;
-/// The format that this build writes, and the only one that it reads.
+/// The format of a segment whose records are written as they are.
 pub(super) const VERSION: u32 = 1;
+/// The format of a segment whose records are sealed: its header has the segment's key, wrapped.
+pub(super) const SEALED: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"LXJOURNL";
-const HEADER: usize = 56;
+const HEADER: usize = HEADER_CHECKED + WRAPPED + 4;
 const HEADER_CHECKED: usize = 52;
 const HEAD_CHECKED: usize = 32;
 const CHAINED: usize = 36;
@@ -49,6 +53,8 @@ pub(super) struct Header {
     pub(super) first: u64,
     /// The last position that counts of the segment before it. What that segment holds beyond was never promised.
     pub(super) follows: u64,
+    /// The key that seals its records, wrapped by the key file.
+    pub(super) key: Option<Wrapped>,
 }
 
 /// Why a header is none that can be read.
@@ -65,11 +71,12 @@ impl Header {
     pub(super) fn encode(&self) -> (Vec<u8>, u32) {
         let mut bytes = Vec::with_capacity(HEADER);
         bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&if self.key.is_some() { SEALED } else { VERSION }.to_le_bytes());
         bytes.extend_from_slice(&self.identity);
         for number in [self.number, self.first, self.follows] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
+        bytes.extend_from_slice(self.key.as_ref().map_or(&[], <[u8; WRAPPED]>::as_slice));
         let check = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&check.to_le_bytes());
         (bytes, check)
@@ -77,18 +84,23 @@ impl Header {
 
     /// Reads a header from the start of a segment; with it comes the checksum with which the chain begins.
     pub(super) fn decode(bytes: &[u8]) -> Result<(Self, u32), HeaderFlaw> {
-        let fields = bytes.get(..HEADER_CHECKED).ok_or(HeaderFlaw::Damaged)?;
+        let version = u32_at(bytes, 8).ok_or(HeaderFlaw::Damaged)?;
+        // Of an unknown format the length of the first one is tried, so that it can be named.
+        let checked = HEADER_CHECKED + if version == SEALED { WRAPPED } else { 0 };
+        let fields = bytes.get(..checked).ok_or(HeaderFlaw::Damaged)?;
         let check = crc32c::crc32c(fields);
-        if !fields.starts_with(&MAGIC) || u32_at(bytes, HEADER_CHECKED) != Some(check) {
+        if !fields.starts_with(&MAGIC) || u32_at(bytes, checked) != Some(check) {
             return Err(HeaderFlaw::Damaged);
         }
-        let version = u32_at(bytes, 8).ok_or(HeaderFlaw::Damaged)?;
-        if version != VERSION {
+        if version != VERSION && version != SEALED {
             return Err(HeaderFlaw::Version(version));
         }
         let read = || {
             let identity = bytes.get(12..28)?.try_into().ok()?;
-            Some(Self { identity, number: u64_at(bytes, 28)?, first: u64_at(bytes, 36)?, follows: u64_at(bytes, 44)? })
+            let (number, first, follows) = (u64_at(bytes, 28)?, u64_at(bytes, 36)?, u64_at(bytes, 44)?);
+            let key = fields.get(HEADER_CHECKED..).filter(|key| !key.is_empty());
+            let key = key.map(Wrapped::try_from).transpose().ok()?;
+            Some(Self { identity, number, first, follows, key })
         };
         read().map(|header| (header, check)).ok_or(HeaderFlaw::Damaged)
     }
@@ -205,7 +217,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const HEADER: Header = Header { identity: [7; 16], number: 3, first: 10, follows: 9 };
+    const PLAIN: Header = Header { identity: [7; 16], number: 3, first: 10, follows: 9, key: None };
+    const SEALED: Header = Header { key: Some([5; WRAPPED]), ..PLAIN };
 
     fn record(position: u64, payload: &[u8]) -> Record {
         Record { position, accepted: Timestamp::from_millis(5), payload: Bytes::copy_from_slice(payload) }
@@ -213,19 +226,21 @@ mod tests {
 
     #[test]
     fn a_header_is_read_back_and_each_changed_bit_is_noticed() {
-        let (bytes, seed) = HEADER.encode();
-        assert_eq!(Header::decode(&bytes), Ok((HEADER, seed)));
-        for at in 0..bytes.len() * 8 {
-            let mut changed = bytes.clone();
-            changed[at / 8] ^= 1 << (at % 8);
-            assert_eq!(Header::decode(&changed), Err(HeaderFlaw::Damaged), "bit {at}");
+        for header in [PLAIN, SEALED] {
+            let (bytes, seed) = header.encode();
+            assert_eq!(Header::decode(&bytes), Ok((header, seed)));
+            for at in 0..bytes.len() * 8 {
+                let mut changed = bytes.clone();
+                changed[at / 8] ^= 1 << (at % 8);
+                assert_eq!(Header::decode(&changed), Err(HeaderFlaw::Damaged), "bit {at}");
+            }
+            assert_eq!(Header::decode(&bytes[..20]), Err(HeaderFlaw::Damaged));
         }
-        assert_eq!(Header::decode(&bytes[..20]), Err(HeaderFlaw::Damaged));
     }
 
     #[test]
     fn a_newer_format_is_named() {
-        let (mut bytes, _) = HEADER.encode();
+        let (mut bytes, _) = PLAIN.encode();
         bytes[8] = 9;
         let check = crc32c::crc32c(&bytes[..HEADER_CHECKED]);
         bytes[HEADER_CHECKED..].copy_from_slice(&check.to_le_bytes());
@@ -238,7 +253,7 @@ mod tests {
             payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100), 1..6),
             flip in any::<prop::sample::Index>(),
         ) {
-            let seed = HEADER.encode().1;
+            let seed = PLAIN.encode().1;
             let mut encoder = Encoder::new(seed);
             for (n, payload) in payloads.iter().enumerate() {
                 encoder.record(&record(n as u64, payload), 0);

@@ -60,26 +60,29 @@ pub(super) fn affordable(folder: &Folder, shared: &Shared, state: &State) -> u64
 }
 
 fn prepare(folder: &Folder, shared: &Shared) {
-    let size = {
-        let state = shared.state();
-        if state.spare.is_some() {
-            return;
-        }
-        affordable(folder, shared, &state)
-    };
-    if size < shared.limits.smallest {
-        return;
-    }
+    // Counted from now on, so that the appender, which may need a file meanwhile, does not go over the limit.
+    let size = shared.change(|state| {
+        let size = affordable(folder, shared, state);
+        let is_wanted = state.spare.is_none() && size >= shared.limits.smallest;
+        is_wanted.then(|| {
+            state.making += size;
+            size
+        })
+    });
+    let Some(size) = size else { return };
     match folder.make_spare(size) {
         Ok(spare) => {
-            let unused =
-                shared.change(|state| if state.spare.is_none() { state.spare.replace(spare) } else { Some(spare) });
+            let unused = shared.change(|state| {
+                state.making -= size;
+                if state.spare.is_none() { state.spare.replace(spare) } else { Some(spare) }
+            });
             if let Some(unused) = unused {
                 folder.discard(&unused);
             }
         }
         // Whoever needs the segment makes it, and says what is wrong.
         Err(error) => {
+            shared.change(|state| state.making -= size);
             tracing::debug!(code = "journal_segment_not_prepared", error = %error, "no segment could be prepared");
         }
     }

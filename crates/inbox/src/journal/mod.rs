@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! frame     pure: the bytes of a segment
+//! sealing   the key of a segment: made, and found again
 //! damage    what is wrong, where, and what to do about it
 //! disk      writes and syncs
 //! folder    which files there are, and how they come and go
@@ -38,6 +39,7 @@ mod frame;
 mod keeper;
 mod reader;
 mod recover;
+mod sealing;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -49,7 +51,7 @@ pub(crate) use reader::{ReadError, Reader};
 pub(crate) use shared::Limits;
 pub(crate) use verify::{identity, tail, verify};
 
-use crate::{Error, Position};
+use crate::{Error, Position, seal::Ring};
 use appender::{Append, Appender, Request};
 use base::sync::lock;
 use bytes::Bytes;
@@ -57,10 +59,11 @@ use damage::Kind;
 use disk::Disk;
 use folder::Folder;
 use keeper::Task;
+use sealing::Sealing;
 use shared::Shared;
 use std::{
     fs::{File, TryLockError},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, mpsc},
     thread,
 };
@@ -78,6 +81,7 @@ const LONGEST: usize = 1 << 30;
 pub(crate) struct Journal {
     folder: Folder,
     shared: Arc<Shared>,
+    sealing: Sealing,
     room: Arc<Semaphore>,
     /// `None` once closed.
     requests: Mutex<Option<mpsc::Sender<Request>>>,
@@ -99,8 +103,9 @@ impl Journal {
         identity: [u8; 16],
         stored: Option<Position>,
         limits: Limits,
+        ring: Option<Arc<Ring>>,
     ) -> Result<Self, Error> {
-        Self::open_on(Disk::default(), path, identity, stored, limits)
+        Self::open_on(Disk::default(), path, identity, stored, limits, ring)
     }
 
     fn open_on(
@@ -109,6 +114,7 @@ impl Journal {
         identity: [u8; 16],
         stored: Option<Position>,
         limits: Limits,
+        ring: Option<Arc<Ring>>,
     ) -> Result<Self, Error> {
         let unusable = |problem: &str, source: std::io::Error| Error::Open {
             path: path.display().to_string(),
@@ -132,6 +138,16 @@ impl Journal {
         if let Some(damage) = found.parts.iter().filter_map(|part| part.damage.as_ref()).find(unknown) {
             return Err(Error::Open { path: path.display().to_string(), problem: damage.to_string(), source: None });
         }
+        if let Some(number) = found.keys.iter().find(|(_, key)| !ring.as_ref().is_some_and(|ring| ring.knows(key))) {
+            return Err(Error::Seal {
+                problem: format!(
+                    "{} is sealed with a key that is none of those of inbox.key: put the key back, behind the new one in the \
+                     list, until the service has started once",
+                    folder.segment(number.0).display()
+                ),
+                source: None,
+            });
+        }
         folder.set_identity(&lock_file, identity).map_err(failed)?;
         for damage in &found.damage {
             tracing::error!(code = "journal_damaged", "{damage}");
@@ -142,11 +158,13 @@ impl Journal {
         tasks.send(Task::Prepare).ok();
         let (requests, queue) = mpsc::channel();
         let next = (found.number, found.follows);
-        let appender = Appender::new(folder.clone(), Arc::clone(&shared), queue, tasks.clone(), identity, next);
+        let sealing = Sealing::new(identity, ring);
+        let appender = Appender::new(folder.clone(), Arc::clone(&shared), queue, tasks.clone(), sealing.clone(), next);
         let appender = thread::Builder::new().name("inbox-journal".to_owned()).spawn(move || appender.run());
         Ok(Self {
             folder,
             shared,
+            sealing,
             room: Arc::new(Semaphore::new(QUEUE_BYTES)),
             requests: Mutex::new(Some(requests)),
             tasks: Mutex::new(Some(tasks)),
@@ -196,6 +214,24 @@ impl Journal {
         state.parts.iter().map(|part| (part.last + 1).saturating_sub(part.first.max(behind.0 + 1))).sum()
     }
 
+    /// Segments that are damaged, or that a person gave up: what is in them was never read.
+    pub(crate) fn unread(&self) -> Vec<PathBuf> {
+        let damaged = self
+            .shared
+            .state()
+            .parts
+            .iter()
+            .filter(|part| part.damage.is_some() && part.size > 0)
+            .map(|part| part.number)
+            .collect::<Vec<_>>();
+        let lost = self.folder.list().map(|listing| listing.lost).unwrap_or_default();
+        damaged
+            .into_iter()
+            .map(|number| self.folder.segment(number))
+            .chain(lost.into_iter().map(|number| self.folder.lost(number)))
+            .collect()
+    }
+
     /// Bytes of all its files.
     pub(crate) fn size(&self) -> u64 {
         self.shared.state().used()
@@ -203,7 +239,7 @@ impl Journal {
 
     /// Gives out records, from behind a position on.
     pub(crate) fn reader(&self, behind: Position) -> Reader {
-        Reader::new(self.folder.clone(), Arc::clone(&self.shared), behind.0)
+        Reader::new(self.folder.clone(), Arc::clone(&self.shared), self.sealing.clone(), behind.0)
     }
 
     /// Closes the segment that takes records, so that it can be let go as soon as it is folded. Without this call a segment

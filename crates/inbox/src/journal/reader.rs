@@ -5,8 +5,10 @@ use super::{
     damage::{Damage, Kind},
     folder::Folder,
     frame::Record,
+    sealing::{Sealing, SegmentKey},
     shared::{Part, Shared},
 };
+use crate::seal::Flaw;
 use std::{io, sync::Arc, time::Duration};
 
 /// A place in a journal.
@@ -16,7 +18,16 @@ pub(crate) struct Reader {
     shared: Arc<Shared>,
     /// The position of the next record.
     next: u64,
-    cursor: Option<Cursor>,
+    cursor: Option<Opened>,
+    sealing: Sealing,
+}
+
+/// A segment that is being read.
+#[derive(Debug)]
+struct Opened {
+    cursor: Cursor,
+    /// What opens its records.
+    key: Option<SegmentKey>,
 }
 
 /// Why a record cannot be read.
@@ -28,12 +39,15 @@ pub(crate) enum ReadError {
     /// The disk failed.
     #[error("the journal cannot be read")]
     Io(#[from] io::Error),
+    /// It is sealed with another key, or was changed by somebody who has none.
+    #[error("a record of the journal cannot be opened")]
+    Sealed(#[source] Flaw),
 }
 
 impl Reader {
     /// Begins behind a position.
-    pub(super) fn new(folder: Folder, shared: Arc<Shared>, behind: u64) -> Self {
-        Self { folder, shared, next: behind + 1, cursor: None }
+    pub(super) fn new(folder: Folder, shared: Arc<Shared>, sealing: Sealing, behind: u64) -> Self {
+        Self { folder, shared, next: behind + 1, cursor: None, sealing }
     }
 
     /// Waits until a record can be read, for so long at most; says whether one can.
@@ -65,13 +79,26 @@ impl Reader {
             // A segment that was given up leaves a gap.
             self.next = self.next.max(part.first);
             let folder = &self.folder;
-            let cursor = match &mut self.cursor {
-                Some(cursor) if cursor.header.number == part.number => cursor,
-                other => other.insert(open(folder, &part)?),
+            let Opened { cursor, key } = match &mut self.cursor {
+                Some(opened) if opened.cursor.header.number == part.number => opened,
+                other => {
+                    let cursor = open(folder, &part)?;
+                    let key = self.sealing.find(&cursor.header).map_err(ReadError::Sealed)?;
+                    other.insert(Opened { cursor, key })
+                }
             };
             match cursor.step(part.end)? {
                 Step::Record(record) if record.position < self.next => {}
-                Step::Record(record) => {
+                Step::Record(mut record) => {
+                    if let Some(key) = key {
+                        match key.open(record.position, &record.payload) {
+                            Ok(payload) => record.payload = payload,
+                            Err(flaw) => {
+                                self.cursor = None;
+                                return Err(ReadError::Sealed(flaw));
+                            }
+                        }
+                    }
                     self.next = record.position + 1;
                     return Ok(Some(record));
                 }

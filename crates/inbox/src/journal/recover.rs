@@ -26,6 +26,7 @@ use super::{
     frame::{END, Encoder, HEAD, Header, HeaderFlaw},
     shared::Part,
 };
+use crate::seal::Wrapped;
 use base::clock;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -46,6 +47,8 @@ pub(super) struct Recovered {
     pub(super) number: u64,
     /// What is wrong, the oldest first.
     pub(super) damage: Vec<Damage>,
+    /// The keys of sealed segments, by number, as their headers have them.
+    pub(super) keys: Vec<(u64, Wrapped)>,
 }
 
 /// Reads the folder of an inbox whose store has everything up to `stored`; `None`: nobody knows. With `repair` a torn
@@ -94,10 +97,20 @@ pub(super) fn recover(folder: &Folder, identity: [u8; 16], stored: Option<u64>, 
         parts.push_back(part);
     }
     let follows = reach.or(stored).unwrap_or(0);
+    let is_behind = |number: u64| parts.iter().any(|part| part.number == number && part.last > stored.unwrap_or(0));
+    let keys = opened.iter().filter_map(|(number, cursor)| Some((*number, cursor.as_ref().ok()?.header.key?)));
+    let keys = keys.filter(|(number, _)| is_behind(*number)).collect();
     let mut damage: Vec<Damage> =
         parts.iter().filter(|part| part.last > stored.unwrap_or(0)).filter_map(|part| part.damage.clone()).collect();
     damage.sort_by_key(|damage| damage.position);
-    Ok(Recovered { parts, follows, last: follows.max(stored.unwrap_or_else(beyond_all)), number: highest + 1, damage })
+    Ok(Recovered {
+        parts,
+        follows,
+        last: follows.max(stored.unwrap_or_else(beyond_all)),
+        number: highest + 1,
+        damage,
+        keys,
+    })
 }
 
 /// A position above every one that was ever given away, where nobody knows those. Positions count events; this one counts

@@ -97,6 +97,8 @@ pub(super) struct State {
     pub(super) spare: Option<Spare>,
     /// Bytes of files that were let go and are not overwritten yet.
     pub(super) going: u64,
+    /// Bytes of files that are being made, or made into a segment.
+    pub(super) making: u64,
     /// The size that the next segment should have.
     pub(super) planned: u64,
 }
@@ -105,7 +107,7 @@ impl State {
     /// Bytes of all files.
     pub(super) fn used(&self) -> u64 {
         let segments: u64 = self.parts.iter().map(|part| part.size).sum();
-        segments + self.going + self.spare.as_ref().map_or(0, |spare| spare.size)
+        segments + self.going + self.making + self.spare.as_ref().map_or(0, |spare| spare.size)
     }
 
     /// Whether somebody holds the last segment open.
@@ -126,7 +128,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(parts: VecDeque<Part>, synced: u64, limits: Limits) -> Self {
-        let state = State { parts, synced, trouble: None, spare: None, going: 0, planned: limits.smallest };
+        let state = State { parts, synced, trouble: None, spare: None, going: 0, making: 0, planned: limits.smallest };
         Self { state: Mutex::new(state), changed: Condvar::new(), limits, appender: Busy::default() }
     }
 

@@ -32,7 +32,7 @@ fn limits() -> Limits {
 }
 
 fn open_with(folder: &Path, stored: u64, limits: Limits) -> Journal {
-    Journal::open(folder, IDENTITY, Some(Position(stored)), limits).unwrap()
+    Journal::open(folder, IDENTITY, Some(Position(stored)), limits, None).unwrap()
 }
 
 fn open(folder: &Path) -> Journal {
@@ -65,7 +65,7 @@ fn read_behind(journal: &Journal, behind: u64) -> (BTreeMap<u64, Bytes>, Option<
                 }
             }
             Err(ReadError::Damage(damage)) => return (found, Some(damage)),
-            Err(ReadError::Io(error)) => panic!("{error}"),
+            Err(error) => panic!("{error}"),
         }
     }
 }
@@ -175,7 +175,7 @@ async fn its_files_are_for_their_owner_alone_and_for_one_process() {
     for file in files(&path, "") {
         assert_eq!(mode(&file), 0o600, "{}", file.display());
     }
-    let Err(Error::Open { problem, .. }) = Journal::open(&path, IDENTITY, Some(Position(0)), limits()) else {
+    let Err(Error::Open { problem, .. }) = Journal::open(&path, IDENTITY, Some(Position(0)), limits(), None) else {
         panic!()
     };
     assert!(problem.contains("another linxo-webhook has this journal open"), "{problem}");
@@ -189,7 +189,7 @@ async fn the_journal_of_another_inbox_is_refused() {
     append(&journal, 1..2, 10).await;
     journal.end();
     drop(journal);
-    let other = Journal::open(folder.path(), [8; 16], Some(Position(0)), limits());
+    let other = Journal::open(folder.path(), [8; 16], Some(Position(0)), limits(), None);
     let Err(Error::Open { problem, .. }) = other else { panic!("{other:?}") };
     assert!(problem.contains("belongs to another inbox"), "{problem}");
     assert_eq!(read(&open(folder.path())).len(), 1, "and is left as it was");
@@ -269,7 +269,7 @@ async fn a_journal_that_is_full_takes_nothing_until_something_is_let_go() {
 fn open_faulty(folder: &Path) -> (Journal, Arc<Faults>) {
     let disk = Disk::default();
     let faults = Arc::clone(&disk.faults);
-    (Journal::open_on(disk, folder, IDENTITY, Some(Position(0)), limits()).unwrap(), faults)
+    (Journal::open_on(disk, folder, IDENTITY, Some(Position(0)), limits(), None).unwrap(), faults)
 }
 
 async fn wait_until_ready(journal: &Journal) {

@@ -6,7 +6,7 @@
 
 use super::progress::Progress;
 use crate::{
-    Batch, Desk, EntryView, Error, Filter, Position, RefusedView, Seq, Span, Story,
+    Batch, Desk, EntryView, Erased, Error, Filter, Held, Persons, Position, RefusedView, Seq, Span, Story, Subject,
     journal::{self, Journal},
     sqlite::Sqlite,
 };
@@ -49,45 +49,69 @@ impl PatientDesk {
         Self::new(store, Fold::Beside(folder))
     }
 
-    /// Waits until what is in the journal now is in the store.
+    /// Waits until what is in the journal now is in the store; says so where it is not.
     async fn catch_up(&self) {
+        if let Some(events) = self.rest().await {
+            tracing::warn!(
+                code = "entries_not_shown",
+                entries = events,
+                "accepted events are in the journal and not yet in the inbox's store; they are not shown"
+            );
+        }
+    }
+
+    /// Waits until what is in the journal now is in the store; returns how many events are not in it after that.
+    async fn rest(&self) -> Option<u64> {
         match &self.fold {
             Fold::Here { journal, progress } => {
                 let end = journal.synced();
-                if tokio::time::timeout(PATIENCE, progress.wait(end)).await.is_err() {
-                    warn_of_rest(end, progress.folded());
-                }
+                let is_late = tokio::time::timeout(PATIENCE, progress.wait(end)).await.is_err();
+                is_late.then(|| between(progress.folded(), end))
             }
-            Fold::Beside(folder) => self.catch_up_beside(folder.clone()).await,
+            Fold::Beside(folder) => self.rest_beside(folder.clone()).await,
         }
     }
 
-    async fn catch_up_beside(&self, folder: PathBuf) {
+    async fn rest_beside(&self, folder: PathBuf) -> Option<u64> {
         let identity = self.store.keys().identity.0;
         let found = tokio::task::spawn_blocking(move || journal::tail(&folder, identity)).await;
         // What cannot be read now is the service's business, which says so.
-        let Ok(Ok(tail)) = found else { return };
+        let Ok(Ok(tail)) = found else { return None };
         let until = Instant::now() + PATIENCE;
         while let Ok(folded) = self.store.reached().await {
             if folded >= tail.last {
-                return;
+                return None;
             }
             // Without a service nothing is folded.
             if !tail.is_owned || Instant::now() >= until {
-                return warn_of_rest(tail.last, folded);
+                return Some(between(folded, tail.last));
             }
             tokio::time::sleep(LOOK).await;
         }
+        None
     }
 }
 
-fn warn_of_rest(end: Position, folded: Position) {
-    let events = end.0.saturating_sub(folded.0);
-    tracing::warn!(
-        code = "entries_not_shown",
-        entries = events,
-        "accepted events are in the journal and not yet in the inbox's store; they are not shown"
-    );
+fn between(folded: Position, end: Position) -> u64 {
+    end.0.saturating_sub(folded.0)
+}
+
+/// For a command beside the service.
+#[async_trait]
+impl Persons for PatientDesk {
+    async fn held(&self, subject: &Subject) -> Result<Held, Error> {
+        // An answer to a person must not leave out what came last.
+        if let Some(events) = self.rest().await {
+            let rest =
+                format!("{events} accepted events are in its journal alone: let the service run, then ask again");
+            return Err(Error::Store(rest.into()));
+        }
+        self.store.held(subject).await
+    }
+
+    async fn erase(&self, _subject: &Subject) -> Result<Erased, Error> {
+        Err(Error::Store("only who has its journal can erase something".into()))
+    }
 }
 
 #[async_trait]

@@ -1,7 +1,7 @@
 //! What is not as it should be with the files of an inbox, for `check`. Writes nothing.
 
 use crate::{
-    Settings, SinkName,
+    Error, SealStanding, Settings, SinkName,
     journal::{self, verify},
     settings::Store,
     sqlite,
@@ -20,7 +20,7 @@ pub fn examine(settings: &Settings, sinks: &[SinkName]) -> Vec<String> {
         let rest = rest.map(|folder| missing(settings, &folder));
         return rest.or_else(|| sqlite::refuse_log_alone(path).err().map(|error| chain(&error))).into_iter().collect();
     }
-    let (keys, reached) = match sqlite::look(path) {
+    let (identity, reached) = match sqlite::look(path) {
         Ok(found) => found,
         Err(error) => return vec![chain(&error)],
     };
@@ -29,7 +29,7 @@ pub fn examine(settings: &Settings, sinks: &[SinkName]) -> Vec<String> {
         .map(|(name, waiting)| left_behind(&name, waiting))
         .collect();
     let Some(folder) = folder.filter(|folder| folder.exists()) else { return problems };
-    let report = match verify(&folder, keys.identity.0, reached.0) {
+    let report = match verify(&folder, identity.0, reached.0) {
         Ok(report) => report,
         Err(error) => {
             problems.push(format!("the journal {} cannot be read: {error}", folder.display()));
@@ -39,13 +39,30 @@ pub fn examine(settings: &Settings, sinks: &[SinkName]) -> Vec<String> {
     problems.extend(report.damage.iter().map(ToString::to_string));
     let rest = report.behind;
     // Beside a running service that is usual.
-    if rest > 0 && journal::tail(&folder, keys.identity.0).is_ok_and(|tail| !tail.is_owned) {
+    if rest > 0 && journal::tail(&folder, identity.0).is_ok_and(|tail| !tail.is_owned) {
         problems.push(format!(
             "{rest} accepted events are in the journal {} alone; the next start of the service moves them into the inbox",
             folder.display()
         ));
     }
     problems
+}
+
+/// How the seal of the configured inbox stands. It may be called beside a running service.
+///
+/// # Errors
+/// [`Error::Seal`]: the service would not start; the text says what to do.
+pub fn seal_standing(settings: &Settings) -> Result<SealStanding, Error> {
+    let Store::Sqlite(path) = &settings.store;
+    let ahead = if settings.key.is_empty() { SealStanding::Off } else { SealStanding::Ahead };
+    if sqlite::is_gone(path) {
+        return Ok(ahead);
+    }
+    match sqlite::standing(path, settings) {
+        Err(error @ Error::Seal { .. }) => Err(error),
+        // What else is wrong with the file is found by `examine`.
+        found => Ok(found.unwrap_or(ahead)),
+    }
 }
 
 /// A sink was renamed or taken out, and has work.

@@ -23,16 +23,17 @@ pub(crate) mod stranded;
 mod upkeep;
 
 pub(crate) use desk::PatientDesk;
-pub use examine::examine;
 pub(crate) use examine::missing;
+pub use examine::{examine, seal_standing};
 
 use crate::{
-    Error, Folded, Intake, NewEntry, Receipt, Refused, Settings,
+    Erased, Error, Folded, Held, Intake, NewEntry, Persons, Receipt, Refused, Settings, Subject, Upkeep,
     fold::ContentKey,
     intake::Told,
     journal::{self, Journal, Limits},
+    seal::Ring,
     space::Space,
-    sqlite::Sqlite,
+    sqlite::{self, Sqlite},
 };
 use async_trait::async_trait;
 use base::sync::lock;
@@ -41,7 +42,11 @@ use std::{
     path::Path,
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
+
+/// How long a person's request waits for the fold.
+const CATCH_UP: Duration = Duration::from_mins(1);
 
 /// A store behind a journal.
 #[derive(Debug)]
@@ -63,7 +68,9 @@ impl Journaled {
     pub(crate) fn open(store: Arc<Sqlite>, folder: &Path, settings: &Settings) -> Result<Self, Error> {
         let reached = store.reached_when_opened();
         let identity = store.keys().identity.0;
-        let journal = Arc::new(Journal::open(folder, identity, Some(reached), Limits::new(settings.journal_max))?);
+        let ring = Ring::new(&settings.key)?.map(Arc::new);
+        let limits = Limits::new(settings.journal_max);
+        let journal = Arc::new(Journal::open(folder, identity, Some(reached), limits, ring)?);
         let progress = Arc::new(Progress::new(reached));
         let fold = folding::start(Arc::clone(&journal), Arc::clone(&store), Arc::clone(&progress))
             .map_err(|error| Error::Store(Box::new(error)))?;
@@ -165,6 +172,45 @@ impl Intake for Journaled {
 
     async fn refuse(&self, refused: Vec<Refused>) -> Result<(), Error> {
         self.store.refuse(refused).await
+    }
+}
+
+#[async_trait]
+impl Persons for Journaled {
+    async fn held(&self, subject: &Subject) -> Result<Held, Error> {
+        self.catch_up().await?;
+        self.store.held(subject).await
+    }
+
+    async fn erase(&self, subject: &Subject) -> Result<Erased, Error> {
+        // What was accepted before is in the store then, and nothing of it is written to the journal's open segment any more.
+        self.journal.close_segment().await;
+        self.catch_up().await?;
+        let mut erased = self.store.erase_rows(subject).await?;
+        self.progress.forget_contents();
+        if let Err(error) = Upkeep::fold_log(self).await {
+            erased.left.push(sqlite::log_left(&error));
+        }
+        erased.left.extend(self.journal.unread().into_iter().map(|file| {
+            format!(
+                "{} is damaged and could not be moved into the inbox, so it may hold events of theirs: repair or delete it",
+                file.display()
+            )
+        }));
+        Ok(erased)
+    }
+}
+
+impl Journaled {
+    /// Waits until everything accepted so far is in the store.
+    async fn catch_up(&self) -> Result<(), Error> {
+        match tokio::time::timeout(CATCH_UP, self.progress.wait(self.journal.synced())).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::Closed),
+            Err(_elapsed) => {
+                Err(Error::Store("accepted events could not be moved from the journal into it in time".into()))
+            }
+        }
     }
 }
 

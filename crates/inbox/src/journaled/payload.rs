@@ -17,6 +17,7 @@ use bytes::Bytes;
 use event::Event;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use zeroize::Zeroizing;
 
 const VERSION: u8 = 2;
 /// Version, and length of the head.
@@ -65,15 +66,15 @@ pub(super) fn encode(entry: &NewEntry, content: Option<ContentKey>) -> Result<By
         trace: entry.trace.as_ref().map(|trace| Cow::Borrowed(trace.as_str())),
         event: Cow::Borrowed(&entry.event),
     };
-    let mut bytes = Vec::with_capacity(PREFIX + USUAL + entry.body.len());
-    bytes.extend_from_slice(&[VERSION, 0, 0, 0, 0]);
-    let mut bytes = postcard::to_extend(&head, bytes).map_err(|error| Error::Store(Box::new(error)))?;
-    let length = u32::try_from(bytes.len() - PREFIX).unwrap_or(u32::MAX);
-    if let Some(place) = bytes.get_mut(1..PREFIX) {
-        place.copy_from_slice(&length.to_le_bytes());
-    }
+    let head = postcard::to_extend(&head, Vec::with_capacity(USUAL)).map_err(|error| Error::Store(Box::new(error)))?;
+    let length = u32::try_from(head.len()).unwrap_or(u32::MAX);
+    // Of the right size at once: a vector that grows leaves a copy behind that is not wiped.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(PREFIX + head.len() + entry.body.len()));
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(&head);
     bytes.extend_from_slice(&entry.body);
-    Ok(bytes.into())
+    Ok(Bytes::from_owner(bytes))
 }
 
 pub(super) fn decode(payload: &Bytes, keys: &Keys) -> Result<Record, Unreadable> {
@@ -172,7 +173,7 @@ mod tests {
     }
 
     fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
     }
 
     #[test]

@@ -6,11 +6,13 @@
 
 use super::payload;
 use crate::{
-    Act, ActView, Audit, Awaiting, Batch, Claimed, Desk, EntryView, Error, Expired, Filter, Identity, Intake, Keys,
-    Lease, NewEntry, Outcome, Page, Position, Queue, Reading, ReadingId, Readings, Receipt, RefusedView, Resume, Seen,
-    Seq, Settings, Shelf, Shortfall, SinkName, Sinks, Span, Stage, Stats, Story, Upkeep, Watch,
+    Act, ActView, Audit, Awaiting, Batch, Claimed, Desk, EntryView, Erased, Error, Expired, Filter, Held, Identity,
+    Intake, Keys, Lease, NewEntry, Outcome, Page, Persons, Position, Queue, Reading, ReadingId, Readings, Receipt,
+    RefusedView, Resealed, Resume, Seen, Seq, Settings, Shelf, Shortfall, SinkName, Sinks, Span, Stage, Stats, Story,
+    Subject, Upkeep, Watch,
     intake::{Folded, Refused},
     journal::{Journal, Limits, identity},
+    seal::Ring,
     space::Space,
 };
 use async_trait::async_trait;
@@ -39,7 +41,9 @@ pub(crate) fn open(folder: &Path, settings: &Settings, problem: &str) -> Option<
         "the inbox cannot be used: {problem}; events are accepted into its journal and nothing is delivered until the inbox is repaired and the service is started again"
     );
     let keys = Keys { identity: Identity(identity), dedup: random(), fingerprints: random() };
-    let opened = Journal::open(folder, identity, None, Limits::new(settings.journal_max));
+    let opened = Ring::new(&settings.key)
+        .map_err(Error::from)
+        .and_then(|ring| Journal::open(folder, identity, None, Limits::new(settings.journal_max), ring.map(Arc::new)));
     Some(opened.map(|journal| {
         let stranded = Stranded {
             journal: Arc::new(journal),
@@ -248,6 +252,17 @@ impl Watch for Stranded {
 }
 
 #[async_trait]
+impl Persons for Stranded {
+    async fn held(&self, _subject: &Subject) -> Result<Held, Error> {
+        self.unusable()
+    }
+
+    async fn erase(&self, _subject: &Subject) -> Result<Erased, Error> {
+        self.unusable()
+    }
+}
+
+#[async_trait]
 impl Upkeep for Stranded {
     async fn stats(&self) -> Result<Stats, Error> {
         let (journal_bytes, unfolded) = (self.journal.size(), self.journal.held(Position(0)));
@@ -261,6 +276,14 @@ impl Upkeep for Stranded {
 
     async fn checkpoint(&self) -> Result<(), Error> {
         Ok(())
+    }
+
+    async fn seal(&self, _limit: usize) -> Result<Resealed, Error> {
+        self.unusable()
+    }
+
+    async fn unseal(&self, _limit: usize) -> Result<Resealed, Error> {
+        self.unusable()
     }
 
     async fn fold_log(&self) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! [`Upkeep`] of a store behind a journal.
 
 use super::Journaled;
-use crate::{Error, Expired, Stats, Upkeep};
+use crate::{Error, Expired, Resealed, Stats, Upkeep};
 use async_trait::async_trait;
 use base::{clock::Timestamp, sync::lock};
 use std::{sync::Arc, time::Duration};
@@ -44,6 +44,14 @@ impl Upkeep for Journaled {
 
     async fn checkpoint(&self) -> Result<(), Error> {
         Upkeep::checkpoint(&*self.store).await
+    }
+
+    async fn seal(&self, limit: usize) -> Result<Resealed, Error> {
+        Upkeep::seal(&*self.store, limit).await
+    }
+
+    async fn unseal(&self, limit: usize) -> Result<Resealed, Error> {
+        Upkeep::unseal(&*self.store, limit).await
     }
 
     async fn fold_log(&self) -> Result<(), Error> {

@@ -1,10 +1,16 @@
 //! Copies of the file, and what can be found out about one.
 
-use super::{open::Opener, schema, tx};
-use crate::{Access, Error, Keys, Position, seal};
-use base::folder;
+use super::{
+    attach::{Attached, Standing, attach, forget_erased, rehearse},
+    open::Opener,
+    schema, tx,
+};
+use crate::{
+    Access, Error, Identity, Position, Settings,
+    seal::{Flaw, Owner, Place, Seal},
+};
+use base::{error::chain, folder};
 use rusqlite::{Connection, OpenFlags};
-use sha2::{Digest, Sha256};
 use std::{
     fs::{File, OpenOptions},
     io,
@@ -18,11 +24,13 @@ const TELL_EVERY: u64 = 1_000;
 /// What a whole file holds.
 #[derive(Clone, Debug)]
 pub(crate) struct Contents {
-    pub(crate) keys: Keys,
+    pub(crate) identity: Identity,
     /// How far the record of accepted events is in it.
     pub(crate) reached: Position,
     /// Entries.
     pub(crate) entries: u64,
+    /// Those of them that are sealed and could not be opened, because no key is set.
+    pub(crate) unopened: u64,
 }
 
 fn failed(error: rusqlite::Error) -> Error {
@@ -59,10 +67,12 @@ fn copy_into(path: &Path, to: &Path) -> Result<(), Error> {
     synced.map_err(|error| Error::Store(Box::new(error)))
 }
 
-/// Reads a file from beginning to end, and compares each body with its digest. `problem` is told what is wrong, `tell` how many
+/// Reads a file from beginning to end, and compares each body with its digest; sealed ones with the keys of these settings. What
+/// was erased since the file was made is passed over. `problem` is told what is wrong, `tell` how many
 /// bodies were compared.
 pub(crate) fn read_all(
     path: &Path,
+    settings: &Settings,
     mut problem: impl FnMut(String),
     mut tell: impl FnMut(u64),
 ) -> Result<Contents, Error> {
@@ -83,10 +93,11 @@ pub(crate) fn read_all(
     // One transaction, so that everything is of one moment.
     connection.execute_batch("BEGIN").map_err(failed)?;
     structure(&connection, &mut problem).map_err(failed)?;
-    let entries = bodies(&connection, &mut problem, &mut tell).map_err(failed)?;
-    let read = || -> rusqlite::Result<_> { Ok((schema::keys(&connection)?, tx::reached(&connection)?)) };
-    let (keys, reached) = read().map_err(failed)?;
-    Ok(Contents { keys, reached, entries })
+    let Attached { seal, .. } = attach(&connection, settings, Access::Guest)?;
+    let (entries, unopened) = bodies(&connection, &seal, &mut problem, &mut tell).map_err(failed)?;
+    let read = || -> rusqlite::Result<_> { Ok((schema::identity(&connection)?, tx::reached(&connection)?)) };
+    let (identity, reached) = read().map_err(failed)?;
+    Ok(Contents { identity, reached, entries, unopened })
 }
 
 fn structure(connection: &Connection, problem: &mut impl FnMut(String)) -> rusqlite::Result<()> {
@@ -103,26 +114,57 @@ fn structure(connection: &Connection, problem: &mut impl FnMut(String)) -> rusql
 
 fn bodies(
     connection: &Connection,
+    seal: &Seal,
     problem: &mut impl FnMut(String),
     tell: &mut impl FnMut(u64),
-) -> rusqlite::Result<u64> {
-    let mut statement = connection
-        .prepare("SELECT entry.seq, digest, body.bytes FROM entry LEFT JOIN body USING (seq) ORDER BY entry.seq")?;
+) -> rusqlite::Result<(u64, u64)> {
+    let mut statement = connection.prepare(
+        "SELECT entry.seq, digest, body.bytes, key, connection, user FROM entry LEFT JOIN body USING (seq) ORDER BY entry.seq",
+    )?;
     let mut rows = statement.query([])?;
-    let mut entries = 0;
+    let (mut entries, mut unopened) = (0, 0);
     while let Some(row) = rows.next()? {
         let seq: i64 = row.get(0)?;
-        let body: Option<Vec<u8>> = row.get(2)?;
-        let found = body.map(|body| <[u8; 32]>::from(Sha256::digest(seal::open(body))));
-        if found != Some(row.get(1)?) {
-            problem(format!("the event of entry {seq} is not the one that was accepted"));
+        let (body, key): (Option<Vec<u8>>, Option<i64>) = (row.get(2)?, row.get(3)?);
+        let owner = Owner::new(&row.get::<_, String>(4)?, row.get::<_, Option<String>>(5)?.as_deref());
+        let opened = match body {
+            Some(body) => seal.open(key, &owner, Place::Body(seq), body),
+            None => Err(Flaw::Changed),
+        };
+        match opened.and_then(|body| seal.digest(key, &body)) {
+            Ok(found) if found == row.get::<_, [u8; 32]>(1)? => {}
+            Ok(_) | Err(Flaw::Changed) => problem(format!("the event of entry {seq} is not the one that was accepted")),
+            Err(Flaw::NoKey) => unopened += 1,
+            Err(Flaw::Erased) => continue,
+            Err(flaw) => problem(format!("the event of entry {seq} cannot be opened: {}", chain(&flaw))),
         }
         entries += 1;
         if entries % TELL_EVERY == 0 {
             tell(entries);
         }
     }
-    Ok(entries)
+    Ok((entries, unopened))
+}
+
+/// Which inbox a copy is of.
+pub(crate) fn identity(path: &Path) -> Result<Identity, Error> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
+    schema::identity(&connection).map_err(failed)
+}
+
+/// How the seal of a file stands with these settings.
+pub(crate) fn standing(path: &Path, settings: &Settings) -> Result<Standing, Error> {
+    let connection = Opener::new(path, Access::Guest)?.reader()?;
+    rehearse(&connection, settings)
+}
+
+/// Removes from a copy what was erased since it was made.
+pub(crate) fn forget(copy: &Path, settings: &Settings) -> Result<(), Error> {
+    let connection = Connection::open(copy).map_err(failed)?;
+    connection.pragma_update(None, "secure_delete", "ON").map_err(failed)?;
+    let Attached { seal, .. } = attach(&connection, settings, Access::Guest)?;
+    forget_erased(&connection, &seal)?;
+    connection.close().map_err(|(_, error)| failed(error))
 }
 
 /// Puts a copy in the place of the file: a record of accepted events that reaches `reached` is the one that its journal goes on

@@ -13,11 +13,9 @@ use super::{
 use crate::{
     Batch, Cause, Desk, EntryView, Error, Filter, Keys, RefusedView, Seq, Span, Story,
     rules::{Progress, Standing},
-    seal,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use rusqlite::OptionalExtension;
 use std::sync::Arc;
 
 #[async_trait]
@@ -32,13 +30,8 @@ impl Desk for Sqlite {
     }
 
     async fn body(&self, seq: Seq) -> Result<Option<Bytes>, Error> {
-        self.read(move |connection| {
-            connection
-                .prepare_cached("SELECT bytes FROM body WHERE seq = ?1")?
-                .query_row([seq.0], |row| row.get(0).map(seal::open))
-                .optional()
-        })
-        .await
+        let seal = Arc::clone(&self.seal);
+        self.read(move |connection| entries::body(connection, seq.0, &seal)).await
     }
 
     async fn between(&self, span: Span) -> Result<Option<(Seq, Seq)>, Error> {
@@ -91,7 +84,8 @@ impl Desk for Sqlite {
     }
 
     async fn refused(&self, span: Span, limit: usize) -> Result<Vec<RefusedView>, Error> {
-        self.read(move |connection| refused::list(connection, span, limit)).await
+        let seal = Arc::clone(&self.seal);
+        self.read(move |connection| refused::list(connection, &seal, span, limit)).await
     }
 }
 

@@ -2,15 +2,20 @@
 //! once what became of the event. With a journal, [`Sqlite::fold`] takes many records in one transaction.
 
 use super::{
+    attach,
     codes::{Kind, Sinks},
     entries,
     happenings::Noted,
-    refused,
+    refused, schema,
     stages::{self, StageRow},
     store::Sqlite,
     tx::{self, Tx},
 };
-use crate::{Error, Folded, Intake, NewEntry, Position, Receipt, Refused, Seq, fold::Record};
+use crate::{
+    Error, Folded, Intake, NewEntry, Position, Receipt, Refused, Seq,
+    fold::Record,
+    seal::{Owner, Seal},
+};
 use async_trait::async_trait;
 use rusqlite::OptionalExtension;
 use std::sync::Arc;
@@ -19,12 +24,13 @@ use std::sync::Arc;
 impl Intake for Sqlite {
     async fn accept(&self, entry: NewEntry) -> Result<Receipt, Error> {
         self.ready()?;
-        let sinks = Arc::clone(&self.sinks);
+        let (sinks, seal) = (Arc::clone(&self.sinks), Arc::clone(&self.seal));
         let record = Record::new(entry, &self.keys);
         let accepted = self
             .write(move |tx| {
                 let position = tx.next_position()?;
-                let folded = fold(tx, &record, &sinks)?;
+                let folded = fold(tx, &record, &sinks, &seal)?;
+                note_keys(tx, &seal)?;
                 let repeats = matches!(folded, Folded::Duplicate { .. });
                 Ok(Receipt { position, folded: Some(folded), repeats })
             })
@@ -51,8 +57,8 @@ impl Intake for Sqlite {
         if !self.space.has_room() {
             return Err(Error::Full(None));
         }
-        let keep = self.refused;
-        self.write(move |tx| refused::keep(tx, &refused, keep)).await
+        let (keep, seal) = (self.refused, Arc::clone(&self.seal));
+        self.write(move |tx| refused::keep(tx, &refused, keep, &seal)).await
     }
 }
 
@@ -60,16 +66,19 @@ impl Sqlite {
     /// Folds records of the journal in one transaction, together with the position that they reach. Says of each record what
     /// became of it; `None`: an earlier transaction had it already, whose answer was lost.
     pub(crate) async fn fold(&self, records: Arc<Vec<(Position, Record)>>) -> Result<Vec<Option<Folded>>, Error> {
-        let sinks = Arc::clone(&self.sinks);
+        let (sinks, seal) = (Arc::clone(&self.sinks), Arc::clone(&self.seal));
+        // Before the transaction, so that the keys of new connections share a commit.
+        seal.prepare(records.iter().map(|(_, record)| Owner::of(&record.entry.event)))?;
         self.write(move |tx| {
             let reached = tx.reached()?;
             let mut folded = Vec::with_capacity(records.len());
             for (position, record) in &*records {
-                folded.push(if *position > reached { Some(fold(tx, record, &sinks)?) } else { None });
+                folded.push(if *position > reached { Some(fold(tx, record, &sinks, &seal)?) } else { None });
             }
             if let Some((last, _)) = records.last().filter(|(last, _)| *last > reached) {
                 tx.reach(*last);
             }
+            note_keys(tx, &seal)?;
             Ok(folded)
         })
         .await
@@ -81,8 +90,18 @@ impl Sqlite {
     }
 }
 
+/// Notes the newest key that a row may have, so that a keys store that is older than the rows is noticed.
+fn note_keys(tx: &Tx<'_>, seal: &Seal) -> rusqlite::Result<()> {
+    let Some(file) = seal.keys() else { return Ok(()) };
+    let newest = file.newest_made();
+    if schema::number(tx.connection, attach::KEYS)?.unwrap_or(0) < newest {
+        schema::set_number(tx.connection, attach::KEYS, Some(newest))?;
+    }
+    Ok(())
+}
+
 /// Makes an entry and its stages of a record, unless the same content is there already.
-fn fold(tx: &mut Tx<'_>, record: &Record, sinks: &Sinks) -> rusqlite::Result<Folded> {
+fn fold(tx: &mut Tx<'_>, record: &Record, sinks: &Sinks, seal: &Seal) -> rusqlite::Result<Folded> {
     let content = record.content;
     let known = tx
         .connection
@@ -98,7 +117,7 @@ fn fold(tx: &mut Tx<'_>, record: &Record, sinks: &Sinks) -> rusqlite::Result<Fol
         Some(None) => true,
         None => false,
     };
-    let seq = entries::insert(tx, record, conflict)?;
+    let seq = entries::insert(tx, record, conflict, seal)?;
     // The constraint decides, and not the look-up: a row that came in between makes this fail, and the whole operation.
     tx.connection.prepare_cached("INSERT INTO known (id_key, body_key, seq) VALUES (?1, ?2, ?3)")?.execute([
         content.id,

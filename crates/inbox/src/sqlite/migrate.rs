@@ -6,7 +6,7 @@
 //! half-way, the next start goes on where this one stopped; until then the file is of version [`schema::MOVING`].
 
 use super::{codes::Kind, entries::EntryRow, schema};
-use crate::{Keys, fold::ContentKey, seal};
+use crate::{Keys, fold::ContentKey};
 use event::{ChannelDefinitionId, ConnectionId, Event, EventId, Shape, UserId};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
@@ -60,7 +60,7 @@ fn step_up(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
 }
 
 fn move_all(connection: &mut Connection) -> rusqlite::Result<()> {
-    let keys = schema::keys(connection)?;
+    let keys = schema::keys(connection, None)?;
     let mut moved = 0;
     loop {
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -194,11 +194,12 @@ fn move_entry(connection: &Connection, keys: &Keys, entry: &First) -> rusqlite::
         confirm: entry.confirm,
         sender: entry.sender.as_deref(),
         trace: None,
+        key: None,
     };
     row.insert(connection, Some(entry.seq))?;
     connection
         .prepare_cached("INSERT INTO body (seq, bytes) VALUES (?1, ?2)")?
-        .execute(params![entry.seq, seal::seal(&entry.body)])?;
+        .execute(params![entry.seq, entry.body])?;
     connection.prepare_cached("INSERT INTO known (id_key, body_key, seq) VALUES (?1, ?2, ?3)")?.execute([
         content.id,
         content.body,

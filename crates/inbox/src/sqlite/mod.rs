@@ -10,10 +10,12 @@
 //! shared    what callers know without asking the file
 //! stages    loads a stage, applies a rule, stores it, and does what follows for its line and its entry
 //! entries, readings, attempts, refused, select, views    the other tables, and questions about them
+//! attach    the store and its keys: whether they fit together, and what erased keys leave behind
 //! store     the open file: readers, the writer, the room on the disk
 //! gaps      what no row uses of a page
 //! sweep     overwrites it
-//! intake, queue, shelf, sinks, desk, audit, watch, upkeep    the interfaces of the inbox
+//! round, resealing    rows from before the seal, sealed in the background, and back
+//! intake, queue, shelf, sinks, desk, erase, audit, watch, upkeep    the interfaces of the inbox
 //! ```
 //!
 //! Bodies are written once and never touched again; the rows that change (`stage`) are small. SQLite through `rusqlite` was
@@ -22,12 +24,14 @@
 //!
 //! One process owns the file (a lock file says so); commands may read it and write short transactions beside it.
 
+mod attach;
 mod attempts;
 mod audit;
 mod codes;
 mod copy;
 mod desk;
 mod entries;
+mod erase;
 mod gaps;
 mod happenings;
 mod intake;
@@ -36,7 +40,9 @@ mod open;
 mod queue;
 mod readings;
 mod refused;
+mod resealing;
 mod reserve;
+mod round;
 mod schema;
 mod select;
 mod shared;
@@ -51,7 +57,9 @@ mod views;
 mod watch;
 mod writer;
 
-pub(crate) use copy::{Contents, copy, put_in_place, read_all};
+pub use attach::Standing;
+pub(crate) use copy::{Contents, copy, forget, identity, put_in_place, read_all, standing};
+pub(crate) use erase::log_left;
 pub use open::Access;
 pub(crate) use open::{is_damage, is_gone, lock, look, refuse_log_alone};
 pub(crate) use store::{Sqlite, look_for_left_behind};

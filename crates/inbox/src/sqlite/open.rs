@@ -1,7 +1,7 @@
 //! Opening the file: permissions, ownership by one process, settings that make a commit durable, damage, versions.
 
 use super::{migrate, schema, tx};
-use crate::{Error, Keys, Position};
+use crate::{Error, Identity, Position};
 use base::folder;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{
@@ -281,14 +281,14 @@ pub(crate) fn lock(path: &Path) -> Result<impl Sized, Error> {
 }
 
 /// Reads which inbox a file is, and how far the record of accepted events is in it. Writes nothing.
-pub(crate) fn look(path: &Path) -> Result<(Keys, Position), Error> {
+pub(crate) fn look(path: &Path) -> Result<(Identity, Position), Error> {
     let opener = Opener::new(path, Access::Guest)?;
     let connection = opener.reader()?;
-    let read = || -> rusqlite::Result<(Keys, Position)> { Ok((schema::keys(&connection)?, tx::reached(&connection)?)) };
+    let read = || Ok((schema::identity(&connection)?, tx::reached(&connection)?));
     match schema::version(&connection) {
         // What an earlier version made is brought up to date by the next start.
         Ok(version) if version < schema::VERSION => Err(Error::Store("it was made by an earlier version".into())),
-        _ => read().map_err(|error| opener.explain(error)),
+        _ => read().map_err(|error: rusqlite::Error| opener.explain(error)),
     }
 }
 

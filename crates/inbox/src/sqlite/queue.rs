@@ -16,14 +16,13 @@ use crate::{
     Awaiting, Cause, Certainty, Claimed, CredentialsMark, DeliveryId, Error, Facts, Fetched, Found, Lease, Outcome,
     Queue, ReadingId, Resume, Seq, Stage, TraceParent,
     rules::{self, Standing},
-    seal,
+    seal::{Flaw, Owner, Place, Seal},
 };
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use bytes::Bytes;
 use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
 use rusqlite::{Connection, Row, params};
-use sha2::{Digest, Sha256};
 use std::{sync::Arc, time::Duration};
 
 /// Bodies handed out by one claim, in bytes; at least one entry is handed out.
@@ -31,13 +30,17 @@ const CLAIM_BYTES: usize = 8 * 1024 * 1024;
 /// Why an entry is parked whose body does not have the digest that it was stored with.
 const DAMAGED: &str = "the stored event is not the one that was accepted: the inbox's file or its disk is damaged; restore \
                        the file from a backup, then replay the entry";
+/// Why an entry is parked whose body cannot be opened.
+const NO_KEY: &str = "the stored event is sealed, and its key is not in the keys store: put the newest copy of the keys store \
+                      back, then replay the entry";
 
 #[async_trait]
 impl Queue for Sqlite {
     async fn claim(&self, stage: &Stage, limit: usize, lease_for: Duration) -> Result<Claimed, Error> {
         let Some(kind) = self.sinks.kind(stage) else { return Ok(Claimed::default()) };
-        let (shared, stage) = (Arc::clone(&self.shared), stage.clone());
-        self.write(move |tx| Claiming { stage: &stage, kind, lease_for, shared: &shared }.run(tx, limit)).await
+        let (shared, seal, stage) = (Arc::clone(&self.shared), Arc::clone(&self.seal), stage.clone());
+        self.write(move |tx| Claiming { stage: &stage, kind, lease_for, shared: &shared, seal: &seal }.run(tx, limit))
+            .await
     }
 
     async fn wake(&self, stage: &Stage) {
@@ -89,6 +92,7 @@ struct Claiming<'a> {
     kind: Kind,
     lease_for: Duration,
     shared: &'a Arc<Shared>,
+    seal: &'a Seal,
 }
 
 impl Claiming<'_> {
@@ -156,12 +160,15 @@ impl Claiming<'_> {
                 return Ok(None);
             }
         }
-        let Stored { entry, body, is_whole, delivered } = stored(tx.connection, &row)?;
-        if !is_whole {
-            let damaged = Outcome::Park { cause: Cause::Damaged, reason: DAMAGED.to_owned() };
-            settle(tx, &mut row, &damaged)?;
-            return Ok(None);
-        }
+        let Stored { entry, body, delivered } = stored(tx.connection, &row, self.seal)?;
+        let body = match body {
+            Ok(body) => body,
+            Err(reason) => {
+                let damaged = Outcome::Park { cause: Cause::Damaged, reason: reason.to_owned() };
+                settle(tx, &mut row, &damaged)?;
+                return Ok(None);
+            }
+        };
         Ok(Some(Lease {
             seq: Seq(row.seq),
             stage: self.stage.clone(),
@@ -183,30 +190,32 @@ impl Claiming<'_> {
 /// What work needs of an entry.
 struct Stored {
     entry: Facts,
-    body: Bytes,
-    /// Whether the body is the one that was accepted.
-    is_whole: bool,
+    /// The body that was accepted, or why it is not to be had.
+    body: Result<Bytes, &'static str>,
     /// For which time the newest accounts hold that the same sink was given of the same connection and channel.
     delivered: Option<Timestamp>,
 }
 
-fn stored(connection: &Connection, stage: &StageRow) -> rusqlite::Result<Stored> {
+fn stored(connection: &Connection, stage: &StageRow, seal: &Seal) -> rusqlite::Result<Stored> {
     connection
         .prepare_cached(
             "SELECT entry.id, coalesce(delivery_id, entry.id), event_type, resource_type, entry.connection, entry.user, channel,
                     mode, created, accepted, account_count, listed, confirm, trace, body.bytes,
                     fetched.seq IS NOT NULL, fetched.reading, reading.accounts, reading.certainty, reading.unusable, digest,
                     fetched.snapshot,
-                    (SELECT as_of FROM delivered WHERE kind = ?3 AND line = ?4 AND delivered.channel = coalesce(entry.channel, ''))
+                    (SELECT as_of FROM delivered WHERE kind = ?3 AND line = ?4 AND delivered.channel = coalesce(entry.channel, '')),
+                    entry.key
              FROM entry JOIN body USING (seq)
                   LEFT JOIN fetched ON fetched.seq = entry.seq AND fetched.kind = ?2
                   LEFT JOIN reading ON reading.id = fetched.reading
              WHERE entry.seq = ?1",
         )?
-        .query_row(params![stage.seq, Kind::of_fetch(crate::Fetch::Accounts), stage.kind, stage.line], read_stored)
+        .query_row(params![stage.seq, Kind::of_fetch(crate::Fetch::Accounts), stage.kind, stage.line], |row| {
+            read_stored(row, stage.seq, seal)
+        })
 }
 
-fn read_stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+fn read_stored(row: &Row<'_>, seq: i64, seal: &Seal) -> rusqlite::Result<Stored> {
     let fetched = match (row.get(15)?, row.get::<_, Option<i64>>(16)?) {
         (false, _) => None,
         (true, None) => Some(Fetched::Gone),
@@ -239,9 +248,25 @@ fn read_stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         fetched,
         as_of: time(21)?.unwrap_or(accepted),
     };
-    let body = seal::open(row.get(14)?);
-    let digest: [u8; 32] = Sha256::digest(&body).into();
-    Ok(Stored { entry, is_whole: row.get::<_, [u8; 32]>(20)? == digest, body, delivered: time(22)? })
+    let body = whole_body(row, seal, Place::Body(seq), &Owner::of_ids(&entry.connection, entry.user.as_ref()))?;
+    Ok(Stored { entry, body, delivered: time(22)? })
+}
+
+/// The body, compared with what was accepted.
+fn whole_body(
+    row: &Row<'_>,
+    seal: &Seal,
+    place: Place,
+    owner: &Owner,
+) -> rusqlite::Result<Result<Bytes, &'static str>> {
+    let (stored, accepted, key) = (row.get(14)?, row.get::<_, [u8; 32]>(20)?, row.get(23)?);
+    let opened = seal.open(key, owner, place, stored).and_then(|body| Ok((seal.digest(key, &body)? == accepted, body)));
+    match opened {
+        Ok((true, body)) => Ok(Ok(body)),
+        Ok((false, _)) | Err(Flaw::Changed) => Ok(Err(DAMAGED)),
+        Err(Flaw::Missing | Flaw::Erased) => Ok(Err(NO_KEY)),
+        Err(other) => Err(other.into()),
+    }
 }
 
 fn settle(tx: &mut Tx<'_>, row: &mut StageRow, outcome: &Outcome) -> rusqlite::Result<()> {

@@ -4,7 +4,10 @@ use super::{
     codes::{Kind, unsigned},
     tx::Tx,
 };
-use crate::{Certainty, Facts, Fetch, Found, Page, PageFacts, Reading, ReadingId, Shortfall, seal};
+use crate::{
+    Certainty, Facts, Fetch, Found, Page, PageFacts, Reading, ReadingId, Shortfall,
+    seal::{Owner, Place, Seal},
+};
 use base::clock::Timestamp;
 use event::{AccountId, UserId};
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
@@ -110,15 +113,22 @@ fn ids(row: &Row<'_>, index: usize) -> rusqlite::Result<Vec<AccountId>> {
     Ok(ids.into_iter().map(AccountId::new).collect())
 }
 
-pub(super) fn keep_page(tx: &mut Tx<'_>, reading: ReadingId, page: &Page) -> rusqlite::Result<()> {
+pub(super) fn keep_page(
+    tx: &mut Tx<'_>,
+    reading: ReadingId,
+    page: &Page,
+    seal: &Seal,
+    owner: &Owner,
+) -> rusqlite::Result<()> {
     let json = |ids: &[AccountId]| {
         let ids: Vec<&str> = ids.iter().map(AccountId::as_str).collect();
         serde_json::to_string(&ids).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
     };
+    let sealed = seal.seal(owner, Place::Page(reading.0, page.number), &page.accounts)?;
     tx.connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO page (reading, number, received, fresh, ids, foreign_ids, accounts, size, unusable)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT OR REPLACE INTO page (reading, number, received, fresh, ids, foreign_ids, accounts, size, unusable, key)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             reading.0,
@@ -127,9 +137,10 @@ pub(super) fn keep_page(tx: &mut Tx<'_>, reading: ReadingId, page: &Page) -> rus
             page.fresh,
             json(&page.ids)?,
             json(&page.foreign)?,
-            seal::seal(&page.accounts),
+            sealed.bytes,
             size(&page.accounts),
             page.unusable,
+            sealed.key,
         ])?;
     tx.connection
         .prepare_cached("UPDATE reading SET changed = ?2 WHERE id = ?1")?

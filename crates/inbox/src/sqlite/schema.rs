@@ -1,7 +1,7 @@
 //! Tables of the SQLite inbox, and what is made with them.
 
 use crate::{Identity, Keys};
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension, params};
 
 /// The tables of version [`BASE`]; what came later is in [`STEPS`].
 pub(super) const TABLES: &str = include_str!("tables.sql");
@@ -12,7 +12,7 @@ pub(super) const BASE: i64 = 3;
 pub(super) const MOVING: i64 = 2;
 
 /// What each later version adds, in order. No step needs another.
-pub(super) const STEPS: [(i64, &str); 5] = [
+pub(super) const STEPS: [(i64, &str); 6] = [
     // Of the requests that are there nobody knows whether their sender was known.
     (4, "ALTER TABLE refused ADD COLUMN known INTEGER NOT NULL DEFAULT 0;"),
     // line.short: how many announced accounts were missing when the connection was last completed; -1: the connection was
@@ -72,9 +72,18 @@ pub(super) const STEPS: [(i64, &str); 5] = [
              reason TEXT
          ) STRICT;",
     ),
+    // key: the id of the data key that seals the body (entry), the accounts (page), the resource (reading) or the start
+    // (refused); NULL: it is written as it is. A sealed entry's digest is one under that key.
+    (
+        9,
+        "ALTER TABLE entry ADD COLUMN key INTEGER;
+         ALTER TABLE page ADD COLUMN key INTEGER;
+         ALTER TABLE reading ADD COLUMN key INTEGER;
+         ALTER TABLE refused ADD COLUMN key INTEGER;",
+    ),
 ];
 /// The version that this build writes: that of the last step.
-pub(super) const VERSION: i64 = 8;
+pub(super) const VERSION: i64 = 9;
 
 /// The version of a store; 0 for an empty file.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
@@ -90,15 +99,38 @@ pub(super) fn make_keys(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// What [`make_keys`] made.
-pub(super) fn keys(connection: &Connection) -> rusqlite::Result<Keys> {
+/// Which inbox a store is.
+pub(super) fn identity(connection: &Connection) -> rusqlite::Result<Identity> {
+    bytes(connection, "identity").map(Identity)
+}
+
+/// What [`make_keys`] made. The key of hashes is elsewhere while the store is sealed, and is handed in then.
+pub(super) fn keys(connection: &Connection, dedup: Option<[u8; 16]>) -> rusqlite::Result<Keys> {
     Ok(Keys {
-        identity: Identity(bytes(connection, "identity")?),
-        dedup: bytes(connection, "dedup")?,
+        identity: identity(connection)?,
+        dedup: dedup.map_or_else(|| bytes(connection, "dedup"), Ok)?,
         fingerprints: bytes(connection, "fingerprints")?,
     })
 }
 
 fn bytes<const N: usize>(connection: &Connection, name: &str) -> rusqlite::Result<[u8; N]> {
     connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+}
+
+/// A number that the store remembers of itself.
+pub(super) fn number(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
+    connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()
+}
+
+/// Remembers a number, or forgets it.
+pub(super) fn set_number(connection: &Connection, name: &str, value: Option<i64>) -> rusqlite::Result<()> {
+    match value {
+        Some(value) => connection
+            .prepare_cached(
+                "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2",
+            )?
+            .execute(params![name, value])?,
+        None => connection.prepare_cached("DELETE FROM meta WHERE name = ?1")?.execute([name])?,
+    };
+    Ok(())
 }

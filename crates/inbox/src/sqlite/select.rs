@@ -226,7 +226,7 @@ mod tests {
         for (_, step) in schema::STEPS {
             connection.execute_batch(step).unwrap();
         }
-        let keys = schema::keys(&connection).unwrap();
+        let keys = schema::keys(&connection, None).unwrap();
         let span = Span { since: Some(Timestamp::from_millis(1)), until: Some(Timestamp::from_millis(9)) };
         let ends = span.bounds().map(|end| Box::new(end) as Box<dyn ToSql>);
         assert_eq!(

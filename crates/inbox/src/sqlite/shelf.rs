@@ -1,11 +1,14 @@
 //! [`Readings`] and [`Shelf`] on the file: what was fetched goes in under a lease, and comes out for deliveries.
 
 use super::{readings, store::Sqlite};
-use crate::{Error, Lease, Page, Reading, ReadingId, Readings, Shelf, Shortfall, seal};
+use crate::{
+    Error, Lease, Page, Reading, ReadingId, Readings, Shelf, Shortfall,
+    seal::{Owner, Place},
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use event::UserId;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Row, params};
 use std::{sync::Arc, time::Duration};
 
 #[async_trait]
@@ -37,7 +40,8 @@ impl Readings for Sqlite {
         if !self.space.has_room_to_spare() {
             return Err(Error::Full(None));
         }
-        self.write_held(lease, move |tx, _| readings::keep_page(tx, reading, &page)).await
+        let (owner, seal) = (owner(lease), Arc::clone(&self.seal));
+        self.write_held(lease, move |tx, _| readings::keep_page(tx, reading, &page, &seal, &owner)).await
     }
 
     async fn replace_accounts(
@@ -47,20 +51,26 @@ impl Readings for Sqlite {
         number: u32,
         accounts: Bytes,
     ) -> Result<(), Error> {
+        let (owner, seal) = (owner(lease), Arc::clone(&self.seal));
         self.write_held(lease, move |tx, _| {
+            let sealed = seal.seal(&owner, Place::Page(reading.0, number), &accounts)?;
             tx.connection
-                .prepare_cached("UPDATE page SET accounts = ?3, size = ?4 WHERE reading = ?1 AND number = ?2")?
-                .execute(params![reading.0, number, seal::seal(&accounts), readings::size(&accounts)])?;
+                .prepare_cached(
+                    "UPDATE page SET accounts = ?3, size = ?4, key = ?5 WHERE reading = ?1 AND number = ?2",
+                )?
+                .execute(params![reading.0, number, sealed.bytes, readings::size(&accounts), sealed.key])?;
             Ok(())
         })
         .await
     }
 
     async fn keep_connection(&self, lease: &Lease, reading: ReadingId, connection: Bytes) -> Result<(), Error> {
+        let (owner, seal) = (owner(lease), Arc::clone(&self.seal));
         self.write_held(lease, move |tx, _| {
+            let sealed = seal.seal(&owner, Place::Resource(reading.0), &connection)?;
             tx.connection
-                .prepare_cached("UPDATE reading SET resource = ?2 WHERE id = ?1")?
-                .execute(params![reading.0, seal::seal(&connection)])?;
+                .prepare_cached("UPDATE reading SET resource = ?2, key = ?3 WHERE id = ?1")?
+                .execute(params![reading.0, sealed.bytes, sealed.key])?;
             Ok(())
         })
         .await
@@ -82,22 +92,39 @@ impl Shelf for Sqlite {
     }
 
     async fn page(&self, reading: ReadingId, number: u32) -> Result<Bytes, Error> {
+        let seal = Arc::clone(&self.seal);
         self.read(move |connection| {
-            connection
-                .prepare_cached("SELECT accounts FROM page WHERE reading = ?1 AND number = ?2")?
-                .query_row(params![reading.0, number], |row| row.get(0).map(seal::open))
+            let (accounts, key, owner): (Vec<u8>, Option<i64>, Owner) = connection
+                .prepare_cached(
+                    "SELECT page.accounts, page.key, connection, user FROM page JOIN reading ON reading.id = page.reading
+                     WHERE reading = ?1 AND number = ?2",
+                )?
+                .query_row(params![reading.0, number], |row| Ok((row.get(0)?, row.get(1)?, owner_at(row, 2)?)))?;
+            Ok(seal.open(key, &owner, Place::Page(reading.0, number), accounts)?)
         })
         .await
     }
 
     async fn connection(&self, reading: ReadingId) -> Result<Option<Bytes>, Error> {
+        let seal = Arc::clone(&self.seal);
         self.read(move |connection| {
-            let json: Option<Option<Vec<u8>>> = connection
-                .prepare_cached("SELECT resource FROM reading WHERE id = ?1")?
-                .query_row([reading.0], |row| row.get(0))
+            let found: Option<(Option<Vec<u8>>, Option<i64>, Owner)> = connection
+                .prepare_cached("SELECT resource, key, connection, user FROM reading WHERE id = ?1")?
+                .query_row([reading.0], |row| Ok((row.get(0)?, row.get(1)?, owner_at(row, 2)?)))
                 .optional()?;
-            Ok(json.flatten().map(seal::open))
+            let Some((Some(resource), key, owner)) = found else { return Ok(None) };
+            Ok(Some(seal.open(key, &owner, Place::Resource(reading.0), resource)?))
         })
         .await
     }
+}
+
+/// Whose data is fetched under a lease.
+fn owner(lease: &Lease) -> Owner {
+    Owner::of_ids(&lease.entry.connection, lease.entry.user.as_ref())
+}
+
+/// The owner that the columns `connection` and `user` name.
+fn owner_at(row: &Row<'_>, index: usize) -> rusqlite::Result<Owner> {
+    Ok(Owner::new(&row.get::<_, String>(index)?, row.get::<_, Option<String>>(index + 1)?.as_deref()))
 }

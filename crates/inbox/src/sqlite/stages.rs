@@ -300,7 +300,7 @@ pub(super) fn first(connection: &Connection, kind: Kind, line: i64) -> rusqlite:
     connection
         .prepare_cached(
             "SELECT seq FROM stage WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased')
-             ORDER BY place LIMIT 1",
+             ORDER BY seq LIMIT 1",
         )?
         .query_row(params![kind, line], |row| row.get(0))
         .optional()

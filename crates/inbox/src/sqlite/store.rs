@@ -1,16 +1,18 @@
 //! The open file: its readers, its writer, and what every interface of the inbox needs of it.
 
 use super::{
+    attach::{Attached, attach, forget_erased},
     codes::{Kind, Sinks},
     open::{Access, Opener, is_full},
     reserve::Reserve,
+    round::Round,
     schema,
     shared::Shared,
     stages::{self, StageRow},
     tx::{self, Tx},
     writer::Writer,
 };
-use crate::{Error, Keys, Lease, Position, Settings, SinkName, space::Space};
+use crate::{Error, Keys, Lease, Position, Settings, SinkName, seal::Seal, space::Space};
 use base::sync::lock;
 use rusqlite::{Connection, OptionalExtension};
 use std::{
@@ -32,6 +34,9 @@ pub(crate) struct Sqlite {
     pub(crate) space: Space,
     pub(super) reserve: Reserve,
     pub(super) keys: Keys,
+    pub(crate) seal: Arc<Seal>,
+    /// How far [`Sqlite::reseal`] is.
+    pub(super) round: Mutex<Round>,
     pub(super) max_waiting: u64,
     /// Refused requests that are kept.
     pub(super) refused: u64,
@@ -95,7 +100,9 @@ impl Sqlite {
         let readers = Opener::new(path, Access::Guest)?;
         let failed = |error: rusqlite::Error| Error::Store(Box::new(error));
         let shared = Arc::new(Shared::default());
-        let keys = schema::keys(&store.connection).map_err(failed)?;
+        let Attached { seal, dedup } = attach(&store.connection, settings, access)?;
+        forget_erased(&store.connection, &seal)?;
+        let keys = schema::keys(&store.connection, dedup).map_err(failed)?;
         let sinks = register(&store.connection, sinks, access).map_err(failed)?;
         if access == Access::Owner {
             let found = tx::run_at_once(&store.connection, stages::end_all).map_err(failed)?;
@@ -121,6 +128,8 @@ impl Sqlite {
             space: Space::new(base::folder::of(path).to_owned(), settings.min_free_disk),
             reserve: Reserve::beside(path),
             keys,
+            seal: Arc::new(seal),
+            round: Mutex::default(),
             max_waiting: settings.max_waiting,
             refused: settings.refused,
             reached,

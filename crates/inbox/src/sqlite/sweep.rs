@@ -29,9 +29,16 @@ struct Damaged {
 }
 
 impl Sqlite {
+    /// Sees to it that nothing of what was deleted before the call is left in the file and its log.
+    pub(super) async fn clear(&self) -> Result<(), Error> {
+        // The log last: it holds what was overwritten. A log that stays would hold more than the file.
+        let swept = self.sweep().await;
+        self.fold_log().await.and(swept)
+    }
+
     /// Sees to it that nothing of what was deleted before the call is left in a page that is in use. Takes as long as it takes to
     /// read the file.
-    pub(super) async fn sweep(&self) -> Result<(), Error> {
+    async fn sweep(&self) -> Result<(), Error> {
         let _alone = self.sweeping.lock().await;
         let pages = self.read(|connection| in_use(&*connection.unchecked_transaction()?)).await?;
         let mut found = Vec::new();

@@ -1,7 +1,7 @@
 //! [`Upkeep`] on the file.
 
-use super::{codes::Kind, entries, refused, shared::Numbers, stages, store::Sqlite};
-use crate::{Error, Expired, Failure, Seq, Stage, StageCounts, Stats, Upkeep};
+use super::{codes::Kind, entries, refused, resealing::To, shared::Numbers, stages, store::Sqlite};
+use crate::{Error, Expired, Failure, Resealed, Seq, Stage, StageCounts, Stats, Upkeep};
 use async_trait::async_trait;
 use base::{clock::Timestamp, folder};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -81,10 +81,16 @@ impl Upkeep for Sqlite {
         Ok(Expired { deleted, is_done: next == 0 })
     }
 
+    async fn seal(&self, limit: usize) -> Result<Resealed, Error> {
+        self.reseal(To::Sealed, limit).await
+    }
+
+    async fn unseal(&self, limit: usize) -> Result<Resealed, Error> {
+        self.reseal(To::Plain, limit).await
+    }
+
     async fn fold_log(&self) -> Result<(), Error> {
-        // The log last: it holds what was overwritten. A log that stays would hold more than the file.
-        let swept = self.sweep().await;
-        self.fold_log().await.and(swept)
+        self.clear().await
     }
 
     async fn close(&self) {

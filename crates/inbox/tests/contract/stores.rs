@@ -20,6 +20,8 @@ pub(crate) enum Backend {
     Sqlite,
     /// A SQLite file behind a journal.
     Journaled,
+    /// As that, and all bank data is sealed.
+    Sealed,
 }
 
 /// Accepts, and waits for the fold.
@@ -40,6 +42,7 @@ impl AcceptFolded for Arc<dyn Intake> {
 #[rstest::rstest]
 #[case::sqlite(Backend::Sqlite)]
 #[case::journaled(Backend::Journaled)]
+#[case::sealed(Backend::Sealed)]
 pub(crate) fn every_back_end(#[case] backend: Backend) {}
 
 /// Cases in which several receivers accept run on these.
@@ -52,11 +55,16 @@ pub(crate) fn every_shared_back_end(#[case] backend: Backend) {}
 fn settings(backend: Backend, folder: &TempDir) -> Settings {
     let journal = match backend {
         Backend::Sqlite => Some(settings::Journal::Off),
-        Backend::Journaled => None,
+        Backend::Journaled | Backend::Sealed => None,
+    };
+    let key = match backend {
+        Backend::Sqlite | Backend::Journaled => Vec::new(),
+        Backend::Sealed => vec![base::secret::Secret::new("5e".repeat(32))],
     };
     Settings {
         store: settings::Store::Sqlite(folder.path().join("inbox.db")),
         journal,
+        key,
         journal_max: 64 << 20,
         min_free_disk: 0,
         ..::settings::defaults().unwrap()
@@ -88,7 +96,7 @@ impl Store {
     /// Another receiver's handle on the same store.
     pub(crate) fn another(&self) -> Inbox {
         match self.backend {
-            Backend::Sqlite | Backend::Journaled => {
+            Backend::Sqlite | Backend::Journaled | Backend::Sealed => {
                 open(&settings(self.backend, &self.folder), &self.sinks, Access::Guest).unwrap()
             }
         }
@@ -96,7 +104,7 @@ impl Store {
 
     /// Whether only the first receiver accepts.
     pub(crate) fn has_one_way_in(&self) -> bool {
-        matches!(self.backend, Backend::Journaled)
+        matches!(self.backend, Backend::Journaled | Backend::Sealed)
     }
 
     /// Ends every lease's holder without a word, as a crash does, and opens the store again.
@@ -136,7 +144,7 @@ impl Store {
 
     fn shift(&self, by: i64) {
         match self.backend {
-            Backend::Sqlite | Backend::Journaled => {
+            Backend::Sqlite | Backend::Journaled | Backend::Sealed => {
                 let columns = [
                     ("entry", "accepted"),
                     ("stage", "due"),

@@ -47,7 +47,7 @@ async fn a_backup_beside_a_busy_service_is_whole_and_for_its_owner_alone() {
     };
     let copying = async {
         let (settings, to) = (settings.clone(), to.clone());
-        let copied = tokio::task::spawn_blocking(move || backup(&settings, &to, quiet)).await.unwrap().unwrap();
+        let copied = tokio::task::spawn_blocking(move || backup(&settings, &to, None, quiet)).await.unwrap().unwrap();
         done.store(true, Ordering::Relaxed);
         copied
     };
@@ -55,12 +55,12 @@ async fn a_backup_beside_a_busy_service_is_whole_and_for_its_owner_alone() {
     assert!(copied.entries >= 500 && copied.entries <= accepted as u64, "{copied:?} of {accepted}");
     assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(&to).unwrap().len(), copied.bytes);
-    let again = problem(&backup(&settings, &to, quiet).unwrap_err());
+    let again = problem(&backup(&settings, &to, None, quiet).unwrap_err());
     assert!(again.contains("it is there already"), "{again}");
     inbox.upkeep.close().await;
 
     let (place, elsewhere) = elsewhere();
-    let restored = restore(&elsewhere, &to, quiet).unwrap();
+    let restored = restore(&elsewhere, &to, None, quiet).unwrap();
     assert_eq!((restored.entries, restored.missing, restored.from_journal), (copied.entries, 0, 0));
     assert!(restored.set_aside.is_empty());
     assert_eq!(fs::metadata(place.path().join("inbox.db")).unwrap().permissions().mode() & 0o777, 0o600);
@@ -90,14 +90,14 @@ async fn a_restore_goes_on_with_a_newer_journal() {
     accept(&inbox, 0..100).await;
     listed(&inbox).await;
     let (early, late) = (folder.path().join("early.db"), folder.path().join("late.db"));
-    backup(&settings, &early, quiet).unwrap();
+    backup(&settings, &early, None, quiet).unwrap();
     inbox.upkeep.close().await;
     drop(inbox);
     // The first hundred are in no segment any more.
     let inbox = open_in(folder.path());
     accept(&inbox, 100..150).await;
     listed(&inbox).await;
-    backup(&settings, &late, quiet).unwrap();
+    backup(&settings, &late, None, quiet).unwrap();
     inbox.upkeep.close().await;
     drop(inbox);
     let inbox = open_in(folder.path());
@@ -110,7 +110,7 @@ async fn a_restore_goes_on_with_a_newer_journal() {
     // The disk with the file is lost, and the journal is not.
     crash();
     fs::write(folder.path().join("inbox.db"), b"rubbish").unwrap();
-    let restored = restore(&settings, &late, quiet).unwrap();
+    let restored = restore(&settings, &late, None, quiet).unwrap();
     assert_eq!((restored.entries, restored.from_journal, restored.missing), (150, 50, 0), "{restored:?}");
     assert_eq!(fs::read(&restored.set_aside[0]).unwrap(), b"rubbish");
     let inbox = open_in(folder.path());
@@ -120,7 +120,7 @@ async fn a_restore_goes_on_with_a_newer_journal() {
 
     // An earlier backup: what was accepted between it and the journal is said to be missing, and the rest goes on.
     crash();
-    let restored = restore(&settings, &early, quiet).unwrap();
+    let restored = restore(&settings, &early, None, quiet).unwrap();
     assert_eq!((restored.entries, restored.from_journal, restored.missing), (100, 50, 50), "{restored:?}");
     let inbox = open_in(folder.path());
     inbox.intake.ready().unwrap();
@@ -139,8 +139,8 @@ async fn a_restore_changes_nothing_where_it_cannot_be_right() {
     accept(&inbox, 0..20).await;
     listed(&inbox).await;
     let good = folder.path().join("good.db");
-    backup(&settings, &good, quiet).unwrap();
-    let running = problem(&restore(&settings, &good, quiet).unwrap_err());
+    backup(&settings, &good, None, quiet).unwrap();
+    let running = problem(&restore(&settings, &good, None, quiet).unwrap_err());
     assert!(running.contains("another linxo-webhook has it open"), "{running}");
     inbox.upkeep.close().await;
     drop(inbox);
@@ -154,16 +154,16 @@ async fn a_restore_changes_nothing_where_it_cannot_be_right() {
         let settings = journaled(folder.path());
         (folder, settings)
     };
-    let foreign = problem(&restore(&other, &good, quiet).unwrap_err());
+    let foreign = problem(&restore(&other, &good, None, quiet).unwrap_err());
     assert!(foreign.contains("belongs to another inbox"), "{foreign}");
     let bad = folder.path().join("bad.db");
     fs::copy(&good, &bad).unwrap();
     Connection::open(&bad).unwrap().execute("UPDATE body SET bytes = x'7b7d' WHERE seq = 3", []).unwrap();
-    let damaged = problem(&restore(&settings, &bad, quiet).unwrap_err());
+    let damaged = problem(&restore(&settings, &bad, None, quiet).unwrap_err());
     assert!(damaged.contains("entry 3") && damaged.contains("use another backup"), "{damaged}");
     fs::write(&bad, b"no database at all, and long enough to be one if it were").unwrap();
-    restore(&settings, &bad, quiet).unwrap_err();
-    restore(&settings, &folder.path().join("absent.db"), quiet).unwrap_err();
+    restore(&settings, &bad, None, quiet).unwrap_err();
+    restore(&settings, &folder.path().join("absent.db"), None, quiet).unwrap_err();
     assert_eq!(fs::read(folder.path().join("inbox.db")).unwrap(), before);
 }
 

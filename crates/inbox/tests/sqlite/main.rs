@@ -10,9 +10,12 @@
 
 mod archive;
 mod columns;
+mod erase;
 mod file;
+mod histories;
 mod journal;
 mod migration;
+mod seal;
 
 use base::clock;
 use event::Event;

@@ -17,7 +17,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use self::settings::Settings;
+pub use self::settings::{KNOWN_SECRET, Settings};
 
 use crate::{
     opens::{Cause, Opens, Server},

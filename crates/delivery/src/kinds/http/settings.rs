@@ -5,6 +5,9 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use settings::{At, Flaw, Read, authorities, duration, flag, secrets, section, url, urls};
 use std::{path::PathBuf, time::Duration};
 
+/// What `listen` signs with unless it is given a secret. It stands in the documentation, so everybody knows it.
+pub const KNOWN_SECRET: &str = "whsec_bGlueG8td2ViaG9vayBsaXN0ZW4sIG5vdGhpbmcgc2VjcmV0";
+
 section! {
     /// `[[sink]]` with type "http".
     pub struct Settings {

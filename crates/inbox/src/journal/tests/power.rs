@@ -42,8 +42,9 @@ async fn play(acts: &[Act], lies: bool) -> History {
     let disk = Disk { faults: Arc::new(Faults::taped()) };
     let faults = Arc::clone(&disk.faults);
     faults.lies.store(lies, Ordering::SeqCst);
-    let open =
-        |stored| Journal::open_on(disk.clone(), folder.path(), IDENTITY, Some(Position(stored)), limits()).unwrap();
+    let open = |stored| {
+        Journal::open_on(disk.clone(), folder.path(), IDENTITY, Some(Position(stored)), limits(), None).unwrap()
+    };
     let mut journal = open(0);
     let mut history = History { tape: Vec::new(), payloads: BTreeMap::new(), refused: Vec::new() };
     let (mut made, mut stored) = (0, 0);
@@ -98,7 +99,7 @@ impl Promised<'_> {
         let before = Platter::of(folder.path());
         let disk = Disk { faults: Arc::new(Faults::taped()) };
         let faults = Arc::clone(&disk.faults);
-        let journal = Journal::open_on(disk, folder.path(), IDENTITY, Some(Position(self.stored)), limits())
+        let journal = Journal::open_on(disk, folder.path(), IDENTITY, Some(Position(self.stored)), limits(), None)
             .map_err(|error| error.to_string())?;
         let damage = damage_of(&journal);
         if !damage.is_empty() {

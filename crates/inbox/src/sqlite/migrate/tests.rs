@@ -55,7 +55,7 @@ async fn killed_half_way_it_goes_on() {
         let path = copy(&format!("{moved}.db"));
         let mut connection = raw(&path);
         set_aside(&mut connection).unwrap();
-        let keys = schema::keys(&connection).unwrap();
+        let keys = schema::keys(&connection, None).unwrap();
         for _ in 0..moved {
             let tx = connection.transaction().unwrap();
             assert_eq!(move_batch(&tx, &keys, 1).unwrap(), 1);

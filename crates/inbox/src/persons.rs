@@ -1,0 +1,74 @@
+//! What a person may ask for: everything that is held of them, and that it is erased.
+
+use crate::{Error, ReadingId, RefusedView, Seq};
+use async_trait::async_trait;
+use base::clock::Timestamp;
+use bytes::Bytes;
+use event::{ConnectionId, UserId};
+use std::fmt;
+
+/// Whose data is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A user: what names them, and what came of their connections and names nobody.
+    User(UserId),
+    /// A connection, whoever its users are.
+    Connection(ConnectionId),
+}
+
+/// Everything that an inbox holds of somebody.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    /// Their entries; first those that name no user, then by number.
+    pub entries: Vec<Seq>,
+    /// What was read of their connections.
+    pub readings: Vec<HeldReading>,
+    /// Refused requests whose kept start names them or one of their connections.
+    pub refused: Vec<RefusedView>,
+}
+
+/// One reading of a connection, its pages apart ([`crate::Shelf`]).
+#[derive(Clone, Debug)]
+pub struct HeldReading {
+    /// Its number.
+    pub id: ReadingId,
+    /// `resource.id`
+    pub connection: ConnectionId,
+    /// `resource.user_id`
+    pub user: Option<UserId>,
+    /// When it began.
+    pub started: Timestamp,
+    /// The connection's own JSON, where it was fetched.
+    pub resource: Option<Bytes>,
+}
+
+/// What an erasure did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Entries that were deleted, whatever their state.
+    pub entries: u64,
+    /// Readings that were deleted.
+    pub readings: u64,
+    /// Refused requests that were deleted.
+    pub refused: u64,
+    /// Data keys that were erased: what they seal in backups cannot be read any more.
+    pub keys: u64,
+    /// Whether the inbox is sealed. Without a seal, backups keep the data.
+    pub is_sealed: bool,
+    /// What may still hold data of theirs in the inbox, one sentence each, with what to do. Empty: nothing.
+    pub left: Vec<String>,
+}
+
+/// What commands for a person's rights need of an inbox.
+///
+/// # Errors
+/// [`Error::Store`], [`Error::Closed`]: try again later.
+#[async_trait]
+pub trait Persons: Send + Sync + fmt::Debug {
+    /// Everything that is held of somebody.
+    async fn held(&self, subject: &Subject) -> Result<Held, Error>;
+
+    /// Erases everything that was accepted of somebody before the call. Work under way loses its leases. It may be called again,
+    /// also after a call that failed.
+    async fn erase(&self, subject: &Subject) -> Result<Erased, Error>;
+}
