@@ -5,13 +5,24 @@ use base::{clock, error::chain};
 use inbox::{Error, Figures};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use std::{sync::Arc, time::Duration};
-use tokio::time;
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(10);
 /// Entries deleted at once, so that accepting is never held up for long.
 const BATCH: usize = 500;
+
+/// How many times as long as it took is the pause before what retention deleted is overwritten again: all pages of the inbox file are
+/// read for it, and where old entries expire all the time, some were always deleted just now.
+const PAUSE: u32 = 30;
+
+/// What may be left on the disk of what was deleted.
+struct Remains {
+    may_be: bool,
+    /// It is not looked for before.
+    not_before: Instant,
+}
 
 /// Registers the count of checkpoints that failed.
 #[must_use]
@@ -43,10 +54,10 @@ pub struct Upkeep {
 impl Upkeep {
     /// Deletes done entries after their time and keeps the figures right, until `draining` is cancelled.
     pub async fn run(self, draining: CancellationToken) {
-        // Whether the log may still hold what was deleted.
-        let mut is_unfolded = false;
+        // Whatever was deleted before the start may not be gone yet.
+        let mut remains = Remains { may_be: true, not_before: Instant::now() };
         loop {
-            if let Err(error) = self.look(&mut is_unfolded).await {
+            if let Err(error) = self.look(&mut remains).await {
                 tracing::warn!(code = "housekeeping_failed", error = %chain(&error), "housekeeping of the inbox failed; it is tried again");
             }
             tokio::select! {
@@ -56,7 +67,7 @@ impl Upkeep {
         }
     }
 
-    async fn look(&self, is_unfolded: &mut bool) -> Result<(), Error> {
+    async fn look(&self, remains: &mut Remains) -> Result<(), Error> {
         if let Err(error) = self.inbox.checkpoint().await {
             self.checkpoint_failures.inc();
             tracing::error!(
@@ -81,15 +92,17 @@ impl Upkeep {
                 entries = deleted,
                 "done entries were deleted after inbox.retention"
             );
-            *is_unfolded = true;
+            remains.may_be = true;
         }
-        if *is_unfolded {
+        if remains.may_be && Instant::now() >= remains.not_before {
+            let began = Instant::now();
             match self.inbox.fold_log().await {
-                Ok(()) => *is_unfolded = false,
+                Ok(()) => remains.may_be = false,
                 Err(error) => {
                     tracing::debug!(code = "store_log_not_emptied", error = %chain(&error), "the inbox's log could not be emptied after deletions; it is tried again");
                 }
             }
+            remains.not_before = Instant::now() + began.elapsed() * PAUSE;
         }
         // What cannot be told is absent, and not what it was.
         let stats = self.inbox.stats().await.inspect_err(|_| self.figures.forget())?;

@@ -33,7 +33,7 @@ impl Persons for Sqlite {
 
     async fn erase(&self, subject: &Subject) -> Result<Erased, Error> {
         let mut erased = self.erase_rows(subject).await?;
-        if let Err(error) = self.fold_log().await {
+        if let Err(error) = self.clear().await {
             erased.left.push(log_left(&error));
         }
         Ok(erased)

@@ -12,6 +12,8 @@
 //! entries, readings, attempts, refused, select, views    the other tables, and questions about them
 //! attach    the store and its keys: whether they fit together, and what erased keys leave behind
 //! store     the open file: readers, the writer, the room on the disk
+//! gaps      what no row uses of a page
+//! sweep     overwrites it
 //! round, resealing    rows from before the seal, sealed in the background, and back
 //! intake, queue, shelf, sinks, desk, erase, audit, watch, upkeep    the interfaces of the inbox
 //! ```
@@ -30,6 +32,7 @@ mod copy;
 mod desk;
 mod entries;
 mod erase;
+mod gaps;
 mod happenings;
 mod intake;
 mod migrate;
@@ -47,6 +50,7 @@ mod shelf;
 mod sinks;
 mod stages;
 mod store;
+mod sweep;
 mod tx;
 mod upkeep;
 mod views;

@@ -192,6 +192,12 @@ impl Opener {
         connection.set_prepared_statement_cache_capacity(128);
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         distrust(&connection)?;
+        if !connection.query_row("SELECT sqlite_compileoption_used('ENABLE_DBPAGE_VTAB')", [], |row| row.get(0))? {
+            return Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_MISUSE),
+                Some("this program was built without LIBSQLITE3_FLAGS of .cargo/config.toml and could not overwrite what is deleted".to_owned()),
+            ));
+        }
         let version = schema::version(&connection)?;
         if version > schema::VERSION || (version < schema::VERSION && self.access == Access::Guest) {
             return Err(rusqlite::Error::SqliteFailure(

@@ -44,6 +44,8 @@ pub(crate) struct Sqlite {
     reached: Position,
     /// The last entry that retention has looked at in its present round.
     pub(super) looked_at: Arc<AtomicI64>,
+    /// Held by whoever overwrites what deleted rows left behind.
+    pub(super) sweeping: tokio::sync::Mutex<()>,
 }
 
 /// Reading connections, opened as needed and kept.
@@ -132,6 +134,7 @@ impl Sqlite {
             refused: settings.refused,
             reached,
             looked_at: Arc::default(),
+            sweeping: tokio::sync::Mutex::default(),
         })
     }
 

@@ -90,7 +90,7 @@ impl Upkeep for Sqlite {
     }
 
     async fn fold_log(&self) -> Result<(), Error> {
-        self.fold_log().await
+        self.clear().await
     }
 
     async fn close(&self) {

@@ -159,32 +159,45 @@ fn files_with(folder: &Path, text: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn nothing_of_what_was_purged_or_has_expired_is_left_on_the_disk() {
-    const IBAN: &str = "FR7630006000011234567890189";
+    const IBAN: &str = "FR763000600001123456789";
+    let iban = |n: u64| format!("{IBAN}{n:04}");
     let folder = TempDir::new().unwrap();
     let inbox = open_at(&folder.path().join("inbox.db"));
-    let json = |id: &str, connection: &str| {
-        let accounts: Vec<String> = (0..60).map(|n| format!(r#"{{"id":"{n}","iban":"{IBAN}"}}"#)).collect();
+    // Of many sizes, so that rows move from page to page when others are deleted.
+    let json = |n: u64| {
+        let accounts: Vec<String> =
+            (0..=n * n * 28 % 61).map(|account| format!(r#"{{"id":"{account}","iban":"{}"}}"#, iban(n))).collect();
         format!(
-            r#"{{"id":"{id}","event_type":"UPDATED","resource_type":"CONNECTIONS","resource":{{"id":"{connection}","accounts":[{}]}}}}"#,
+            r#"{{"id":"e{n}","event_type":"UPDATED","resource_type":"CONNECTIONS","resource":{{"id":"{n}","accounts":[{}]}}}}"#,
             accounts.join(",")
         )
     };
     for n in 0..60 {
-        accept(&inbox, &json(&format!("e{n}"), &n.to_string())).await;
+        accept(&inbox, &json(n)).await;
     }
     assert!(!files_with(folder.path(), IBAN).is_empty());
-    // Some are deleted by hand, the rest by their age.
-    let half = Filter { before: Some(inbox::Seq(31)), ..Filter::default() };
-    assert_eq!(inbox.desk.park(&half, 100, "by hand").await.unwrap().changed, 30);
-    assert_eq!(inbox.desk.purge(&half, 100).await.unwrap().changed, 30);
+    // Half of them are deleted by hand, one after the other as by `inbox purge --user`, in no order.
+    for n in (0..30).map(|n| n * 11 % 30) {
+        let one = Filter { connection: Some(event::ConnectionId::new(n.to_string())), ..Filter::default() };
+        assert_eq!(inbox.desk.park(&one, 100, "by hand").await.unwrap().changed, 1);
+        assert_eq!(inbox.desk.purge(&one, 100).await.unwrap().changed, 1);
+        inbox.upkeep.fold_log().await.unwrap();
+        assert_eq!(files_with(folder.path(), &iban(n)), [""; 0], "beside a running service");
+    }
     for (stage, _) in inbox.upkeep.stats().await.unwrap().stages {
         for lease in inbox.queue.claim(&stage, 100, std::time::Duration::from_mins(1)).await.unwrap().leases {
             inbox.queue.settle(&lease, inbox::Outcome::Done).await.unwrap();
         }
     }
+    // The rest by their age, in ten rounds.
     let later = base::clock::now().after(std::time::Duration::from_secs(1));
-    assert_eq!(inbox.upkeep.expire(later, 100).await.unwrap().deleted, 30);
-    inbox.upkeep.fold_log().await.unwrap();
+    for round in 0..10 {
+        assert_eq!(inbox.upkeep.expire(later, 3).await.unwrap().deleted, 3);
+        inbox.upkeep.fold_log().await.unwrap();
+        for n in 30..33 + 3 * round {
+            assert_eq!(files_with(folder.path(), &iban(n)), [""; 0], "round {round}");
+        }
+    }
     assert_eq!(files_with(folder.path(), IBAN), [""; 0], "beside a running service");
     inbox.upkeep.close().await;
     assert_eq!(files_with(folder.path(), IBAN), [""; 0]);
