@@ -233,6 +233,13 @@ impl KeysFile {
         Ok(ids)
     }
 
+    /// Writes the file anew, without the bytes that erased keys leave behind: `secure_delete` overwrites a row where it stands,
+    /// and not where it stood before its page was divided.
+    pub(crate) fn write_anew(&self) -> Result<(), Flaw> {
+        // No key goes to a temporary file.
+        Ok(self.file().execute_batch("PRAGMA temp_store = MEMORY; VACUUM")?)
+    }
+
     /// As [`erase`](Self::erase), one key.
     pub(crate) fn erase_id(&self, id: i64, now: Timestamp) -> Result<(), Flaw> {
         let mut file = self.file();
@@ -382,4 +389,43 @@ fn cannot_open(error: &io::Error) -> Flaw {
 fn mismatch(problem: String) -> Flaw {
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_MISMATCH);
     Flaw::Store(rusqlite::Error::SqliteFailure(code, Some(problem)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::{clock, secret::Secret};
+    use tempfile::TempDir;
+
+    /// Whatever SQLite does with its pages: a file that is written anew has no unused ones. Keys are wrapped with random nonces, so what
+    /// is written of one is found nowhere else.
+    #[test]
+    fn nothing_of_an_erased_key_is_left_in_the_file() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("keys.db");
+        let ring = Ring::new(&[Secret::new("07".repeat(32))]).unwrap().unwrap();
+        let file = KeysFile::open(&path, [7; 16], true).unwrap().unwrap();
+        file.set_ring(&ring).unwrap();
+        // Of many lengths, made and erased out of order: rows move between pages.
+        let name = |n: usize| format!("{n}{}", "c".repeat(n * 131 % 1500));
+        let owners: Vec<Owner> = (0..600).map(|n| Owner::new(&name(n * 7 % 600), Some("u"))).collect();
+        let mut wrapped = Vec::new();
+        for some in owners.chunks(13) {
+            wrapped.extend(file.find_or_make(some, &ring).unwrap());
+        }
+        let (erased, left): (Vec<_>, Vec<_>) = (0..600).partition(|n| n * 37 % 600 < 500);
+        for n in &erased {
+            file.erase(&wrapped[n * 37 % 600].0, clock::now()).unwrap();
+        }
+        let size = || std::fs::metadata(&path).unwrap().len();
+        let before = size();
+        file.write_anew().unwrap();
+        assert!(size() < before / 2, "five of six keys are gone");
+        drop(file);
+        let bytes = std::fs::read(&path).unwrap();
+        let is_there = |(_, wrapped): &Kept| memchr::memmem::find(&bytes, wrapped).is_some();
+        let found = |some: &[usize]| some.iter().filter(|n| is_there(&wrapped[*n * 37 % 600].1)).count();
+        assert_eq!(found(&left), left.len(), "the search finds what is there");
+        assert_eq!(found(&erased), 0);
+    }
 }

@@ -196,7 +196,8 @@ fn delete_refused(tx: &Tx<'_>, seal: &Seal, requests: &[crate::RefusedView]) -> 
     Ok(())
 }
 
-/// Erases keys of days that a newer key has replaced and that no row needs: after the commit of what replaced them.
+/// Erases keys of days that a newer key has replaced and that no row needs: after the commit of what replaced them. Then nothing of
+/// any erased key is left in the keys store.
 fn drop_unused_days(tx: &Tx<'_>, seal: &Seal) -> Result<(), Flaw> {
     let Some(file) = seal.keys() else { return Ok(()) };
     for id in file.replaced_days()? {
@@ -204,6 +205,7 @@ fn drop_unused_days(tx: &Tx<'_>, seal: &Seal) -> Result<(), Flaw> {
             file.erase_id(id, tx.now)?;
         }
     }
+    file.write_anew()?;
     note_erasures(tx, seal)
 }
 
