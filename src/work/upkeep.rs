@@ -4,7 +4,13 @@ use crate::observe::metrics::Latest;
 use base::{clock, error::chain};
 use inbox::{Error, Figures};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -16,13 +22,6 @@ const BATCH: usize = 500;
 /// How many times as long as it took is the pause before what retention deleted is overwritten again: all pages of the inbox file are
 /// read for it, and where old entries expire all the time, some were always deleted just now.
 const PAUSE: u32 = 30;
-
-/// What may be left on the disk of what was deleted.
-struct Remains {
-    may_be: bool,
-    /// It is not looked for before.
-    not_before: Instant,
-}
 
 /// Registers the count of checkpoints that failed.
 #[must_use]
@@ -55,9 +54,14 @@ impl Upkeep {
     /// Deletes done entries after their time and keeps the figures right, until `draining` is cancelled.
     pub async fn run(self, draining: CancellationToken) {
         // Whatever was deleted before the start may not be gone yet.
-        let mut remains = Remains { may_be: true, not_before: Instant::now() };
+        let remains = AtomicBool::new(true);
+        // Side by side: the file is read for minutes where it is large, and the figures are to be right meanwhile.
+        tokio::join!(self.look_after(&remains, &draining), self.overwrite(&remains, &draining));
+    }
+
+    async fn look_after(&self, remains: &AtomicBool, draining: &CancellationToken) {
         loop {
-            if let Err(error) = self.look(&mut remains).await {
+            if let Err(error) = self.look(remains).await {
                 tracing::warn!(code = "housekeeping_failed", error = %chain(&error), "housekeeping of the inbox failed; it is tried again");
             }
             tokio::select! {
@@ -67,7 +71,29 @@ impl Upkeep {
         }
     }
 
-    async fn look(&self, remains: &mut Remains) -> Result<(), Error> {
+    /// Overwrites what may be left on the disk of what was deleted.
+    async fn overwrite(&self, remains: &AtomicBool, draining: &CancellationToken) {
+        loop {
+            let began = Instant::now();
+            if remains.swap(false, Ordering::AcqRel) {
+                // Cut short it leaves whole transactions behind; the next start begins again.
+                let overwritten = tokio::select! {
+                    () = draining.cancelled() => return,
+                    overwritten = self.inbox.fold_log() => overwritten,
+                };
+                if let Err(error) = overwritten {
+                    remains.store(true, Ordering::Release);
+                    tracing::debug!(code = "store_log_not_emptied", error = %chain(&error), "the inbox's log could not be emptied after deletions; it is tried again");
+                }
+            }
+            tokio::select! {
+                () = draining.cancelled() => return,
+                () = time::sleep(EVERY.max(began.elapsed() * PAUSE)) => {}
+            }
+        }
+    }
+
+    async fn look(&self, remains: &AtomicBool) -> Result<(), Error> {
         if let Err(error) = self.inbox.checkpoint().await {
             self.checkpoint_failures.inc();
             tracing::error!(
@@ -92,17 +118,7 @@ impl Upkeep {
                 entries = deleted,
                 "done entries were deleted after inbox.retention"
             );
-            remains.may_be = true;
-        }
-        if remains.may_be && Instant::now() >= remains.not_before {
-            let began = Instant::now();
-            match self.inbox.fold_log().await {
-                Ok(()) => remains.may_be = false,
-                Err(error) => {
-                    tracing::debug!(code = "store_log_not_emptied", error = %chain(&error), "the inbox's log could not be emptied after deletions; it is tried again");
-                }
-            }
-            remains.not_before = Instant::now() + began.elapsed() * PAUSE;
+            remains.store(true, Ordering::Release);
         }
         // What cannot be told is absent, and not what it was.
         let stats = self.inbox.stats().await.inspect_err(|_| self.figures.forget())?;
