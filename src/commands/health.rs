@@ -53,7 +53,7 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
 }
 
 /// An address to connect to for one to listen on: "every address" becomes loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

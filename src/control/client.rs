@@ -1,12 +1,12 @@
 //! The commands' end of the control socket.
 
 use super::{
-    erase::{Erase, Erasure},
     happenings::{Line, Wanted},
     overview::Overview,
     report::{Changed, Held, SinkReport, Tested},
 };
 use bytes::BytesMut;
+use inbox::{Erased, Subject};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use std::{io, os::unix::net::UnixStream, path::Path, time::Duration};
@@ -117,7 +117,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error`]
-    pub async fn erase(&self, whose: &Erase) -> Result<Erasure, Error> {
+    pub async fn erase(&self, whose: &Subject) -> Result<Erased, Error> {
         Self::answer(self.0.post("http://localhost/inbox/erase").json(whose)).await
     }
 

@@ -11,18 +11,16 @@
 //! | `GET /inbox/happenings?...` ([`Wanted`]) | what happens, until the service ends: a [`Line`] of JSON each |
 //! | `POST /sinks/NAME/pause`, `POST /sinks/NAME/resume` | [`Changed`] |
 //! | `POST /inbox/clear` | [`Changed`], once nothing that was deleted stays in the log or the journal |
-//! | `POST /inbox/erase`, with an [`Erase`] as JSON | [`Erasure`], once everything of a user or a connection is erased |
+//! | `POST /inbox/erase`, with an [`inbox::Subject`] as JSON | [`inbox::Erased`], once everything of a user or a connection is erased |
 //! | `POST /sinks/NAME/test` | [`Tested`], after a test delivery |
 
 mod client;
-mod erase;
 mod happenings;
 mod overview;
 mod report;
 mod server;
 
 pub use client::{Client, Error, Following};
-pub use erase::{Erase, Erasure};
 pub use happenings::{Line, Told, Wanted};
 pub use overview::{LastError, Overview, Work, overview};
 pub use report::{Changed, Held, SinkReport, Tested, report, try_out};

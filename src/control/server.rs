@@ -1,7 +1,6 @@
 //! The service's end of the control socket.
 
 use super::{
-    erase::{Erase, Erasure},
     happenings::{Wanted, follow},
     overview::{Overview, overview},
     report::{Changed, Held, SinkReport, report, try_out},
@@ -16,7 +15,7 @@ use axum::{
 };
 use base::{error::chain, folder};
 use delivery::Slot;
-use inbox::{Persons, Sinks, Stats, Upkeep, Watch};
+use inbox::{Erased, Persons, Sinks, Stats, Subject, Upkeep, Watch};
 use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
@@ -163,9 +162,9 @@ async fn clear(extract::State(state): extract::State<State>) -> Answer<Changed> 
     Ok(Json(Changed { changed: true }))
 }
 
-async fn erase(extract::State(state): extract::State<State>, Json(whose): Json<Erase>) -> Answer<Erasure> {
-    let erased = state.persons.erase(&whose.into()).await.map_err(|error| failed(&error))?;
-    Ok(Json(erased.into()))
+async fn erase(extract::State(state): extract::State<State>, Json(whose): Json<Subject>) -> Answer<Erased> {
+    let erased = state.persons.erase(&whose).await.map_err(|error| failed(&error))?;
+    Ok(Json(erased))
 }
 
 fn find<'a>(state: &'a State, name: &str) -> Result<&'a Sink, (StatusCode, String)> {

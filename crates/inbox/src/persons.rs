@@ -5,10 +5,12 @@ use async_trait::async_trait;
 use base::clock::Timestamp;
 use bytes::Bytes;
 use event::{ConnectionId, UserId};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Whose data is meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Subject {
     /// A user: what names them, and what came of their connections and names nobody.
     User(UserId),
@@ -43,7 +45,7 @@ pub struct HeldReading {
 }
 
 /// What an erasure did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Erased {
     /// Entries that were deleted, whatever their state.
     pub entries: u64,

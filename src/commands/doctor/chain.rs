@@ -2,7 +2,7 @@
 //! would think of it.
 
 use super::report::Section;
-use crate::{config::Config, receive::tls::Validity};
+use crate::{commands::health::reachable, config::Config, receive::tls::Validity};
 use base::{clock, clock::Timestamp};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -16,7 +16,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -94,16 +94,6 @@ async fn shown(section: &mut Section, config: &Config, host: Option<&str>) -> Op
         }
     }
     chain
-}
-
-/// An address to connect to for one to listen on: "every address" becomes loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 /// The chain of one handshake. Where callers must show a certificate, the handshake fails after that, and the chain was seen.

@@ -8,12 +8,12 @@ use crate::{
         guest::{failure, note, open, open_alone},
     },
     config::Config,
-    control::{self, Client, Erase, Erasure},
+    control::{self, Client},
 };
 use base::{error::chain, text::printable};
 use clap::Args;
-use event::compact;
-use inbox::{Filter, Held, HeldReading, Inbox, Seq, Subject, archive};
+use event::{ConnectionId, UserId, compact};
+use inbox::{Erased, Filter, Held, HeldReading, Inbox, Seq, Subject, archive};
 
 /// Bytes that are gathered before they are printed.
 const CHUNK: usize = 1024 * 1024;
@@ -31,12 +31,12 @@ pub(super) struct Whose {
 }
 
 impl Whose {
-    fn parts(self) -> (Erase, String) {
+    fn parts(self) -> (Subject, String) {
         match (self.user, self.connection) {
-            (Some(user), _) => (Erase::User(user.clone()), format!("--user {user}")),
+            (Some(user), _) => (Subject::User(UserId::new(user.as_str())), format!("--user {user}")),
             (None, connection) => {
                 let connection = connection.unwrap_or_default();
-                (Erase::Connection(connection.clone()), format!("--connection {connection}"))
+                (Subject::Connection(ConnectionId::new(connection.as_str())), format!("--connection {connection}"))
             }
         }
     }
@@ -56,11 +56,11 @@ pub(super) async fn erase(global: &Global, whose: Whose) -> Result<(), Failure> 
     let service = Client::find(&control::path(&config.inbox)).map_err(|error| Failure::not_now(chain(&error)))?;
     let inbox = if service.is_some() { open(&config)? } else { open_alone(&config)? };
     let erased = noted(&*inbox.audit, ("erase", which), Unnoted::GoesOn, async || {
-        let erased: Erasure = if let Some(service) = &service {
+        let erased = if let Some(service) = &service {
             service.erase(&whose).await.map_err(|error| Failure::not_now(chain(&error)))?
         } else {
-            let erased = inbox.persons.erase(&Subject::from(whose.clone())).await;
-            erased.map_err(|error| failure(&error))?.into()
+            let erased = inbox.persons.erase(&whose).await;
+            erased.map_err(|error| failure(&error))?
         };
         let entries = erased.entries;
         Ok((erased, entries))
@@ -71,8 +71,8 @@ pub(super) async fn erase(global: &Global, whose: Whose) -> Result<(), Failure> 
 }
 
 /// Says what was erased, what is left, and what is elsewhere.
-fn report(config: &Config, erased: &Erasure) -> Result<(), Failure> {
-    let Erasure { entries, readings, refused, keys, is_sealed, left } = erased;
+fn report(config: &Config, erased: &Erased) -> Result<(), Failure> {
+    let Erased { entries, readings, refused, keys, is_sealed, left } = erased;
     note(format_args!(
         "erased: {entries} entries, {readings} readings of connections, {refused} refused requests, {keys} keys"
     ));

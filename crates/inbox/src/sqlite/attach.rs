@@ -9,7 +9,7 @@
 //!
 //! Rows of erased keys are removed before anybody sees them: they come with an old backup.
 
-use super::{entries, schema, tx};
+use super::{entries, readings, schema, tx};
 use crate::{
     Access, Error, Settings,
     seal::{Flaw, KeysFile, Ring, Seal},
@@ -195,13 +195,7 @@ fn forget_rest(connection: &Connection, erased: &HashSet<i64>) -> rusqlite::Resu
         numbers("SELECT reading, key FROM page WHERE key IS NOT NULL")?.into_iter().collect();
     readings.extend(numbers("SELECT id, key FROM reading WHERE key IS NOT NULL")?);
     for reading in &readings {
-        for sql in [
-            "DELETE FROM page WHERE reading = ?1",
-            "DELETE FROM fetched WHERE reading = ?1",
-            "DELETE FROM reading WHERE id = ?1",
-        ] {
-            connection.execute(sql, [reading])?;
-        }
+        readings::delete(connection, *reading)?;
     }
     let refused = numbers("SELECT number, key FROM refused WHERE key IS NOT NULL")?;
     for number in &refused {

@@ -5,7 +5,7 @@
 //! keys whose rows are gone. Everything is sealed by the thread of that transaction, so no row can come in between under an
 //! erased key.
 
-use super::{attach, entries, refused, schema, store::Sqlite, tx::Tx};
+use super::{attach, entries, readings, refused, schema, store::Sqlite, tx::Tx};
 use crate::{
     Erased, Error, Held, HeldReading, Persons, ReadingId, Seq, Span, Subject, fold,
     seal::{Flaw, KeysFile, Owner, Place, Seal},
@@ -76,6 +76,9 @@ impl Sqlite {
             self.write_to_free(move |tx| Ok(finish(tx, &seal, &subject, after, (&connections, &readings))?)).await?;
         let seal = Arc::clone(&self.seal);
         self.write(move |tx| Ok(drop_unused_days(tx, &seal)?)).await?;
+        let seal = Arc::clone(&self.seal);
+        // Not on the writer's thread: it takes as long as the keys store is large.
+        self.read(move |_connection| Ok(seal.keys().map_or(Ok(()), KeysFile::write_anew)?)).await?;
         Ok(Erased { entries: deleted + last.entries, is_sealed: self.seal.is_on(), ..last })
     }
 }
@@ -103,13 +106,7 @@ fn finish(
     let found = gather(tx.connection, seal, subject, after, connections)?;
     let entries = delete(tx, &found.entries)?;
     for reading in &found.readings {
-        for sql in [
-            "DELETE FROM page WHERE reading = ?1",
-            "DELETE FROM fetched WHERE reading = ?1",
-            "DELETE FROM reading WHERE id = ?1",
-        ] {
-            tx.connection.prepare_cached(sql)?.execute([reading.id.0])?;
-        }
+        readings::delete(tx.connection, reading.id.0)?;
     }
     delete_refused(tx, seal, &found.refused)?;
     for connection in &found.connections {
@@ -196,8 +193,7 @@ fn delete_refused(tx: &Tx<'_>, seal: &Seal, requests: &[crate::RefusedView]) -> 
     Ok(())
 }
 
-/// Erases keys of days that a newer key has replaced and that no row needs: after the commit of what replaced them. Then nothing of
-/// any erased key is left in the keys store.
+/// Erases keys of days that a newer key has replaced and that no row needs: after the commit of what replaced them.
 fn drop_unused_days(tx: &Tx<'_>, seal: &Seal) -> Result<(), Flaw> {
     let Some(file) = seal.keys() else { return Ok(()) };
     for id in file.replaced_days()? {
@@ -205,7 +201,6 @@ fn drop_unused_days(tx: &Tx<'_>, seal: &Seal) -> Result<(), Flaw> {
             file.erase_id(id, tx.now)?;
         }
     }
-    file.write_anew()?;
     note_erasures(tx, seal)
 }
 

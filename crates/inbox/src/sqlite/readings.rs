@@ -239,6 +239,18 @@ pub(super) fn forget_fetched(tx: &mut Tx<'_>, seq: i64) -> rusqlite::Result<()> 
     readings.into_iter().flatten().try_for_each(|reading| release(tx, reading))
 }
 
+/// Deletes a reading, whichever entries have it.
+pub(super) fn delete(connection: &Connection, reading: i64) -> rusqlite::Result<()> {
+    for sql in [
+        "DELETE FROM page WHERE reading = ?1",
+        "DELETE FROM fetched WHERE reading = ?1",
+        "DELETE FROM reading WHERE id = ?1",
+    ] {
+        connection.prepare_cached(sql)?.execute([reading])?;
+    }
+    Ok(())
+}
+
 /// Removes a reading that no entry uses.
 fn release(tx: &mut Tx<'_>, reading: i64) -> rusqlite::Result<()> {
     let removed = tx
