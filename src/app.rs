@@ -102,7 +102,7 @@ pub struct Running {
 /// # Errors
 /// [`Error`], before anything was accepted.
 pub async fn start(config: Config) -> Result<Running, Error> {
-    start_on(config, Sockets::default()).await
+    Box::pin(start_on(config, Sockets::default())).await
 }
 
 /// Starts the service on sockets that were handed over; without them, on the addresses of its configuration.

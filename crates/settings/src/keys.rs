@@ -145,6 +145,11 @@ pub enum TableKind {
         /// Keys and values of the only entry where no list is given.
         default: &'static [(&'static str, &'static str)],
     },
+    /// A list that may be empty, in whose place one secret alone may stand.
+    ListOrSecret {
+        /// The key by whose value problems name an entry.
+        naming: &'static str,
+    },
 }
 
 /// One table of the file.
@@ -163,7 +168,15 @@ pub struct Table {
 impl Table {
     /// The key by whose value problems name an entry, where this is a list.
     pub(crate) const fn naming(&self) -> Option<&'static str> {
-        if let TableKind::List { naming, .. } = self.kind { Some(naming) } else { None }
+        match self.kind {
+            TableKind::List { naming, .. } | TableKind::ListOrSecret { naming } => Some(naming),
+            TableKind::Once | TableKind::Optional => None,
+        }
+    }
+
+    /// Whether one secret alone may stand for all entries of this list.
+    pub(crate) const fn may_be_secret(&self) -> bool {
+        matches!(self.kind, TableKind::ListOrSecret { .. })
     }
 }
 
@@ -247,7 +260,7 @@ impl Branch<'_> {
     /// Adds a table below this one.
     pub fn table(&mut self, name: &str, doc: &str, kind: TableKind) -> Branch<'_> {
         let mut path = join(&self.path, name);
-        if let TableKind::List { .. } = kind {
+        if matches!(kind, TableKind::List { .. } | TableKind::ListOrSecret { .. }) {
             path.push_str(".*");
         }
         self.tables.0.push(Table { path: path.clone(), doc: plain(doc), kind, keys: Vec::new() });

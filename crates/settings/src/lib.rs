@@ -102,7 +102,7 @@ pub use networks::Networks;
 pub use page::Page;
 pub use pairs::{Given, Pair};
 pub use part::{Part, part_of};
-pub use parts::{aside, flat, optional, section, sections};
+pub use parts::{aside, flat, optional, section, sections, sections_or_secret};
 pub use places::Places;
 pub use problem::{Place, Problem, Problems};
 pub use reference::reference;
