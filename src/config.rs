@@ -10,7 +10,10 @@
 use crate::receive::{settings::flaw, tls};
 pub use crate::{
     admin::settings::Admin,
-    observe::log::settings::{Level, Log, LogFormat},
+    observe::{
+        log::settings::{Level, Log, LogFormat},
+        traces::settings::Traces,
+    },
     receive::settings::{ClientMode, ClientUsage, Listener, Sender, Tls, TlsClients, TlsVersion},
     work::settings::Worker,
 };
@@ -67,6 +70,8 @@ section! {
         pub admin: Admin = section(),
         /// Logging.
         pub log: Log = section(),
+        /// Traces; `None`: off.
+        pub traces: Option<Traces> = optional("no traces are recorded"),
         /// What is allowed but should be known, one sentence each; for `check` and the start of `serve`.
         pub warnings: Vec<String> = aside(),
         /// What was good until it ended: `check` refuses it, `serve` says so and starts, because the clock may be wrong.
