@@ -47,3 +47,4 @@ mod supervised;
 mod support;
 mod support_api;
 mod tokens;
+mod traces;

@@ -105,4 +105,8 @@ impl Sink for Http {
         answer::drain(response).await;
         Ok(judged?)
     }
+
+    fn server(&self) -> Option<(&str, u16)> {
+        self.url.host_str().zip(self.url.port_or_known_default())
+    }
 }
