@@ -9,12 +9,13 @@
 //! the rest back; the inbox is closed when nobody can write to it any more; the admin listener ends last.
 
 mod listeners;
+mod operators;
 mod said;
 
 use crate::{
     admin,
     config::Config,
-    control, localhost,
+    localhost,
     observe::{
         metrics::{self, Exposition, Latest},
         readiness::Readiness,
@@ -25,12 +26,11 @@ use crate::{
     supervisor::{Sockets, Standing},
     work::{self, Attempts, Credentials, Fetcher, Gate, Handler, Pool, Recovery, Route, Sealing, Source, Upkeep},
 };
-use base::error::chain;
 use delivery::Slot;
 use inbox::{Access, Fetch, Inbox, SinkName, Stage};
 use linxo::credentials::FingerprintKey;
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
-use std::{fs, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinHandle, JoinSet},
@@ -172,8 +172,9 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
         &mut registry,
         &stop,
     );
-    let held = held(&config, address, admin_address);
-    tasks.spawn(start_control(&config, &inbox, &sinks, (gates, held, source), stop.clone()));
+    let held = operators::held(&config, address, admin_address);
+    let control = operators::control(&config, &inbox, &sinks, (gates, held, source, source_of(&config).to_owned()));
+    tasks.spawn(operators::serve(&config, control.clone(), stop.clone()));
     tasks.spawn(reload.run(asked, stop.clone()));
     let figures =
         (inbox::Figures::new(&mut registry, (&config.inbox).into()), work::checkpoint_failures(&mut registry));
@@ -181,6 +182,8 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
     tasks.spawn(Sealing { inbox: Arc::clone(&inbox.upkeep) }.run(stop.clone()));
     let admin_figures = admin::Figures::new(&mut registry);
     let exposition = Arc::new(Exposition::new(registry));
+    tasks.spawn(operators::record(&inbox, &exposition, &control, stop.clone()));
+    let access = operators::say_listening(admin.as_ref());
     let state = admin::State {
         intake: Arc::clone(&inbox.intake),
         upkeep: Arc::clone(&inbox.upkeep),
@@ -189,6 +192,7 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
         figures: admin_figures,
         readiness: readiness.clone(),
         hindrance: hindrance(&receiver),
+        desk: access.map(|access| operators::desk(&inbox, control, &receiver, access)),
     };
     said::of_the_admin_listener(admin_address);
     let standing = standing(&bound, &state);
@@ -217,17 +221,6 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
         hangup,
         task,
     })
-}
-
-/// What nobody else can have while the service runs. The configured addresses are among it: a socket that was handed over
-/// stands for them.
-fn held(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> control::Held {
-    let configured = std::iter::once(config.listener.address()).chain(config.admin.address);
-    let addresses = std::iter::once(address).chain(admin).chain(configured);
-    control::Held {
-        addresses: addresses.map(|address| address.to_string()).collect(),
-        files: config.sinks.iter().filter_map(|sink| fs::canonicalize(sink.kind.writes()?).ok()).collect(),
-    }
 }
 
 fn standing(bound: &receive::Bound, state: &admin::State) -> Standing {
@@ -388,46 +381,6 @@ fn start_work(
     }
     tasks.spawn(credentials.watch(stop.clone()));
     tasks.spawn(Recovery { sinks: Arc::clone(&inbox.sinks), gates: recovering }.run(stop.clone()));
-}
-
-/// The socket for commands of this machine. The service does its work without it as well.
-fn start_control(
-    config: &Config,
-    inbox: &Inbox,
-    sinks: &[Arc<Slot>],
-    (gates, held, api): (Vec<Arc<Gate>>, control::Held, Arc<Source>),
-    stop: CancellationToken,
-) -> impl Future<Output = ()> + use<> {
-    let sinks = sinks.iter().zip(gates).zip(&config.sinks).map(|((slot, gate), settings)| control::Sink {
-        slot: Arc::clone(slot),
-        gate,
-        kind: settings.kind.word(),
-    });
-    let state = control::State {
-        sinks: sinks.collect(),
-        source: source_of(config).to_owned(),
-        kept: Arc::clone(&inbox.sinks),
-        persons: Arc::clone(&inbox.persons),
-        upkeep: Arc::clone(&inbox.upkeep),
-        held: Arc::new(held),
-        api,
-        watch: Arc::clone(&inbox.watch),
-        service: format!("{:016x}", fastrand::u64(..)),
-    };
-    let bound = control::bind(&control::path(&config.inbox));
-    async move {
-        match bound {
-            Ok(bound) => bound.serve(state, stop).await,
-            Err(error) => {
-                tracing::error!(
-                    code = "control_socket_missing",
-                    error = %chain(&error),
-                    "commands cannot reach this service: its control socket could not be made; the service goes on without it"
-                );
-                stop.cancelled().await;
-            }
-        }
-    }
 }
 
 /// What runs, and what has to be ended in order.

@@ -18,9 +18,11 @@ pub mod receive;
 
 pub mod work;
 
-pub mod admin;
+pub mod story;
 
 pub mod control;
+
+pub mod admin;
 
 pub mod config;
 

@@ -8,7 +8,9 @@
 //! caller, sessions, failures   who is at the other end, who is logged in, who guesses
 //! problem, seldom              refusals, and lines of the log that are said once a minute
 //! door                         what every request passes before it is answered
-//! page                         the page for people
+//! charts                       what happened, minute by minute
+//! desk                         the inbox and the running work, and the audit trail before every act
+//! api, page                    for programs, for people
 //! routes, serve                the paths, the sockets
 //! ```
 //!
@@ -22,7 +24,10 @@
 //! Not here: the public listener (`receive`).
 
 mod access;
+mod api;
 mod caller;
+mod charts;
+mod desk;
 mod door;
 mod failures;
 mod figures;
@@ -35,6 +40,8 @@ mod sessions;
 pub mod settings;
 
 pub use access::{Access, Guards};
+pub use charts::record;
+pub use desk::{Certificates, Desk};
 pub use figures::Figures;
 pub use routes::{Hindrance, STATS_TIME, State};
 pub use serve::{Bound, bind, inherit};

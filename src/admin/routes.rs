@@ -11,8 +11,9 @@
 //! state.
 
 use super::{
-    Figures,
+    Figures, api,
     caller::Caller,
+    desk::Desk,
     door::{Door, bearer, named, strict},
     page,
     problem::Problem,
@@ -58,6 +59,8 @@ pub struct State {
     pub readiness: Readiness,
     /// What else keeps events from being taken.
     pub hindrance: Hindrance,
+    /// What the page and the API work on; `None`: there are only health and figures.
+    pub desk: Option<Desk>,
 }
 
 /// Says why no event is taken though the inbox would take it; asked anew each time.
@@ -96,7 +99,11 @@ struct Shown {
 /// Every path of the listener.
 pub(super) fn router(state: State, door: Door) -> Router {
     let door = Arc::new(door);
-    let guarded = page::router(&door).layer(from_fn_with_state(Arc::clone(&door), named)).layer(from_fn(strict));
+    let api = state.desk.clone().map_or_else(Router::new, |desk| api::router(&door, desk));
+    let guarded = page::router(&door, state.desk.clone())
+        .merge(api)
+        .layer(from_fn_with_state(Arc::clone(&door), named))
+        .layer(from_fn(strict));
     Router::new()
         .route("/livez", get(alive))
         .route("/readyz", get(ready))

@@ -52,6 +52,7 @@ async fn guarded(double: Double, admin: Admin) -> Running {
         exposition: Arc::new(Exposition::new(registry)),
         readiness: readiness.clone(),
         hindrance: Hindrance::default(),
+        desk: None,
     };
     let ended = tokio::spawn(bound.serve(state, stop.clone()));
     Running { address, double, inbox, readiness, drain, stop, ended }

@@ -214,6 +214,7 @@ mod tests {
             exposition: Arc::new(exposed::Exposition::new(registry)),
             readiness: readiness.clone(),
             hindrance: admin::Hindrance::default(),
+            desk: None,
         };
         tokio::spawn(bound.serve(state, CancellationToken::new()));
         assert_eq!(ask(address, false, true).await, Ok("alive"));

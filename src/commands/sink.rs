@@ -8,6 +8,7 @@ use super::{
     acts::{Unnoted, noted},
     chain,
     guest::{failure, note, open, unreachable},
+    remote::{Remote, Service},
     table,
 };
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     config::Config,
     control::{self, Client, SinkReport, Tested},
 };
+use base::text::printable;
 use clap::{Args as ClapArgs, Subcommand};
 use delivery::Slot;
 use inbox::{Inbox, SinkName};
@@ -23,6 +25,8 @@ use std::io::{self, Write};
 /// Options of `sink`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Args {
+    #[command(flatten)]
+    remote: Remote,
     #[command(subcommand)]
     action: Action,
 }
@@ -58,6 +62,9 @@ enum Action {
 /// 64 for a sink that is not configured, 75 where the sink, the service or the inbox cannot do it now, 78 for the
 /// configuration.
 pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    if let Some(service) = args.remote.service()? {
+        return far(&service, args.action).await;
+    }
     let config = global.load()?;
     if let Action::Test { name } | Action::Pause { name } | Action::Resume { name } = &args.action {
         configured(&config, name)?;
@@ -75,6 +82,22 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
         Action::Pause { name } => pause(&config, service, &name, true).await,
         Action::Resume { name } => pause(&config, service, &name, false).await,
     }
+}
+
+/// The same through the API of a service.
+async fn far(service: &Service, action: Action) -> Result<(), Failure> {
+    let (name, pause) = match action {
+        Action::Ls { json } => return show(&service.sinks().await.map_err(|error| unreachable(&error))?, json),
+        Action::Test { .. } => {
+            let hint = "hint: run it where the service runs";
+            return Err(Failure::usage(format_args!("`sink test` does not work through --admin\n{hint}")));
+        }
+        Action::Pause { name } => (name, true),
+        Action::Resume { name } => (name, false),
+    };
+    let changed = service.pause(&name, pause).await.map_err(|error| unreachable(&error))?.changed;
+    say_paused(&name, (pause, changed), "");
+    Ok(())
 }
 
 fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a delivery::Settings, Failure> {
@@ -129,15 +152,19 @@ async fn set_paused(inbox: &Inbox, service: Option<Client>, name: &str, pause: b
     } else {
         inbox.sinks.pause(&SinkName::new(name), pause).await.map_err(|error| failure(&error))?
     };
+    let from = if service.is_some() { "" } else { "; no service runs on this inbox: this holds from the next start" };
+    say_paused(name, (pause, changed), from);
+    Ok(())
+}
+
+fn say_paused(name: &str, (pause, changed): (bool, bool), from: &str) {
     let what = match (pause, changed) {
         (true, true) => "is paused",
         (true, false) => "was paused already",
         (false, true) => "is not paused any more",
         (false, false) => "was not paused",
     };
-    let from = if service.is_some() { "" } else { "; no service runs on this inbox: this holds from the next start" };
-    note(format_args!("the sink {name} {what}{from}"));
-    Ok(())
+    note(format_args!("the sink {} {what}{from}", printable(name)));
 }
 
 fn show(reports: &[SinkReport], json: bool) -> Result<(), Failure> {

@@ -155,6 +155,12 @@ impl Receiver {
         Ok(())
     }
 
+    /// The server's certificate in use.
+    #[must_use]
+    pub fn certificate(&self) -> tls::Certificate {
+        self.trust.current().loaded.certificate.clone()
+    }
+
     /// Why no caller can be served, though everything else is well: the server's certificate has ended.
     #[must_use]
     pub fn hindrance(&self) -> Option<String> {

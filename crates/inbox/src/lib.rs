@@ -16,6 +16,7 @@
 //! | [`Desk`] | operators' commands | lists, replays, parks, purges |
 //! | [`Persons`] | operators' commands | everything that is held of somebody; erases it |
 //! | [`Audit`] | operators' commands | notes what they did |
+//! | [`Charts`] | the admin listener | keeps what happened, minute by minute |
 //! | [`Watch`] | the control socket | tells what happens, as it happens |
 //! | [`Upkeep`] | the service | figures, retention, the end |
 //!
@@ -41,6 +42,7 @@
 pub mod archive;
 mod audit;
 mod busy;
+mod charts;
 mod desk;
 #[cfg(feature = "double")]
 pub mod double;
@@ -71,6 +73,7 @@ pub use base::{
     names::{DeliveryId, SinkName},
     trace::TraceParent,
 };
+pub use charts::{Charts, Minute};
 pub use desk::{AttemptView, Batch, Desk, EntryView, Filter, ReadingView, RefusedView, StageView, Story};
 pub use error::{Error, Source};
 pub use figures::{Figures, Limits};
@@ -109,6 +112,8 @@ pub struct Inbox {
     pub persons: Arc<dyn Persons>,
     /// For operators' commands too: what they did.
     pub audit: Arc<dyn Audit>,
+    /// For charts.
+    pub charts: Arc<dyn Charts>,
     /// For who looks on.
     pub watch: Arc<dyn Watch>,
     /// For the service that owns the store.
@@ -121,7 +126,7 @@ impl Inbox {
     /// A store that serves every kind of use.
     fn of<S>(store: &Arc<S>, keys: Keys) -> Self
     where
-        S: Intake + Queue + Readings + Shelf + Sinks + Desk + Persons + Audit + Watch + Upkeep + 'static,
+        S: Intake + Queue + Readings + Shelf + Sinks + Desk + Persons + Audit + Charts + Watch + Upkeep + 'static,
     {
         Self {
             intake: Arc::clone(store) as _,
@@ -132,6 +137,7 @@ impl Inbox {
             desk: Arc::clone(store) as _,
             persons: Arc::clone(store) as _,
             audit: Arc::clone(store) as _,
+            charts: Arc::clone(store) as _,
             watch: Arc::clone(store) as _,
             upkeep: Arc::clone(store) as _,
             keys,
