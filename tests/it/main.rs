@@ -32,6 +32,7 @@ mod listen;
 mod lists;
 mod log;
 mod logs;
+mod many;
 mod metrics;
 mod mistakes;
 mod names;
