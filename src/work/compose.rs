@@ -67,6 +67,7 @@ pub(super) async fn compose(shelf: &Arc<dyn Shelf>, source: &str, lease: &Lease)
             linxostale: lease.is_stale,
         },
         body: parts.body,
+        as_of: entry.as_of,
     })
 }
 

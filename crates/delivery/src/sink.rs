@@ -5,6 +5,7 @@ use crate::{
     body::{Body, BodyError},
 };
 use async_trait::async_trait;
+use base::clock::Timestamp;
 use std::time::Duration;
 
 /// One hand-over of one entry to one sink.
@@ -14,6 +15,8 @@ pub struct Delivery {
     pub attributes: Attributes,
     /// The completed event.
     pub body: Body,
+    /// The time for which its accounts hold: what has an older one is older news of the same connection.
+    pub as_of: Timestamp,
 }
 
 /// A destination.
