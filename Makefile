@@ -14,7 +14,7 @@ IMAGE ?= linxo-webhook
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 BUILD_COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
-.PHONY: help demo test lint unit doc deny advisories configs alerts units try-demo image-check trust-check package-check fuzz proof bench dist dist-check image images clean
+.PHONY: help demo test lint unit doc deny advisories configs alerts units try-demo image-check trust-check package-check kafka fuzz proof bench dist dist-check image images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,10 @@ image-check: target/debug/linxo-webhook ## The container's root folder, tried by
 
 trust-check: target/debug/linxo-webhook ## The listener before sslyze, slowhttptest and floods of HTTP/2 (fetches what it needs)
 	.ci/trust-check target/debug/linxo-webhook
+
+kafka: ## The sink on Kafka, which is not in the usual build: built, linted and tested (needs a C compiler, make, libssl-dev, zlib1g-dev)
+	$(CARGO) clippy --locked --package delivery --all-targets --features kafka -- -D warnings
+	$(CARGO) test --locked --package delivery --features kafka --lib kafka
 
 fuzz: $(if $(shell PATH="$(PATH)" command -v cargo-fuzz),,$(TOOLS)/bin/cargo-fuzz) ## Readers of foreign bytes under a fuzzer, 20 s each (SECONDS_EACH=600 for longer)
 	.ci/fuzz

@@ -4,6 +4,7 @@
 
 pub mod file;
 pub mod http;
+pub mod kafka;
 pub mod postgres;
 pub mod stdout;
 
@@ -25,8 +26,10 @@ settings::variants! {
         Http(http::Settings) = "http",
         /// A row of PostgreSQL for each event, and if asked one for each account with its latest state.
         Postgres(postgres::Settings) = "postgres",
+        /// A message on a topic of Kafka. Not in the usual build: it needs the cargo feature `kafka`.
+        Kafka(kafka::Settings) = "kafka",
     }
-    later = ["nats", "amqp", "kafka", "redis"]
+    later = ["nats", "amqp", "redis"]
 }
 
 impl Kind {
@@ -36,6 +39,7 @@ impl Kind {
             Self::File(settings) => settings,
             Self::Http(settings) => settings,
             Self::Postgres(settings) => settings,
+            Self::Kafka(settings) => settings,
         }
     }
 
@@ -94,7 +98,7 @@ fn must_be_built(at: &mut At<'_, '_>, kind: &str, is_built: bool) {
 }
 
 /// Why a sink cannot be opened that is not part of this build.
-#[cfg(not(feature = "postgres"))]
+#[cfg(not(all(feature = "postgres", feature = "kafka")))]
 #[derive(Debug, thiserror::Error)]
 #[error("sinks of this type are not part of this build")]
 struct NotBuilt;
