@@ -53,7 +53,10 @@ async fn sink(settings: &delivery::Settings) -> (&str, Result<String, String>) {
     };
     let host = server.host;
     let tried = match server.reach.await {
-        Ok(()) => Ok(format!("can be reached ({host}); nothing was delivered")),
+        Ok(notes) => {
+            let notes: String = notes.iter().map(|note| format!("; {note}")).collect();
+            Ok(format!("can be reached ({host}); nothing was delivered{notes}"))
+        }
         Err(reason) => Err(format!(
             "cannot be reached ({host}): {reason}\n    hint: check the URL, the network and the certificate; deliveries wait meanwhile"
         )),
