@@ -17,6 +17,9 @@ pub enum Error {
     /// The store failed; nothing was stored.
     #[error("the inbox's store failed")]
     Store(#[source] Source),
+    /// The server of the store does not answer, or takes no writes now. What it was asked to do may have been done all the same.
+    #[error("the server of the inbox's store does not answer")]
+    Away(#[source] Source),
     /// The inbox is closed or its writer ended.
     #[error("the inbox is closed")]
     Closed,

@@ -53,6 +53,7 @@ mod journal;
 mod journaled;
 mod lease;
 mod persons;
+mod postgres;
 mod queue;
 mod readings;
 pub mod rules;
@@ -142,6 +143,11 @@ impl Inbox {
 /// [`Error::Open`], with what to do.
 pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<Inbox, Error> {
     match &settings.store {
+        self::settings::Store::Postgres(_) => Err(Error::Open {
+            path: settings.store.to_string(),
+            problem: "PostgreSQL is not available in this version".to_owned(),
+            source: None,
+        }),
         self::settings::Store::Sqlite(path) => {
             let folder = settings.journal_folder().filter(|_| access == Access::Owner);
             if access == Access::Owner && sqlite::is_gone(path) {
@@ -174,7 +180,7 @@ pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<I
                 }
                 (None, Access::Guest) => Ok(inbox),
                 (None, Access::Owner) => {
-                    journaled::refuse_rest(&store, &settings.journal_beside())?;
+                    settings.journal_beside().map_or(Ok(()), |folder| journaled::refuse_rest(&store, &folder))?;
                     Ok(inbox)
                 }
             }

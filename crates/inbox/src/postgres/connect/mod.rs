@@ -1,0 +1,123 @@
+//! The way to PostgreSQL: a pool of connections, bounded in size and in waiting.
+//!
+//! ```text
+//! fault     what an error of the server or of the way to it means
+//! tls       encryption, and whose certificate is believed
+//! session   what a new connection is told and asked before it is used
+//! manager   makes connections and tells those that are dead; holds a storm back
+//! ```
+//!
+//! In: the settings. Out: connections that are known to lead to a server which takes writes, keeps what it acknowledges, and
+//! holds the inbox that this process knows. Promises:
+//! - Nobody waits longer for a connection than he says, whatever the server or the network does.
+//! - After a failure nobody tries again for half a second to a second, and then one alone: a server that comes back meets no
+//!   storm. Held by the tests beside `manager`.
+//! - A password or certificate that was exchanged is used for every connection from then on ([`Pool::renew`]).
+//!
+//! A pooler such as `PgBouncer` in between is refused in plain words: sessions are told here how long a statement may take and
+//! which schema is meant, and a pooler forgets or mixes that. This pool makes it unnecessary.
+
+mod fault;
+mod manager;
+mod session;
+mod tls;
+
+pub(crate) use fault::Fault;
+pub(crate) use manager::Manager;
+
+use crate::{Identity, Settings, settings::Server};
+use deadpool::managed::{self, Object, PoolError, Timeouts};
+use manager::Way;
+use std::{fmt, sync::Arc, time::Duration};
+
+/// A connection; it goes back to the pool when dropped. Take it out ([`Object::take`]) where it is not known how it stands,
+/// for example after a statement that did not end in time.
+pub(crate) type Connection = Object<Manager>;
+
+/// PostgreSQL that does not answer for as long as this is away.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The connections of one process. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    connections: managed::Pool<Manager>,
+    way: Arc<Way>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("server", self.way.server()).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    /// Prepares the way to this server; nothing is connected to yet.
+    ///
+    /// # Errors
+    /// [`Fault::Unfit`]: a file of certificates cannot be used.
+    pub(crate) fn new(server: &Server, settings: &Settings) -> Result<Self, Fault> {
+        let way = Arc::new(Way::new(server.clone(), settings)?);
+        let connections = managed::Pool::builder(Manager::new(Arc::clone(&way)))
+            .max_size(settings.connections)
+            .build()
+            .map_err(|error| Fault::Unfit(error.to_string()))?;
+        Ok(Self { connections, way })
+    }
+
+    /// A connection, waited for at most so long: for a free place among the connections, and for the server.
+    ///
+    /// # Errors
+    /// [`Fault`]; [`Fault::Away`] when the time is over.
+    ///
+    /// # Cancel safety
+    /// Safe: a connection that is being made is given up.
+    pub(crate) async fn get(&self, within: Duration) -> Result<Connection, Fault> {
+        // Each part has no limit of its own: the whole has.
+        let none = Timeouts::default();
+        match tokio::time::timeout(within, self.connections.timeout_get(&none)).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(PoolError::Backend(fault))) => Err(fault),
+            Ok(Err(PoolError::Closed)) => Err(Fault::Closed),
+            Ok(Err(error)) => Err(Fault::Away(error.to_string())),
+            Err(_elapsed) => Err(Fault::Away(self.lateness(within))),
+        }
+    }
+
+    /// Why nobody got a connection in time.
+    fn lateness(&self, within: Duration) -> String {
+        let status = self.connections.status();
+        if status.available == 0 && status.size >= status.max_size {
+            format!("all {} connections (inbox.connections) were in use for {within:?}", status.max_size)
+        } else {
+            format!("PostgreSQL did not answer within {within:?}")
+        }
+    }
+
+    /// From now on a connection to another inbox than this one is refused ([`Fault::Foreign`]).
+    pub(crate) fn expect(&self, identity: Identity) {
+        self.way.expect(identity);
+    }
+
+    /// New connections are made with the password and the certificates of these settings.
+    ///
+    /// # Errors
+    /// [`Fault::Unfit`]: a file of certificates cannot be used. Those in use stay.
+    pub(crate) fn renew(&self, settings: &Settings) -> Result<(), Fault> {
+        self.way.renew(settings)
+    }
+
+    /// Lets every connection go that nobody uses now.
+    pub(crate) fn forget_idle(&self) {
+        self.connections.retain(|_, _| false);
+    }
+
+    /// Which server, which schema.
+    pub(crate) fn server(&self) -> &Server {
+        self.way.server()
+    }
+
+    /// Gives out no connection any more.
+    pub(crate) fn close(&self) {
+        self.connections.close();
+    }
+}
