@@ -101,6 +101,7 @@ pub(super) fn refusal_of(error: &inbox::Error) -> Refusal {
         inbox::Error::Closed => Refusal::Draining,
         inbox::Error::Store(_)
         | inbox::Error::Away(_)
+        | inbox::Error::Unusable { .. }
         | inbox::Error::LeaseLost(_)
         | inbox::Error::Open { .. }
         | inbox::Error::Seal { .. } => Refusal::StoreUnavailable,

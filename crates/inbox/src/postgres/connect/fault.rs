@@ -42,7 +42,9 @@ impl From<Fault> for Error {
         match fault {
             Fault::Closed => Self::Closed,
             Fault::Away(_) => Self::Away(Box::new(fault)),
-            Fault::Unfit(_) | Fault::Empty { .. } | Fault::Foreign { .. } => Self::Store(Box::new(fault)),
+            Fault::Unfit(_) | Fault::Empty { .. } | Fault::Foreign { .. } => {
+                Self::Unusable { problem: fault.to_string() }
+            }
         }
     }
 }

@@ -30,19 +30,22 @@ pub(super) struct Way {
     server: Server,
     access: Mutex<Access>,
     failures: Failures,
+    /// The inbox that is expected.
     identity: OnceLock<Identity>,
+    /// The one that was there the last time.
+    found: Mutex<Option<Identity>>,
 }
 
 /// What may be exchanged while the service runs.
 #[derive(Clone)]
-struct Access {
+pub(super) struct Access {
     password: Option<Secret>,
     /// `None`: not encrypted.
     tls: Option<MakeRustlsConnect>,
 }
 
 impl Access {
-    fn new(server: &Server, settings: &Settings) -> Result<Self, Fault> {
+    pub(super) fn new(server: &Server, settings: &Settings) -> Result<Self, Fault> {
         let tls = server.is_encrypted().then(|| tls::connector(settings)).transpose()?;
         Ok(Self { password: settings.password.clone(), tls })
     }
@@ -51,24 +54,31 @@ impl Access {
 impl Way {
     pub(super) fn new(server: Server, settings: &Settings) -> Result<Self, Fault> {
         let access = Mutex::new(Access::new(&server, settings)?);
-        Ok(Self { server, access, failures: Failures::default(), identity: OnceLock::new() })
+        Ok(Self { server, access, failures: Failures::default(), identity: OnceLock::new(), found: Mutex::default() })
     }
 
     pub(super) const fn server(&self) -> &Server {
         &self.server
     }
 
-    pub(super) fn renew(&self, settings: &Settings) -> Result<(), Fault> {
-        let access = Access::new(&self.server, settings)?;
+    pub(super) fn renew(&self, access: Access) {
         *lock(&self.access) = access;
         // What was refused under the old password may work now.
         self.failures.clear();
-        Ok(())
     }
 
     pub(super) fn expect(&self, identity: Identity) {
         // The first one holds: that is what it is for.
         self.identity.set(identity).unwrap_or_default();
+    }
+
+    pub(super) fn found(&self) -> Option<Identity> {
+        *lock(&self.found)
+    }
+
+    /// Why the last one who tried got no connection.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        lock(&self.failures.0).as_ref().map(|failure| failure.fault.clone())
     }
 
     async fn connect(&self) -> Result<ClientWrapper, Fault> {
@@ -86,6 +96,7 @@ impl Way {
             ClientWrapper::new(client, tokio::spawn(async move { drop(connection.await) }))
         };
         let found = session::begin(&wrapper).await?;
+        *lock(&self.found) = found;
         match (self.identity.get().copied(), found) {
             (Some(expected), Some(found)) if found != expected => Err(Fault::Foreign { expected, found }),
             (Some(_), None) => Err(Fault::Empty { schema: self.server.schema().to_owned() }),

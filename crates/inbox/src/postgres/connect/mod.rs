@@ -12,7 +12,7 @@
 //! - Nobody waits longer for a connection than he says, whatever the server or the network does.
 //! - After a failure nobody tries again for half a second to a second, and then one alone: a server that comes back meets no
 //!   storm. Held by the tests beside `manager`.
-//! - A password or certificate that was exchanged is used for every connection from then on ([`Pool::renew`]).
+//! - A password or certificate that was exchanged is used for every connection from then on ([`Link::renew`]).
 //!
 //! A pooler such as `PgBouncer` in between is refused in plain words: sessions are told here how long a statement may take and
 //! which schema is meant, and a pooler forgets or mixes that. This pool makes it unnecessary.
@@ -25,9 +25,9 @@ mod tls;
 pub(crate) use fault::Fault;
 pub(crate) use manager::Manager;
 
-use crate::{Identity, Settings, settings::Server};
+use crate::{Error, Identity, Settings, settings::Server};
 use deadpool::managed::{self, Object, PoolError, Timeouts};
-use manager::Way;
+use manager::{Access, Way};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// A connection; it goes back to the pool when dropped. Take it out ([`Object::take`]) where it is not known how it stands,
@@ -98,17 +98,18 @@ impl Pool {
         self.way.expect(identity);
     }
 
-    /// New connections are made with the password and the certificates of these settings.
-    ///
-    /// # Errors
-    /// [`Fault::Unfit`]: a file of certificates cannot be used. Those in use stay.
-    pub(crate) fn renew(&self, settings: &Settings) -> Result<(), Fault> {
-        self.way.renew(settings)
+    /// Says that the server held another inbox than is expected, when a connection to it was last tried.
+    pub(crate) fn foreign(&self) -> Option<Fault> {
+        self.way.fault().filter(|fault| matches!(fault, Fault::Foreign { .. } | Fault::Empty { .. }))
     }
 
-    /// Lets every connection go that nobody uses now.
-    pub(crate) fn forget_idle(&self) {
-        self.connections.retain(|_, _| false);
+    /// Sees to it that the server can be reached and has an inbox. Returns which one.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(crate) async fn must_have_inbox(&self, within: Duration) -> Result<Identity, Fault> {
+        drop(self.get(within).await?);
+        self.way.found().ok_or_else(|| Fault::Empty { schema: self.server().schema().to_owned() })
     }
 
     /// Which server, which schema.
@@ -119,5 +120,38 @@ impl Pool {
     /// Gives out no connection any more.
     pub(crate) fn close(&self) {
         self.connections.close();
+    }
+}
+
+/// How a server is reached, for who exchanges the password and the certificates. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Link(Pool);
+
+/// A password and certificates, read and checked.
+#[derive(Clone)]
+pub struct Prepared(Access);
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prepared(***)")
+    }
+}
+
+impl Link {
+    pub(crate) const fn new(pool: Pool) -> Self {
+        Self(pool)
+    }
+
+    /// Reads the password and the certificates of these settings; nothing is exchanged yet.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`]: a file of certificates cannot be used.
+    pub fn prepare(&self, settings: &Settings) -> Result<Prepared, Error> {
+        Ok(Prepared(Access::new(self.0.server(), settings)?))
+    }
+
+    /// New connections are made with these from now on.
+    pub fn renew(&self, prepared: Prepared) {
+        self.0.way.renew(prepared.0);
     }
 }
