@@ -14,12 +14,13 @@
 //! changes              what changes entries
 //! persons              what a person may ask for: everything erased, everything printed
 //! stats, tail          what the running service knows best
-//! init                 the tables of an inbox on PostgreSQL
+//! init, copy           the tables of an inbox on PostgreSQL; an inbox moved there or back
 //! archive              backups, the seal: the files as a whole
 //! ```
 
 mod archive;
 mod changes;
+mod copy;
 mod init;
 pub(super) mod json;
 mod lists;
@@ -62,6 +63,8 @@ enum Action {
     },
     /// Make the tables of an inbox on PostgreSQL, or bring older ones up to date; `serve` never makes them
     Init,
+    /// Copy an inbox from a SQLite file to PostgreSQL, or back; no service may be running on either
+    Copy(copy::Args),
     /// Show what happens, as it happens: events accepted, completed, delivered, parked
     Tail(tail::Args),
     #[command(flatten)]
@@ -161,6 +164,7 @@ enum Entries {
 pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     match args.action {
         Action::Init => init::run(global).await,
+        Action::Copy(args) => copy::run(global, args).await,
         Action::Stats { json } => stats::stats(global, json).await,
         Action::Tail(args) => tail::tail(global, &args).await,
         Action::Erase { yes: false, .. } => Err(persons::unconfirmed()),

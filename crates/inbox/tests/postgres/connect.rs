@@ -3,7 +3,7 @@
 use super::{accepted, at, event, open, secret, server, try_open};
 use base::error::chain;
 use double::{
-    pki::{Authority, write_identity},
+    pki::Authority,
     servers::{Options, Postgres},
 };
 use inbox::{Error, Settings};

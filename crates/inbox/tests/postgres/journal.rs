@@ -1,8 +1,9 @@
 //! The journal beside PostgreSQL: takes events while the server does not answer, and gives them to it in order.
 
 use super::{accepted, at, beside, event, eventually, open, server, stored, try_open};
+use ::event::ConnectionId;
 use double::servers::{Proxy, Weather};
-use inbox::{Error, Folded, Inbox};
+use inbox::{Error, Folded, Inbox, Subject};
 use tempfile::TempDir;
 
 async fn unfolded(inbox: &Inbox) -> u64 {
@@ -115,4 +116,25 @@ async fn a_journal_is_not_given_to_another_inbox() {
     assert_eq!(other.sql("SELECT count(*) FROM linxo_webhook.entry").unwrap(), "0");
     // Without the journal it is taken.
     assert!(!matches!(try_open(&at(&other.url())).await, Err(Error::Unusable { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_erased_is_not_brought_back_by_a_journal() {
+    let (server, folder) = (server().await, TempDir::new().unwrap());
+    let proxy = Proxy::start(server.port()).await.unwrap();
+    let inbox = open(&beside(&proxy.postgres_url(), folder.path())).await;
+    accepted(&inbox, "before", "c").await;
+    proxy.set(Weather::Reset);
+    inbox.intake.accept(event("in the journal", "c")).await.unwrap();
+    inbox.intake.accept(event("of another", "d")).await.unwrap();
+    // Through another receiver, which reaches the server.
+    let other = open(&at(&server.url())).await;
+    let erased = other.persons.erase(&Subject::Connection(ConnectionId::new("c"))).await.unwrap();
+    assert_eq!(erased.entries, 1);
+    proxy.set(Weather::Fair);
+    eventually("everything is folded", async || (unfolded(&inbox).await == 0).then_some(())).await;
+    assert_eq!(stored(&inbox, 1).await, ["of another"]);
+    // What comes after the erasure is news.
+    accepted(&inbox, "after", "c").await;
+    assert_eq!(stored(&inbox, 2).await, ["of another", "after"]);
 }

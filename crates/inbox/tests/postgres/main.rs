@@ -5,6 +5,7 @@
 mod connect;
 mod failures;
 mod journal;
+mod transfer;
 
 use base::{clock, secret::Secret};
 use bytes::Bytes;
@@ -86,7 +87,7 @@ async fn stored(inbox: &Inbox, count: usize) -> Vec<String> {
         let mut entries =
             inbox.desk.list(&Filter::default(), 10_000).await.ok().filter(|found| found.len() >= count)?;
         entries.sort_by_key(|entry| entry.seq);
-        Some(entries.into_iter().map(|entry| entry.id.to_string()).collect())
+        Some(entries.into_iter().map(|entry| entry.event_id.to_string()).collect())
     })
     .await
 }

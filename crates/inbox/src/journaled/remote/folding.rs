@@ -13,6 +13,7 @@ use crate::{
     postgres::Postgres,
 };
 use base::{clock::Timestamp, sync::lock};
+use event::Event;
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -30,6 +31,10 @@ const BATCH_BYTES: usize = 4 << 20;
 const FOLD_TIME: Duration = Duration::from_secs(30);
 /// Between two tries after a failure.
 const RETRY: Duration = Duration::from_millis(500);
+/// How long it is tried at the end.
+const LAST_TIME: Duration = Duration::from_secs(5);
+/// Between two tries at the end.
+const LAST_RETRY: Duration = Duration::from_millis(100);
 /// Between two looks for segments that can be let go.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -54,8 +59,13 @@ enum Stuck {
 pub(super) async fn run(remote: Arc<Remote>) {
     let Some(beside) = remote.beside.get() else { return };
     let mut fold = Fold { reader: reader(beside), pending: Arc::default() };
+    let mut last_try = None;
     loop {
         let is_ending = beside.progress.is_ending();
+        if is_ending {
+            last_try.get_or_insert_with(|| Instant::now() + LAST_TIME);
+        }
+        let is_late = last_try.is_some_and(|last| Instant::now() >= last);
         if fold.pending.is_empty() && beside.unfolded() == 0 {
             beside.note_back();
             beside.journal.let_go(beside.progress.folded());
@@ -67,11 +77,11 @@ pub(super) async fn run(remote: Arc<Remote>) {
             continue;
         }
         let Some(store) = remote.opened() else {
-            if is_ending {
+            if is_late {
                 say_unfinished(beside);
                 break;
             }
-            drop(timeout(RETRY, beside.called.notified()).await);
+            pause(beside).await;
             continue;
         };
         match fold.some(&remote, beside, &store).await {
@@ -89,8 +99,8 @@ pub(super) async fn run(remote: Arc<Remote>) {
                         "accepted events cannot be moved into the inbox's store; they are safe in the journal, and it is tried again"
                     );
                 }
-                // Looked at before the try: one that ends meanwhile is tried once more.
-                if is_ending {
+                // Looked at before the try: what comes back at the last moment is tried once more.
+                if is_late {
                     say_unfinished(beside);
                     break;
                 }
@@ -104,7 +114,12 @@ pub(super) async fn run(remote: Arc<Remote>) {
 /// Lets time pass after a failure, whoever calls meanwhile; less where the end has come.
 async fn pause(beside: &Beside) {
     let until = Instant::now() + RETRY;
-    while !beside.progress.is_ending() && timeout_at(until, beside.called.notified()).await.is_ok() {}
+    while !beside.progress.is_ending() {
+        if timeout_at(until, beside.called.notified()).await.is_err() {
+            return;
+        }
+    }
+    tokio::time::sleep(LAST_RETRY).await;
 }
 
 fn say_unfinished(beside: &Beside) {
@@ -139,19 +154,28 @@ impl Fold {
         if let Some(first) = records.first() {
             beside.note_oldest(first.entry.received);
         }
-        let records = Arc::new(records);
-        let fates = timeout(FOLD_TIME, store.fold(Arc::clone(&records))).await??;
+        let told: Vec<(i64, Event)> = records.iter().map(|record| (record.line, record.entry.event.clone())).collect();
+        let newest: Option<Timestamp> = records.last().map(|record| record.entry.received);
+        let fates = timeout(FOLD_TIME, store.fold(records)).await??;
         let file = Arc::clone(&beside.reached);
         tokio::task::spawn_blocking(move || file.note(reached)).await??;
+        let dropped = fates.iter().filter(|folded| folded.is_none()).count();
+        if dropped > 0 {
+            tracing::warn!(
+                code = "erased_events_dropped",
+                entries = dropped,
+                "events in the journal were of somebody who was erased after they came; they are not brought back"
+            );
+        }
         let positions = self.pending.iter().map(|record| Position(record.position));
-        for ((position, record), folded) in positions.clone().zip(&*records).zip(fates) {
+        for ((position, (_, event)), folded) in positions.clone().zip(&told).zip(fates) {
+            let Some(folded) = folded else { continue };
             beside.progress.note_fate(position, folded);
-            if let Some(told) = remote.told.get() {
-                told(&Fate { position, event: &record.entry.event, folded });
+            if let Some(tell) = remote.told.get() {
+                tell(&Fate { position, event, folded });
             }
         }
-        let newest: Option<Timestamp> = records.last().map(|record| record.entry.received);
-        beside.reach(reached, positions.zip(records.iter().map(|record| record.line)), newest);
+        beside.reach(reached, positions.zip(told.iter().map(|(line, _)| *line)), newest);
         self.pending = Arc::default();
         beside.journal.let_go(reached);
         Ok(())

@@ -19,7 +19,7 @@ use std::{
 };
 use tokio::{
     sync::{Notify, watch},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 /// For a server to be there at the start.
