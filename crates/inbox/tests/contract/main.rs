@@ -12,6 +12,7 @@
 )]
 
 mod events;
+mod server;
 mod stores;
 
 mod accepting;

@@ -72,9 +72,7 @@ pub(crate) async fn open(server: &Server, settings: &Settings, sinks: &[SinkName
         }
         Err(error) => return Err(error),
     }
-    if remote.beside.get().is_some() {
-        drop(tokio::spawn(folding::run(Arc::clone(&remote))));
-    }
+    folding::start(&remote);
     let watcher = (Arc::downgrade(&remote), settings.clone(), sinks.to_vec());
     drop(tokio::spawn(async move {
         let (remote, settings, sinks) = watcher;
@@ -127,7 +125,7 @@ impl Remote {
                 Err(error) => self.tell(chain(&error)),
             }
             if !had_journal && self.beside.get().is_some() {
-                drop(tokio::spawn(folding::run(Arc::clone(self))));
+                folding::start(self);
             }
         } else if let Some(fault) = self.pool.foreign() {
             self.tell(fault.to_string());
