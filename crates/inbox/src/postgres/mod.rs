@@ -13,6 +13,7 @@
 //! board     stages in memory, while their lines are locked: lets the rules change them
 //! stages    the table of stages: loads a board, writes what changed of it
 //! store     the open inbox, and the task that looks after it
+//! listen    receivers wake each other
 //! refused, stored, select, views    questions about the tables
 //! settle, claim    how leases end and begin
 //! intake, committer, queue, shelf, sinks, desk, erase, audit, watch, upkeep    the interfaces of the inbox
@@ -38,6 +39,7 @@ mod desk;
 mod entries;
 mod erase;
 mod intake;
+mod listen;
 mod queue;
 mod readings;
 mod refused;
