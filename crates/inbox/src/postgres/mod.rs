@@ -13,6 +13,7 @@
 //! board     stages in memory, while their lines are locked: lets the rules change them
 //! stages    the table of stages: loads a board, writes what changed of it
 //! store     the open inbox, and the task that looks after it
+//! listen    receivers wake each other
 //! refused, stored, select, views    questions about the tables
 //! settle, claim    how leases end and begin
 //! erasures  who was erased, for journals that still hold something of them
@@ -40,6 +41,7 @@ mod entries;
 mod erase;
 mod erasures;
 mod intake;
+mod listen;
 mod queue;
 mod readings;
 mod refused;

@@ -41,6 +41,8 @@ pub(super) struct Core {
     pub(super) shared: Arc<Shared>,
     pub(super) sinks: Sinks,
     pub(super) keys: Keys,
+    /// Tells this receiver from others; a new one with each opening.
+    pub(super) number: u64,
     pub(super) vault: Vault,
     pub(super) max_waiting: u64,
     /// Refused requests that are kept.
@@ -67,6 +69,13 @@ impl Postgres {
         access: Access,
         local: fn() -> Timestamp,
     ) -> Result<Self, Error> {
+        if !settings.key.is_empty() {
+            // To go on without a seal would be to write bank data in the clear that somebody wants sealed.
+            return Err(Error::Seal {
+                problem: "an inbox on PostgreSQL cannot be sealed yet: leave inbox.key out, and encrypt the disk of the server".to_owned(),
+                source: None,
+            });
+        }
         let keys = schema::attach(&pool, None).await?;
         let clock = Clock::new(local);
         let registered = register(&pool, &clock, sinks, access).await?;
@@ -77,6 +86,7 @@ impl Postgres {
             shared: Arc::default(),
             sinks: registered,
             keys,
+            number: fastrand::u64(..),
             vault: Vault,
             max_waiting: settings.max_waiting,
             refused: settings.refused,

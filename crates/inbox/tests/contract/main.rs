@@ -26,6 +26,7 @@ mod looking;
 mod model;
 mod parking;
 mod readings;
+mod receivers;
 mod retries;
 mod sinks;
 mod upkeep;

@@ -60,6 +60,12 @@ pub(crate) fn every_back_end(#[case] backend: Backend) {}
 #[case::sealed(Backend::Sealed)]
 pub(crate) fn every_back_end_on_a_file(#[case] backend: Backend) {}
 
+/// Cases about equal receivers run on these.
+#[template]
+#[rstest::rstest]
+#[case::postgres(Backend::Postgres)]
+pub(crate) fn every_back_end_on_a_server(#[case] backend: Backend) {}
+
 /// Cases in which several receivers accept run on these.
 #[template]
 #[rstest::rstest]
