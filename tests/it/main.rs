@@ -35,6 +35,7 @@ mod metrics;
 mod mistakes;
 mod names;
 mod oncall;
+mod postgres;
 mod power;
 mod privacy;
 mod readme;

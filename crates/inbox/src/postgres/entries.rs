@@ -14,7 +14,7 @@ use crate::{
 use event::{ChannelDefinitionId, UserId};
 
 /// The place of an entry in the table `known`.
-const fn rank(conflict: bool, body_key: i64) -> i64 {
+pub(crate) const fn rank(conflict: bool, body_key: i64) -> i64 {
     match (conflict, body_key) {
         (false, _) => 0,
         // 0 is for the first.

@@ -2,10 +2,8 @@
 //! lines of the connections, in the order of their numbers, and looks at what is known; the second one writes and commits.
 
 use super::{
-    codes,
-    committer::Accepting,
-    entries, refused,
-    shared::Touched,
+    codes, entries, lines, refused,
+    shared::{Accepting, Touched},
     stages::{self, StageRow},
     store::{Core, Postgres},
     tx::{Statement, Trouble, Tx, statement},
@@ -58,17 +56,25 @@ impl Postgres {
         self.0.shared.tally(|tally| tally.backlog())
     }
 
-    /// Folds records in one transaction; says of each what became of it. Records that were folded before are duplicates.
-    pub(crate) async fn fold(&self, records: Arc<Vec<Record>>) -> Result<Vec<Folded>, Error> {
-        let folded = self.detached(|core| async move { super::tx::until_done(|| fold(&core, &records)).await }).await?;
-        Ok(folded.into_iter().map(|(_, folded)| folded).collect())
+    /// Folds records of a journal in one transaction; says of each what became of it. Those that were folded before are duplicates. Those
+    /// of somebody who was erased since they came are dropped: `None`.
+    pub(crate) async fn fold(&self, records: Vec<Record>) -> Result<Vec<Option<Folded>>, Error> {
+        self.detached(|core| async move {
+            let is_erased = erasures::look(&core, &records).await?;
+            let left = records.into_iter().zip(&is_erased).filter(|(_, is_erased)| !**is_erased);
+            let left: Vec<Record> = left.map(|(record, _)| record).collect();
+            let folded =
+                if left.is_empty() { Vec::new() } else { super::tx::until_done(|| fold(&core, &left)).await? };
+            let mut folded = folded.into_iter().map(|(_, folded)| folded);
+            Ok(is_erased.into_iter().map(|is_erased| if is_erased { None } else { folded.next() }).collect())
+        })
+        .await
     }
 }
 
 /// Adds the lines that are new, so that they can be locked.
 const LINES: &str =
     "INSERT INTO line (key) SELECT key FROM unnest($1::bigint[]) AS n (key) ORDER BY key ON CONFLICT DO NOTHING";
-const LOCK: &str = "SELECT key FROM line WHERE key = ANY($1) ORDER BY key FOR UPDATE";
 const KNOWN: &str = "SELECT id_key, body_key, seq FROM known WHERE id_key = ANY($1)";
 /// Where something stands in line.
 const OCCUPIED: &str = "
@@ -142,7 +148,7 @@ async fn look(core: &Core, records: &[Record]) -> Result<(Tx, Found), Trouble> {
     let kinds: Vec<i64> = core.sinks.stages().map(|(kind, _)| kind.0).collect();
     let first = [
         statement!(LINES, lines.clone()),
-        statement!(LOCK, lines.clone()),
+        statement!(lines::LOCK, lines.clone()),
         statement!(KNOWN, ids),
         statement!(OCCUPIED, lines.clone(), kinds),
         statement!(NUMBERS, codes::signed(records.len())),

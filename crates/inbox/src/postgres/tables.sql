@@ -220,6 +220,12 @@ CREATE TABLE refused (
     key    BIGINT
 );
 
+-- Who was erased and when, as a keyed hash: what a receiver's journal still holds of them is not brought back.
+CREATE TABLE erasure (
+    subject BIGINT PRIMARY KEY,
+    at      BIGINT NOT NULL
+);
+
 -- The audit trail.
 CREATE TABLE act (
     number  BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
