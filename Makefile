@@ -16,7 +16,7 @@ BUILD_COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
 # Of the accessibility rules that the page is held against.
 AXE_VERSION := 4.14.1
-.PHONY: help demo test lint unit doc deny advisories configs alerts units try-demo image-check trust-check package-check browser screenshots fuzz-api fuzz proof bench dist dist-check image images clean
+.PHONY: help demo test lint unit doc deny advisories configs alerts units charts try-demo image-check trust-check package-check browser screenshots fuzz-api fuzz proof bench dist dist-check image images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ alerts: ## The alert rules: each in a case in which it fires and one in which it
 
 units: target/debug/linxo-webhook ## The systemd units: understood, and shut in (needs systemd-analyze)
 	.ci/units target/debug/linxo-webhook
+
+charts: target/debug/linxo-webhook ## The Helm chart and the compose files: rendered, held against schemas and rules (fetches what it needs)
+	.ci/charts target/debug/linxo-webhook
 
 try-demo: target/debug/linxo-webhook ## The demo, with the build that the tests used
 	target/debug/linxo-webhook demo

@@ -10,6 +10,7 @@
 
 mod listeners;
 mod operators;
+mod said;
 
 use crate::{
     admin,
@@ -18,6 +19,7 @@ use crate::{
     observe::{
         metrics::{self, Exposition, Latest},
         readiness::Readiness,
+        traces::{self, Tracer},
     },
     receive::{self, Receiver, tls},
     reload::{self, Reload, Snapshot, Targets, Watched},
@@ -50,6 +52,9 @@ pub enum Error {
     /// The store.
     #[error(transparent)]
     Inbox(#[from] inbox::Error),
+    /// The way to the collector of traces.
+    #[error(transparent)]
+    Traces(#[from] traces::BuildError),
     /// A sink.
     #[error(transparent)]
     Sink(#[from] delivery::OpenError),
@@ -67,7 +72,7 @@ impl Error {
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Tls(_) | Self::Linxo(_) | Self::Inbox(inbox::Error::Seal { .. }) => true,
+            Self::Tls(_) | Self::Linxo(_) | Self::Traces(_) | Self::Inbox(inbox::Error::Seal { .. }) => true,
             Self::Listener(error) => error.is_configuration(),
             _ => false,
         }
@@ -110,14 +115,8 @@ pub async fn start(config: Config) -> Result<Running, Error> {
 /// # Errors
 /// [`Error`], before anything was accepted.
 pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error> {
-    say(&config, &sockets);
-    if localhost::generate(&config.tls)? {
-        tracing::warn!(
-            code = "localhost_certificate_made",
-            path = %config.tls.certificate.display(),
-            "made a certificate for localhost, because there was none: no vendor trusts it, give the service a real one"
-        );
-    }
+    said::at_first(&config, &sockets);
+    said::of_a_first_start(&config, localhost::generate(&config.tls)?);
     let used = Snapshot::new(config.clone());
     let loaded = tls::load(&config.tls)?;
     let watched = Watched::new(used, &loaded);
@@ -125,13 +124,14 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
 
     let mut registry = metrics::registry();
     let last_event = Latest::default();
+    let (tracer, last_spans) = traces::start(config.traces.as_ref(), &mut registry)?;
     let sinks: Vec<Arc<Slot>> =
         config.sinks.iter().map(|sink| Slot::open(sink).map(Arc::new)).collect::<Result<_, _>>()?;
     let names: Vec<SinkName> = sinks.iter().map(|slot| slot.name().clone()).collect();
     let inbox = inbox::open(&config.inbox, &names, Access::Owner)?;
     let key = FingerprintKey::new(inbox.keys.fingerprints);
     let source = Arc::new(Source::new(config.linxo.as_ref(), key, linxo::Figures::new(&mut registry))?);
-    say_what_holds(&config);
+    said::of_what_holds(&config);
 
     let (bound, admin) = listeners::bind(&config, sockets).await?;
     let stop = CancellationToken::new();
@@ -144,6 +144,7 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
         loaded,
         Arc::clone(&inbox.intake),
         receive::Figures::new(&mut registry, last_event.clone()),
+        tracer.clone(),
     ));
     let targets = Targets {
         receiver: Arc::clone(&receiver),
@@ -158,7 +159,15 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
     let (mut tasks, attempts) = (JoinSet::new(), Attempts::default());
     start_work(
         &mut tasks,
-        &Parts { config: &config, inbox: &inbox, source: &source, sinks: &sinks, gates: &gates, attempts: &attempts },
+        &Parts {
+            config: &config,
+            inbox: &inbox,
+            source: &source,
+            sinks: &sinks,
+            gates: &gates,
+            attempts: &attempts,
+            tracer: &tracer,
+        },
         &deliveries,
         &mut registry,
         &stop,
@@ -167,9 +176,9 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
     let control = operators::control(&config, &inbox, &sinks, (gates, held, source, source_of(&config).to_owned()));
     tasks.spawn(operators::serve(&config, control.clone(), stop.clone()));
     tasks.spawn(reload.run(asked, stop.clone()));
-    let figures = inbox::Figures::new(&mut registry, (&config.inbox).into());
-    let checkpoints = work::checkpoint_failures(&mut registry);
-    tasks.spawn(upkeep(&config, &inbox, (figures.clone(), checkpoints), last_event).run(stop.clone()));
+    let figures =
+        (inbox::Figures::new(&mut registry, (&config.inbox).into()), work::checkpoint_failures(&mut registry));
+    tasks.spawn(upkeep(&config, &inbox, figures.clone(), last_event).run(stop.clone()));
     tasks.spawn(Sealing { inbox: Arc::clone(&inbox.upkeep) }.run(stop.clone()));
     let admin_figures = admin::Figures::new(&mut registry);
     let exposition = Arc::new(Exposition::new(registry));
@@ -178,13 +187,14 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
     let state = admin::State {
         intake: Arc::clone(&inbox.intake),
         upkeep: Arc::clone(&inbox.upkeep),
-        inbox: figures,
+        inbox: figures.0,
         exposition: Arc::clone(&exposition),
         figures: admin_figures,
         readiness: readiness.clone(),
         hindrance: hindrance(&receiver),
         desk: access.map(|access| operators::desk(&inbox, control, &receiver, access)),
     };
+    said::of_the_admin_listener(admin_address);
     let standing = standing(&bound, &state);
     let told = stop.clone();
     let ending = Ending {
@@ -194,6 +204,7 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
         tasks,
         admin: admin.map(|bound| (bound, state)),
         inbox: inbox.clone(),
+        traces: last_spans,
         stop: stop.clone(),
     };
     let task = tokio::spawn(ending.run());
@@ -210,29 +221,6 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
         hangup,
         task,
     })
-}
-
-/// Says what should be known of a configuration. What holds of its address is not said where a socket stands for it.
-fn say(config: &Config, sockets: &Sockets) {
-    let unused = sockets.public.as_ref().and_then(|_| config.exposure());
-    for warning in config.warnings.iter().filter(|warning| Some(*warning) != unused.as_ref()) {
-        tracing::warn!(code = "config_warning", "{warning}");
-    }
-    // Of the certificates of `[tls]` what is loaded says it.
-    for problem in config.ended.iter().filter(|problem| !problem.key.starts_with("tls.")) {
-        tracing::error!(code = "certificate_ended", "{}", problem.to_string().trim_start());
-    }
-}
-
-/// Says what an operator should know of the configuration in use.
-fn say_what_holds(config: &Config) {
-    tracing::info!(code = "authentication", authentication = config.authentication(), "how callers are authenticated");
-    if config.linxo.is_none() {
-        tracing::warn!(
-            code = "linxo_section_missing",
-            "there is no [linxo] section: events that leave out their accounts are parked"
-        );
-    }
 }
 
 fn standing(bound: &receive::Bound, state: &admin::State) -> Standing {
@@ -328,6 +316,7 @@ struct Parts<'a> {
     /// In the order of the sinks.
     gates: &'a [Arc<Gate>],
     attempts: &'a Attempts,
+    tracer: &'a Tracer,
 }
 
 /// Starts a pool for each stage, and the watch over credentials.
@@ -339,7 +328,7 @@ fn start_work(
     stop: &CancellationToken,
 ) {
     let (pools, fetches) = (work::PoolFigures::new(registry), work::FetchFigures::new(registry));
-    let Parts { config, inbox, source, sinks, gates, attempts } = parts;
+    let Parts { config, inbox, source, sinks, gates, attempts, tracer } = parts;
     if config.worker.concurrency == 0 {
         tracing::warn!(
             code = "no_workers",
@@ -357,6 +346,7 @@ fn start_work(
             shelf: Arc::clone(&inbox.shelf),
             credentials: Arc::clone(&credentials),
             figures: fetches.clone(),
+            tracer: Tracer::clone(tracer),
         };
         handlers.push((Stage::Fetch(fetch), Arc::new(handler)));
     }
@@ -374,6 +364,8 @@ fn start_work(
             shelf: Arc::clone(&inbox.shelf),
             figures: deliveries.clone(),
             attempts: Attempts::clone(attempts),
+            tracer: Tracer::clone(tracer),
+            kind: settings.kind.word(),
         };
         handlers.push((Stage::Deliver(slot.name().clone()), Arc::new(route)));
     }
@@ -397,6 +389,7 @@ struct Ending {
     tasks: JoinSet<()>,
     admin: Option<(admin::Bound, admin::State)>,
     inbox: Inbox,
+    traces: traces::Ending,
     stop: CancellationToken,
 }
 
@@ -429,6 +422,7 @@ impl Ending {
             }
         }
         self.inbox.upkeep.close().await;
+        self.traces.flush().await;
         stopped.cancel();
         if let Some(admin) = admin
             && let Err(error) = admin.await

@@ -13,7 +13,10 @@ use crate::{
 };
 pub use crate::{
     admin::settings::{Admin, AdminTls, May, Token},
-    observe::log::settings::{Level, Log, LogFormat},
+    observe::{
+        log::settings::{Level, Log, LogFormat},
+        traces::settings::Traces,
+    },
     receive::settings::{ClientMode, ClientUsage, Listener, Sender, Tls, TlsClients, TlsVersion},
     work::settings::Worker,
 };
@@ -70,6 +73,8 @@ section! {
         pub admin: Admin = section(),
         /// Logging.
         pub log: Log = section(),
+        /// Traces; `None`: off.
+        pub traces: Option<Traces> = optional("no traces are recorded"),
         /// What is allowed but should be known, one sentence each; for `check` and the start of `serve`.
         pub warnings: Vec<String> = aside(),
         /// What was good until it ended: `check` refuses it, `serve` says so and starts, because the clock may be wrong.

@@ -160,6 +160,7 @@ fn next(used: &Snapshot, new: &Snapshot) -> Snapshot {
             sinks,
             admin: if address(old) == address(config) { config.admin.clone() } else { old.admin.clone() },
             log: Log { level: config.log.level, ..old.log.clone() },
+            traces: old.traces.clone(),
             warnings: config.warnings.clone(),
             ended: config.ended.clone(),
             origin: config.origin.clone(),
@@ -195,6 +196,7 @@ fn needing_restart(next: &Config, new: &Config) -> Vec<&'static str> {
         ("[[sink]]", next.sinks != new.sinks),
         ("admin.address", address(next) != address(new)),
         ("log.format", next.log != new.log),
+        ("[traces]", next.traces != new.traces),
     ];
     differences.into_iter().filter_map(|(section, differs)| differs.then_some(section)).collect()
 }

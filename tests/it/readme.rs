@@ -16,7 +16,9 @@ pub(crate) fn root() -> &'static Path {
 /// Every document that people read.
 pub(crate) fn documents() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for folder in ["", "docs", "docs/decisions", "certs", "deploy", "config", "tests/samples"] {
+    for folder in
+        ["", "docs", "docs/decisions", "certs", "deploy", "deploy/helm/linxo-webhook", "config", "tests/samples"]
+    {
         let Ok(entries) = fs::read_dir(root().join(folder)) else { continue };
         found.extend(
             entries

@@ -30,7 +30,7 @@ impl Source for Memory {
 }
 
 fn delivery(id: &str, body: Body) -> Delivery {
-    Delivery { attributes: attributes(id), body }
+    Delivery { attributes: attributes(id), body, trace: None }
 }
 
 fn streamed(id: &str, length: usize, pieces: Vec<Bytes>, is_torn: bool) -> Delivery {

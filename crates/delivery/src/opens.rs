@@ -1,11 +1,7 @@
 //! What the settings of every kind of sink have in common.
 
 use crate::sink::Sink;
-use std::{
-    error::Error as StdError,
-    path::{Path, PathBuf},
-    pin::Pin,
-};
+use std::{error::Error as StdError, path::Path, pin::Pin};
 
 /// Why a sink cannot be opened, in the words of its kind.
 pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
@@ -40,8 +36,8 @@ pub(crate) trait Opens {
     }
 
     /// The files that the sink is built from, secrets and what it writes apart: a sink is built anew when they change.
-    fn files(&self) -> &[PathBuf] {
-        &[]
+    fn files(&self) -> Vec<&Path> {
+        Vec::new()
     }
 
     /// Whether the destination can tell deliveries from forged ones.

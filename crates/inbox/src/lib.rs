@@ -69,12 +69,15 @@ mod watch;
 
 pub use self::settings::Settings;
 pub use audit::{Act, ActView, Audit};
-pub use base::names::{DeliveryId, SinkName};
+pub use base::{
+    names::{DeliveryId, SinkName},
+    trace::TraceParent,
+};
 pub use charts::{Charts, Minute};
 pub use desk::{AttemptView, Batch, Desk, EntryView, Filter, ReadingView, RefusedView, StageView, Story};
 pub use error::{Error, Source};
 pub use figures::{Figures, Limits};
-pub use ids::{Fetch, Identity, Keys, Position, ReadingId, Seq, Stage, State, Token, TraceParent};
+pub use ids::{Fetch, Identity, Keys, Position, ReadingId, Seq, Stage, State, Token};
 pub use intake::{Fate, Folded, Intake, NewEntry, Receipt, Refused, Told};
 pub use journaled::{examine, seal_standing};
 pub use lease::{Certainty, Doubts, Facts, Fetched, Found, Hold, Lease, Shortfall};

@@ -36,6 +36,8 @@ pub enum Shape {
     Secret,
     /// One secret, or a list of them, the newest first.
     Secrets,
+    /// `{ "X-Team" = "bank", "X-Key" = { file = "..." } }`
+    Pairs,
 }
 
 /// One word that a key may have.
@@ -73,6 +75,9 @@ impl Shape {
             Self::Texts => "write a list such as [\"one\", \"two\"]; in the environment, separate with commas",
             Self::Networks => {
                 "write a list such as [\"192.0.2.0/24\", \"2001:db8::/32\"]; in the environment, separate with commas"
+            }
+            Self::Pairs => {
+                "write a table such as { \"X-Team\" = \"bank\", \"X-Key\" = { file = \"...\" } } into the file"
             }
             Self::Secret | Self::Secrets => "write { file = \"...\" } or { env = \"...\" }",
         };

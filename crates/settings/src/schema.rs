@@ -107,6 +107,10 @@ fn of_key(key: &Key) -> Value {
             json!({ "type": "array", "items": { "type": "string", "minLength": 1 } })
         }
         Shape::Secret => json!({ "$ref": "#/$defs/secret" }),
+        Shape::Pairs => json!({
+            "type": "object",
+            "additionalProperties": { "oneOf": [{ "type": "string" }, { "$ref": "#/$defs/secret" }] }
+        }),
         Shape::Secrets => json!({
             "oneOf": [{ "$ref": "#/$defs/secret" }, { "type": "array", "items": { "$ref": "#/$defs/secret" } }]
         }),

@@ -44,7 +44,7 @@ fn the_commented_lines_of_the_reference_load() {
         let table = tables.iter().find(|table| table.path == section);
         let Some(key) = table.and_then(|table| table.keys.iter().find(|key| key.name == name)) else { continue };
         // One variant at a time, and no file that is not there.
-        let is_other = key.only.is_some_and(|(_, word)| word != "http");
+        let is_other = key.only.is_some_and(|(_, word)| word != "http" || key.facts.shape == Shape::Path);
         match bare {
             "type = \"stdout\"" => lines.push("type = \"http\"".to_owned()),
             // An HTTP sink without its secret.

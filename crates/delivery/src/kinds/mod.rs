@@ -10,10 +10,7 @@ use crate::{
     opens::{Cause, Opens, Server},
     sink::Sink,
 };
-use std::{
-    mem,
-    path::{Path, PathBuf},
-};
+use std::{mem, path::Path};
 
 settings::variants! {
     /// Kind of destination.
@@ -60,7 +57,7 @@ impl Kind {
 
     /// The files that the sink is built from, secrets and what it writes apart.
     #[must_use]
-    pub fn files(&self) -> &[PathBuf] {
+    pub fn files(&self) -> Vec<&Path> {
         self.settings().files()
     }
 

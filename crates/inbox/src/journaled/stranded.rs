@@ -105,8 +105,8 @@ impl Queue for Stranded {
         self.unusable()
     }
 
-    async fn settle(&self, _lease: &Lease, _outcome: Outcome) -> Result<(), Error> {
-        self.unusable()
+    async fn settle(&self, ended: &[(&Lease, Outcome)]) -> Vec<Result<(), Error>> {
+        ended.iter().map(|_| self.unusable()).collect()
     }
 
     async fn awaiting(&self, _user: Option<&UserId>) -> Result<Vec<Awaiting>, Error> {

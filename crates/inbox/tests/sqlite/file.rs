@@ -186,7 +186,7 @@ async fn nothing_of_what_was_purged_or_has_expired_is_left_on_the_disk() {
     }
     for (stage, _) in inbox.upkeep.stats().await.unwrap().stages {
         for lease in inbox.queue.claim(&stage, 100, std::time::Duration::from_mins(1)).await.unwrap().leases {
-            inbox.queue.settle(&lease, inbox::Outcome::Done).await.unwrap();
+            inbox.queue.settle(&[(&lease, inbox::Outcome::Done)]).await.remove(0).unwrap();
         }
     }
     // The rest by their age, in ten rounds.

@@ -154,7 +154,7 @@ async fn each_connection_keeps_its_order_with_new_events_behind_it() {
         let of_seven: Vec<&Lease> = leases.iter().filter(|lease| lease.entry.connection.as_str() == "7").collect();
         assert_eq!(of_seven.iter().map(|lease| lease.seq.0).collect::<Vec<_>>(), [expected]);
         for lease in leases {
-            migrated.inbox.queue.settle(&lease, Outcome::Done).await.unwrap();
+            migrated.inbox.queue.settle(&[(&lease, Outcome::Done)]).await.remove(0).unwrap();
         }
     }
     // At `app`, entry 2 has to be tried again, and holds up the rest. Its time lies further ahead than any pause: it has come.

@@ -5,6 +5,7 @@
 use super::client::CONNECT;
 use crate::sink::Failure;
 use base::outbound;
+use rustls::AlertDescription;
 use std::{error::Error as StdError, io, time::Duration};
 
 /// Says what happened; `timeout` is that of the whole attempt.
@@ -20,12 +21,34 @@ pub(super) fn explain(error: &reqwest::Error, timeout: Duration) -> Failure {
     })
 }
 
+/// What the client's library says of a proxy's tunnel; it has no type for that.
+const TUNNEL: [(&str, &str); 4] = [
+    ("proxy authorization required", "the proxy asks for other credentials: see to the sink's proxy_credentials"),
+    ("tunnel error: unsuccessful", "the proxy does not connect to the endpoint: see to the rules of the proxy"),
+    ("tunnel error: unexpected end of file", "the proxy closed the connection"),
+    ("tunnel error: proxy response headers too long", "the proxy's answer is too long"),
+];
+
 /// Why a connection could not be made or broke.
 fn cause(error: &reqwest::Error) -> String {
+    if let Some((_, told)) = TUNNEL.iter().find(|(text, _)| chain_says(error, text)) {
+        return (*told).to_owned();
+    }
+    if chain_says(error, "tunnel error") {
+        return format!("the proxy cannot be reached: {}", network(error));
+    }
+    network(error)
+}
+
+/// What the network or TLS says.
+fn network(error: &reqwest::Error) -> String {
     if let Some(error) = source::<rustls::Error>(error) {
         return match error {
             rustls::Error::InvalidCertificate(problem) => {
                 format!("the endpoint's certificate is not accepted ({})", certificate(problem))
+            }
+            rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+                "the endpoint asks for a client certificate: set the sink's certificate and key".to_owned()
             }
             rustls::Error::AlertReceived(alert) => format!("the endpoint ended the TLS handshake ({alert:?})"),
             _ => "the TLS handshake failed".to_owned(),
