@@ -7,13 +7,15 @@ use crate::{
     story::find::bounded,
 };
 use http::StatusCode;
-use inbox::{Act, EntryView, Error, Filter, Inbox, Seq};
+use inbox::{Act, EntryView, Error, Filter, Inbox, Seq, StageCounts, State};
 use serde::Serialize;
 use std::{fmt, sync::Arc};
 
 /// Entries looked at for one page of a list at most. What a filter finds by no index is looked for among so many; the next page goes on
 /// behind them. So no question takes long, however many entries there are.
 const WINDOW: i64 = 50_000;
+/// So much unfinished work is found by an index (as the store does it).
+const FEW: u64 = 10_000;
 /// Entries changed at once.
 const BATCH: usize = 500;
 
@@ -62,8 +64,8 @@ impl Desk {
         let before = filter.before;
         let mut filter = bounded(desk, filter).await?;
         filter.before = [filter.before, before].into_iter().flatten().min();
-        // An id, a number, and what is in few hands are found by an index.
-        let is_indexed = filter.id.is_some() || filter.seq.is_some();
+        // An id, a number, and unfinished work of which there is little are found by an index, however old they are.
+        let is_indexed = filter.id.is_some() || filter.seq.is_some() || self.are_few(filter.state).await?;
         let newest = desk.list(&Filter::default(), 1).await?.first().map_or(0, |entry| entry.seq.0);
         let top = filter.before.map_or(newest + 1, |Seq(before)| before.min(newest + 1));
         let bottom = filter.after.map_or(0, |Seq(after)| after);
@@ -75,6 +77,17 @@ impl Desk {
             _ => (floor > bottom).then_some(floor + 1),
         };
         Ok(Found { entries, next: next.filter(|next| *next > bottom + 1) })
+    }
+
+    /// Whether little work is in a state, by the figures that are kept.
+    async fn are_few(&self, state: Option<State>) -> Result<bool, Error> {
+        let count: fn(&StageCounts) -> u64 = match state {
+            Some(State::Parked) => |counts| counts.parked,
+            Some(State::Waiting | State::Leased) => |counts| counts.waiting + counts.leased,
+            Some(State::Done) | None => return Ok(false),
+        };
+        let stats = self.inbox.upkeep.stats().await?;
+        Ok(stats.stages.iter().map(|(_, counts)| count(counts)).sum::<u64>() <= FEW)
     }
 
     /// The entry with a number.

@@ -223,7 +223,7 @@ async fn whoever_logs_in_gets_a_strict_cookie_and_loses_it_again() {
     for header in [
         "content-security-policy: default-src 'none'; script-src 'self';",
         "x-content-type-options: nosniff",
-        "referrer-policy: no-referrer",
+        "referrer-policy: same-origin",
         "x-frame-options: DENY",
         "cache-control: no-store",
     ] {

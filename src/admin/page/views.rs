@@ -70,6 +70,10 @@ impl Now {
         work.kind.as_deref().is_some_and(|kind| kind != "fetch")
     }
 
+    fn short(&self, at: &str) -> String {
+        time_or(Some(&at.to_owned()), "")
+    }
+
     fn time_or(&self, at: &Option<String>, or: &str) -> String {
         time_or(at.as_ref(), or)
     }
@@ -169,7 +173,7 @@ pub(super) async fn charts(State(desk): State<Desk>, frame: Frame, Asked(back): 
                 chart("Received", "events", |point| point.received),
                 chart("Delivered", "deliveries", |point| point.delivered),
                 chart("Parked", "deliveries", |point| point.parked),
-                chart("From acceptance to delivery", "ms on average", |point| mean(point).unwrap_or_default()),
+                chart("Mean time from acceptance to delivery", "ms", |point| mean(point).unwrap_or_default()),
             ];
             html(&Charts { frame, hours, step, charts, points })
         }

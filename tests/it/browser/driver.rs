@@ -1,11 +1,11 @@
-//! A real Chromium, driven through `chromedriver` in the W3C WebDriver protocol.
+//! A real Chromium, driven through `chromedriver` in the W3C `WebDriver` protocol.
 
 use crate::support::eventually;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use std::{io::BufRead as _, io::BufReader, path::Path, process::Child, process::Command, process::Stdio};
 
-/// The name under which WebDriver hands out elements.
+/// The name under which `WebDriver` hands out elements.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 pub(super) struct Browser {

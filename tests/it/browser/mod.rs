@@ -17,6 +17,7 @@ async fn log_in(browser: &Browser, service: &Service, token: &str) {
     browser.go(&format!("http://{}/", service.admin)).await;
     browser.fill("token", token).await;
     browser.click("Log in").await;
+    browser.says("Log out").await;
 }
 
 /// Nothing was said on the console, and nobody else was asked for anything.
@@ -215,6 +216,7 @@ async fn pictures_are_taken_where_they_are_asked_for() {
                 ("confirm", "/confirm?act=park&number=8"),
             ] {
                 browser.go(&format!("http://{}{path}", service.admin)).await;
+                browser.says("Log out").await;
                 is_accessible(&browser).await;
                 let overflow = "return document.documentElement.scrollWidth > document.documentElement.clientWidth";
                 assert_eq!(browser.script(overflow).await, false, "{path} is wider than a {size}");
