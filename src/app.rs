@@ -9,6 +9,8 @@
 //! the rest back; the inbox is closed when nobody can write to it any more; the admin listener ends last.
 
 mod listeners;
+mod own;
+pub use own::Own;
 
 use crate::{
     admin,
@@ -110,6 +112,14 @@ pub async fn start(config: Config) -> Result<Running, Error> {
 /// # Errors
 /// [`Error`], before anything was accepted.
 pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error> {
+    start_with(config, sockets, Own::default()).await
+}
+
+/// [`start_on`], with sinks that this program brings.
+///
+/// # Errors
+/// [`Error`], before anything was accepted.
+pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Running, Error> {
     say(&config, &sockets);
     if localhost::generate(&config.tls)? {
         tracing::warn!(
@@ -125,8 +135,7 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
 
     let mut registry = metrics::registry();
     let last_event = Latest::default();
-    let sinks: Vec<Arc<Slot>> =
-        config.sinks.iter().map(|sink| Slot::open(sink).map(Arc::new)).collect::<Result<_, _>>()?;
+    let sinks = own.slots(&config.sinks)?;
     let names: Vec<SinkName> = sinks.iter().map(|slot| slot.name().clone()).collect();
     let inbox = inbox::open(&config.inbox, &names, Access::Owner)?;
     let key = FingerprintKey::new(inbox.keys.fingerprints);

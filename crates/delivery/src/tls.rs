@@ -96,8 +96,7 @@ mod client {
         for path in &settings.authorities {
             roots.extend(certificates(path)?);
         }
-        let verifier =
-            Verifier::new_with_extra_roots(roots, Arc::clone(&provider)).map_err(Problem::Authorities)?;
+        let verifier = Verifier::new_with_extra_roots(roots, Arc::clone(&provider)).map_err(Problem::Authorities)?;
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(Problem::Provider)?
@@ -106,8 +105,7 @@ mod client {
         let (Some(path), Some(key)) = (&settings.certificate, &settings.key) else {
             return Ok(builder.with_no_client_auth());
         };
-        let key =
-            PrivateKeyDer::from_pem_file(key).map_err(|source| Problem::File { path: key.clone(), source })?;
+        let key = PrivateKeyDer::from_pem_file(key).map_err(|source| Problem::File { path: key.clone(), source })?;
         builder
             .with_client_auth_cert(certificates(path)?, key)
             .map_err(|source| Problem::Identity { path: path.clone(), source })

@@ -206,7 +206,10 @@ mod tests {
             ("postgres://u@h/d?sslmode=canary", "has an sslmode that is not known"),
             ("postgres://u@h/d?sslmode=disable", "has sslmode=disable with a host that is not this machine"),
             ("postgres://u@localhost,h/d?sslmode=disable", "has sslmode=disable with a host that is not this machine"),
-            ("postgres://u@169.254.169.254/d", "names a host that is a link-local address, as the metadata services of clouds have"),
+            (
+                "postgres://u@169.254.169.254/d",
+                "names a host that is a link-local address, as the metadata services of clouds have",
+            ),
             ("postgres://u@h,%2Frun/d", "names sockets and other hosts"),
             ("postgres://u@h:1,h:2,h:3:canary/d", "is not a URL of PostgreSQL"),
             ("postgres://h/d", "names no user"),

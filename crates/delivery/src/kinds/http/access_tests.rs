@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::{Failure, fixture, kinds::Kind};
+use ::settings::{Given, Pair};
 use base::secret::Secret;
 use double::pki::{self, Authority};
 use rustls::{RootCertStore, ServerConfig, crypto::aws_lc_rs, server::WebPkiClientVerifier};
-use ::settings::{Given, Pair};
 use std::{fs, sync::Arc};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -159,7 +159,10 @@ async fn shows_its_certificate_and_the_next_one_after_it_was_exchanged() {
     let (port, mut requests) = files.endpoint(true).await;
     let without = files.settings(port);
     let reason = deliver(&without).await.unwrap_err().reason;
-    assert!(reason.ends_with("the endpoint asks for a client certificate: set the sink's certificate and key"), "{reason}");
+    assert!(
+        reason.ends_with("the endpoint asks for a client certificate: set the sink's certificate and key"),
+        "{reason}"
+    );
     let with = Settings { certificate: Some(files.at("client.pem")), key: Some(files.at("client.key")), ..without };
     let watched = Kind::Http(with.clone());
     assert_eq!(watched.files(), ["ca", "client.pem", "client.key"].map(|name| files.at(name)));

@@ -116,11 +116,11 @@ fn identity(certificate: &Path, key: &Path) -> Result<Identity, Problem> {
         let path = path.to_owned();
         move |source| Problem::Pem { path, source }
     };
-    let certificates = CertificateDer::pem_slice_iter(&chain).collect::<Result<Vec<_>, _>>().map_err(pem(certificate))?;
+    let certificates =
+        CertificateDer::pem_slice_iter(&chain).collect::<Result<Vec<_>, _>>().map_err(pem(certificate))?;
     let private = PrivateKeyDer::from_pem_slice(&secret).map_err(pem(key))?;
-    CertifiedKey::from_der(certificates, private, &aws_lc_rs::default_provider()).map_err(|source| {
-        Problem::Identity { certificate: certificate.to_owned(), key: key.to_owned(), source }
-    })?;
+    CertifiedKey::from_der(certificates, private, &aws_lc_rs::default_provider())
+        .map_err(|source| Problem::Identity { certificate: certificate.to_owned(), key: key.to_owned(), source })?;
     let both = Zeroizing::new([chain.as_slice(), b"\n", secret.as_slice()].concat());
     Identity::from_pem(&both).map_err(Problem::Client)
 }

@@ -4,8 +4,8 @@ use base::secret::Secret;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderName, HeaderValue, header};
 use settings::{
-    At, Flaw, Given, Pair, Read, authorities, certificate, duration, flag, header_safe, pairs, private_file, secret, secrets,
-    section, url, urls,
+    At, Flaw, Given, Pair, Read, authorities, certificate, duration, flag, header_safe, pairs, private_file, secret,
+    secrets, section, url, urls,
 };
 use std::{path::PathBuf, time::Duration};
 
@@ -133,7 +133,9 @@ fn credentials_stay_secret(at: &mut At<'_, '_>, proxy: &Read<Option<String>>) {
         }
         Ok(Some(proxy)) if proxy.starts_with("http://") => {
             let key = at.title("proxy_credentials");
-            at.warn(format!("{key} travels unencrypted to the proxy: where it offers TLS, write proxy = \"https://...\""));
+            at.warn(format!(
+                "{key} travels unencrypted to the proxy: where it offers TLS, write proxy = \"https://...\""
+            ));
         }
         _ => {}
     }

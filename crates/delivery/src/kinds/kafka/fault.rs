@@ -18,15 +18,23 @@ pub(super) fn explain(error: &KafkaError, timeout: Duration) -> Failure {
                     .to_owned(),
             };
         }
-        Code::MessageTimedOut => return Failure::transient(format!("no broker acknowledged the message within {timeout:?}")),
-        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => "the topic is missing: make it first",
+        Code::MessageTimedOut => {
+            return Failure::transient(format!("no broker acknowledged the message within {timeout:?}"));
+        }
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
+            "the topic is missing: make it first"
+        }
         Code::TopicAuthorizationFailed => "the user may not write to the topic: grant it WRITE and DESCRIBE",
-        Code::ClusterAuthorizationFailed => "the user may not write idempotently: grant it IDEMPOTENT_WRITE on the cluster",
+        Code::ClusterAuthorizationFailed => {
+            "the user may not write idempotently: grant it IDEMPOTENT_WRITE on the cluster"
+        }
         Code::Authentication | Code::SaslAuthenticationFailed => "the brokers refuse user and password: correct them",
         Code::SSL => "the TLS handshake failed: see to `authorities` and to the brokers' certificates",
         Code::AllBrokersDown | Code::BrokerTransportFailure => "no broker can be reached",
         Code::Resolve => "the name of a broker could not be resolved",
-        Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend => "too few replicas are in sync (min.insync.replicas)",
+        Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend => {
+            "too few replicas are in sync (min.insync.replicas)"
+        }
         Code::QueueFull => "too much waits for acknowledgements",
         Code::KafkaStorageError => "the broker's disk failed or is full",
         _ => "the message was not stored",

@@ -1,6 +1,6 @@
 //! What a sink on Kafka is told.
 
-use crate::{kinds::must_be_built, tls::Tls};
+use crate::{built::must_be_built, tls::Tls};
 use base::{outbound, secret::Secret};
 use settings::{At, Flaw, Read, duration, flag, flat, secret, section, size, text, texts, words};
 use std::{net::IpAddr, time::Duration};
@@ -72,7 +72,8 @@ fn host(broker: &str) -> &str {
 }
 
 fn is_here(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn broker(text: &str) -> Result<String, Flaw> {

@@ -163,7 +163,10 @@ impl Kafka {
         if present.client().fatal_error().is_some()
             && let Ok(next) = self.config.create::<FutureProducer>()
         {
-            tracing::warn!(code = "sink_producer_replaced", "the Kafka producer had an error that ends it; a new one is in use");
+            tracing::warn!(
+                code = "sink_producer_replaced",
+                "the Kafka producer had an error that ends it; a new one is in use"
+            );
             // Of several that saw the error, one replaces it.
             self.producer.compare_and_swap(&present, Arc::new(next));
         }

@@ -16,7 +16,10 @@ use tokio_postgres::{Error, error::SqlState};
 /// What is known of a code, and what to do.
 const KNOWN: [(SqlState, &str); 19] = [
     (SqlState::INVALID_PASSWORD, "it refuses the password: correct the sink's `password`"),
-    (SqlState::INVALID_AUTHORIZATION_SPECIFICATION, "it does not let the user of the url in: see to pg_hba.conf and the role"),
+    (
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+        "it does not let the user of the url in: see to pg_hba.conf and the role",
+    ),
     (SqlState::INVALID_CATALOG_NAME, "the database of the url is missing: make it first"),
     (SqlState::INVALID_SCHEMA_NAME, "the schema of the url is missing: `linxo-webhook sink init` makes it"),
     (SqlState::UNDEFINED_TABLE, "a table is missing: `linxo-webhook sink init` makes it"),
@@ -39,7 +42,10 @@ const KNOWN: [(SqlState, &str); 19] = [
     (SqlState::READ_ONLY_SQL_TRANSACTION, "it takes no writes: name the primary in the url, not a standby"),
     (SqlState::DISK_FULL, "its disk is full: make room there"),
     (SqlState::OUT_OF_MEMORY, "it is out of memory"),
-    (SqlState::TOO_MANY_CONNECTIONS, "it has too many connections: raise max_connections, or lower the sink's `connections`"),
+    (
+        SqlState::TOO_MANY_CONNECTIONS,
+        "it has too many connections: raise max_connections, or lower the sink's `connections`",
+    ),
     (SqlState::ADMIN_SHUTDOWN, "it is being shut down, or somebody ended the session"),
     (SqlState::CRASH_SHUTDOWN, "it crashed and starts again"),
     (SqlState::CANNOT_CONNECT_NOW, "it is starting or stopping"),
@@ -59,7 +65,9 @@ pub(super) fn is_of_a_row(error: &Error) -> bool {
 
 /// The failure that an error of a statement is.
 pub(super) fn explain(error: &Error) -> Failure {
-    let Some(code) = error.code() else { return Failure::transient(format!("the connection broke: {}", network(error))) };
+    let Some(code) = error.code() else {
+        return Failure::transient(format!("the connection broke: {}", network(error)));
+    };
     let number = code.code();
     if is_of_a_row(error) {
         let reason = format!(
@@ -90,7 +98,7 @@ fn network(error: &Error) -> String {
     for (part, told) in [
         ("password missing", "it asks for a password: set the sink's `password`"),
         ("does not support TLS", "it does not offer TLS: switch `ssl` on there"),
-        ("read-only", "it takes no writes: name the primary in the url, not a standby"),
+        ("does not allow writes", "it takes no writes: name the primary in the url, not a standby"),
         ("connection closed", "connection closed"),
     ] {
         if text.contains(part) {

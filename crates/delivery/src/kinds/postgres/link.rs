@@ -27,7 +27,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// One round trip, for what should be known of a server.
 const FACTS: &str = "SELECT current_setting('fsync'), current_setting('server_encoding')";
 /// What an operator must know of a server that may lose what it acknowledged.
-pub(super) const FORGETS: &str = "fsync is off in PostgreSQL, so it may lose what it acknowledged when it crashes: switch it on";
+pub(super) const FORGETS: &str =
+    "fsync is off in PostgreSQL, so it may lose what it acknowledged when it crashes: switch it on";
 
 /// The way to one server.
 pub(super) struct Way {
@@ -145,7 +146,8 @@ impl Way {
         };
         let mut session = Session { client, driver, forgets: false };
         let answer = session.client.simple_query(FACTS).await.map_err(|error| fault::explain(&error))?;
-        let row = answer.iter().find_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None });
+        let row =
+            answer.iter().find_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None });
         let fact = |index| row.and_then(|row| row.try_get(index).ok().flatten()).unwrap_or_default();
         if !matches!(fact(1), "UTF8" | "SQL_ASCII") {
             return Err(Failure::transient(
@@ -185,7 +187,11 @@ pub(super) fn cancel(pool: &Pool, session: &Session) {
         };
         // Whatever comes of it: the statement ends with its connection, at the latest when it has an answer to send.
         if let Ok(Err(error)) = tokio::time::timeout(CONNECT, asked).await {
-            tracing::debug!(code = "sink_statement_not_cancelled", error = chain(&error), "a statement that took too long goes on");
+            tracing::debug!(
+                code = "sink_statement_not_cancelled",
+                error = chain(&error),
+                "a statement that took too long goes on"
+            );
         }
     });
 }

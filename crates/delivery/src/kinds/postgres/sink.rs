@@ -158,10 +158,9 @@ impl Postgres {
             let arrays = batch.arrays(only);
             let executed = session.client().query_typed(&self.statement, &arrays.parameters()).await;
             session.give_back();
-            executed.map(drop).map_err(|error| Refusal {
-                failure: fault::explain(&error),
-                is_of_a_row: fault::is_of_a_row(&error),
-            })
+            executed
+                .map(drop)
+                .map_err(|error| Refusal { failure: fault::explain(&error), is_of_a_row: fault::is_of_a_row(&error) })
         };
         within(self.timeout, executed).await
     }
@@ -237,7 +236,10 @@ impl<'p> Borrowed<'p> {
         Ok(Self { pool, connection: Some(link::connection(pool).await?) })
     }
 
-    #[expect(clippy::expect_used, reason = "the connection is taken by `give_back` and `drop` alone, after which nobody has `self`")]
+    #[expect(
+        clippy::expect_used,
+        reason = "the connection is taken by `give_back` and `drop` alone, after which nobody has `self`"
+    )]
     fn session(&self) -> &Session {
         self.connection.as_ref().expect("there until it is given back")
     }

@@ -1,13 +1,24 @@
 //! The tables and the one statement that fills them. Pure.
 //!
 //! A batch is one statement, so it is one transaction and one round trip. It is sent without being prepared, so a pooler such
-//! as PgBouncer may stand in between. Its first part lifts `synchronous_commit` for this transaction where the server, the
+//! as `PgBouncer` may stand in between. Its first part lifts `synchronous_commit` for this transaction where the server, the
 //! database or the role has switched it off: what was acknowledged would be lost with the server's power otherwise.
 
 /// Parameters of [`Tables::store`], each an array with one element for each event.
 pub(super) const COLUMNS: [&str; 14] = [
-    "id text", "source text", "type text", "connection_id text", "user_id text", "channel_id text", "mode text",
-    "time text", "completion text", "account_count bigint", "mismatch boolean", "stale boolean", "as_of bigint",
+    "id text",
+    "source text",
+    "type text",
+    "connection_id text",
+    "user_id text",
+    "channel_id text",
+    "mode text",
+    "time text",
+    "completion text",
+    "account_count bigint",
+    "mismatch boolean",
+    "stale boolean",
+    "as_of bigint",
     "data text",
 ];
 
@@ -92,8 +103,11 @@ CREATE TABLE IF NOT EXISTS {table} (
     pub(super) fn store(&self) -> String {
         let columns: Vec<_> = COLUMNS.iter().filter_map(|column| column.split_once(' ')).collect();
         let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-        let parameters =
-            columns.iter().enumerate().map(|(index, (_, kind))| format!("${}::{kind}[]", index + 1)).collect::<Vec<_>>();
+        let parameters = columns
+            .iter()
+            .enumerate()
+            .map(|(index, (_, kind))| format!("${}::{kind}[]", index + 1))
+            .collect::<Vec<_>>();
         let parameters = parameters.join(", ");
         let events = self.qualified(&self.events);
         let mut text = format!(

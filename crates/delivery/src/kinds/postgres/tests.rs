@@ -60,7 +60,9 @@ impl Site {
         let joint = if url.contains('?') { '&' } else { '?' };
         let settings = settings(&format!("{url}{joint}schema={schema}"), accounts);
         let (client, connection) = settings.server.config().connect(NoTls).await.unwrap_or_else(|error| {
-            panic!("no PostgreSQL at {url} ({error}): start one (`apt-get install postgresql`), or name one in {SERVER}")
+            panic!(
+                "no PostgreSQL at {url} ({error}): start one (`apt-get install postgresql`), or name one in {SERVER}"
+            )
         });
         tokio::spawn(connection);
         let site = Self { settings, schema, client };
@@ -80,7 +82,10 @@ impl Site {
         let line = |row: &SimpleQueryRow| {
             (0..row.len()).map(|column| row.get(column).unwrap_or("null")).collect::<Vec<_>>().join(" ")
         };
-        answer.iter().filter_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(line(row)) } else { None }).collect()
+        answer
+            .iter()
+            .filter_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(line(row)) } else { None })
+            .collect()
     }
 
     async fn run(&self, statements: &str) {
@@ -136,8 +141,7 @@ async fn all(sink: &Postgres, deliveries: &[Delivery]) {
     }
 }
 
-const ACCOUNTS: &str =
-    "SELECT connection_id, id, data ->> 'balance', CASE WHEN listed THEN 'listed' ELSE 'gone' END FROM ACCOUNTS ORDER BY 1, 2";
+const ACCOUNTS: &str = "SELECT connection_id, id, data ->> 'balance', CASE WHEN listed THEN 'listed' ELSE 'gone' END FROM ACCOUNTS ORDER BY 1, 2";
 
 #[tokio::test]
 async fn an_event_is_one_row_with_its_attributes_however_often_it_comes() {
@@ -186,11 +190,15 @@ async fn an_account_has_its_latest_state_in_whatever_order_events_come() {
     assert_eq!(site.rows(ACCOUNTS).await, ["1 a 3 gone", "1 b 8 listed", "2 a 9 gone"]);
     // Odd lists: what is no account is left out, what is listed twice counts once, a test has none.
     let mut odd = event("e5", "3", 50, &[]);
-    odd.body = Body::whole(&b"{\"resource\":{\"accounts\":[null,1,{\"x\":1},{\"id\":7},{\"id\":7},{\"id\":null}]}}"[..]);
+    odd.body =
+        Body::whole(&b"{\"resource\":{\"accounts\":[null,1,{\"x\":1},{\"id\":7},{\"id\":7},{\"id\":null}]}}"[..]);
     let mut none = event("e6", "4", 50, &[]);
     none.body = Body::whole(&b"{\"resource\":{\"accounts\":\"none\"}}"[..]);
     all(&sink, &[odd, none]).await;
-    assert_eq!(site.rows(&format!("SELECT * FROM ({ACCOUNTS}) q WHERE connection_id > '2'")).await, ["3 7 listed"]);
+    assert_eq!(
+        site.rows(&format!("SELECT * FROM ({ACCOUNTS}) q WHERE connection_id > '2'")).await,
+        ["3 7 null listed"]
+    );
     site.clear().await;
 }
 
@@ -205,7 +213,14 @@ async fn a_row_that_is_refused_keeps_no_other_out() {
     latin.body = Body::whole(&b"{\"a\":\"\xe9\"}"[..]);
     let mut large = event("e5", "5", 10, &[]);
     large.body = Body::whole(vec![b' '; 64 * 1024 * 1024 + 1]);
-    let batch = [event("e1", "1", 10, &[("a", "1")]), event("e2", "bad", 10, &[]), nul, latin, large, event("e6", "6", 10, &[])];
+    let batch = [
+        event("e1", "1", 10, &[("a", "1")]),
+        event("e2", "bad", 10, &[]),
+        nul,
+        latin,
+        large,
+        event("e6", "6", 10, &[]),
+    ];
     let told: Vec<_> = sink
         .deliver_many(&batch)
         .await
@@ -249,7 +264,10 @@ async fn says_what_is_wrong_with_the_tables() {
     site.run("ALTER TABLE ACCOUNTS DROP COLUMN user_id").await;
     assert!(passing(&sink).await.contains("a table has other columns than this sink fills"));
     site.run("DROP TABLE ACCOUNTS").await;
-    assert_eq!(passing(&sink).await, "PostgreSQL: a table is missing: `linxo-webhook sink init` makes it (SQLSTATE 42P01)");
+    assert_eq!(
+        passing(&sink).await,
+        "PostgreSQL: a table is missing: `linxo-webhook sink init` makes it (SQLSTATE 42P01)"
+    );
     let told = site.settings.server().unwrap().reach.await.unwrap_err();
     assert!(told.contains("linxo_account\" is missing: `linxo-webhook sink init` makes it"), "{told}");
     site.settings.init().unwrap().run.await.unwrap();
@@ -262,10 +280,7 @@ async fn says_what_is_wrong_with_the_tables() {
 /// A commit is waited for although the server's configuration says otherwise. A commit beside it is lost, as it should be.
 #[tokio::test]
 async fn a_commit_is_synchronous_whatever_the_server_is_told() {
-    let server = servers::Postgres::start(&Options {
-        settings: &["synchronous_commit = off"],
-        ..Options::default()
-    });
+    let server = servers::Postgres::start(&Options { settings: &["synchronous_commit = off"], ..Options::default() });
     let mut server = server.unwrap();
     let site = Site::on(&server.url(), false).await;
     let sink = site.sink();
@@ -273,8 +288,11 @@ async fn a_commit_is_synchronous_whatever_the_server_is_told() {
     let writer = server.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'").unwrap();
     assert!(Command::new("kill").args(["-STOP", &writer]).status().unwrap().success());
     sink.deliver(&event("e1", "1", 10, &[])).await.unwrap();
-    site.run("INSERT INTO EVENTS SELECT 'e2', source, type, connection_id, user_id, channel_id, mode, time, completion, \
-              account_count, mismatch, stale, as_of, data FROM EVENTS").await;
+    site.run(
+        "INSERT INTO EVENTS SELECT 'e2', source, type, connection_id, user_id, channel_id, mode, time, completion, \
+              account_count, mismatch, stale, as_of, data FROM EVENTS",
+    )
+    .await;
     server.kill();
     server.restart().unwrap();
     let stored = server.sql(&format!("SELECT id FROM \"{}\".linxo_event", site.schema)).unwrap();
@@ -295,7 +313,8 @@ async fn nothing_that_was_acknowledged_is_missing_after_restarts_in_mid_stream()
             tokio::spawn(async move {
                 for number in 0..EVENTS / 8 {
                     let (id, connection) = (format!("{line}-{number}"), format!("c{line}"));
-                    let delivery = event(&id, &connection, number as i64 + 1, &[("a", &number.to_string())]);
+                    let delivery =
+                        event(&id, &connection, i64::try_from(number).unwrap() + 1, &[("a", &number.to_string())]);
                     while sink.deliver(&delivery).await.is_err() {
                         tokio::task::yield_now().await;
                     }
@@ -319,8 +338,12 @@ async fn nothing_that_was_acknowledged_is_missing_after_restarts_in_mid_stream()
         line.await.unwrap();
     }
     assert_eq!(known.len(), EVENTS);
-    let stored: BTreeSet<_> =
-        server.sql(&format!("SELECT id FROM \"{}\".linxo_event", site.schema)).unwrap().lines().map(str::to_owned).collect();
+    let stored: BTreeSet<_> = server
+        .sql(&format!("SELECT id FROM \"{}\".linxo_event", site.schema))
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect();
     assert!(stored == known, "{} of {}", stored.len(), known.len());
     let latest =
         server.sql(&format!("SELECT DISTINCT data ->> 'balance' FROM \"{}\".linxo_account WHERE listed", site.schema));
@@ -399,10 +422,19 @@ async fn encrypted_with_the_right_authority_and_password_alone() {
     let notes = good.server().unwrap().reach.await.unwrap();
     assert!(notes.len() == 1 && notes[0].starts_with("fsync is off in PostgreSQL"), "{notes:?}");
     for (settings, told) in [
-        (open("localhost", &right, Some("canary-wrong")), "PostgreSQL: it refuses the password: correct the sink's `password` (SQLSTATE 28P01)"),
+        (
+            open("localhost", &right, Some("canary-wrong")),
+            "PostgreSQL: it refuses the password: correct the sink's `password` (SQLSTATE 28P01)",
+        ),
         (open("localhost", &right, None), "could not connect: it asks for a password: set the sink's `password`"),
-        (open("localhost", &wrong, Some("canary-right")), "could not connect: the endpoint's certificate is not accepted (unknown issuer)"),
-        (open("127.0.0.1", &right, Some("canary-right")), "could not connect: the endpoint's certificate is not accepted (made for another host name)"),
+        (
+            open("localhost", &wrong, Some("canary-right")),
+            "could not connect: the endpoint's certificate is not accepted (unknown issuer)",
+        ),
+        (
+            open("127.0.0.1", &right, Some("canary-right")),
+            "could not connect: the endpoint's certificate is not accepted (made for another host name)",
+        ),
     ] {
         assert_eq!(passing(&Postgres::new(&settings).unwrap()).await, told);
     }
