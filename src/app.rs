@@ -10,7 +10,9 @@
 
 mod listeners;
 mod operators;
+mod own;
 mod said;
+pub use own::Own;
 
 use crate::{
     admin,
@@ -118,6 +120,14 @@ pub async fn start(config: Config) -> Result<Running, Error> {
 /// # Errors
 /// [`Error`], before anything was accepted.
 pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error> {
+    start_with(config, sockets, Own::default()).await
+}
+
+/// [`start_on`], with sinks that this program brings.
+///
+/// # Errors
+/// [`Error`], before anything was accepted.
+pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Running, Error> {
     said::at_first(&config, &sockets);
     said::of_a_first_start(&config, localhost::generate(&config.tls)?);
     let used = Snapshot::new(config.clone());
@@ -128,8 +138,7 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
     let mut registry = metrics::registry();
     let last_event = Latest::default();
     let (tracer, last_spans) = traces::start(config.traces.as_ref(), &mut registry)?;
-    let sinks: Vec<Arc<Slot>> =
-        config.sinks.iter().map(|sink| Slot::open(sink).map(Arc::new)).collect::<Result<_, _>>()?;
+    let sinks = own.slots(&config.sinks)?;
     let names: Vec<SinkName> = sinks.iter().map(|slot| slot.name().clone()).collect();
     let inbox = Box::pin(inbox::connect(&config.inbox, &names, Access::Owner)).await?;
     let keys = Arc::clone(&inbox.keys);

@@ -36,3 +36,5 @@ pub mod app;
 pub mod commands;
 
 pub mod cli;
+
+pub mod embed;

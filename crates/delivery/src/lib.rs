@@ -8,6 +8,7 @@
 //! attributes, body        what a delivery is made of
 //! sink                    the interface that every kind implements
 //! cloudevent, signature   the forms that the kinds write
+//! built                   kinds that a build may leave out
 //! tls, fault              whom a sink trusts, and what goes wrong on the way to a server
 //! writer                  the thread that writes lines for `file` and `stdout`
 //! kinds                   one folder for each kind, and the one list of them
@@ -23,6 +24,7 @@
 
 mod attributes;
 mod body;
+mod built;
 mod cloudevent;
 #[cfg(test)]
 mod contract;

@@ -2,6 +2,7 @@
 
 use super::*;
 use settings::{Shape, Tables, units};
+use std::collections::BTreeMap;
 
 /// `BLESS=1 cargo test --lib config::tests::declared` writes the file.
 #[test]
@@ -28,6 +29,7 @@ fn the_commented_lines_of_the_reference_load() {
     let tables = Tables::of::<Config>();
     let mut lines = Vec::new();
     let mut section = String::new();
+    let mut seen = BTreeMap::new();
     for line in reference().lines() {
         let bare = line.trim_start_matches("# ");
         if let Some(title) = bare.strip_prefix('[') {
@@ -42,7 +44,11 @@ fn the_commented_lines_of_the_reference_load() {
         }
         let Some((name, _)) = bare.split_once(" = ") else { continue };
         let table = tables.iter().find(|table| table.path == section);
-        let Some(key) = table.and_then(|table| table.keys.iter().find(|key| key.name == name)) else { continue };
+        let Some(table) = table else { continue };
+        // Several kinds of sinks have a key of this name: they stand in the order of their declaration.
+        let place = seen.entry(format!("{section}.{name}")).or_insert(0_usize);
+        let Some(key) = table.keys.iter().filter(|key| key.name == name).nth(*place) else { continue };
+        *place += 1;
         // One variant at a time, and no file that is not there.
         let is_other = key.only.is_some_and(|(_, word)| word != "http" || key.facts.shape == Shape::Path);
         match bare {

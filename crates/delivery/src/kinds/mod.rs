@@ -5,6 +5,7 @@
 pub mod file;
 pub mod http;
 pub mod kafka;
+pub mod own;
 pub mod postgres;
 pub mod stdout;
 
@@ -12,7 +13,6 @@ use crate::{
     opens::{Cause, Init, Opens, Server},
     sink::Sink,
 };
-use settings::{At, Flaw};
 use std::{mem, path::Path};
 
 settings::variants! {
@@ -28,6 +28,8 @@ settings::variants! {
         Postgres(postgres::Settings) = "postgres",
         /// A message on a topic of Kafka. Not in the usual build: it needs the cargo feature `kafka`.
         Kafka(kafka::Settings) = "kafka",
+        /// A sink that the program brings which this service is embedded in. The usual program brings none.
+        Own(own::Settings) = "own",
     }
     later = ["nats", "amqp", "redis"]
 }
@@ -40,6 +42,7 @@ impl Kind {
             Self::Http(settings) => settings,
             Self::Postgres(settings) => settings,
             Self::Kafka(settings) => settings,
+            Self::Own(settings) => settings,
         }
     }
 
@@ -88,17 +91,3 @@ impl Kind {
         mem::discriminant(self) == mem::discriminant(other) && self.settings().may_change()
     }
 }
-
-/// Reports a kind whose client library is not part of this build. Its name is that of its cargo feature.
-fn must_be_built(at: &mut At<'_, '_>, kind: &str, is_built: bool) {
-    if !is_built {
-        let hint = format!("build it with `cargo build --release --features {kind}`, or choose another type");
-        at.flawed("type", Flaw::new("is not part of this build", hint));
-    }
-}
-
-/// Why a sink cannot be opened that is not part of this build.
-#[cfg(not(all(feature = "postgres", feature = "kafka")))]
-#[derive(Debug, thiserror::Error)]
-#[error("sinks of this type are not part of this build")]
-struct NotBuilt;

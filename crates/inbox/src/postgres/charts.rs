@@ -1,4 +1,4 @@
-//! [`Charts`] on the server. Minutes are those of the server's clock.
+//! [`Charts`] on the server. A minute is one of the clock of the receiver that notes it: a chart needs no more.
 
 use super::{
     codes,
@@ -8,23 +8,19 @@ use super::{
 use crate::{Charts, Error, Minute, Span, charts::KEPT};
 use async_trait::async_trait;
 
-/// Milliseconds.
-const MINUTE: i64 = 60_000;
-
 #[async_trait]
 impl Charts for Postgres {
     async fn note(&self, receiver: &str, minute: &Minute) -> Result<(), Error> {
         let (receiver, minute) = (receiver.to_owned(), *minute);
         self.detached(move |core| async move {
-            let at = core.clock.server(minute.at);
             tx::until_done(|| async {
-                let forget = statement!("DELETE FROM minute WHERE at < $1", at.before(KEPT).as_millis());
+                let forget = statement!("DELETE FROM minute WHERE at < $1", minute.at.before(KEPT).as_millis());
                 let note = statement!(
                     "INSERT INTO minute (at, receiver, received, delivered, parked, took) VALUES ($1, $2, $3, $4, $5, $6)
                      ON CONFLICT (at, receiver) DO UPDATE SET received = minute.received + excluded.received,
                          delivered = minute.delivered + excluded.delivered, parked = minute.parked + excluded.parked,
                          took = minute.took + excluded.took",
-                    at.as_millis().div_euclid(MINUTE) * MINUTE,
+                    minute.at.as_millis(),
                     codes::text(&receiver),
                     codes::signed(minute.received),
                     codes::signed(minute.delivered),
@@ -41,7 +37,7 @@ impl Charts for Postgres {
 
     async fn minutes(&self, span: Span, step: u32) -> Result<Vec<Minute>, Error> {
         self.0.is_open()?;
-        let [from, to] = self.0.clock.span(span);
+        let [from, to] = span.bounds();
         let rows = tx::query(
             &self.0.pool,
             statement!(
@@ -50,7 +46,7 @@ impl Charts for Postgres {
                  FROM minute WHERE at BETWEEN $1 AND $2 GROUP BY at / $3 ORDER BY at / $3",
                 from,
                 to,
-                i64::from(step.max(1)) * MINUTE,
+                i64::from(step.max(1)) * 60_000,
             ),
         )
         .await?;
@@ -58,7 +54,7 @@ impl Charts for Postgres {
         for row in &rows {
             let count = |column| codes::unsigned(row, column).map(Option::unwrap_or_default);
             minutes.push(Minute {
-                at: self.0.clock.local(codes::time(row, "at")?.unwrap_or_default()),
+                at: codes::time(row, "at")?.unwrap_or_default(),
                 received: count("received")?,
                 delivered: count("delivered")?,
                 parked: count("parked")?,

@@ -16,7 +16,7 @@ fn minute(number: i64, received: u64) -> Minute {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn minutes_are_added_up_and_forgotten_after_a_week(backend: Backend) {
-    let mut store = Store::new(backend, &["app"]);
+    let mut store = Store::new(backend, &["app"]).await;
     for (receiver, noted) in
         [("a", minute(0, 1)), ("b", minute(0, 2)), ("a", minute(0, 4)), ("a", minute(7, 8)), ("b", minute(25, 16))]
     {

@@ -257,7 +257,7 @@ async fn who_is_slow_is_told_what_is_missing(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn entries_are_found_by_why_they_are_parked(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let (first, second) = (store.accept("e1", "a").await, store.accept("e2", "b").await);
     let one = Filter { seq: Some(first), ..Filter::default() };
     store.get().desk.park(&one, 10, "looked at 100% by_hand").await.unwrap();

@@ -17,7 +17,8 @@ mod config;
 mod fault;
 #[cfg(feature = "kafka")]
 mod sink;
-#[cfg(all(test, feature = "kafka"))]
+#[cfg(feature = "kafka")]
+#[cfg(test)]
 mod tests;
 
 pub use self::settings::{Mechanism, Settings};
@@ -25,6 +26,6 @@ pub use self::settings::{Mechanism, Settings};
 #[cfg(not(feature = "kafka"))]
 impl crate::opens::Opens for Settings {
     fn open(&self) -> Result<Box<dyn crate::Sink>, crate::opens::Cause> {
-        Err(super::NotBuilt.into())
+        Err(crate::built::NotBuilt.into())
     }
 }

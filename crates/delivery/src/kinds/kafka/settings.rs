@@ -1,6 +1,6 @@
 //! What a sink on Kafka is told.
 
-use crate::{kinds::must_be_built, tls::Tls};
+use crate::{built::must_be_built, tls::Tls};
 use base::{outbound, secret::Secret};
 use settings::{At, Flaw, Read, duration, flag, flat, secret, section, size, text, texts, words};
 use std::{net::IpAddr, time::Duration};

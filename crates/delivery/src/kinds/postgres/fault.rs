@@ -98,7 +98,7 @@ fn network(error: &Error) -> String {
     for (part, told) in [
         ("password missing", "it asks for a password: set the sink's `password`"),
         ("does not support TLS", "it does not offer TLS: switch `ssl` on there"),
-        ("read-only", "it takes no writes: name the primary in the url, not a standby"),
+        ("does not allow writes", "it takes no writes: name the primary in the url, not a standby"),
         ("connection closed", "connection closed"),
     ] {
         if text.contains(part) {

@@ -33,7 +33,8 @@ mod link;
 mod sink;
 #[cfg(feature = "postgres")]
 mod sql;
-#[cfg(all(test, feature = "postgres"))]
+#[cfg(feature = "postgres")]
+#[cfg(test)]
 mod tests;
 
 pub use self::settings::Settings;
@@ -41,6 +42,6 @@ pub use self::settings::Settings;
 #[cfg(not(feature = "postgres"))]
 impl crate::opens::Opens for Settings {
     fn open(&self) -> Result<Box<dyn crate::Sink>, crate::opens::Cause> {
-        Err(super::NotBuilt.into())
+        Err(crate::built::NotBuilt.into())
     }
 }

@@ -1,6 +1,6 @@
 //! What a sink on PostgreSQL is told.
 
-use crate::{kinds::must_be_built, tls::Tls};
+use crate::{built::must_be_built, tls::Tls};
 use base::secret::Secret;
 use settings::{
     At, Flaw, Read, duration, flag, flat, number,

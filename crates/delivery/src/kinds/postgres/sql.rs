@@ -1,7 +1,7 @@
 //! The tables and the one statement that fills them. Pure.
 //!
 //! A batch is one statement, so it is one transaction and one round trip. It is sent without being prepared, so a pooler such
-//! as PgBouncer may stand in between. Its first part lifts `synchronous_commit` for this transaction where the server, the
+//! as `PgBouncer` may stand in between. Its first part lifts `synchronous_commit` for this transaction where the server, the
 //! database or the role has switched it off: what was acknowledged would be lost with the server's power otherwise.
 
 /// Parameters of [`Tables::store`], each an array with one element for each event.
