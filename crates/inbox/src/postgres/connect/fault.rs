@@ -100,7 +100,7 @@ impl From<tokio_postgres::Error> for Fault {
             Some(_) => "mend what PostgreSQL says",
             None => "look at the certificate of the server, at inbox.authorities, and at inbox.password",
         };
-        Self::Unfit(format!("PostgreSQL cannot be used: {said}; {remedy}"))
+        Self::Unfit(format!("{said}; {remedy}"))
     }
 }
 
