@@ -89,6 +89,7 @@ pub use sqlite::{Access, Standing as SealStanding};
 pub use upkeep::{Expired, Failure, Resealed, StageCounts, Stats, Upkeep};
 pub use watch::{About, Happening, Seen, Watch, What};
 
+use base::clock::Timestamp;
 use journaled::{Journaled, NoIntake, PatientDesk, remote, stranded};
 use postgres::connect::Pool;
 use std::{
@@ -173,6 +174,16 @@ pub async fn connect(settings: &Settings, sinks: &[SinkName], access: Access) ->
             Ok(Inbox { link, ..inbox })
         }
     }
+}
+
+/// Opens the inbox on the configured server, which is there, for a receiver whose clock may be wrong: `local` is read in place of the
+/// machine's.
+///
+/// # Errors
+/// Those of [`connect`], and [`Error::Open`] where the configured store is a file.
+pub async fn connect_by(settings: &Settings, sinks: &[SinkName], local: fn() -> Timestamp) -> Result<Inbox, Error> {
+    let self::settings::Store::Postgres(server) = &settings.store else { return open(settings, sinks, Access::Owner) };
+    postgres::open(Pool::new(server, settings)?, settings, sinks, Access::Owner, local).await
 }
 
 /// Tries the server that the configured inbox is on; says what was found, and what of it should be known. `None`: it is on none.

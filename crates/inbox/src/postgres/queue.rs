@@ -2,10 +2,9 @@
 
 use super::{
     claim::Claiming,
-    codes,
+    codes, lines,
     settle::{self, Ending},
     shared::Touched,
-    stages,
     store::{Core, Postgres},
     tx::{self, Trouble, statement},
 };
@@ -128,7 +127,7 @@ async fn resume(core: &Core, which: &Resume, limit: usize) -> Result<u64, Troubl
     let entries: Result<Vec<(i64, i64)>, Trouble> =
         found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect();
     let entries = entries?;
-    let (tx, mut board) = stages::load(&core.pool, &core.clock, &entries).await?;
+    let (tx, mut board) = lines::load(&core.pool, &core.clock, &entries).await?;
     let mut resumed = 0;
     for (seq, _) in &entries {
         let waits =

@@ -2,6 +2,7 @@
 
 use crate::{
     events::{event, new_entry},
+    server::Schema,
     stores::{AcceptFolded, Backend, LEASE, Store, every_back_end_on_a_server, stored},
 };
 use base::clock::{self, Timestamp};
@@ -150,4 +151,23 @@ async fn an_event_may_say_every_character(backend: Backend) {
     assert_eq!((lease.entry.event_id.as_str(), &lease.body[..]), ("e\0\u{10ffff}1", json.as_bytes()));
     store.settle(&lease, Outcome::Park { cause: inbox::Cause::Refused, reason: "no \0".to_owned() }).await;
     assert_eq!(store.view(seq).await.stages[0].reason.as_deref(), Some("no \0"));
+}
+
+/// Several receivers may be updated and started at once, and one that is too old for the tables says so.
+#[tokio::test]
+async fn tables_are_made_once_and_refused_when_they_are_too_new() {
+    let schema = Schema::absent();
+    assert!(matches!(schema.try_open().await, Err(Error::Open { problem, .. }) if problem.contains("inbox init")));
+    let made = join_all((0..4).map(|_| schema.init())).await;
+    let made: Vec<_> = made.into_iter().map(Result::unwrap).collect();
+    assert_eq!(made.iter().filter(|(_, is_new)| *is_new).count(), 1);
+    assert!(made.iter().all(|(identity, _)| *identity == made[0].0));
+    schema.try_open().await.unwrap().upkeep.close().await;
+    // A newer receiver has added something that this one can do without, and then something that it cannot.
+    schema.run("UPDATE meta SET number = 99 WHERE name = 'version'").await;
+    schema.try_open().await.unwrap().upkeep.close().await;
+    schema.run("UPDATE meta SET number = 98 WHERE name = 'readable_from'").await;
+    for refused in [schema.try_open().await.map(drop), schema.init().await.map(drop)] {
+        assert!(matches!(refused, Err(Error::Open { problem, .. }) if problem.contains("from version 98 on")));
+    }
 }
