@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 
 /// Why there is no connection, or none that may be used.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// The server cannot be reached, does not answer, starts, stops, or takes no writes. It may be there in a moment.
     #[error("{0}")]
     Away(String),
