@@ -150,7 +150,9 @@ async fn digest(side: &mut dyn Side, table: &Table, mut tell: impl FnMut(u64)) -
         let Some(last) = rows.last() else { break };
         after = Some(table.key_of(last));
         count += rows.len() as u64;
-        rows.iter().flatten().for_each(|value| value.add_to(&mut hasher));
+        for value in rows.iter().flatten() {
+            value.add_to(&mut hasher);
+        }
         tell(count);
     }
     Ok((count, hasher.finalize().into()))

@@ -1,6 +1,6 @@
 //! Waits for the server, and opens the store when it is there.
 
-use super::{Remote, beside::Beside, folding};
+use super::{beside::Beside, folding, state::Remote};
 use crate::{
     Access, Error, Identity, Inbox, Settings, SinkName, journal,
     postgres::{
