@@ -16,7 +16,7 @@ BUILD_COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
 # Of the accessibility rules that the page is held against.
 AXE_VERSION := 4.14.1
-.PHONY: help demo test lint unit doc deny advisories configs alerts units charts try-demo image-check trust-check package-check browser screenshots fuzz-api fuzz proof bench dist dist-check image images clean
+.PHONY: help demo test lint unit doc deny advisories configs alerts units charts try-demo image-check trust-check package-check browser screenshots fuzz-api kafka fuzz proof bench dist dist-check image images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,10 @@ $(TOOLS)/axe.min.js:
 
 fuzz-api: target/debug/linxo-webhook ## The admin API against its document (needs schemathesis; EXAMPLES=500 for longer)
 	.ci/fuzz-api target/debug/linxo-webhook
+
+kafka: ## The sink on Kafka, which is not in the usual build: built, linted and tested (needs a C compiler, make, libssl-dev, zlib1g-dev)
+	$(CARGO) clippy --locked --package delivery --all-targets --features kafka -- -D warnings
+	$(CARGO) test --locked --package delivery --features kafka --lib kafka
 
 fuzz: $(if $(shell PATH="$(PATH)" command -v cargo-fuzz),,$(TOOLS)/bin/cargo-fuzz) ## Readers of foreign bytes under a fuzzer, 20 s each (SECONDS_EACH=600 for longer)
 	.ci/fuzz

@@ -157,7 +157,7 @@ fn confirmation(at: &mut At<'_, '_>, sender: &Read<Sender>, linxo: &Read<Option<
 
 /// The inbox keeps more files than the one that its key names.
 fn inbox_files(at: &mut At<'_, '_>, inbox: &inbox::Settings) {
-    let inbox::settings::Store::Sqlite(path) = &inbox.store;
+    let Some(path) = inbox.file() else { return };
     for suffix in ["", "-wal", "-shm", ".lock"] {
         at.uses("inbox.url", &base::folder::beside(path, suffix));
     }
@@ -232,6 +232,7 @@ impl Config {
             .files()
             .chain(self.tls.files())
             .chain(self.admin.files())
+            .chain(self.inbox.files())
             .chain(linxo)
             .chain(self.sinks.iter().flat_map(delivery::Settings::files))
     }

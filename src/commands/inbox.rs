@@ -14,11 +14,14 @@
 //! changes              what changes entries
 //! persons              what a person may ask for: everything erased, everything printed
 //! stats, tail          what the running service knows best
+//! init, copy           the tables of an inbox on PostgreSQL; an inbox moved there or back
 //! archive              backups, the seal: the files as a whole
 //! ```
 
 mod archive;
 mod changes;
+mod copy;
+mod init;
 mod lists;
 mod output;
 mod persons;
@@ -60,6 +63,10 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Make the tables of an inbox on PostgreSQL, or bring older ones up to date; `serve` never makes them
+    Init,
+    /// Copy an inbox from a SQLite file to PostgreSQL, or back; no service may be running on either
+    Copy(copy::Args),
     /// Show what happens, as it happens: events accepted, completed, delivered, parked
     Tail(tail::Args),
     #[command(flatten)]
@@ -159,6 +166,14 @@ enum Entries {
 pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let Args { remote, action } = args;
     match action {
+        Action::Init => {
+            remote.refuse("inbox init")?;
+            init::run(global).await
+        }
+        Action::Copy(args) => {
+            remote.refuse("inbox copy")?;
+            copy::run(global, args).await
+        }
         Action::Stats { json } => match remote.service()? {
             Some(service) => stats::show(&service.overview().await.map_err(|error| unreachable(&error))?, json),
             None => stats::stats(global, json).await,
@@ -190,7 +205,7 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
                 return action.look_or_change(hands).await;
             }
             let config = global.load()?;
-            let inbox = open(&config)?;
+            let inbox = open(&config).await?;
             let result = action.run(&config, &inbox).await;
             inbox.upkeep.close().await;
             result

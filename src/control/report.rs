@@ -123,6 +123,7 @@ pub async fn try_out(slot: &Slot, source: &str) -> Tested {
         },
         body: Body::whole(body),
         trace: None,
+        as_of: now,
     };
     let started = Instant::now();
     let result = slot.deliver(&delivery).await;

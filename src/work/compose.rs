@@ -73,6 +73,7 @@ pub(super) async fn compose(
         },
         body: parts.body,
         trace: trace.cloned(),
+        as_of: entry.as_of,
     })
 }
 

@@ -228,7 +228,9 @@ impl Pool {
             match outcome {
                 Ok(outcome) => ended.push((lease, outcome)),
                 Err(Error::Full(_)) => ended.push((lease, short_of_room())),
-                Err(error @ Error::Store(_)) => ended.push((lease, self.store_failed(lease, &error))),
+                Err(error @ (Error::Store(_) | Error::Away(_))) => {
+                    ended.push((lease, self.store_failed(lease, &error)))
+                }
                 Err(error) => self.unsettled(lease, &error),
             }
         }
@@ -291,7 +293,7 @@ impl Pool {
             for ((lease, outcome), settled) in ended.into_iter().zip(settled) {
                 match settled {
                     Ok(()) => {}
-                    Err(Error::Full(_) | Error::Store(_)) if may_go_on => left.push((lease, outcome)),
+                    Err(Error::Full(_) | Error::Store(_) | Error::Away(_)) if may_go_on => left.push((lease, outcome)),
                     Err(error) => self.unsettled(lease, &error),
                 }
             }

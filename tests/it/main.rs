@@ -38,6 +38,7 @@ mod mistakes;
 mod names;
 mod oncall;
 mod operators;
+mod postgres;
 mod power;
 mod privacy;
 mod readme;

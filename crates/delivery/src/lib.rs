@@ -8,6 +8,7 @@
 //! attributes, body        what a delivery is made of
 //! sink                    the interface that every kind implements
 //! cloudevent, signature   the forms that the kinds write
+//! tls, fault              whom a sink trusts, and what goes wrong on the way to a server
 //! writer                  the thread that writes lines for `file` and `stdout`
 //! kinds                   one folder for each kind, and the one list of them
 //! settings, slot          a configured sink, and the place where a running one can be exchanged
@@ -25,6 +26,7 @@ mod body;
 mod cloudevent;
 #[cfg(test)]
 mod contract;
+mod fault;
 #[cfg(test)]
 mod fixture;
 pub mod kinds;
@@ -33,6 +35,7 @@ mod settings;
 mod signature;
 mod sink;
 mod slot;
+mod tls;
 mod writer;
 
 pub use self::settings::{OpenError, Settings, open, rehearse};
@@ -40,7 +43,7 @@ pub use attributes::{Attributes, Completion};
 pub use base::names::{DeliveryId, SinkName};
 pub use body::{Body, BodyError, Pieces, Source};
 pub use kinds::Kind;
-pub use opens::Server;
+pub use opens::{Init, Server};
 pub use signature::sign;
 pub use sink::{Delivery, Error, Failure, FailureKind, Sink};
 pub use slot::Slot;

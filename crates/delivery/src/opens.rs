@@ -11,8 +11,17 @@ pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
 pub struct Server {
     /// Host and port.
     pub host: String,
-    /// Connects, and sends nothing; or says why there is no connection.
-    pub reach: Pin<Box<dyn Future<Output = Result<(), String>> + Send>>,
+    /// Connects, and delivers nothing; or says why there is no connection. Where there is one, what should be known of it.
+    pub reach: Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send>>,
+}
+
+/// What a destination needs once, before the first delivery.
+#[expect(missing_debug_implementations, reason = "it holds what is going to be done")]
+pub struct Init {
+    /// The statements, for whoever runs them by hand.
+    pub statements: String,
+    /// Runs them. What is there already stays as it is.
+    pub run: Pin<Box<dyn Future<Output = Result<(), String>> + Send>>,
 }
 
 /// Settings of one kind, from which a sink can be opened.
@@ -32,6 +41,11 @@ pub(crate) trait Opens {
 
     /// The server that the sink calls.
     fn server(&self) -> Option<Server> {
+        None
+    }
+
+    /// What the destination needs once, before the first delivery.
+    fn init(&self) -> Option<Init> {
         None
     }
 

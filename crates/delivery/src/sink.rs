@@ -5,7 +5,7 @@ use crate::{
     body::{Body, BodyError},
 };
 use async_trait::async_trait;
-use base::trace::TraceParent;
+use base::{clock::Timestamp, trace::TraceParent};
 use std::time::Duration;
 
 /// One hand-over of one entry to one sink.
@@ -18,6 +18,8 @@ pub struct Delivery {
     /// The place of this attempt in its trace. It goes along where the protocol has room for it: in the headers `traceparent`
     /// and `tracestate`, and as the `CloudEvents` extension of these names in the structured form.
     pub trace: Option<TraceParent>,
+    /// The time for which its accounts hold: what has an older one is older news of the same connection.
+    pub as_of: Timestamp,
 }
 
 /// A destination.

@@ -50,7 +50,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | `flaw` | why a value is not what it should be |
-//! | [`units`], [`Networks`], [`urls`] | texts that stand for durations, sizes, networks, destinations |
+//! | [`units`], [`Networks`], [`urls`], [`postgres`] | texts that stand for durations, sizes, networks, destinations |
 //! | `problem` | a flaw with its key and place; the report of all of them |
 //! | `uses` | files that are named, and that one which is written has no other use |
 //! | `keys` | what was declared: tables of keys, each with its facts |
@@ -77,6 +77,7 @@ mod pairs;
 mod part;
 mod parts;
 mod places;
+pub mod postgres;
 mod problem;
 mod reference;
 mod schema;

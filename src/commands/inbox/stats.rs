@@ -39,7 +39,7 @@ pub(super) fn show(overview: &Overview, is_json: bool) -> Result<(), Failure> {
 
 /// What the inbox file says.
 async fn stored(config: &Config) -> Result<Overview, Failure> {
-    let inbox = open(config)?;
+    let inbox = open(config).await?;
     let stats = inbox.upkeep.stats().await.map_err(|error| failure(&error))?;
     let paused = inbox.sinks.paused().await.map_err(|error| failure(&error))?;
     inbox.upkeep.close().await;

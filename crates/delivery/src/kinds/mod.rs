@@ -4,12 +4,15 @@
 
 pub mod file;
 pub mod http;
+pub mod kafka;
+pub mod postgres;
 pub mod stdout;
 
 use crate::{
-    opens::{Cause, Opens, Server},
+    opens::{Cause, Init, Opens, Server},
     sink::Sink,
 };
+use settings::{At, Flaw};
 use std::{mem, path::Path};
 
 settings::variants! {
@@ -21,8 +24,12 @@ settings::variants! {
         File(file::Settings) = "file",
         /// A POST of each completed event.
         Http(http::Settings) = "http",
+        /// A row of PostgreSQL for each event, and if asked one for each account with its latest state.
+        Postgres(postgres::Settings) = "postgres",
+        /// A message on a topic of Kafka. Not in the usual build: it needs the cargo feature `kafka`.
+        Kafka(kafka::Settings) = "kafka",
     }
-    later = ["postgres", "nats", "amqp", "kafka", "redis"]
+    later = ["nats", "amqp", "redis"]
 }
 
 impl Kind {
@@ -31,6 +38,8 @@ impl Kind {
             Self::Stdout(settings) => settings,
             Self::File(settings) => settings,
             Self::Http(settings) => settings,
+            Self::Postgres(settings) => settings,
+            Self::Kafka(settings) => settings,
         }
     }
 
@@ -55,6 +64,12 @@ impl Kind {
         self.settings().server()
     }
 
+    /// What the destination needs once, before the first delivery.
+    #[must_use]
+    pub fn init(&self) -> Option<Init> {
+        self.settings().init()
+    }
+
     /// The files that the sink is built from, secrets and what it writes apart.
     #[must_use]
     pub fn files(&self) -> Vec<&Path> {
@@ -73,3 +88,17 @@ impl Kind {
         mem::discriminant(self) == mem::discriminant(other) && self.settings().may_change()
     }
 }
+
+/// Reports a kind whose client library is not part of this build. Its name is that of its cargo feature.
+fn must_be_built(at: &mut At<'_, '_>, kind: &str, is_built: bool) {
+    if !is_built {
+        let hint = format!("build it with `cargo build --release --features {kind}`, or choose another type");
+        at.flawed("type", Flaw::new("is not part of this build", hint));
+    }
+}
+
+/// Why a sink cannot be opened that is not part of this build.
+#[cfg(not(all(feature = "postgres", feature = "kafka")))]
+#[derive(Debug, thiserror::Error)]
+#[error("sinks of this type are not part of this build")]
+struct NotBuilt;

@@ -12,6 +12,7 @@
 )]
 
 mod events;
+mod server;
 mod stores;
 
 mod accepting;
@@ -26,6 +27,7 @@ mod looking;
 mod model;
 mod parking;
 mod readings;
+mod receivers;
 mod retries;
 mod sinks;
 mod upkeep;

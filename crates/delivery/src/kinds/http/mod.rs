@@ -50,7 +50,8 @@ impl Opens for Settings {
         let (host, settings) = (reach::host(&url), self.clone());
         let reach = Box::pin(async move {
             let client = client::builder(&url, &settings).map_err(|problem| chain(&problem))?;
-            reach::reach(client, &url).await.map_err(|error| fault::explain(&error, settings.timeout).reason)
+            let reached = reach::reach(client, &url).await;
+            reached.map(|()| Vec::new()).map_err(|error| fault::explain(&error, settings.timeout).reason)
         });
         Some(Server { host, reach })
     }
