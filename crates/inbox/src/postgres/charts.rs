@@ -7,9 +7,15 @@ use super::{
 };
 use crate::{Charts, Error, Minute, Span, charts::KEPT};
 use async_trait::async_trait;
+use base::clock::Timestamp;
 
 /// Milliseconds.
 const MINUTE: i64 = 60_000;
+
+/// The minute that begins nearest: clocks that differ by milliseconds must not move one to its neighbour.
+const fn nearest(millis: i64) -> i64 {
+    millis.saturating_add(MINUTE / 2).div_euclid(MINUTE) * MINUTE
+}
 
 #[async_trait]
 impl Charts for Postgres {
@@ -24,7 +30,7 @@ impl Charts for Postgres {
                      ON CONFLICT (at, receiver) DO UPDATE SET received = minute.received + excluded.received,
                          delivered = minute.delivered + excluded.delivered, parked = minute.parked + excluded.parked,
                          took = minute.took + excluded.took",
-                    at.as_millis().div_euclid(MINUTE) * MINUTE,
+                    nearest(at.as_millis()),
                     codes::text(&receiver),
                     codes::signed(minute.received),
                     codes::signed(minute.delivered),
@@ -41,7 +47,8 @@ impl Charts for Postgres {
 
     async fn minutes(&self, span: Span, step: u32) -> Result<Vec<Minute>, Error> {
         self.0.is_open()?;
-        let [from, to] = self.0.clock.span(span);
+        // A minute belongs to the span whose beginning is nearest to its own.
+        let [from, to] = self.0.clock.span(span).map(|end| end.saturating_sub(MINUTE / 2));
         let rows = tx::query(
             &self.0.pool,
             statement!(
@@ -58,7 +65,9 @@ impl Charts for Postgres {
         for row in &rows {
             let count = |column| codes::unsigned(row, column).map(Option::unwrap_or_default);
             minutes.push(Minute {
-                at: self.0.clock.local(codes::time(row, "at")?.unwrap_or_default()),
+                at: Timestamp::from_millis(nearest(
+                    self.0.clock.local(codes::time(row, "at")?.unwrap_or_default()).as_millis(),
+                )),
                 received: count("received")?,
                 delivered: count("delivered")?,
                 parked: count("parked")?,

@@ -82,6 +82,13 @@ async fn conditions(core: &Core, filter: &Filter) -> Result<Conditions, Trouble>
     if let Some(of) = &filter.user {
         conditions.add_one("entry.\"user\" = ?", codes::text(UserId::as_str(of)));
     }
+    if let Some(reason) = &filter.reason {
+        let same = || Box::new(codes::text(reason)) as Value;
+        conditions.add(
+            "EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND (cause = ? OR position(? IN reason) > 0))",
+            vec![same(), same()],
+        );
+    }
     if let Some(id) = &filter.id {
         // An event id or a delivery id; both are found by the key of the event id that they may stand for.
         let made_of = fold::event_id_of(id).unwrap_or_else(|| id.clone());
