@@ -1,6 +1,6 @@
 //! The service's figures, all taken in one run, as tables that can be pasted into `docs/benchmarks.md`.
 //!
-//! In: names of parts (`receipt beside steady handshakes delivery completion memory start`; none: all) and `--quick`. Out: one
+//! In: names of parts (`receipt beside steady handshakes delivery completion memory start many-receipt many-delivery`; none: all) and `--quick`. Out: one
 //! Markdown table a part on standard output, what is being done on standard error.
 //!
 //! The service is the real binary in a process of its own, as shipped: durable commits, a log line for each event. Where it
@@ -17,6 +17,7 @@ mod child;
 mod completion;
 mod delivery;
 mod footprint;
+mod many;
 mod measure;
 mod receipt;
 mod roles;
@@ -31,7 +32,18 @@ use std::{
 /// What a part gives back; an error ends the run, because a figure of something broken is worse than none.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 8] = ["receipt", "beside", "steady", "handshakes", "delivery", "completion", "memory", "start"];
+const PARTS: [&str; 10] = [
+    "receipt",
+    "beside",
+    "steady",
+    "handshakes",
+    "delivery",
+    "completion",
+    "memory",
+    "start",
+    "many-receipt",
+    "many-delivery",
+];
 
 fn main() -> ExitCode {
     // Fails only when a provider is installed already, and then there is one.
@@ -71,7 +83,9 @@ async fn run(arguments: &[String]) -> Outcome<()> {
             "delivery" => Box::pin(delivery::run(&scale)).await?,
             "completion" => Box::pin(completion::run(&scale)).await?,
             "memory" => Box::pin(footprint::memory(&scale)).await?,
-            _ => Box::pin(footprint::start(&scale)).await?,
+            "start" => Box::pin(footprint::start(&scale)).await?,
+            "many-receipt" => Box::pin(many::receipt(&scale)).await?,
+            _ => Box::pin(many::delivery(&scale)).await?,
         };
         writeln!(io::stdout(), "{table}")?;
     }

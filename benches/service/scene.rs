@@ -68,8 +68,14 @@ impl Scene {
         self.folder.path().join(name)
     }
 
-    /// Writes a configuration whose inbox has the same name.
+    /// Writes a configuration whose inbox, a file, has the same name.
     pub(crate) fn configuration(&self, name: &str, settings: Settings<'_>) -> Outcome<PathBuf> {
+        let inbox = format!("url = \"sqlite:{}.db\"", self.path(name).display());
+        self.configuration_of(name, &inbox, settings)
+    }
+
+    /// Writes a configuration with these lines of `[inbox]`.
+    pub(crate) fn configuration_of(&self, name: &str, inbox: &str, settings: Settings<'_>) -> Outcome<PathBuf> {
         let folder = self.folder.path().display();
         let Settings { workers, sink, linxo } = settings;
         let text = format!(
@@ -83,7 +89,7 @@ idle_timeout = "10m"
 certificate = "{folder}/server.pem"
 key = "{folder}/server.key"
 [inbox]
-url = "sqlite:{folder}/{name}.db"
+{inbox}
 max_waiting = 100000000
 [worker]
 concurrency = {workers}

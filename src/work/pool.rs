@@ -256,8 +256,9 @@ impl Work {
             () = self.abandon.cancelled() => leases.iter().map(|_| Ok(Outcome::GiveBack)).collect(),
         };
         let ended = leases.into_iter().zip(outcomes).filter_map(|(lease, outcome)| self.ends(lease, outcome)).collect();
+        drop(room);
         // The settler is there for as long as this is.
-        self.finished.send(Finished { ended, room }).unwrap_or_default();
+        self.finished.send(ended).unwrap_or_default();
     }
 
     async fn handle(&self, leases: &[Lease]) -> Vec<Result<Outcome, Error>> {
@@ -272,7 +273,7 @@ impl Work {
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(Error::Full(_)) => short_of_room(),
-            Err(error @ Error::Store(_)) => self.store_failed(&lease, &error),
+            Err(error @ (Error::Store(_) | Error::Away(_))) => self.store_failed(&lease, &error),
             Err(error) => {
                 self.pool.figures.unsettled(&self.pool.stage, &lease, &error);
                 return None;

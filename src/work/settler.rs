@@ -1,8 +1,8 @@
 //! Ends the leases of one stage, many in one commit.
 //!
-//! In: leases whose work is finished, each with its outcome, and the room that they took. Out: settled leases. What finishes
-//! while one commit is under way is settled by the next; there is no timer. The room is given back before the commit, so that
-//! the claim of the next work can be part of it, and no hand waits for the disk.
+//! In: leases whose work is finished, each with its outcome. Out: settled leases. What finishes while one commit is under way is
+//! settled by the next; there is no timer. Who finished does not wait for that, so no hand waits for the disk, and the claim of
+//! the next work can be part of the same commit.
 //!
 //! While the store fails, a lease is settled again and again for as long as it may last: what is done need not be done twice
 //! because the disk was full for a moment. This happens beside the others, so that one lease that cannot be settled holds up none.
@@ -11,7 +11,7 @@ use super::pool_figures::Figures;
 use inbox::{Error, Lease, Outcome, Queue, Stage};
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::mpsc,
     time::{self, Instant},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,13 +21,8 @@ const TOGETHER: usize = 1024;
 /// After the store failed, before it is tried again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// Work that is finished.
-pub(super) struct Finished {
-    /// The leases, and how each of them ends.
-    pub(super) ended: Vec<(Lease, Outcome)>,
-    /// The room that they took in the pool.
-    pub(super) room: OwnedSemaphorePermit,
-}
+/// Leases whose work is finished, and how each of them ends.
+pub(super) type Finished = Vec<(Lease, Outcome)>;
 
 /// What ends the leases of one stage.
 pub(super) struct Settler {
@@ -53,12 +48,7 @@ impl Settler {
         let this = Arc::new(self);
         let mut together = Vec::new();
         while finished.recv_many(&mut together, TOGETHER).await > 0 {
-            let mut ended = Vec::with_capacity(together.len());
-            for Finished { ended: more, room } in together.drain(..) {
-                ended.extend(more);
-                drop(room);
-            }
-            let left = this.settle(ended).await;
+            let left = this.settle(together.drain(..).flatten().collect()).await;
             if !left.is_empty() {
                 let this = Arc::clone(&this);
                 tasks.spawn(async move { this.settle_at_last(left).await });
@@ -67,14 +57,16 @@ impl Settler {
     }
 
     /// Settles, and returns what the store failed in.
-    async fn settle(&self, ended: Vec<(Lease, Outcome)>) -> Vec<Left> {
+    async fn settle(&self, ended: Finished) -> Vec<Left> {
         let leases: Vec<(&Lease, Outcome)> = ended.iter().map(|(lease, outcome)| (lease, outcome.clone())).collect();
         let settled = self.queue.settle(&leases).await;
         let mut left = Vec::new();
         for ((lease, outcome), settled) in ended.into_iter().zip(settled) {
             match settled {
                 Ok(()) => {}
-                Err(error @ (Error::Full(_) | Error::Store(_))) => left.push(Left { lease, outcome, error }),
+                Err(error @ (Error::Full(_) | Error::Store(_) | Error::Away(_))) => {
+                    left.push(Left { lease, outcome, error })
+                }
                 Err(error) => self.figures.unsettled(&self.stage, &lease, &error),
             }
         }

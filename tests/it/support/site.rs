@@ -18,6 +18,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Output,
+    sync::Arc,
 };
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -37,7 +38,7 @@ pub(crate) mod secrets {
 /// A folder of its own, gone when this value is dropped.
 pub(crate) struct Site {
     folder: TempDir,
-    authority: Authority,
+    authority: Arc<Authority>,
     /// Dotted keys and their values as TOML.
     keys: BTreeMap<String, String>,
     sinks: Vec<String>,
@@ -47,7 +48,7 @@ impl Site {
     /// Free ports of the loopback interface, certificates of an authority of its own, no sink yet.
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::new("test").unwrap();
+        let authority = Arc::new(Authority::new("test").unwrap());
         let path = |name: &str| folder.path().join(name);
         fs::create_dir(path("certs")).unwrap();
         let server = authority.server(&["localhost"]).unwrap();
@@ -64,6 +65,12 @@ impl Site {
             .set("inbox.min_free_disk", text("0 B"))
             .set("admin.address", text("127.0.0.1:0"));
         site
+    }
+
+    /// Another receiver: with the same authority, keys and secrets, which stay where they are, and a folder of its own.
+    pub(crate) fn sibling(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder, authority: Arc::clone(&self.authority), keys: self.keys.clone(), sinks: self.sinks.clone() }
     }
 
     pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
@@ -93,6 +100,12 @@ impl Site {
         let path = self.path(format!("{name}.ndjson"));
         self.sinks.push(format!("name = \"{name}\"\ntype = \"file\"\npath = {}", text(path.display())));
         path
+    }
+
+    /// Adds a sink of any type, with these lines.
+    pub(crate) fn sink(&mut self, lines: impl Display) -> &mut Self {
+        self.sinks.push(lines.to_string());
+        self
     }
 
     /// The same site with a sink under another name.

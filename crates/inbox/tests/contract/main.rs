@@ -12,11 +12,13 @@
 )]
 
 mod events;
+mod server;
 mod stores;
 
 mod accepting;
 mod attempts;
 mod audit;
+mod charts;
 mod desk;
 mod leases;
 mod limits;
@@ -25,6 +27,7 @@ mod looking;
 mod model;
 mod parking;
 mod readings;
+mod receivers;
 mod retries;
 mod sinks;
 mod upkeep;
