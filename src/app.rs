@@ -67,7 +67,9 @@ impl Error {
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Tls(_) | Self::Linxo(_) | Self::Inbox(inbox::Error::Seal { .. }) => true,
+            Self::Tls(_) | Self::Linxo(_) | Self::Inbox(inbox::Error::Seal { .. } | inbox::Error::Unusable { .. }) => {
+                true
+            }
             Self::Listener(error) => error.is_configuration(),
             _ => false,
         }
@@ -128,8 +130,9 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
     let sinks: Vec<Arc<Slot>> =
         config.sinks.iter().map(|sink| Slot::open(sink).map(Arc::new)).collect::<Result<_, _>>()?;
     let names: Vec<SinkName> = sinks.iter().map(|slot| slot.name().clone()).collect();
-    let inbox = inbox::open(&config.inbox, &names, Access::Owner)?;
-    let key = FingerprintKey::new(inbox.keys.fingerprints);
+    let inbox = Box::pin(inbox::connect(&config.inbox, &names, Access::Owner)).await?;
+    let keys = Arc::clone(&inbox.keys);
+    let key = FingerprintKey::later(move || keys.get().map(|keys| keys.fingerprints));
     let source = Arc::new(Source::new(config.linxo.as_ref(), key, linxo::Figures::new(&mut registry))?);
     say_what_holds(&config);
 
@@ -149,6 +152,7 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
         receiver: Arc::clone(&receiver),
         sinks: sinks.clone(),
         source: Arc::clone(&source),
+        link: inbox.link.clone(),
         admin: admin.as_ref().map(admin::Bound::access),
     };
     let reload = Reload::new(watched, targets, reload::Figures::new(&mut registry));

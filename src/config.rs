@@ -135,7 +135,7 @@ fn confirmation(at: &mut At<'_, '_>, sender: &Read<Sender>, linxo: &Read<Option<
 
 /// The inbox keeps more files than the one that its key names.
 fn inbox_files(at: &mut At<'_, '_>, inbox: &inbox::Settings) {
-    let inbox::settings::Store::Sqlite(path) = &inbox.store;
+    let Some(path) = inbox.file() else { return };
     for suffix in ["", "-wal", "-shm", ".lock"] {
         at.uses("inbox.url", &base::folder::beside(path, suffix));
     }
@@ -209,6 +209,7 @@ impl Config {
         self.origin
             .files()
             .chain(self.tls.files())
+            .chain(self.inbox.files())
             .chain(linxo)
             .chain(self.sinks.iter().flat_map(delivery::Settings::files))
     }

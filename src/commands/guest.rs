@@ -6,21 +6,21 @@ use inbox::{Access, Error, Inbox, SinkName};
 use std::io::{self, Write};
 
 /// Opens the configured store as a guest: the server may be running.
-pub(super) fn open(config: &Config) -> Result<Inbox, Failure> {
+pub(super) async fn open(config: &Config) -> Result<Inbox, Failure> {
     let sinks: Vec<SinkName> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
-    inbox::open(&config.inbox, &sinks, Access::Guest).map_err(|error| failure(&error))
+    Box::pin(inbox::connect(&config.inbox, &sinks, Access::Guest)).await.map_err(|error| failure(&error))
 }
 
 /// Opens the configured store as the service does, where none is running.
-pub(super) fn open_alone(config: &Config) -> Result<Inbox, Failure> {
+pub(super) async fn open_alone(config: &Config) -> Result<Inbox, Failure> {
     let sinks: Vec<SinkName> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
-    inbox::open(&config.inbox, &sinks, Access::Owner).map_err(|error| failure(&error))
+    Box::pin(inbox::connect(&config.inbox, &sinks, Access::Owner)).await.map_err(|error| failure(&error))
 }
 
 /// The store may be there, and well, in a moment; a seal that does not fit is a matter of the configuration.
 pub(super) fn failure(error: &Error) -> Failure {
     match error {
-        Error::Seal { .. } => Failure::configuration(chain(error)),
+        Error::Seal { .. } | Error::Unusable { .. } => Failure::configuration(chain(error)),
         _ => Failure::not_now(chain(error)),
     }
 }

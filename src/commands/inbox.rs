@@ -14,11 +14,14 @@
 //! changes              what changes entries
 //! persons              what a person may ask for: everything erased, everything printed
 //! stats, tail          what the running service knows best
+//! init, copy           the tables of an inbox on PostgreSQL; an inbox moved there or back
 //! archive              backups, the seal: the files as a whole
 //! ```
 
 mod archive;
 mod changes;
+mod copy;
+mod init;
 pub(super) mod json;
 mod lists;
 mod output;
@@ -58,6 +61,10 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Make the tables of an inbox on PostgreSQL, or bring older ones up to date; `serve` never makes them
+    Init,
+    /// Copy an inbox from a SQLite file to PostgreSQL, or back; no service may be running on either
+    Copy(copy::Args),
     /// Show what happens, as it happens: events accepted, completed, delivered, parked
     Tail(tail::Args),
     #[command(flatten)]
@@ -156,6 +163,8 @@ enum Entries {
 /// 64 for a selection that cannot be meant, 70 or 75 when the store cannot be used, 78 for the configuration.
 pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     match args.action {
+        Action::Init => init::run(global).await,
+        Action::Copy(args) => copy::run(global, args).await,
         Action::Stats { json } => stats::stats(global, json).await,
         Action::Tail(args) => tail::tail(global, &args).await,
         Action::Erase { yes: false, .. } => Err(persons::unconfirmed()),
@@ -165,7 +174,7 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
             // Before the store is opened, so that a usage error is the first to be heard.
             action.check()?;
             let config = global.load()?;
-            let inbox = open(&config)?;
+            let inbox = open(&config).await?;
             let result = action.run(&config, &inbox).await;
             inbox.upkeep.close().await;
             result

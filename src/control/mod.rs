@@ -1,7 +1,7 @@
 //! The control socket: how commands of the same machine reach a running service.
 //!
-//! HTTP over a Unix socket beside the inbox's file. Whoever may write that file may use the socket (mode 0600), so it asks for
-//! no token. A command that finds nobody there does what it can on the inbox itself.
+//! HTTP over a Unix socket beside the inbox's file, or in `inbox.folder` with PostgreSQL. Whoever may write there may use the socket
+//! (mode 0600), so it asks for no token. A command that finds nobody there does what it can on the inbox itself.
 //!
 //! | request | answer |
 //! | --- | --- |
@@ -26,12 +26,10 @@ pub use overview::{LastError, Overview, Work, overview};
 pub use report::{Changed, Held, SinkReport, Tested, report, try_out};
 pub use server::{Bound, Sink, State, bind};
 
-use inbox::settings::Store;
 use std::path::PathBuf;
 
 /// Where the socket of this inbox is.
 #[must_use]
 pub fn path(settings: &inbox::Settings) -> PathBuf {
-    let Store::Sqlite(file) = &settings.store;
-    base::folder::beside(file, "-control")
+    settings.control_socket()
 }

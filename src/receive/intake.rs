@@ -99,8 +99,11 @@ pub(super) fn refusal_of(error: &inbox::Error) -> Refusal {
         inbox::Error::Full(_) => Refusal::StoreFull,
         inbox::Error::Backlog => Refusal::Backlog,
         inbox::Error::Closed => Refusal::Draining,
-        inbox::Error::Store(_) | inbox::Error::LeaseLost(_) | inbox::Error::Open { .. } | inbox::Error::Seal { .. } => {
-            Refusal::StoreUnavailable
-        }
+        inbox::Error::Store(_)
+        | inbox::Error::Away(_)
+        | inbox::Error::Unusable { .. }
+        | inbox::Error::LeaseLost(_)
+        | inbox::Error::Open { .. }
+        | inbox::Error::Seal { .. } => Refusal::StoreUnavailable,
     }
 }

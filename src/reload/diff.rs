@@ -14,6 +14,7 @@ pub struct Snapshot {
     pub(super) config: Config,
     tls: Contents,
     linxo: Contents,
+    inbox: Contents,
     /// In the order of the configuration's sinks.
     sinks: Vec<Contents>,
 }
@@ -26,6 +27,7 @@ impl Snapshot {
         Self {
             tls: watch::contents(config.tls.files()),
             linxo: watch::contents(config.linxo.iter().flat_map(config::Linxo::files)),
+            inbox: watch::contents(config.inbox.files()),
             sinks: config.sinks.iter().map(|sink| watch::contents(sink.files())).collect(),
             config,
         }
@@ -46,6 +48,8 @@ pub(super) struct Changes {
     pub(super) admin: bool,
     /// `[linxo]`, or what stands in its files.
     pub(super) linxo: bool,
+    /// The password of the inbox's server, or its certificates, or what stands in their files.
+    pub(super) inbox: bool,
     /// The level of the log that is used, where another one is wanted.
     pub(super) log_level: Option<Level>,
     /// Places of sinks in the configuration that is used, whose settings or files differ.
@@ -59,7 +63,7 @@ pub(super) struct Changes {
 impl Changes {
     /// Whether there is nothing to apply and nothing to say.
     pub(super) fn is_empty(&self) -> bool {
-        !(self.tls || self.sender || self.admin || self.linxo)
+        !(self.tls || self.sender || self.admin || self.linxo || self.inbox)
             && self.log_level.is_none()
             && self.sinks.is_empty()
             && self.warnings.is_empty()
@@ -91,6 +95,7 @@ pub(super) fn diff(used: &Snapshot, new: &Snapshot) -> Result<Changes, String> {
         sender: config.sender != old.sender,
         admin: config.admin != old.admin,
         linxo: config.linxo != old.linxo || next.linxo != used.linxo,
+        inbox: config.inbox != old.inbox || next.inbox != used.inbox,
         log_level: (config.log.level != old.log.level).then_some(old.log.level),
         sinks: config.sinks.iter().zip(&next.sinks).enumerate().filter_map(changed).collect(),
         warnings: config.warnings.iter().filter(|warning| !old.warnings.contains(warning)).cloned().collect(),
@@ -144,7 +149,14 @@ fn next(used: &Snapshot, new: &Snapshot) -> Snapshot {
             tls: config.tls.clone(),
             // What an event is worth is settled at the start, with the completion that it needs.
             sender: Sender { confirm: old.sender.confirm, ..config.sender.clone() },
-            inbox: old.inbox.clone(),
+            // A rotated password needs no restart; another server does.
+            inbox: inbox::Settings {
+                password: config.inbox.password.clone(),
+                authorities: config.inbox.authorities.clone(),
+                certificate: config.inbox.certificate.clone(),
+                certificate_key: config.inbox.certificate_key.clone(),
+                ..old.inbox.clone()
+            },
             worker: old.worker.clone(),
             linxo: if is_same_api { config.linxo.clone() } else { old.linxo.clone() },
             sinks,
@@ -156,6 +168,7 @@ fn next(used: &Snapshot, new: &Snapshot) -> Snapshot {
         },
         tls: new.tls,
         linxo: if is_same_api { new.linxo } else { used.linxo },
+        inbox: new.inbox,
         sinks: contents,
     }
 }

@@ -47,6 +47,7 @@ use base::{clock, error::chain};
 use delivery::{Sink, Slot};
 use diff::Changes;
 use ends::Ends;
+use inbox::{Link, Prepared};
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -66,6 +67,8 @@ pub struct Targets {
     pub sinks: Vec<Arc<Slot>>,
     /// The client of the vendor's API.
     pub source: Arc<Source>,
+    /// Password and certificates on the way to the server of the inbox; `None` where it is on none.
+    pub link: Option<Link>,
     /// The admin token; `None` where there is no admin listener.
     pub admin: Option<admin::Access>,
 }
@@ -98,9 +101,9 @@ impl Reload {
             let is_asked = asking.is_some();
             self.look_at_the_clock();
             let mut watched = self.watched;
-            let source = Arc::clone(&self.targets.source);
+            let (source, link) = (Arc::clone(&self.targets.source), self.targets.link.clone());
             let looked = task::spawn_blocking(move || {
-                let found = watched.look(is_asked, &source);
+                let found = watched.look(is_asked, &source, link.as_ref());
                 (watched, found)
             });
             // The runtime is ending, or reading panicked: this ends, and the service with it.
@@ -147,7 +150,7 @@ impl Reload {
 
     /// Uses a set. Nothing in here can fail, so that all of it counts as used afterwards.
     fn apply(&mut self, set: Set) {
-        let Set { changes, tls, linxo, sinks } = set;
+        let Set { changes, tls, linxo, inbox, sinks } = set;
         let config = &changes.next.config;
         for warning in &changes.warnings {
             tracing::warn!(code = "config_warning", "{warning}");
@@ -155,6 +158,13 @@ impl Reload {
         if let Some(client) = linxo {
             tracing::info!(code = "linxo_client_replaced", "another client of the Linxo API is in use");
             self.targets.source.replace(client);
+        }
+        if let (Some(prepared), Some(link)) = (inbox, &self.targets.link) {
+            tracing::info!(
+                code = "inbox_access_replaced",
+                "another password or certificate is in use for new connections to PostgreSQL"
+            );
+            link.renew(prepared);
         }
         if let Some(was) = changes.log_level {
             log::change_level(was, config.log.level);
@@ -220,6 +230,7 @@ struct Set {
     changes: Changes,
     tls: Option<(tls::Loaded, Ends)>,
     linxo: Option<linxo::Client>,
+    inbox: Option<Prepared>,
     /// Sinks opened with their new settings, by place in the configuration.
     sinks: Vec<(usize, Box<dyn Sink>)>,
 }
@@ -241,7 +252,7 @@ impl Watched {
         Self { used, ends: Ends::of(loaded), watch: Watch::new(files), problem: None }
     }
 
-    fn look(&mut self, is_asked: bool, source: &Source) -> Found {
+    fn look(&mut self, is_asked: bool, source: &Source, link: Option<&Link>) -> Found {
         let must_read = match self.watch.look() {
             Look::Judged => is_asked || self.problem.is_some(),
             Look::Moving => is_asked,
@@ -255,7 +266,7 @@ impl Watched {
             Err(problems) => (self.watch.files().to_vec(), Err(problems.to_string())),
             Ok(config) => {
                 let files = config.files().map(Path::to_owned).collect();
-                (files, self.read(&Snapshot::new(config), source))
+                (files, self.read(&Snapshot::new(config), source, link))
             }
         };
         if !self.watch.judged(files) && !is_asked {
@@ -279,17 +290,19 @@ impl Watched {
     }
 
     /// Compares, and builds what differs; nothing is replaced yet.
-    fn read(&self, new: &Snapshot, source: &Source) -> Result<Set, String> {
+    fn read(&self, new: &Snapshot, source: &Source, link: Option<&Link>) -> Result<Set, String> {
         let changes = diff::diff(&self.used, new)?;
         let config = &changes.next.config;
         let tls = changes.tls.then(|| self.read_tls(&config.tls)).transpose()?;
         let linxo = config.linxo.as_ref().filter(|_| changes.linxo);
         let linxo = linxo.map(|linxo| source.next(linxo)).transpose().map_err(|error| chain(&error))?;
+        let inbox = link.filter(|_| changes.inbox).map(|link| link.prepare(&config.inbox));
+        let inbox = inbox.transpose().map_err(|error| chain(&error))?;
         let mut sinks = Vec::new();
         for (index, sink) in config.sinks.iter().enumerate().filter(|(index, _)| changes.sinks.contains(index)) {
             sinks.push((index, delivery::open(sink).map_err(|error| chain(&error))?));
         }
-        Ok(Set { changes, tls, linxo, sinks })
+        Ok(Set { changes, tls, linxo, inbox, sinks })
     }
 
     fn read_tls(&self, config: &Tls) -> Result<(tls::Loaded, Ends), String> {

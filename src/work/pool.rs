@@ -226,7 +226,9 @@ impl Pool {
         let settled = match outcome {
             Ok(outcome) => self.settle(lease, outcome, abandon).await,
             Err(Error::Full(_)) => self.settle(lease, short_of_room(), abandon).await,
-            Err(error @ Error::Store(_)) => self.settle(lease, self.store_failed(lease, &error), abandon).await,
+            Err(error @ (Error::Store(_) | Error::Away(_))) => {
+                self.settle(lease, self.store_failed(lease, &error), abandon).await
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = settled {
@@ -280,7 +282,9 @@ impl Pool {
         let give_up = Instant::now() + LEASE;
         loop {
             match self.queue.settle(lease, outcome.clone()).await {
-                Err(Error::Full(_) | Error::Store(_)) if Instant::now() < give_up && !abandon.is_cancelled() => {
+                Err(Error::Full(_) | Error::Store(_) | Error::Away(_))
+                    if Instant::now() < give_up && !abandon.is_cancelled() =>
+                {
                     time::sleep(AFTER_FAILURE).await;
                 }
                 settled => return settled,

@@ -36,6 +36,7 @@ mod metrics;
 mod mistakes;
 mod names;
 mod oncall;
+mod postgres;
 mod power;
 mod privacy;
 mod readme;

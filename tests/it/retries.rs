@@ -73,7 +73,7 @@ async fn a_refusal_of_a_sink_after_an_outage_is_the_first_of_some() {
     let mut site = Site::new();
     site.http_sink("app", &endpoint.url());
     let config = site.config();
-    let inbox::settings::Store::Sqlite(path) = &config.inbox.store;
+    let path = config.inbox.file().unwrap();
     failed_six_times(path, "app", &event_json("e", "7", 1, false), Stage::deliver("app")).await;
     let service = site.start().await;
     let stage = eventually("a seventh try", async || {

@@ -1,7 +1,7 @@
 //! Sinks that refuse, hang, die and come back; and what operators do with them.
 
 use crate::support::{Endpoint, Service, Site, event_json, eventually, settled};
-use inbox::{State, settings::Store};
+use inbox::State;
 use rusqlite::Connection;
 use serde_json::Value;
 use std::{os::unix::fs::PermissionsExt, process::Output, time::Duration};
@@ -31,7 +31,7 @@ async fn waiting(service: &Service, entries: usize) {
 /// Makes every run of refusals long enough to be believed, and the next try due.
 fn age_doubts(site: &Site) {
     let config = site.config();
-    let Store::Sqlite(path) = &config.inbox.store;
+    let path = config.inbox.file().unwrap();
     let file = Connection::open(path).unwrap();
     file.busy_timeout(Duration::from_secs(10)).unwrap();
     file.execute("UPDATE stage SET doubts = 5, doubts_since = doubts_since - 3600000, due = 0 WHERE doubts > 0", [])

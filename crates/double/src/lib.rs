@@ -19,6 +19,7 @@
 //! | `bodies` | bodies that drip, stall, break or never end |
 //! | `routes` | one call, from its head to its answer |
 //! | `serve` | sockets, TLS, HTTP |
+//! | `servers` | servers of others, with the feature of that name |
 //! | `simulator` | a running double |
 //! | `events` | webhook events as the vendor sends them |
 //! | `cases` | named cases: a few events each, and what they teach a consumer |
@@ -40,6 +41,8 @@ mod player;
 mod routes;
 mod script;
 mod serve;
+#[cfg(feature = "servers")]
+pub mod servers;
 mod settings;
 mod simulator;
 mod state;

@@ -4,7 +4,6 @@
 
 use crate::{
     Error, Position, SealStanding, Settings, journal, seal,
-    settings::Store,
     sqlite::{self, Contents},
 };
 use base::{clock, folder::beside};
@@ -63,7 +62,7 @@ const REMEDY: &str = "restore the inbox with `inbox restore` from a backup from 
 /// # Errors
 /// [`Error::Open`] with what to do; [`Error::Store`] where copying failed, or the copy is not as it should be. No file is left then.
 pub fn backup(settings: &Settings, to: &Path, keys: Option<&Path>, tell: impl FnMut(u64)) -> Result<Copied, Error> {
-    let Store::Sqlite(path) = &settings.store;
+    let path = file(settings)?;
     let store = settings.keys_file();
     if let Some(keys) = keys.filter(|_| !store.exists()) {
         return Err(unusable(
@@ -112,7 +111,7 @@ pub fn restore(
     keys: Option<&Path>,
     tell: impl FnMut(u64),
 ) -> Result<Restored, Error> {
-    let Store::Sqlite(path) = &settings.store;
+    let path = file(settings)?;
     if let Some(keys) = keys {
         let identity = sqlite::identity(from)?.0;
         seal::merge_keys(keys, &settings.keys_file(), identity).map_err(|flaw| Error::Seal {
@@ -164,10 +163,21 @@ fn journal_tail(settings: &Settings, contents: &Contents) -> Result<Tail, Error>
     Ok(Tail { events: found.behind, missing, goes_on_from: (missing > 0).then(|| Position(first - 1)) })
 }
 
+/// The file of a SQLite inbox. One on PostgreSQL has none: what stands here is about files.
+fn file(settings: &Settings) -> Result<&Path, Error> {
+    settings.file().ok_or_else(|| Error::Open {
+        path: settings.store.to_string(),
+        problem: "this is for an inbox in a SQLite file; back PostgreSQL up by its own means, such as pg_basebackup with an archive of \
+                  its log, or `linxo-webhook inbox copy` while every receiver is stopped"
+            .to_owned(),
+        source: None,
+    })
+}
+
 /// Files that restores have set aside beside the inbox, and nobody has deleted.
 #[must_use]
 pub fn left_aside(settings: &Settings) -> Vec<PathBuf> {
-    let Store::Sqlite(path) = &settings.store;
+    let Some(path) = settings.file() else { return Vec::new() };
     let start = beside(path, SET_ASIDE);
     let Ok(files) = fs::read_dir(base::folder::of(path)) else { return Vec::new() };
     let files = files.filter_map(|file| Some(base::folder::of(path).join(file.ok()?.file_name())));
@@ -206,7 +216,7 @@ fn set_aside(path: &Path) -> io::Result<Vec<PathBuf>> {
 /// # Errors
 /// [`Error::Open`]: there is nothing to read.
 pub fn verify(settings: &Settings, tell: impl FnMut(u64)) -> Result<Verified, Error> {
-    let Store::Sqlite(path) = &settings.store;
+    let path = file(settings)?;
     let mut problems = Vec::new();
     let place = |problem: String| format!("{}: {problem}: {REMEDY}", path.display());
     if !path.exists() {

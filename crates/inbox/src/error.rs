@@ -17,6 +17,15 @@ pub enum Error {
     /// The store failed; nothing was stored.
     #[error("the inbox's store failed")]
     Store(#[source] Source),
+    /// The server of the store does not answer, or takes no writes now. What it was asked to do may have been done all the same.
+    #[error("the server of the inbox's store does not answer")]
+    Away(#[source] Source),
+    /// The configuration or the server must be changed; the text says how.
+    #[error("the inbox on PostgreSQL cannot be used: {problem}")]
+    Unusable {
+        /// What is wrong and what to do.
+        problem: String,
+    },
     /// The inbox is closed or its writer ended.
     #[error("the inbox is closed")]
     Closed,

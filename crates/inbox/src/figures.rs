@@ -86,6 +86,13 @@ impl Collector for Figures {
         gauge("inbox_unfolded", help, None, stats.unfolded)?;
         let help = "Whether accepted events cannot be moved from the journal into the store";
         gauge("inbox_fold_stuck", help, None, stats.is_fold_stuck.into())?;
+        let help = "Age of the oldest event that is in the journal because PostgreSQL did not answer; 0 without one";
+        let age = stats.oldest_unfolded.map_or(Duration::ZERO, |oldest| clock::now().since(oldest));
+        gauge("inbox_oldest_unfolded", help, Some(&Unit::Seconds), age.as_secs())?;
+        let help = "Whether PostgreSQL, where the inbox is, does not answer";
+        gauge("inbox_away", help, None, stats.is_away.into())?;
+        let help = "Whether PostgreSQL holds another inbox than before";
+        gauge("inbox_foreign", help, None, stats.is_foreign.into())?;
         if let Some(free) = stats.free_bytes {
             gauge("inbox_free", "Free space on the disk that takes events", Some(&Unit::Bytes), free)?;
         }

@@ -47,12 +47,15 @@ pub mod double;
 mod error;
 mod figures;
 mod fold;
+mod happenings;
 mod ids;
 mod intake;
 mod journal;
 mod journaled;
+mod kind;
 mod lease;
 mod persons;
+pub mod postgres;
 mod queue;
 mod readings;
 pub mod rules;
@@ -62,6 +65,7 @@ mod sinks;
 mod space;
 mod span;
 mod sqlite;
+pub mod transfer;
 mod upkeep;
 mod watch;
 
@@ -76,6 +80,7 @@ pub use intake::{Fate, Folded, Intake, NewEntry, Receipt, Refused, Told};
 pub use journaled::{examine, seal_standing};
 pub use lease::{Certainty, Doubts, Facts, Fetched, Found, Hold, Lease, Shortfall};
 pub use persons::{Erased, Held, HeldReading, Persons, Subject};
+pub use postgres::connect::{Link, Prepared};
 pub use queue::{Awaiting, Cause, Claimed, CredentialsMark, Outcome, Queue, Resume};
 pub use readings::{Page, PageFacts, Reading, Readings, Shelf};
 pub use sinks::Sinks;
@@ -84,8 +89,12 @@ pub use sqlite::{Access, Standing as SealStanding};
 pub use upkeep::{Expired, Failure, Resealed, StageCounts, Stats, Upkeep};
 pub use watch::{About, Happening, Seen, Watch, What};
 
-use journaled::{Journaled, NoIntake, PatientDesk, stranded};
-use std::{path::Path, sync::Arc};
+use journaled::{Journaled, NoIntake, PatientDesk, remote, stranded};
+use postgres::connect::Pool;
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 /// An open inbox: one handle for each kind of use. Clones share the store.
 #[derive(Clone, Debug)]
@@ -110,13 +119,23 @@ pub struct Inbox {
     pub watch: Arc<dyn Watch>,
     /// For the service that owns the store.
     pub upkeep: Arc<dyn Upkeep>,
-    /// Which inbox this is, and the keys that live in it.
-    pub keys: Keys,
+    /// Which inbox this is, and the keys that live in it; not set as long as the server that holds it was not reached.
+    pub keys: Arc<OnceLock<Keys>>,
+    /// How its server is reached, where it is on one.
+    pub link: Option<Link>,
 }
 
 impl Inbox {
     /// A store that serves every kind of use.
     fn of<S>(store: &Arc<S>, keys: Keys) -> Self
+    where
+        S: Intake + Queue + Readings + Shelf + Sinks + Desk + Persons + Audit + Watch + Upkeep + 'static,
+    {
+        Self::of_late(store, Arc::new(OnceLock::from(keys)))
+    }
+
+    /// As [`of`](Self::of), where the keys may be known later.
+    fn of_late<S>(store: &Arc<S>, keys: Arc<OnceLock<Keys>>) -> Self
     where
         S: Intake + Queue + Readings + Shelf + Sinks + Desk + Persons + Audit + Watch + Upkeep + 'static,
     {
@@ -132,16 +151,68 @@ impl Inbox {
             watch: Arc::clone(store) as _,
             upkeep: Arc::clone(store) as _,
             keys,
+            link: None,
         }
     }
 }
 
-/// Opens the configured store. Every name of `sinks` gets a stage with each event that is accepted from now on.
+/// Opens the configured store, in a file or on a server. Every name of `sinks` gets a stage with each event that is accepted from
+/// now on. For its owner, a server that is away is waited for in the background: until then events go to the journal, or are refused.
+///
+/// # Errors
+/// [`Error::Open`], [`Error::Unusable`], [`Error::Seal`], with what to do; for a guest also [`Error::Away`].
+pub async fn connect(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<Inbox, Error> {
+    let self::settings::Store::Postgres(server) = &settings.store else { return open(settings, sinks, access) };
+    match access {
+        Access::Owner => remote::open(server, settings, sinks).await,
+        Access::Guest => {
+            let pool = Pool::new(server, settings)?;
+            pool.must_have_inbox(GUEST_TIME).await?;
+            let link = Some(Link::new(pool.clone()));
+            let inbox = postgres::open(pool, settings, sinks, access, base::clock::now).await?;
+            Ok(Inbox { link, ..inbox })
+        }
+    }
+}
+
+/// Tries the server that the configured inbox is on; says what was found. `None`: it is on none.
+pub async fn try_server(settings: &Settings) -> Option<Result<String, Error>> {
+    let self::settings::Store::Postgres(server) = &settings.store else { return None };
+    let tried = async {
+        let pool = Pool::new(server, settings)?;
+        let identity = pool.must_have_inbox(GUEST_TIME).await?;
+        Ok(format!("PostgreSQL can be reached and holds the inbox {identity:?} in the schema {}", server.schema()))
+    };
+    Some(tried.await)
+}
+
+/// For a command to reach the server.
+const GUEST_TIME: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Makes the inbox on the configured server where there is none, and brings an older one up to date. Returns which inbox it is, and
+/// whether it is new; `None`: the configured store is a file, which makes itself.
+///
+/// # Errors
+/// [`Error::Away`], [`Error::Open`], [`Error::Unusable`], [`Error::Store`].
+pub async fn init(settings: &Settings) -> Result<Option<(Identity, bool)>, Error> {
+    let self::settings::Store::Postgres(server) = &settings.store else { return Ok(None) };
+    let pool = Pool::new(server, settings)?;
+    let made = postgres::init(&pool).await;
+    pool.close();
+    made.map(Some)
+}
+
+/// Opens the configured file. Every name of `sinks` gets a stage with each event that is accepted from now on.
 ///
 /// # Errors
 /// [`Error::Open`], with what to do.
 pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<Inbox, Error> {
     match &settings.store {
+        self::settings::Store::Postgres(_) => Err(Error::Open {
+            path: settings.store.to_string(),
+            problem: "an inbox on a server is opened by connecting to it".to_owned(),
+            source: None,
+        }),
         self::settings::Store::Sqlite(path) => {
             let folder = settings.journal_folder().filter(|_| access == Access::Owner);
             if access == Access::Owner && sqlite::is_gone(path) {
@@ -174,7 +245,7 @@ pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<I
                 }
                 (None, Access::Guest) => Ok(inbox),
                 (None, Access::Owner) => {
-                    journaled::refuse_rest(&store, &settings.journal_beside())?;
+                    settings.journal_beside().map_or(Ok(()), |folder| journaled::refuse_rest(&store, &folder))?;
                     Ok(inbox)
                 }
             }

@@ -74,3 +74,28 @@ pub trait Persons: Send + Sync + fmt::Debug {
     /// also after a call that failed.
     async fn erase(&self, subject: &Subject) -> Result<Erased, Error>;
 }
+
+/// Whether a text has an id as a whole word. A short id may be found in a number that means something else: a refused request
+/// too many is deleted then, and none too few.
+pub(crate) fn names_it(text: &[u8], id: &[u8]) -> bool {
+    let is_word =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    !id.is_empty()
+        && text.windows(id.len()).enumerate().any(|(at, found)| {
+            let before = at.checked_sub(1).and_then(|at| text.get(at));
+            found == id && !is_word(before) && !is_word(text.get(at + id.len()))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_it;
+
+    #[test]
+    fn an_id_is_found_as_a_whole_word() {
+        let text = br#"{"id":"c-1","user_id":42,"note":"421"#;
+        for (id, is_there) in [("c-1", true), ("42", true), ("421", true), ("c", false), ("4", false), ("", false)] {
+            assert_eq!(names_it(text, id.as_bytes()), is_there, "{id}");
+        }
+    }
+}

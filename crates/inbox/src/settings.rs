@@ -1,24 +1,52 @@
 //! What the inbox is told: `[inbox]`.
 
+mod server;
+
+pub use server::Server;
+
 use crate::seal;
 use base::{folder, secret::Secret};
-use settings::{Flaw, duration, number, path, secrets, section, size, text};
-use std::{fmt, path::PathBuf, time::Duration};
+use settings::{
+    At, Flaw, authorities, certificate, duration, number, path, private_file, secret, secrets, section, size, text,
+};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 section! {
     /// The inbox: where events are safe before the vendor is answered.
     pub struct Settings {
-        /// Where entries are kept: one SQLite file. Its folder is made if it is missing.
-        pub store("url"): Store = text(store).default("sqlite:data/inbox.db"),
-        /// Folder of the journal, where events are safe first: a 2xx waits for one write to it. Not given: beside the inbox file.
-        /// `off`: a 2xx waits for the inbox file itself, which is slower.
+        /// Where entries are kept: one SQLite file, whose folder is made if it is missing; or PostgreSQL, which several receivers
+        /// share: `postgres://user@host/database`. `linxo-webhook inbox init` makes its tables. `sslmode` behind a `?` is
+        /// verify-full where it is not given, or disable on this machine; `schema` is linxo_webhook where it is not given.
+        pub store("url"): Store = text(Store::from_str).default("sqlite:data/inbox.db"),
+        /// Password of PostgreSQL's user. Read again when it changes, for new connections.
+        pub password: Option<Secret> = secret(|_| Ok(())).example("{ file = \"secrets/postgres\" }").optional(),
+        /// PEM files of the authorities that vouch for PostgreSQL. Not given: those of the system.
+        pub authorities: Vec<PathBuf> = authorities(),
+        /// PEM file of a client certificate for PostgreSQL. Needs `certificate_key`.
+        pub certificate: Option<PathBuf> = certificate().example("\"certs/postgres-client.pem\"").optional(),
+        /// PEM file of the private key of that certificate.
+        pub certificate_key: Option<PathBuf> = private_file().example("\"certs/postgres-client.key\"").optional(),
+        /// Connections to PostgreSQL at most.
+        pub connections: usize = number().default("16").between("4", "1000"),
+        /// Folder for what a service on PostgreSQL has of its own: the socket for commands on this machine. With SQLite that is the
+        /// folder of the inbox file.
+        pub folder: PathBuf = path().default("data"),
+        /// Folder of the journal. With SQLite events are safe there first, a 2xx waits for one write to it, and it is beside the
+        /// inbox file where it is not given; `off`: a 2xx waits for the inbox file itself, which is slower. With PostgreSQL it is
+        /// off where it is not given; a folder takes events while PostgreSQL does not answer.
         pub journal: Option<Journal> = text(journal).example("\"data/inbox.journal\"").optional(),
-        /// Bytes of the journal at most. Beyond it, because the inbox file cannot be written, new events are answered 503.
+        /// Bytes of the journal at most. Beyond it, because the inbox itself cannot be written, new events are answered 503.
         pub journal_max: u64 = size().default("1 GiB").between("16 MiB", "1 TiB"),
         /// Bank data at rest is encrypted with this key: 32 random bytes, as `openssl rand -base64 32` prints them. A list, the newest
         /// first, while keys are exchanged. Keep a copy of it elsewhere: nobody can read the inbox without it.
         pub key: Vec<Secret> = secrets(seal_key).example("{ file = \"secrets/inbox\" }"),
-        /// Where the data keys are kept that `key` encrypts. Not given: keys.db beside the inbox file.
+        /// Where the data keys are kept that `key` encrypts. Not given: keys.db beside the inbox file. With PostgreSQL they are in
+        /// a schema of their own.
         pub keys: Option<PathBuf> = path().example("\"data/keys.db\"").optional(),
         /// How long done entries are kept. Unfinished ones are never deleted.
         pub retention: Duration = duration().default("30d").between("1m", "3650d"),
@@ -26,10 +54,16 @@ section! {
         pub audit_retention: Duration = duration().default("365d").between("1d", "3650d"),
         /// Unfinished entries above which new events are answered 503.
         pub max_waiting: u64 = number().default("1000000").between("1", "1000000000"),
-        /// Free space on the inbox's disk below which new events are answered 503.
+        /// Free space on the disk of the inbox, or of its journal, below which new events are answered 503.
         pub min_free_disk: u64 = size().default("256 MiB").between("0 B", "100 TiB"),
         /// Refused requests that are kept for inspection (`linxo-webhook inbox refused`). 0: none.
         pub refused: u64 = number().default("1000").between("0", "100000"),
+    }
+    check(at) {
+        if let Ok(Store::Postgres(server)) = &store {
+            fitting(at, server);
+        }
+        certificate_with_key(at);
     }
 }
 
@@ -38,12 +72,41 @@ section! {
 pub enum Store {
     /// One SQLite file, owned by one process.
     Sqlite(PathBuf),
+    /// PostgreSQL, shared by any number of processes.
+    Postgres(Box<Server>),
 }
 
 impl fmt::Display for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Sqlite(path) = self;
-        write!(f, "sqlite:{}", path.display())
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(server) => server.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Store {
+    type Err = Flaw;
+
+    fn from_str(text: &str) -> Result<Self, Flaw> {
+        const HINT: &str = "write \"sqlite:data/inbox.db\", \"sqlite:/var/lib/linxo-webhook/inbox.db\" or \"postgres://user@host/database\"";
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Server::parse(text).map(|server| Self::Postgres(Box::new(server)));
+        }
+        let Some(path) = text.strip_prefix("sqlite:") else {
+            return Err(Flaw::new("must begin with `sqlite:` or `postgres://`", HINT));
+        };
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path.is_empty() || path.ends_with('/') {
+            return Err(Flaw::new("does not name a file", HINT));
+        }
+        if path.starts_with(':') || path.contains('?') {
+            return Err(Flaw::new(
+                "must be the plain path of a file: an event that was answered has to be on disk",
+                HINT,
+            ));
+        }
+        Ok(Self::Sqlite(path.into()))
     }
 }
 
@@ -80,12 +143,45 @@ fn seal_key(text: &str) -> Result<(), Flaw> {
     }
 }
 
+/// What cannot be true beside PostgreSQL.
+fn fitting(at: &mut At<'_, '_>, server: &Server) {
+    if at.is_given("keys") {
+        let hint =
+            "remove it: with PostgreSQL the data keys are in a schema of their own, where every receiver finds them";
+        at.flawed("keys", Flaw::new("is a file, and inbox.url names PostgreSQL", hint));
+    }
+    for name in ["authorities", "certificate", "certificate_key"] {
+        if at.is_given(name) && !server.is_encrypted() {
+            let hint = "remove it, or name a host in inbox.url, without sslmode=disable";
+            at.flawed(name, Flaw::new("is for an encrypted connection, and inbox.url asks for none", hint));
+        }
+    }
+}
+
+fn certificate_with_key(at: &mut At<'_, '_>) {
+    let missing = match (at.is_given("certificate"), at.is_given("certificate_key")) {
+        (true, false) => "certificate_key",
+        (false, true) => "certificate",
+        _ => return,
+    };
+    at.flawed(missing, Flaw::new("is required", "give certificate and certificate_key together"));
+}
+
 impl Settings {
-    /// The file of the data keys.
+    /// The file of a SQLite inbox.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match &self.store {
+            Store::Sqlite(path) => Some(path),
+            Store::Postgres(_) => None,
+        }
+    }
+
+    /// The file of the data keys of a SQLite inbox. With PostgreSQL there is none, and nothing makes it.
     #[must_use]
     pub fn keys_file(&self) -> PathBuf {
-        let Store::Sqlite(path) = &self.store;
-        self.keys.clone().unwrap_or_else(|| folder::of(path).join("keys.db"))
+        let folder = self.file().map_or(self.folder.as_path(), folder::of);
+        self.keys.clone().unwrap_or_else(|| folder.join("keys.db"))
     }
 
     /// The folder of the journal; `None`: there is none.
@@ -94,31 +190,32 @@ impl Settings {
         match &self.journal {
             Some(Journal::Off) => None,
             Some(Journal::Folder(path)) => Some(path.clone()),
-            None => Some(self.journal_beside()),
+            None => self.journal_beside(),
         }
     }
 
     /// The folder of a journal that is named nowhere.
-    pub(crate) fn journal_beside(&self) -> PathBuf {
-        let Store::Sqlite(path) = &self.store;
-        path.with_extension("journal")
+    pub(crate) fn journal_beside(&self) -> Option<PathBuf> {
+        Some(self.file()?.with_extension("journal"))
     }
-}
 
-fn store(text: &str) -> Result<Store, Flaw> {
-    const HINT: &str = "write \"sqlite:data/inbox.db\" or \"sqlite:/var/lib/linxo-webhook/inbox.db\"";
-    if text.starts_with("postgres:") || text.starts_with("postgresql:") {
-        return Err(Flaw::new("names PostgreSQL, which is not available in this version", HINT));
+    /// The socket for commands on this machine.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        match &self.store {
+            Store::Sqlite(file) => folder::beside(file, "-control"),
+            Store::Postgres(_) => self.folder.join("inbox-control"),
+        }
     }
-    let Some(path) = text.strip_prefix("sqlite:") else {
-        return Err(Flaw::new("must begin with `sqlite:`", HINT));
-    };
-    let path = path.strip_prefix("//").unwrap_or(path);
-    if path.is_empty() || path.ends_with('/') {
-        return Err(Flaw::new("does not name a file", HINT));
+
+    /// The files that connections to the store are made from, secrets apart.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.authorities.iter().chain(&self.certificate).chain(&self.certificate_key).map(PathBuf::as_path)
     }
-    if path.starts_with(':') || path.contains('?') {
-        return Err(Flaw::new("must be the plain path of a file: an event that was answered has to be on disk", HINT));
+
+    /// The PEM files of a client certificate and its key.
+    #[must_use]
+    pub fn client_certificate(&self) -> Option<(&Path, &Path)> {
+        self.certificate.as_deref().zip(self.certificate_key.as_deref())
     }
-    Ok(Store::Sqlite(path.into()))
 }

@@ -54,8 +54,14 @@ pub struct Stats {
     pub journal_bytes: u64,
     /// Accepted events that are in the journal and not yet in the store.
     pub unfolded: u64,
+    /// When the oldest of them was accepted, where a journal stands beside a server; about, and never later.
+    pub oldest_unfolded: Option<Timestamp>,
     /// Whether events cannot be moved from the journal into the store at present.
     pub is_fold_stuck: bool,
+    /// Whether the server of the store does not answer.
+    pub is_away: bool,
+    /// Whether the server holds another inbox than before.
+    pub is_foreign: bool,
 }
 
 impl Stats {

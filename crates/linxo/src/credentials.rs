@@ -13,7 +13,7 @@ use crate::keyed::keyed;
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 use zeroize::Zeroizing;
 
 /// Bytes of a fingerprint.
@@ -27,18 +27,27 @@ const PURPOSE: &[u8] = b"linxo credentials";
 
 /// The key that fingerprints are made under: 32 random bytes, the same for all receivers that share a store.
 #[derive(Clone)]
-pub struct FingerprintKey(Zeroizing<[u8; 32]>);
+pub struct FingerprintKey(Arc<dyn Fn() -> Option<[u8; 32]> + Send + Sync>);
 
 impl FingerprintKey {
     /// Takes the bytes as they are kept in the store.
     #[must_use]
     pub fn new(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
+        let bytes = Zeroizing::new(bytes);
+        Self::later(move || Some(*bytes))
+    }
+
+    /// Asks for the bytes whenever they are needed: a store on a server may be open later than this is made. No work is done, and no
+    /// fingerprint is kept, as long as they are not known.
+    #[must_use]
+    pub fn later(bytes: impl Fn() -> Option<[u8; 32]> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(bytes))
     }
 
     /// Begins a fingerprint.
     pub(crate) fn parts(&self) -> Parts {
-        let mut parts = Parts(keyed(&*self.0));
+        let key = Zeroizing::new((self.0)().unwrap_or_default());
+        let mut parts = Parts(keyed(&*key));
         parts.add(PURPOSE);
         parts
     }

@@ -10,13 +10,16 @@ use futures_util::future::{join, join_all};
 use linxo::{Disposition, Figures, credentials::FingerprintKey};
 use prometheus_client::registry::Registry;
 
+const INBOX_HINT: &str = "check inbox.url, inbox.password and the network; docs/operations.md, \"PostgreSQL\"";
+
 /// Tries everything, side by side.
 pub(in crate::commands) async fn look(config: &Config, found: &mut Findings) {
     let sinks = join_all(config.sinks.iter().map(sink));
     if config.linxo.is_none() {
         found.notes.push("there is no [linxo] section, so there is no API to ask".to_owned());
     }
-    let (linxo, sinks) = Box::pin(join(ask(config.linxo.as_ref()), sinks)).await;
+    let (linxo, (sinks, inbox)) =
+        Box::pin(join(ask(config.linxo.as_ref()), join(sinks, inbox::try_server(&config.inbox)))).await;
     for tried in linxo {
         match tried {
             Ok(said) => found.facts.extend(said.lines().map(|line| format!("online: {line}"))),
@@ -25,6 +28,14 @@ pub(in crate::commands) async fn look(config: &Config, found: &mut Findings) {
                     matches!(error.disposition(), Disposition::Transient { .. } | Disposition::Paused { .. });
                 found.servers.push((format!("{}\n    hint: {}", chain(&error), error.remedy()), may_mend));
             }
+        }
+    }
+    match inbox {
+        None => {}
+        Some(Ok(said)) => found.facts.push(format!("online: {said}")),
+        Some(Err(error)) => {
+            let may_mend = matches!(error, inbox::Error::Away(_));
+            found.servers.push((format!("{}\n    hint: {INBOX_HINT}", chain(&error)), may_mend));
         }
     }
     for (name, tried) in sinks {

@@ -11,7 +11,7 @@ use base::{
     error::chain,
     folder::{beside, try_to_write},
 };
-use inbox::{SealStanding, SinkName, settings::Store};
+use inbox::{SealStanding, SinkName};
 use linxo::{Figures, credentials::FingerprintKey};
 use prometheus_client::registry::Registry;
 use std::{
@@ -158,7 +158,7 @@ fn address(config: &Config, key: &str, address: SocketAddr, error: &io::Error, f
 
 /// The inbox's file, where no service runs on it.
 fn inbox_file(config: &Config, found: &mut Findings) {
-    let Store::Sqlite(path) = &config.inbox.store;
+    let Some(path) = config.inbox.file() else { return };
     let mut told = |reason: String, hint: &str| {
         found.problem(config, "inbox.url", Some(format!("\"{}\"", config.inbox.store)), (reason, hint));
     };

@@ -2,7 +2,6 @@
 
 use super::report::Section;
 use crate::config::Config;
-use inbox::settings::Store;
 use rustix::{
     fs::{statfs, statvfs},
     process::{Resource, getrlimit},
@@ -57,8 +56,9 @@ const fn kind_of(magic: u64) -> Kind {
 /// The disks of the inbox, of its journal, and of the files of sinks.
 pub(super) fn disks(config: &Config) -> Section {
     let mut section = Section::new("Disks");
-    let Store::Sqlite(file) = &config.inbox.store;
-    inbox_disk(&mut section, "inbox", base::folder::of(file), config.inbox.min_free_disk);
+    if let Some(file) = config.inbox.file() {
+        inbox_disk(&mut section, "inbox", base::folder::of(file), config.inbox.min_free_disk);
+    }
     if let Some(journal) = config.inbox.journal_folder() {
         inbox_disk(&mut section, "journal", &journal, config.inbox.min_free_disk);
     }

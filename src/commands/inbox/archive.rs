@@ -82,7 +82,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 /// Makes a backup beside a running service, or without one.
 async fn backup(global: &Global, to: PathBuf, keys: Option<PathBuf>) -> Result<(), Failure> {
     let config = global.load()?;
-    let (settings, inbox) = (config.inbox.clone(), open(&config)?);
+    let (settings, inbox) = (config.inbox.clone(), open(&config).await?);
     let with_keys = keys.as_ref().map(|keys| format!(" --keys {}", keys.display())).unwrap_or_default();
     let which = ("backup", format!("{}{with_keys}", to.display()));
     let copied = noted(&*inbox.audit, which, Unnoted::GoesOn, async || {
@@ -128,7 +128,7 @@ async fn unseal(global: &Global) -> Result<(), Failure> {
             "inbox.key is not set, and nothing can be opened without it\nhint: set it, run this, then take it out",
         ));
     }
-    let inbox = open_alone(&config)?;
+    let inbox = open_alone(&config).await?;
     let result = noted(&*inbox.audit, ("unseal", String::new()), Unnoted::Stops, async || {
         let mut tell = progress("unsealed");
         let mut changed = 0;

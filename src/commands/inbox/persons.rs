@@ -54,7 +54,7 @@ pub(super) async fn erase(global: &Global, whose: Whose) -> Result<(), Failure> 
     let config = global.load()?;
     let (whose, which) = whose.parts();
     let service = Client::find(&control::path(&config.inbox)).map_err(|error| Failure::not_now(chain(&error)))?;
-    let inbox = if service.is_some() { open(&config)? } else { open_alone(&config)? };
+    let inbox = if service.is_some() { open(&config).await? } else { open_alone(&config).await? };
     let erased = noted(&*inbox.audit, ("erase", which), Unnoted::GoesOn, async || {
         let erased = if let Some(service) = &service {
             service.erase(&whose).await.map_err(|error| Failure::not_now(chain(&error)))?

@@ -34,7 +34,7 @@ pub(super) async fn stats(global: &Global, is_json: bool) -> Result<(), Failure>
 
 /// What the inbox file says.
 async fn stored(config: &Config) -> Result<Overview, Failure> {
-    let inbox = open(config)?;
+    let inbox = open(config).await?;
     let stats = inbox.upkeep.stats().await.map_err(|error| failure(&error))?;
     let paused = inbox.sinks.paused().await.map_err(|error| failure(&error))?;
     inbox.upkeep.close().await;

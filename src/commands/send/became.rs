@@ -30,7 +30,7 @@ pub(super) async fn entries(
         Ok(None) => return Err("no service of this configuration runs on this machine".to_owned()),
         Err(error) => return Err(chain(&error)),
     }
-    let inbox = guest::open(config).map_err(|failure| failure.message)?;
+    let inbox = guest::open(config).await.map_err(|failure| failure.message)?;
     let found = settled(&inbox, wanted, wait).await.map_err(|error| chain(&error));
     inbox.upkeep.close().await;
     found

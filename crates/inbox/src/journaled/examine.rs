@@ -3,7 +3,6 @@
 use crate::{
     Error, SealStanding, Settings, SinkName,
     journal::{self, verify},
-    settings::Store,
     sqlite,
 };
 use base::error::chain;
@@ -13,7 +12,8 @@ use std::path::Path;
 /// beside a running service. What is not there yet is in order.
 #[must_use]
 pub fn examine(settings: &Settings, sinks: &[SinkName]) -> Vec<String> {
-    let Store::Sqlite(path) = &settings.store;
+    // What is on a server is looked at by `check --online`.
+    let Some(path) = settings.file() else { return Vec::new() };
     let folder = settings.journal_folder();
     if sqlite::is_gone(path) {
         let rest = folder.filter(|folder| journal::identity(folder).is_some());
@@ -53,8 +53,8 @@ pub fn examine(settings: &Settings, sinks: &[SinkName]) -> Vec<String> {
 /// # Errors
 /// [`Error::Seal`]: the service would not start; the text says what to do.
 pub fn seal_standing(settings: &Settings) -> Result<SealStanding, Error> {
-    let Store::Sqlite(path) = &settings.store;
     let ahead = if settings.key.is_empty() { SealStanding::Off } else { SealStanding::Ahead };
+    let Some(path) = settings.file() else { return Ok(if settings.key.is_empty() { ahead } else { SealStanding::On }) };
     if sqlite::is_gone(path) {
         return Ok(ahead);
     }
@@ -75,11 +75,10 @@ fn left_behind(name: &str, waiting: i64) -> String {
 
 /// The inbox file is not there, and its journal is.
 pub(crate) fn missing(settings: &Settings, folder: &Path) -> String {
-    let Store::Sqlite(path) = &settings.store;
     format!(
         "the inbox file {} is missing or empty, and its journal {} is there: put the file back, from a backup with `inbox \
          restore` if need be; to begin with an empty inbox instead, move the journal and what stands beside the file away",
-        path.display(),
+        settings.file().unwrap_or(Path::new("")).display(),
         folder.display()
     )
 }

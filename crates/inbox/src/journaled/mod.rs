@@ -7,6 +7,7 @@
 //! desk      operators' questions, asked once everything accepted so far is in the store
 //! upkeep    figures, clearing, the end
 //! examine   what is wrong with the files, for `check`
+//! remote    a store on a server that may be away, and the journal beside it
 //! stranded  the journal alone, while the store cannot be used
 //! ```
 //!
@@ -19,6 +20,7 @@ mod examine;
 mod folding;
 mod payload;
 mod progress;
+pub(crate) mod remote;
 pub(crate) mod stranded;
 mod upkeep;
 

@@ -59,6 +59,24 @@ impl Standing {
         matches!(self, Self::Queued | Self::Due | Self::Leased)
     }
 
+    /// The word for it in a store.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Due => "due",
+            Self::Leased => "leased",
+            Self::Done => "done",
+            Self::Parked => "parked",
+        }
+    }
+
+    /// What a word stands for; `None`: the word is of another version.
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        const ALL: [Standing; 5] =
+            [Standing::Queued, Standing::Due, Standing::Leased, Standing::Done, Standing::Parked];
+        ALL.into_iter().find(|standing| standing.as_str() == word)
+    }
+
     /// What people call it.
     #[must_use]
     pub const fn state(self) -> State {

@@ -1,35 +1,12 @@
 //! What states, kinds of stages and judgements are called in the file. Nothing else knows these words and numbers, but for
 //! the conditions of partial indexes, which SQL wants spelt out.
 
-use crate::{Cause, Certainty, CredentialsMark, Fetch, SinkName, Stage, rules::Standing};
+pub(super) use crate::kind::{Kind, Sinks};
+use crate::{Cause, Certainty, CredentialsMark, rules::Standing};
 use rusqlite::{
     Row, ToSql,
     types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
 };
-
-/// `stage.kind`: a fetch by its fixed number, a sink by its row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Kind(pub(super) i64);
-
-impl Kind {
-    /// A fetch has this number or a smaller one, a sink a larger one.
-    pub(super) const LAST_FETCH: Self = Self(0);
-
-    pub(super) const fn of_fetch(fetch: Fetch) -> Self {
-        match fetch {
-            Fetch::Accounts => Self(0),
-        }
-    }
-
-    pub(super) fn is_fetch(self) -> bool {
-        self <= Self::LAST_FETCH
-    }
-
-    /// The fetch with this number.
-    pub(super) fn fetch(self) -> Option<Fetch> {
-        Fetch::ALL.into_iter().find(|fetch| Self::of_fetch(*fetch) == self)
-    }
-}
 
 impl ToSql for Kind {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -43,48 +20,15 @@ impl FromSql for Kind {
     }
 }
 
-/// The configured sinks with their numbers, in the order of the configuration.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Sinks(pub(super) Vec<(Kind, SinkName)>);
-
-impl Sinks {
-    /// The kind of a stage; `None` for a sink that is not configured.
-    pub(super) fn kind(&self, stage: &Stage) -> Option<Kind> {
-        match stage {
-            Stage::Fetch(fetch) => Some(Kind::of_fetch(*fetch)),
-            Stage::Deliver(name) => self.0.iter().find(|(_, sink)| sink == name).map(|(kind, _)| *kind),
-        }
-    }
-
-    /// Every stage that has work: fetches, then sinks.
-    pub(super) fn stages(&self) -> impl Iterator<Item = (Kind, Stage)> + '_ {
-        let fetches = Fetch::ALL.into_iter().map(|fetch| (Kind::of_fetch(fetch), Stage::Fetch(fetch)));
-        fetches.chain(self.0.iter().map(|(kind, name)| (*kind, Stage::Deliver(name.clone()))))
-    }
-}
-
 impl ToSql for Standing {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(word(*self).into())
-    }
-}
-
-const fn word(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Queued => "queued",
-        Standing::Due => "due",
-        Standing::Leased => "leased",
-        Standing::Done => "done",
-        Standing::Parked => "parked",
+        Ok(self.as_str().into())
     }
 }
 
 impl FromSql for Standing {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        const ALL: [Standing; 5] =
-            [Standing::Queued, Standing::Due, Standing::Leased, Standing::Done, Standing::Parked];
-        let found = value.as_str()?;
-        ALL.into_iter().find(|standing| word(*standing) == found).ok_or(FromSqlError::InvalidType)
+        Self::parse(value.as_str()?).ok_or(FromSqlError::InvalidType)
     }
 }
 

@@ -6,7 +6,6 @@
 //! codes     what states, kinds and causes are called in the file
 //! tx        an open transaction
 //! writer    the one thread that writes, in batches that share a sync
-//! happenings    what happened a short while ago
 //! shared    what callers know without asking the file
 //! stages    loads a stage, applies a rule, stores it, and does what follows for its line and its entry
 //! entries, readings, attempts, refused, select, views    the other tables, and questions about them
@@ -33,7 +32,6 @@ mod desk;
 mod entries;
 mod erase;
 mod gaps;
-mod happenings;
 mod intake;
 mod migrate;
 mod open;
@@ -57,9 +55,11 @@ mod views;
 mod watch;
 mod writer;
 
+use crate::happenings;
 pub use attach::Standing;
 pub(crate) use copy::{Contents, copy, forget, identity, put_in_place, read_all, standing};
 pub(crate) use erase::log_left;
 pub use open::Access;
 pub(crate) use open::{is_damage, is_gone, lock, look, refuse_log_alone};
+pub(crate) use schema::VERSION;
 pub(crate) use store::{Sqlite, look_for_left_behind};

@@ -19,7 +19,7 @@ async fn by_id(store: &Store, id: &str) -> Vec<Seq> {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn the_same_content_is_stored_once_other_content_twice(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let json = event("e1", "7", 1, false);
     let Folded::Stored { seq, conflict: false } = folded(&store, &json).await else { panic!("not stored") };
     assert_eq!(folded(&store, &json).await, Folded::Duplicate { seq });
@@ -33,7 +33,7 @@ async fn the_same_content_is_stored_once_other_content_twice(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn white_space_between_tokens_is_no_content_and_digits_are(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let json = |balance: &str| {
         format!(
             r#"{{"id":"e1","event_type":"UPDATED","resource_type":"CONNECTIONS",
@@ -53,8 +53,8 @@ async fn white_space_between_tokens_is_no_content_and_digits_are(backend: Backen
 #[apply(every_shared_back_end)]
 #[tokio::test]
 async fn duplicates_at_the_same_time_are_stored_once(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
-    let other = store.another();
+    let store = Store::new(backend, &["app"]).await;
+    let other = store.another().await;
     let json = event("e1", "7", 1, false);
     let accepts =
         (0..50).map(|n| if n % 2 == 0 { &store.get().intake } else { &other.intake }.accept_folded(new_entry(&json)));
@@ -69,7 +69,7 @@ async fn duplicates_at_the_same_time_are_stored_once(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn delivery_ids_are_distinct_contain_no_dot_and_are_found(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let first = store.accept_json(&event("a.b~c", "7", 1, false)).await;
     let second = store.accept_json(&event("a.b~c", "7", 2, false)).await;
     let third = store.accept_json(&event("a.b~c", "7", 3, false)).await;
@@ -94,7 +94,7 @@ async fn delivery_ids_are_distinct_contain_no_dot_and_are_found(backend: Backend
 #[apply(every_shared_back_end)]
 #[tokio::test]
 async fn positions_grow_by_one_with_every_accepted_event(backend: Backend) {
-    let mut store = Store::new(backend, &["app"]);
+    let mut store = Store::new(backend, &["app"]).await;
     let position =
         async |store: &Store, json: &str| store.get().intake.accept_folded(new_entry(json)).await.unwrap().position;
     assert_eq!(position(&store, &event("e1", "a", 1, false)).await, Position(1));
@@ -102,7 +102,7 @@ async fn positions_grow_by_one_with_every_accepted_event(backend: Backend) {
     assert_eq!(position(&store, &event("e2", "a", 1, false)).await, Position(3), "a duplicate was accepted too");
     store.crash().await;
     assert_eq!(position(&store, &event("e3", "b", 1, false)).await, Position(4));
-    let other = store.another();
+    let other = store.another().await;
     let elsewhere = other.intake.accept_folded(new_entry(&event("e4", "b", 1, false))).await.unwrap();
     assert_eq!(elsewhere.position, Position(5), "one record for all receivers");
     let accepts = (0..20)
@@ -117,7 +117,7 @@ async fn positions_grow_by_one_with_every_accepted_event(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn an_accepted_event_is_still_there_after_a_crash(backend: Backend) {
-    let mut store = Store::new(backend, &["app"]);
+    let mut store = Store::new(backend, &["app"]).await;
     let json = event("e1", "7", 1, false);
     let seq = store.accept_json(&json).await;
     let identity = store.get().keys.identity;
@@ -130,7 +130,7 @@ async fn an_accepted_event_is_still_there_after_a_crash(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn what_an_event_says_comes_back(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let json = event("e1", "7", 2, false);
     let trace = TraceParent::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     let entry = NewEntry { trace: trace.clone(), ..new_entry(&json) };
@@ -158,7 +158,7 @@ async fn what_an_event_says_comes_back(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_hint_is_fetched_whatever_it_claims(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let entry = NewEntry { confirm: true, ..new_entry(&event("e1", "7", 1, false)) };
     let seq = stored(store.get().intake.accept_folded(entry).await.unwrap());
     assert_eq!(store.claim_seqs(&Stage::deliver("app")).await, []);
@@ -169,7 +169,7 @@ async fn a_hint_is_fetched_whatever_it_claims(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn an_event_that_nobody_can_complete_is_kept_parked(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let unclear = r#"{"id":"e1","event_type":"UPDATED","resource_type":"CONNECTIONS",
                       "resource":{"id":"7","account_count":{}}}"#;
     let (seq, next) = (store.accept_json(unclear).await, store.accept("e2", "7").await);
@@ -184,7 +184,7 @@ async fn an_event_that_nobody_can_complete_is_kept_parked(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn work_wakes_its_stage(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     store.accept("e1", "a").await;
     let app = Stage::deliver("app");
     tokio::time::timeout(Duration::from_secs(5), store.get().queue.wake(&app)).await.unwrap();

@@ -29,7 +29,7 @@ fn parked(reason: &str) -> (State, Option<String>) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn attempts_are_kept_over_a_replay(backend: Backend) {
-    let mut store = Store::new(backend, &["app", "books"]);
+    let mut store = Store::new(backend, &["app", "books"]).await;
     let (app, books) = (Stage::deliver("app"), Stage::deliver("books"));
     let seq = store.accept("e1", "a").await;
     for outcome in [retry("503", false), retry("404", true), Outcome::GiveBack, park("410")] {
@@ -61,7 +61,7 @@ async fn attempts_are_kept_over_a_replay(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn the_newest_attempts_of_each_stage_are_kept(backend: Backend) {
-    let store = Store::new(backend, &["app", "books"]);
+    let store = Store::new(backend, &["app", "books"]).await;
     let (app, books) = (Stage::deliver("app"), Stage::deliver("books"));
     let seq = store.accept("e1", "a").await;
     let lease = store.claim_one(&books).await;

@@ -14,7 +14,7 @@ fn act(what: &str) -> Act {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn acts_are_noted_and_forgotten_after_their_time(backend: Backend) {
-    let mut store = Store::new(backend, &["app"]);
+    let mut store = Store::new(backend, &["app"]).await;
     let before = clock::now();
     let first = store.get().audit.begin(&act("replay")).await.unwrap();
     store.get().audit.end(first, 7).await.unwrap();

@@ -11,7 +11,7 @@ use rstest_reuse::apply;
 #[apply(every_back_end)]
 #[tokio::test]
 async fn filters_find_entries_by_state_sink_connection_and_user(backend: Backend) {
-    let store = Store::new(backend, &["one", "two"]);
+    let store = Store::new(backend, &["one", "two"]).await;
     let (one, two) = (Stage::deliver("one"), Stage::deliver("two"));
     let (a, b) = (store.accept("a", "7").await, store.accept("b", "8").await);
     let leases = store.claim(&one).await;
@@ -43,7 +43,7 @@ async fn filters_find_entries_by_state_sink_connection_and_user(backend: Backend
 #[apply(every_back_end)]
 #[tokio::test]
 async fn entries_that_wait_for_each_reason_are_found_as_waiting(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let (due, queued, cut) =
         (store.accept("e1", "a").await, store.accept("e2", "a").await, store.accept_truncated("e3", "b").await);
     let waiting = in_state(State::Waiting);
@@ -59,7 +59,7 @@ async fn entries_that_wait_for_each_reason_are_found_as_waiting(backend: Backend
 #[apply(every_back_end)]
 #[tokio::test]
 async fn changes_go_through_many_entries_in_batches(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let mut seqs = Vec::new();
     for n in 0..5 {
         seqs.push(store.accept(&format!("e{n}"), "a").await);
@@ -86,12 +86,12 @@ async fn changes_go_through_many_entries_in_batches(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_command_beside_the_service_replays_for_it(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     let seq = store.accept("e1", "a").await;
     let lease = store.claim_one(&app).await;
     store.settle(&lease, Outcome::Done).await;
-    let beside = store.another();
+    let beside = store.another().await;
     assert_eq!(beside.desk.replay(&only(seq), 1).await.unwrap().changed, 1);
     assert_eq!(store.claim_seqs(&app).await, [seq]);
     beside.upkeep.close().await;
@@ -100,7 +100,7 @@ async fn a_command_beside_the_service_replays_for_it(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_sink_that_was_added_later_gets_new_entries_and_by_replay_old_ones(backend: Backend) {
-    let mut store = Store::new(backend, &["app"]);
+    let mut store = Store::new(backend, &["app"]).await;
     let old = store.accept("e1", "a").await;
     let cut = store.accept_truncated("e2", "c").await;
     store.add_sink("late").await;
@@ -120,7 +120,7 @@ async fn a_sink_that_was_added_later_gets_new_entries_and_by_replay_old_ones(bac
 #[apply(every_back_end)]
 #[tokio::test]
 async fn an_old_entry_takes_its_old_place_at_a_sink_that_was_added_later(backend: Backend) {
-    let mut store = Store::new(backend, &["app"]);
+    let mut store = Store::new(backend, &["app"]).await;
     let e1 = store.accept("e1", "a").await;
     store.add_sink("late").await;
     let e2 = store.accept("e2", "a").await;
@@ -135,7 +135,7 @@ async fn an_old_entry_takes_its_old_place_at_a_sink_that_was_added_later(backend
 #[apply(every_back_end)]
 #[tokio::test]
 async fn what_was_purged_is_gone_and_forgotten(backend: Backend) {
-    let mut store = Store::new(backend, &["app"]);
+    let mut store = Store::new(backend, &["app"]).await;
     let (first, other) = (store.accept("e1", "a").await, store.accept_json(&event("e1", "a", 2, false)).await);
     store.park(&Filter::default()).await;
     assert_eq!(store.purge(&only(first)).await, 1);

@@ -11,7 +11,7 @@ use std::time::Duration;
 #[apply(every_back_end)]
 #[tokio::test]
 async fn leases_end_with_their_token_their_time_or_the_process(backend: Backend) {
-    let mut store = Store::new(backend, &["app"]);
+    let mut store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     let seq = store.accept("e1", "a").await;
     drop(store.get().queue.claim(&app, 1, Duration::ZERO).await.unwrap());
@@ -36,7 +36,7 @@ async fn leases_end_with_their_token_their_time_or_the_process(backend: Backend)
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_lease_that_was_settled_cannot_be_settled_again(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let seq = store.accept("e1", "a").await;
     let lease = store.claim_one(&Stage::deliver("app")).await;
     store.settle(&lease, Outcome::Done).await;
@@ -48,16 +48,16 @@ async fn a_lease_that_was_settled_cannot_be_settled_again(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_renewed_lease_lasts_from_then_on(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
-    let other = store.another();
+    let store = Store::new(backend, &["app"]).await;
+    let other = store.another().await;
     let app = Stage::deliver("app");
     store.accept("e1", "a").await;
     let lease = store.claim_one(&app).await;
-    store.let_pass(LEASE / 2);
+    store.let_pass(LEASE / 2).await;
     store.get().queue.renew(&lease, LEASE).await.unwrap();
-    store.let_pass(LEASE / 2 + Duration::from_secs(1));
+    store.let_pass(LEASE / 2 + Duration::from_secs(1)).await;
     assert!(other.queue.claim(&app, 10, LEASE).await.unwrap().leases.is_empty());
-    store.let_pass(LEASE);
+    store.let_pass(LEASE).await;
     assert_eq!(other.queue.claim(&app, 10, LEASE).await.unwrap().leases.len(), 1, "not renewed again");
 }
 
@@ -65,7 +65,7 @@ async fn a_renewed_lease_lasts_from_then_on(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_lease_that_is_worked_on_here_is_not_given_to_another(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     store.accept("e1", "a").await;
     let expired = store.get().queue.claim(&app, 1, Duration::ZERO).await.unwrap().leases.remove(0);
@@ -79,13 +79,13 @@ async fn a_lease_that_is_worked_on_here_is_not_given_to_another(backend: Backend
 #[apply(every_back_end)]
 #[tokio::test]
 async fn an_expired_lease_of_another_receiver_is_taken_over(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
-    let other = store.another();
+    let store = Store::new(backend, &["app"]).await;
+    let other = store.another().await;
     let app = Stage::deliver("app");
     let seq = store.accept("e1", "a").await;
     let theirs = other.queue.claim(&app, 1, LEASE).await.unwrap().leases.remove(0);
     assert!(store.claim(&app).await.is_empty(), "it is theirs until it expires");
-    store.let_pass(LEASE * 2);
+    store.let_pass(LEASE * 2).await;
     let ours = store.claim_one(&app).await;
     assert_eq!((ours.seq, ours.attempts), (seq, 2));
     for stale in [other.queue.settle(&theirs, Outcome::Done).await, other.queue.renew(&theirs, LEASE).await] {
@@ -98,7 +98,7 @@ async fn an_expired_lease_of_another_receiver_is_taken_over(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn an_entry_that_keeps_ending_the_process_is_parked(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     let (poison, next) = (store.accept("e1", "a").await, store.accept("e2", "a").await);
     for _ in 0..inbox::rules::MOST_LOSSES {
@@ -116,12 +116,12 @@ async fn an_entry_that_keeps_ending_the_process_is_parked(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_claim_hands_out_no_more_than_was_asked_for_the_longest_due_first(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     let mut seqs = Vec::new();
     for n in 0..5 {
         seqs.push(store.accept_json(&event(&format!("e{n}"), &n.to_string(), 1, false)).await);
-        store.let_pass(Duration::from_secs(1));
+        store.let_pass(Duration::from_secs(1)).await;
     }
     let mut given = Vec::new();
     for expected in [2, 2, 1, 0] {

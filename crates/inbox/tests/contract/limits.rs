@@ -2,9 +2,10 @@
 
 use crate::{
     events::{event, new_entry, page},
-    stores::{AcceptFolded, Backend, LEASE, Store, every_back_end, in_state},
+    stores::{AcceptFolded, Backend, LEASE, Store, every_back_end, every_back_end_on_a_file, in_state},
 };
-use inbox::{Error, Outcome, Stage, State};
+use base::clock;
+use inbox::{Error, Outcome, Refused, Stage, State};
 use rstest_reuse::apply;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_backlog_over_the_limit_is_refused_until_it_shrinks(backend: Backend) {
-    let mut store = Store::new(backend, &["app"]);
+    let mut store = Store::new(backend, &["app"]).await;
     store.open_with(|settings| settings.max_waiting = 2).await;
     store.accept("e1", "a").await;
     store.accept("e2", "a").await;
@@ -31,7 +32,7 @@ async fn a_backlog_over_the_limit_is_refused_until_it_shrinks(backend: Backend) 
 #[apply(every_back_end)]
 #[tokio::test(flavor = "multi_thread")]
 async fn the_backlog_is_exact_while_figures_are_read(backend: Backend) {
-    let mut store = Store::new(backend, &["app"]);
+    let mut store = Store::new(backend, &["app"]).await;
     store.open_with(|settings| settings.max_waiting = 1).await;
     let upkeep = Arc::clone(&store.get().upkeep);
     let mut reading = JoinSet::new();
@@ -52,7 +53,7 @@ async fn the_backlog_is_exact_while_figures_are_read(backend: Backend) {
     }
     store.accept("the last", "a").await;
     reading.shutdown().await;
-    let by_hand = store.another();
+    let by_hand = store.another().await;
     assert_eq!(by_hand.desk.park(&in_state(State::Waiting), 1, "by hand").await.unwrap().changed, 1);
     store.get().upkeep.stats().await.unwrap();
     store.get().intake.ready().unwrap();
@@ -60,20 +61,20 @@ async fn the_backlog_is_exact_while_figures_are_read(backend: Backend) {
     assert!(matches!(store.get().intake.ready(), Err(Error::Backlog)));
 }
 
-#[apply(every_back_end)]
+#[apply(every_back_end_on_a_file)]
 #[tokio::test]
 async fn too_little_free_disk_is_refused(backend: Backend) {
-    let mut store = Store::new(backend, &["app"]);
+    let mut store = Store::new(backend, &["app"]).await;
     store.open_with(|settings| settings.min_free_disk = u64::MAX).await;
     let refused = store.get().intake.accept_folded(new_entry(&event("e1", "a", 1, false))).await;
     assert!(matches!(refused, Err(Error::Full(_))));
     assert!(matches!(store.get().intake.ready(), Err(Error::Full(_))));
 }
 
-#[apply(every_back_end)]
+#[apply(every_back_end_on_a_file)]
 #[tokio::test]
 async fn the_last_room_on_the_disk_is_for_events(backend: Backend) {
-    let mut store = Store::new(backend, &["app"]);
+    let mut store = Store::new(backend, &["app"]).await;
     let disk = rustix::fs::statvfs(store.folder.path()).unwrap();
     let free = disk.f_bavail * disk.f_frsize;
     // Room for events, but not a quarter more.
@@ -86,10 +87,27 @@ async fn the_last_room_on_the_disk_is_for_events(backend: Backend) {
     store.accept("e2", "a").await;
 }
 
+#[apply(every_back_end_on_a_file)]
+#[tokio::test]
+async fn a_full_disk_keeps_no_refused_requests(backend: Backend) {
+    let mut store = Store::new(backend, &["app"]).await;
+    store.open_with(|settings| settings.min_free_disk = u64::MAX).await;
+    let refused = Refused {
+        at: clock::now(),
+        sender: "{}".to_owned(),
+        reason: "not_json",
+        status: 400,
+        size: None,
+        start: None,
+        is_known: true,
+    };
+    assert!(matches!(store.get().intake.refuse(vec![refused]).await, Err(Error::Full(_))));
+}
+
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_closed_inbox_takes_and_gives_nothing(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     store.accept("e1", "a").await;
     let lease = store.claim_one(&app).await;

@@ -10,7 +10,7 @@ use rstest_reuse::apply;
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_connection_is_leased_in_order_and_others_beside_it(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     let (a1, a2, b1) = (store.accept("a1", "a").await, store.accept("a2", "a").await, store.accept("b1", "b").await);
     let leases = store.claim(&app).await;
@@ -24,7 +24,7 @@ async fn a_connection_is_leased_in_order_and_others_beside_it(backend: Backend) 
 #[apply(every_back_end)]
 #[tokio::test]
 async fn sinks_do_not_wait_for_each_other(backend: Backend) {
-    let store = Store::new(backend, &["dead", "live"]);
+    let store = Store::new(backend, &["dead", "live"]).await;
     let (dead, live) = (Stage::deliver("dead"), Stage::deliver("live"));
     let (e1, e2) = (store.accept("e1", "a").await, store.accept("e2", "a").await);
     let stuck = store.claim(&dead).await;
@@ -39,7 +39,7 @@ async fn sinks_do_not_wait_for_each_other(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn an_entry_is_delivered_only_after_its_fetch_and_keeps_its_place(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     let (cut, whole) = (store.accept_truncated("e1", "a").await, store.accept("e2", "a").await);
     assert!(store.claim(&app).await.is_empty(), "the later entry waits for the truncated one");
@@ -60,7 +60,7 @@ async fn an_entry_is_delivered_only_after_its_fetch_and_keeps_its_place(backend:
 #[apply(every_back_end)]
 #[tokio::test]
 async fn an_entry_whose_connection_is_gone_is_delivered_without_a_reading(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let seq = store.accept_truncated("e1", "a").await;
     let lease = store.claim_one(&Stage::ACCOUNTS).await;
     store.settle(&lease, Outcome::Gone).await;
@@ -73,7 +73,7 @@ async fn an_entry_whose_connection_is_gone_is_delivered_without_a_reading(backen
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_parked_entry_leaves_the_line_and_a_replay_puts_it_back(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     let (e1, e2) = (store.accept("e1", "a").await, store.accept("e2", "a").await);
     let lease = store.claim_one(&app).await;
@@ -89,7 +89,7 @@ async fn a_parked_entry_leaves_the_line_and_a_replay_puts_it_back(backend: Backe
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_replayed_entry_goes_before_a_later_one_that_lost_its_lease(backend: Backend) {
-    let mut store = Store::new(backend, &["app"]);
+    let mut store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     let (e1, e2) = (store.accept("e1", "a").await, store.accept("e2", "a").await);
     let lease = store.claim_one(&app).await;
@@ -104,13 +104,13 @@ async fn a_replayed_entry_goes_before_a_later_one_that_lost_its_lease(backend: B
 #[apply(every_back_end)]
 #[tokio::test]
 async fn an_expired_lease_behind_a_replayed_entry_holds_up_no_other(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     let (e1, e2) = (store.accept("e1", "a").await, store.accept("e2", "a").await);
     let lease = store.claim_one(&app).await;
     store.settle(&lease, park("the sink answered 410")).await;
     drop(store.claim_one(&app).await);
-    store.let_pass(LEASE * 2);
+    store.let_pass(LEASE * 2).await;
     store.replay(&only(e1)).await;
     let claimed = store.get().queue.claim(&app, 1, LEASE).await.unwrap();
     assert_eq!(claimed.leases.iter().map(|lease| lease.seq).collect::<Vec<_>>(), [e1], "one was asked for, one is due");

@@ -27,7 +27,7 @@ async fn three_hours(store: &Store) -> [Seq; 3] {
     let mut seqs = Vec::new();
     for id in ["e1", "e2", "e3"] {
         seqs.push(store.accept(id, id).await);
-        store.let_pass(if id == "e3" { HOUR } else { HOUR * 2 });
+        store.let_pass(if id == "e3" { HOUR } else { HOUR * 2 }).await;
     }
     seqs.try_into().unwrap()
 }
@@ -35,7 +35,7 @@ async fn three_hours(store: &Store) -> [Seq; 3] {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn entries_are_found_by_the_time_of_their_acceptance(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let [first, second, third] = three_hours(&store).await;
     for (span, seqs) in [
         (span(None, None), &[third, second, first][..]),
@@ -62,7 +62,7 @@ async fn entries_are_found_by_the_time_of_their_acceptance(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_span_is_exact_although_the_clock_was_set(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let accept = async |id: &str, millis: i64| {
         let entry = inbox::NewEntry { received: Timestamp::from_millis(millis), ..new_entry(&event(id, id, 1, false)) };
         store.get().intake.accept(entry).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_span_is_exact_although_the_clock_was_set(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn refused_requests_and_acts_are_found_by_their_time(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let refused = |at, reason| Refused {
         at,
         sender: "{}".to_owned(),
@@ -116,7 +116,7 @@ async fn refused_requests_and_acts_are_found_by_their_time(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_story_says_what_was_read_and_what_an_entry_waits_behind(backend: Backend) {
-    let store = Store::new(backend, &["app", "audit"]);
+    let store = Store::new(backend, &["app", "audit"]).await;
     let (first, second) = (store.accept_truncated("e1", "a").await, store.accept("e2", "a").await);
     let story = async |seq| -> Story { store.get().desk.story(seq).await.unwrap() };
     assert!(story(first).await.reading.is_none() && story(first).await.behind.is_empty());
@@ -146,7 +146,7 @@ async fn a_story_says_what_was_read_and_what_an_entry_waits_behind(backend: Back
 #[apply(every_back_end)]
 #[tokio::test]
 async fn the_last_failure_of_each_stage_is_known(backend: Backend) {
-    let mut store = Store::new(backend, &["app", "audit"]);
+    let mut store = Store::new(backend, &["app", "audit"]).await;
     let failures = async |store: &Store| {
         let failures = store.get().upkeep.stats().await.unwrap().failures;
         let words = |(stage, failure): (Stage, inbox::Failure)| (stage.to_string(), failure.seq, failure.reason);
@@ -174,7 +174,7 @@ async fn the_last_failure_of_each_stage_is_known(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn who_looks_on_is_told_what_happens(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let watch = &store.get().watch;
     assert_eq!(watch.next(), 0);
     let (first, accepted) = tokio::join!(watch.seen(0, 100), store.accept_truncated("e1", "7"));
@@ -233,7 +233,7 @@ async fn who_looks_on_is_told_what_happens(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn who_is_slow_is_told_what_is_missing(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     for n in 0..1500 {
         store.get().intake.accept(new_entry(&event(&format!("e{n}"), &n.to_string(), 1, false))).await.unwrap();
     }

@@ -12,6 +12,7 @@
 )]
 
 mod events;
+mod server;
 mod stores;
 
 mod accepting;
@@ -25,6 +26,7 @@ mod looking;
 mod model;
 mod parking;
 mod readings;
+mod receivers;
 mod retries;
 mod sinks;
 mod upkeep;

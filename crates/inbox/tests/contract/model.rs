@@ -84,14 +84,18 @@ struct World {
     count: usize,
 }
 
-fn receivers(store: &Store) -> Vec<Inbox> {
-    std::iter::once(store.get().clone()).chain((1..RECEIVERS).map(|_| store.another())).collect()
+async fn receivers(store: &Store) -> Vec<Inbox> {
+    let mut receivers = vec![store.get().clone()];
+    while receivers.len() < RECEIVERS {
+        receivers.push(store.another().await);
+    }
+    receivers
 }
 
 impl World {
-    fn new(backend: Backend) -> Self {
-        let store = Store::new(backend, &SINKS);
-        let receivers = receivers(&store);
+    async fn new(backend: Backend) -> Self {
+        let store = Store::new(backend, &SINKS).await;
+        let receivers = receivers(&store).await;
         let stages = std::iter::once(Stage::ACCOUNTS).chain(SINKS.map(Stage::deliver)).collect();
         Self { store, receivers, stages, model: Model::default(), held: Vec::new(), count: 0 }
     }
@@ -192,7 +196,7 @@ impl World {
             receiver.upkeep.close().await;
         }
         self.store.crash().await;
-        self.receivers = receivers(&self.store);
+        self.receivers = receivers(&self.store).await;
         self.model.crash();
     }
 
@@ -329,7 +333,7 @@ impl World {
 }
 
 async fn run(backend: Backend, ops: &[Op]) {
-    let mut world = World::new(backend);
+    let mut world = World::new(backend).await;
     for (number, op) in ops.iter().enumerate() {
         world.apply(op).await;
         world.agrees(number % RECEIVERS).await;

@@ -34,7 +34,7 @@ async fn park_fetch(store: &Store, id: &str, connection: &str, mark: &str) -> Se
 #[apply(every_back_end)]
 #[tokio::test]
 async fn each_cause_comes_back_and_ends_with_a_replay(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     let causes = [
         Cause::Unclear,
@@ -69,7 +69,7 @@ async fn each_cause_comes_back_and_ends_with_a_replay(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_parked_fetch_parks_its_deliveries_and_is_replayed_with_them(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     let (cut, whole) = (store.accept_truncated("e1", "a").await, store.accept("e2", "a").await);
     let lease = store.claim_one(&Stage::ACCOUNTS).await;
@@ -87,7 +87,7 @@ async fn a_parked_fetch_parks_its_deliveries_and_is_replayed_with_them(backend: 
 #[apply(every_back_end)]
 #[tokio::test]
 async fn an_operator_parks_a_whole_entry_or_one_sink_of_it(backend: Backend) {
-    let store = Store::new(backend, &["one", "two"]);
+    let store = Store::new(backend, &["one", "two"]).await;
     let (one, two) = (Stage::deliver("one"), Stage::deliver("two"));
     let (first, cut) = (store.accept("e1", "a").await, store.accept_truncated("e2", "b").await);
     assert_eq!(store.park(&only_at(first, "one")).await, 1);
@@ -106,7 +106,7 @@ async fn an_operator_parks_a_whole_entry_or_one_sink_of_it(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_replay_of_one_sink_leaves_the_others_as_they_are(backend: Backend) {
-    let store = Store::new(backend, &["one", "two"]);
+    let store = Store::new(backend, &["one", "two"]).await;
     let (one, two) = (Stage::deliver("one"), Stage::deliver("two"));
     let seq = store.accept("e1", "a").await;
     for stage in [&one, &two] {
@@ -133,7 +133,7 @@ async fn a_replay_of_one_sink_leaves_the_others_as_they_are(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn other_credentials_put_back_the_fetch_and_what_needs_it(backend: Backend) {
-    let store = Store::new(backend, &["one", "two"]);
+    let store = Store::new(backend, &["one", "two"]).await;
     let (one, two) = (Stage::deliver("one"), Stage::deliver("two"));
     let waits = park_fetch(&store, "e1", "a", "old").await;
     // Of this one, an operator parked a delivery before.
@@ -175,7 +175,7 @@ async fn other_credentials_put_back_the_fetch_and_what_needs_it(backend: Backend
 #[apply(every_back_end)]
 #[tokio::test]
 async fn what_waits_for_credentials_is_told_once_and_resumed_by_user_and_connection(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let awaiting = |user: &str, connection: &str, mark: &str| Awaiting {
         user: Some(UserId::new(user)),
         connection: ConnectionId::new(connection),
@@ -211,7 +211,7 @@ async fn what_waits_for_credentials_is_told_once_and_resumed_by_user_and_connect
 #[apply(every_back_end)]
 #[tokio::test]
 async fn an_event_without_a_user_waits_for_credentials_too(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let json = r#"{"id":"e1","event_type":"UPDATED","resource_type":"CONNECTIONS",
                    "resource":{"id":"a","account_count":3}}"#;
     let seq = store.accept_json(json).await;

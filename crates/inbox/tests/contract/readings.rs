@@ -13,7 +13,7 @@ use std::time::Duration;
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_page_comes_back_as_it_was_kept(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     store.accept_truncated("e1", "a").await;
     let lease = store.claim_one(&Stage::ACCOUNTS).await;
     let (readings, shelf) = (&store.get().readings, &store.get().shelf);
@@ -60,7 +60,7 @@ async fn a_page_comes_back_as_it_was_kept(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_reading_is_written_only_by_who_holds_the_lease(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let seq = store.accept_truncated("e1", "a").await;
     let lost = store.claim_one(&Stage::ACCOUNTS).await;
     let readings = &store.get().readings;
@@ -87,7 +87,7 @@ async fn a_reading_is_written_only_by_who_holds_the_lease(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn what_was_read_in_vain_is_not_kept(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     for (id, outcome) in [("e1", Outcome::Gone), ("e2", park("403"))] {
         store.accept_truncated(id, "a").await;
         let lease = store.claim_one(&Stage::ACCOUNTS).await;
@@ -101,17 +101,17 @@ async fn what_was_read_in_vain_is_not_kept(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_reading_is_gone_on_with_by_the_age_of_its_last_page(backend: Backend) {
-    let mut store = Store::new(backend, &["app"]);
+    let mut store = Store::new(backend, &["app"]).await;
     store.accept_truncated("e1", "a").await;
     let lease = store.claim_one(&Stage::ACCOUNTS).await;
     let reading = store.get().readings.find_or_begin(&lease, LEASE).await.unwrap();
-    store.let_pass(Duration::from_hours(3));
+    store.let_pass(Duration::from_hours(3)).await;
     store.get().readings.keep_page(&lease, reading.id, page(1)).await.unwrap();
     store.crash().await;
     let lease = store.claim_one(&Stage::ACCOUNTS).await;
     let resumed = store.get().readings.find_or_begin(&lease, LEASE).await.unwrap();
     assert_eq!((resumed.id, resumed.pages.len()), (reading.id, 1), "begun long ago, and going on");
-    store.let_pass(LEASE + Duration::from_secs(1));
+    store.let_pass(LEASE + Duration::from_secs(1)).await;
     store.crash().await;
     let lease = store.claim_one(&Stage::ACCOUNTS).await;
     let fresh = store.get().readings.find_or_begin(&lease, LEASE).await.unwrap();
@@ -122,7 +122,7 @@ async fn a_reading_is_gone_on_with_by_the_age_of_its_last_page(backend: Backend)
 #[apply(every_back_end)]
 #[tokio::test]
 async fn another_reading_takes_the_place_of_one_that_does_not_do(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let readings = &store.get().readings;
     let (first, second) = (store.accept_truncated("e1", "a").await, store.accept_truncated("e2", "a").await);
     let lease = store.claim_one(&Stage::ACCOUNTS).await;
@@ -150,7 +150,7 @@ async fn another_reading_takes_the_place_of_one_that_does_not_do(backend: Backen
 #[apply(every_back_end)]
 #[tokio::test]
 async fn readings_are_resumed_shared_and_released(backend: Backend) {
-    let mut store = Store::new(backend, &["app"]);
+    let mut store = Store::new(backend, &["app"]).await;
     let (first, second) = (store.accept_truncated("e1", "a").await, store.accept_truncated("e2", "a").await);
     let lease = store.claim_one(&Stage::ACCOUNTS).await;
     assert_eq!(lease.seq, first);
@@ -169,7 +169,7 @@ async fn readings_are_resumed_shared_and_released(backend: Backend) {
     let shared = readings.find_or_begin(&lease, LEASE).await.unwrap();
     assert_eq!((shared.id, shared.found), (reading.id, Some(found(2))), "younger than both events");
     store.settle(&lease, Outcome::Fetched { reading: reading.id, found: found(2) }).await;
-    store.let_pass(Duration::from_secs(1));
+    store.let_pass(Duration::from_secs(1)).await;
 
     store.accept_truncated("e3", "a").await;
     let lease = store.claim_one(&Stage::ACCOUNTS).await;
@@ -188,7 +188,7 @@ async fn readings_are_resumed_shared_and_released(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn what_was_abandoned_is_read_anew(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     store.accept_truncated("e1", "a").await;
     let lease = store.claim_one(&Stage::ACCOUNTS).await;
     let readings = &store.get().readings;
@@ -204,7 +204,7 @@ async fn what_was_abandoned_is_read_anew(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn the_last_shortfall_of_a_connection_is_remembered(backend: Backend) {
-    let mut store = Store::new(backend, &["app"]);
+    let mut store = Store::new(backend, &["app"]).await;
     // Each event announces three accounts.
     let found = |accounts, unusable| Some(Found { accounts, unusable, certainty: Certainty::Agreed });
     let steps = [
@@ -243,7 +243,7 @@ async fn the_last_shortfall_of_a_connection_is_remembered(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_reading_is_not_shared_between_users(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let of = |id: &str, user: &str| {
         format!(
             r#"{{"id":"{id}","event_type":"UPDATED","resource_type":"CONNECTIONS",

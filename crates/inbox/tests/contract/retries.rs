@@ -12,7 +12,7 @@ use std::time::Duration;
 #[apply(every_back_end)]
 #[tokio::test]
 async fn retries_wait_for_their_time_and_remember_since_when(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     store.accept("e1", "a").await;
     let lease = store.claim_one(&app).await;
@@ -29,7 +29,7 @@ async fn retries_wait_for_their_time_and_remember_since_when(backend: Backend) {
     assert_eq!((view.state, stage.reason.as_deref(), stage.due), (State::Waiting, Some("503"), Some(due)));
     assert!(!stage.is_queued);
 
-    store.let_pass(LEASE);
+    store.let_pass(LEASE).await;
     let again = store.claim_one(&app).await;
     let since = again.failing_since.unwrap().after(LEASE);
     assert!(before <= since && since <= after);
@@ -40,14 +40,14 @@ async fn retries_wait_for_their_time_and_remember_since_when(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_line_waits_for_its_first_entry_to_be_tried_again(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     let (first, second) = (store.accept("e1", "a").await, store.accept("e2", "a").await);
     let lease = store.claim_one(&app).await;
     let due = clock::now().after(Duration::from_secs(30));
     store.settle(&lease, Outcome::Retry { due, reason: "503".to_owned(), is_doubtful: false }).await;
     assert!(store.claim(&app).await.is_empty());
-    store.let_pass(LEASE);
+    store.let_pass(LEASE).await;
     let lease = store.claim_one(&app).await;
     assert_eq!(lease.seq, first);
     store.settle(&lease, Outcome::Done).await;
@@ -57,7 +57,7 @@ async fn a_line_waits_for_its_first_entry_to_be_tried_again(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn only_doubts_in_a_row_make_a_run(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     store.accept("e1", "a").await;
     let mut since = None;
@@ -84,7 +84,7 @@ async fn only_doubts_in_a_row_make_a_run(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn what_was_not_tried_counts_as_no_attempt(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     let seq = store.accept("e1", "a").await;
     let postpone = Outcome::Postpone { due: clock::now().before(LEASE), reason: "left alone".to_owned() };
@@ -102,7 +102,7 @@ async fn what_was_not_tried_counts_as_no_attempt(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_due_time_further_ahead_than_any_pause_has_come(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let app = Stage::deliver("app");
     let (first, second) = (store.accept("e1", "a").await, store.accept("e2", "b").await);
     let retry_in = async |pause: Duration| {
@@ -114,7 +114,7 @@ async fn a_due_time_further_ahead_than_any_pause_has_come(backend: Backend) {
     retry_in(LONGEST_PAUSE.saturating_sub(Duration::from_mins(1))).await;
     assert!(store.claim(&app).await.is_empty(), "a long pause is a pause");
     let back = Duration::from_hours(3);
-    store.set_clock_back(back);
+    store.set_clock_back(back).await;
     let leases = store.claim(&app).await;
     assert_eq!(leases.iter().map(|lease| lease.seq).collect::<Vec<_>>(), [first, second]);
 }

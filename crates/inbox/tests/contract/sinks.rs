@@ -29,7 +29,7 @@ async fn resume(store: &Store, before: Timestamp, limit: usize) -> u64 {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn a_pause_outlives_the_process_and_keeps_its_time(backend: Backend) {
-    let mut store = Store::new(backend, &["app", "books"]);
+    let mut store = Store::new(backend, &["app", "books"]).await;
     let before = clock::now();
     let sinks = &store.get().sinks;
     assert!(!sinks.pause(&app(), false).await.unwrap(), "it is not paused");
@@ -49,7 +49,7 @@ async fn a_pause_outlives_the_process_and_keeps_its_time(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn what_the_sinks_trouble_parked_goes_back_and_nothing_else(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let outage = parked(&store, "e1", "a", Cause::Outage).await;
     let gave_up = parked(&store, "e2", "b", Cause::GaveUp).await;
     for (number, cause) in
@@ -74,14 +74,14 @@ async fn what_the_sinks_trouble_parked_goes_back_and_nothing_else(backend: Backe
 #[apply(every_back_end)]
 #[tokio::test]
 async fn an_entry_does_not_go_back_by_itself_again_and_again(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
+    let store = Store::new(backend, &["app"]).await;
     let seq = parked(&store, "e1", "a", Cause::Outage).await;
     for day in 0..3 {
         assert_eq!(resume(&store, clock::now().before(DAY), 10).await, 1, "day {day}");
         let lease = store.claim_one(&Stage::deliver("app")).await;
         store.settle(&lease, Outcome::Park { cause: Cause::Outage, reason: "no".to_owned() }).await;
         assert_eq!(resume(&store, clock::now().before(DAY), 10).await, 0, "day {day}");
-        store.let_pass(DAY + Duration::from_secs(1));
+        store.let_pass(DAY + Duration::from_secs(1)).await;
     }
     assert_eq!(resume(&store, clock::now().before(DAY), 10).await, 1);
     let lease = store.claim_one(&Stage::deliver("app")).await;
@@ -94,16 +94,16 @@ async fn an_entry_does_not_go_back_by_itself_again_and_again(backend: Backend) {
 #[apply(every_back_end)]
 #[tokio::test]
 async fn what_is_older_than_the_last_delivery_of_its_connection_and_channel_is_stale(backend: Backend) {
-    let store = Store::new(backend, &["app", "books"]);
+    let store = Store::new(backend, &["app", "books"]).await;
     let (stage, books) = (Stage::deliver("app"), Stage::deliver("books"));
     let old = parked(&store, "e1", "a", Cause::Outage).await;
-    store.let_pass(Duration::from_secs(1));
+    store.let_pass(Duration::from_secs(1)).await;
     // Accepted second, and read last.
     let read = store.accept_truncated("e2", "a").await;
     let lease = store.claim_one(&Stage::ACCOUNTS).await;
-    store.let_pass(Duration::from_secs(1));
+    store.let_pass(Duration::from_secs(1)).await;
     let third = store.accept("e3", "a").await;
-    store.let_pass(Duration::from_secs(1));
+    store.let_pass(Duration::from_secs(1)).await;
     let reading = store.get().readings.begin(&lease).await.unwrap().id;
     store.get().readings.keep_page(&lease, reading, page(1)).await.unwrap();
     store.settle(&lease, Outcome::Fetched { reading, found: found(1) }).await;
@@ -127,7 +127,7 @@ async fn what_is_older_than_the_last_delivery_of_its_connection_and_channel_is_s
     let lease = store.claim(&books).await.remove(0);
     assert_eq!((lease.seq, lease.is_stale), (old, false));
     // (D5) The clock was set back: what was delivered before seems to be newer than everything that comes now.
-    store.set_clock_back(Duration::from_hours(1));
+    store.set_clock_back(Duration::from_hours(1)).await;
     store.accept("e5", "a").await;
     let lease = store.claim_one(&stage).await;
     assert!(!lease.is_stale);

@@ -1,7 +1,11 @@
 //! The factory: one [`Store`] for each back end, with what the cases need beyond the inbox's own interfaces: another
 //! receiver on the same store, a crash, and time that has passed.
 
-use crate::events::{event, new_entry};
+use crate::{
+    events::{event, new_entry},
+    server::Schema,
+};
+use base::clock::{self, Timestamp};
 use inbox::{
     Access, EntryView, Error, Filter, Folded, Inbox, Intake, Lease, NewEntry, Outcome, Receipt, Seq, Settings,
     SinkName, Stage, State, open, settings,
@@ -22,6 +26,8 @@ pub(crate) enum Backend {
     Journaled,
     /// As that, and all bank data is sealed.
     Sealed,
+    /// A schema of its own on a PostgreSQL server, which every receiver opens as its owner.
+    Postgres,
 }
 
 /// Accepts, and waits for the fold.
@@ -43,22 +49,38 @@ impl AcceptFolded for Arc<dyn Intake> {
 #[case::sqlite(Backend::Sqlite)]
 #[case::journaled(Backend::Journaled)]
 #[case::sealed(Backend::Sealed)]
+#[case::postgres(Backend::Postgres)]
 pub(crate) fn every_back_end(#[case] backend: Backend) {}
+
+/// Cases about the disk of this machine run on these.
+#[template]
+#[rstest::rstest]
+#[case::sqlite(Backend::Sqlite)]
+#[case::journaled(Backend::Journaled)]
+#[case::sealed(Backend::Sealed)]
+pub(crate) fn every_back_end_on_a_file(#[case] backend: Backend) {}
+
+/// Cases about equal receivers run on these.
+#[template]
+#[rstest::rstest]
+#[case::postgres(Backend::Postgres)]
+pub(crate) fn every_back_end_on_a_server(#[case] backend: Backend) {}
 
 /// Cases in which several receivers accept run on these.
 #[template]
 #[rstest::rstest]
 #[case::sqlite(Backend::Sqlite)]
+#[case::postgres(Backend::Postgres)]
 pub(crate) fn every_shared_back_end(#[case] backend: Backend) {}
 
 /// Settings without limits that matter, for a store in this folder.
 fn settings(backend: Backend, folder: &TempDir) -> Settings {
     let journal = match backend {
-        Backend::Sqlite => Some(settings::Journal::Off),
+        Backend::Sqlite | Backend::Postgres => Some(settings::Journal::Off),
         Backend::Journaled | Backend::Sealed => None,
     };
     let key = match backend {
-        Backend::Sqlite | Backend::Journaled => Vec::new(),
+        Backend::Sqlite | Backend::Journaled | Backend::Postgres => Vec::new(),
         Backend::Sealed => vec![base::secret::Secret::new("5e".repeat(32))],
     };
     Settings {
@@ -75,17 +97,27 @@ fn settings(backend: Backend, folder: &TempDir) -> Settings {
 pub(crate) struct Store {
     backend: Backend,
     pub(crate) folder: TempDir,
+    /// Of the back end on a server.
+    schema: Option<Schema>,
     sinks: Vec<SinkName>,
     inbox: Inbox,
 }
 
 impl Store {
     /// A new store, for these sinks.
-    pub(crate) fn new(backend: Backend, sinks: &[&str]) -> Self {
+    pub(crate) async fn new(backend: Backend, sinks: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let sinks: Vec<SinkName> = sinks.iter().map(|name| SinkName::new(*name)).collect();
-        let inbox = open(&settings(backend, &folder), &sinks, Access::Owner).unwrap();
-        Self { backend, folder, sinks, inbox }
+        let schema = match backend {
+            Backend::Postgres => Some(Schema::new().await),
+            Backend::Sqlite | Backend::Journaled | Backend::Sealed => None,
+        };
+        let settings = settings(backend, &folder);
+        let inbox = match &schema {
+            Some(schema) => schema.open(&settings, &sinks, clock::now).await,
+            None => open(&settings, &sinks, Access::Owner).unwrap(),
+        };
+        Self { backend, folder, schema, sinks, inbox }
     }
 
     /// The first receiver's handle.
@@ -94,11 +126,17 @@ impl Store {
     }
 
     /// Another receiver's handle on the same store.
-    pub(crate) fn another(&self) -> Inbox {
-        match self.backend {
-            Backend::Sqlite | Backend::Journaled | Backend::Sealed => {
-                open(&settings(self.backend, &self.folder), &self.sinks, Access::Guest).unwrap()
-            }
+    pub(crate) async fn another(&self) -> Inbox {
+        self.another_with(|_| (), clock::now).await
+    }
+
+    /// As [`another`](Self::another), with other settings, and with another clock where receivers may have several.
+    pub(crate) async fn another_with(&self, change: impl FnOnce(&mut Settings), clock: fn() -> Timestamp) -> Inbox {
+        let mut settings = settings(self.backend, &self.folder);
+        change(&mut settings);
+        match &self.schema {
+            Some(schema) => schema.open(&settings, &self.sinks, clock).await,
+            None => open(&settings, &self.sinks, Access::Guest).unwrap(),
         }
     }
 
@@ -117,7 +155,10 @@ impl Store {
         self.inbox.upkeep.close().await;
         let mut settings = settings(self.backend, &self.folder);
         change(&mut settings);
-        self.inbox = open(&settings, &self.sinks, Access::Owner).unwrap();
+        self.inbox = match &self.schema {
+            Some(schema) => schema.open(&settings, &self.sinks, clock::now).await,
+            None => open(&settings, &self.sinks, Access::Owner).unwrap(),
+        };
     }
 
     /// As [`crash`](Self::crash), with another sink configured.
@@ -133,38 +174,38 @@ impl Store {
     }
 
     /// Moves every time that the store has recorded into the past, as if nothing had happened for so long.
-    pub(crate) fn let_pass(&self, time: Duration) {
-        self.shift(-i64::try_from(time.as_millis()).unwrap());
+    pub(crate) async fn let_pass(&self, time: Duration) {
+        self.shift(-i64::try_from(time.as_millis()).unwrap()).await;
     }
 
     /// Moves every time that the store has recorded into the future, as if the clock had been set back by so much.
-    pub(crate) fn set_clock_back(&self, by: Duration) {
-        self.shift(i64::try_from(by.as_millis()).unwrap());
+    pub(crate) async fn set_clock_back(&self, by: Duration) {
+        self.shift(i64::try_from(by.as_millis()).unwrap()).await;
     }
 
-    fn shift(&self, by: i64) {
-        match self.backend {
-            Backend::Sqlite | Backend::Journaled | Backend::Sealed => {
-                let columns = [
-                    ("entry", "accepted"),
-                    ("stage", "due"),
-                    ("stage", "changed"),
-                    ("stage", "failing_since"),
-                    ("stage", "doubts_since"),
-                    ("attempt", "at"),
-                    ("reading", "started"),
-                    ("reading", "changed"),
-                    ("fetched", "snapshot"),
-                    ("refused", "at"),
-                    ("delivered", "as_of"),
-                    ("stage", "resumed"),
-                    ("sink", "paused"),
-                ];
+    async fn shift(&self, by: i64) {
+        let columns = [
+            ("entry", "accepted"),
+            ("stage", "due"),
+            ("stage", "changed"),
+            ("stage", "failing_since"),
+            ("stage", "doubts_since"),
+            ("attempt", "at"),
+            ("reading", "started"),
+            ("reading", "changed"),
+            ("fetched", "snapshot"),
+            ("refused", "at"),
+            ("delivered", "as_of"),
+            ("stage", "resumed"),
+            ("sink", "paused"),
+        ];
+        let updates = columns.map(|(table, column)| format!("UPDATE {table} SET {column} = {column} + {by};"));
+        match &self.schema {
+            Some(schema) => schema.run(&updates.concat()).await,
+            None => {
                 let file = rusqlite::Connection::open(self.folder.path().join("inbox.db")).unwrap();
                 file.busy_timeout(Duration::from_secs(10)).unwrap();
-                for (table, column) in columns {
-                    file.execute(&format!("UPDATE {table} SET {column} = {column} + {by}"), []).unwrap();
-                }
+                file.execute_batch(&updates.concat()).unwrap();
             }
         }
     }

@@ -84,8 +84,8 @@ async fn deliver(receiver: Inbox, log: Arc<Mutex<Log>>, total: usize) {
 #[apply(every_shared_back_end)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn receivers_that_accept_and_deliver_at_once_keep_each_connection_in_order(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
-    let receivers = [store.get().clone(), store.another()];
+    let store = Store::new(backend, &["app"]).await;
+    let receivers = [store.get().clone(), store.another().await];
     let log = Arc::new(Mutex::new(Log::default()));
     let senders = ["a", "b"];
     let total = CONNECTIONS * EVENTS * senders.len();
@@ -125,8 +125,8 @@ async fn receivers_that_accept_and_deliver_at_once_keep_each_connection_in_order
 #[apply(every_shared_back_end)]
 #[tokio::test]
 async fn receivers_share_one_line_for_a_connection(backend: Backend) {
-    let store = Store::new(backend, &["app"]);
-    let other = store.another();
+    let store = Store::new(backend, &["app"]).await;
+    let other = store.another().await;
     let app = Stage::deliver("app");
     let first = stored(other.intake.accept_folded(new_entry(&event("e1", "a", 1, false))).await.unwrap());
     let second = store.accept("e2", "a").await;

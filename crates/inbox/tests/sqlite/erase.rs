@@ -163,8 +163,8 @@ async fn an_old_backup_brings_nobody_back() {
 }
 
 fn there_file(settings: &Settings) -> PathBuf {
-    let inbox::settings::Store::Sqlite(path) = &settings.store;
-    path.clone()
+    let path = settings.file().unwrap();
+    path.to_owned()
 }
 
 /// A crash between the erasure of the keys and the commit of the rows leaves rows without keys, which the next start removes.

@@ -1,8 +1,7 @@
-//! The newest things that happened, as the writer knows them without asking the file; and how those wait for the next one who
+//! The newest things that happened, as a store knows them without asking its disk; and how those wait for the next one who
 //! look on.
 
-use super::codes::Kind;
-use crate::{Outcome, What};
+use crate::{Outcome, What, kind::Kind};
 use base::{clock::Timestamp, sync::lock};
 use std::{collections::VecDeque, sync::Mutex};
 use tokio::sync::watch;
@@ -12,29 +11,29 @@ const KEPT: usize = 4096;
 
 /// A happening.
 #[derive(Clone, Debug)]
-pub(super) struct Noted {
-    pub(super) at: Timestamp,
-    pub(super) what: What,
-    pub(super) seq: i64,
+pub(crate) struct Noted {
+    pub(crate) at: Timestamp,
+    pub(crate) what: What,
+    pub(crate) seq: i64,
     /// `None`: the entry as a whole.
-    pub(super) kind: Option<Kind>,
-    pub(super) reason: Option<Box<str>>,
-    pub(super) due: Option<Timestamp>,
+    pub(crate) kind: Option<Kind>,
+    pub(crate) reason: Option<Box<str>>,
+    pub(crate) due: Option<Timestamp>,
 }
 
 impl Noted {
     /// An entry is new.
-    pub(super) const fn accepted(seq: i64, at: Timestamp) -> Self {
+    pub(crate) const fn accepted(seq: i64, at: Timestamp) -> Self {
         Self { at, what: What::Accepted, seq, kind: None, reason: None, due: None }
     }
 
     /// A stage was parked.
-    pub(super) fn parked(seq: i64, kind: Kind, reason: Option<&str>, at: Timestamp) -> Self {
+    pub(crate) fn parked(seq: i64, kind: Kind, reason: Option<&str>, at: Timestamp) -> Self {
         Self { at, what: What::Parked, seq, kind: Some(kind), reason: reason.map(Box::from), due: None }
     }
 
     /// A lease ended. `None`: [`parked`](Self::parked) says it, or nothing was tried.
-    pub(super) fn settled(
+    pub(crate) fn settled(
         (seq, kind): (i64, Kind),
         outcome: &Outcome,
         reason: Option<&str>,
@@ -54,7 +53,7 @@ impl Noted {
 
 /// The newest happenings.
 #[derive(Debug)]
-pub(super) struct Happenings {
+pub(crate) struct Happenings {
     kept: Mutex<Kept>,
     /// The number of the next one; `None` once there will be none.
     next: watch::Sender<Option<u64>>,
@@ -75,7 +74,7 @@ impl Default for Happenings {
 
 impl Happenings {
     /// Adds what a commit made true.
-    pub(super) fn add(&self, noted: Vec<Noted>) {
+    pub(crate) fn add(&self, noted: Vec<Noted>) {
         if noted.is_empty() {
             return;
         }
@@ -97,24 +96,24 @@ impl Happenings {
     }
 
     /// Nothing will happen any more.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.next.send_replace(None);
     }
 
     /// The number of the next one.
-    pub(super) fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         lock(&self.kept).next
     }
 
     /// Waits until there is something from this number on. Returns whether there will be nothing more.
-    pub(super) async fn wait(&self, from: u64) -> bool {
+    pub(crate) async fn wait(&self, from: u64) -> bool {
         let mut told = self.next.subscribe();
         // The sender lives as long as this.
         told.wait_for(|next| next.is_none_or(|next| next > from)).await.map_or(true, |next| next.is_none())
     }
 
     /// From a number on: at most `limit`, how many are not kept any more, and the number behind the last one.
-    pub(super) fn from(&self, from: u64, limit: usize) -> (Vec<Noted>, u64, u64) {
+    pub(crate) fn from(&self, from: u64, limit: usize) -> (Vec<Noted>, u64, u64) {
         let kept = lock(&self.kept);
         let first = kept.next - kept.noted.len() as u64;
         let begin = from.clamp(first, kept.next);

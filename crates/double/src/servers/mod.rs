@@ -1,0 +1,14 @@
+//! Servers of others, for tests of what depends on them: started in a folder of their own, on a free port, and gone with the test.
+//!
+//! Only with the feature `servers`. The programs must be installed; what is missing is said with the name of the package.
+//!
+//! ```text
+//! postgres  a PostgreSQL that can be stopped, killed, frozen, restarted, made read-only, copied to a standby
+//! proxy     a way to a server that can be cut: stalled, reset, slowed down
+//! ```
+
+mod postgres;
+mod proxy;
+
+pub use postgres::{Error, Options, Postgres};
+pub use proxy::{Proxy, Weather};

@@ -1,0 +1,294 @@
+//! Stages in memory, while the lines that they stand in are locked: loads them, lets the rules change them, stores what changed.
+//!
+//! A board holds every stage of the entries that a transaction is about, and of each of their lines the stages that are first. That is
+//! all that the rules can touch: what leaves its line makes the next one due, and what comes back into its line lets the one that
+//! is due step back. A board of any size is loaded in one round trip and stored in one ([`crate::postgres::stages`]).
+//!
+//! Why this is safe with many receivers: whoever changes which stages stand in a line has the row of the line locked, and all rows are
+//! locked in the order of their numbers. A claim locks no line. It turns `due` into `leased`, which changes no line; it passes over
+//! rows that are locked, and what it might meet here is written under the condition that it still stands as it was loaded.
+
+use super::{shared::Touched, stages::StageRow, tx::Statement};
+use crate::{
+    happenings::Noted,
+    kind::Kind,
+    rules::{self, Follows, Progress, Standing},
+};
+use base::clock::Timestamp;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// How a stage is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// Not at all.
+    None,
+    /// Where it stands, if it still stands as it was loaded: its row is not locked.
+    Move,
+    /// All of it: its row is locked.
+    Whole,
+    /// It is new.
+    New,
+}
+
+#[derive(Debug)]
+struct Cell {
+    row: StageRow,
+    /// Where it stood when it was loaded; `None`: it is new.
+    was: Option<Standing>,
+    is_locked: bool,
+    /// Whether its needs were done when it was loaded.
+    needs_are_done: bool,
+    change: Change,
+}
+
+/// An attempt to be remembered.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) seq: i64,
+    pub(super) kind: Kind,
+    pub(super) progress: Progress,
+    /// It is the last failure of its kind, too.
+    pub(super) is_failure: bool,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(super) struct Board {
+    /// The server's time.
+    pub(super) now: Timestamp,
+    /// The same by this receiver's clock, for those who look on.
+    local_now: Timestamp,
+    cells: BTreeMap<(i64, Kind, i64), Cell>,
+    lines: HashMap<i64, i64>,
+    attempts: Vec<Attempt>,
+    /// Entries whose unfinished readings are dropped.
+    dropped: BTreeSet<i64>,
+    happened: Vec<Noted>,
+}
+
+impl Board {
+    pub(super) fn new(now: Timestamp, local_now: Timestamp) -> Self {
+        Self {
+            now,
+            local_now,
+            cells: BTreeMap::new(),
+            lines: HashMap::new(),
+            attempts: Vec::new(),
+            dropped: BTreeSet::new(),
+            happened: Vec::new(),
+        }
+    }
+
+    /// Puts a stage on the board whose row is locked.
+    pub(super) fn put(&mut self, row: StageRow) {
+        self.lines.insert(row.seq, row.line);
+        let was = Some(row.progress.standing);
+        let cell = Cell { was, is_locked: true, needs_are_done: false, change: Change::None, row };
+        self.cells.insert((cell.row.line, cell.row.kind, cell.row.seq), cell);
+    }
+
+    /// Puts a stage on the board that is among the first of its line, unless it is there.
+    pub(super) fn put_first(&mut self, row: StageRow, needs_are_done: bool) {
+        let was = Some(row.progress.standing);
+        let cell = Cell { was, is_locked: false, needs_are_done, change: Change::None, row };
+        self.cells.entry((cell.row.line, cell.row.kind, cell.row.seq)).or_insert(cell);
+    }
+
+    /// The stage of an entry that this board is about.
+    pub(super) fn get(&self, seq: i64, kind: Kind) -> Option<&StageRow> {
+        let line = self.lines.get(&seq)?;
+        self.cells.get(&(*line, kind, seq)).map(|cell| &cell.row)
+    }
+
+    /// Every stage of an entry, fetches first.
+    pub(super) fn of_entry(&self, seq: i64) -> Vec<&StageRow> {
+        let Some(line) = self.lines.get(&seq).copied() else { return Vec::new() };
+        let cells = self.cells.range((line, Kind(i64::MIN), i64::MIN)..=(line, Kind(i64::MAX), i64::MAX));
+        cells.map(|(_, cell)| &cell.row).filter(|row| row.seq == seq).collect()
+    }
+
+    /// Whether nothing earlier of its line is unfinished.
+    pub(super) fn is_first(&self, seq: i64, kind: Kind) -> bool {
+        let Some(line) = self.lines.get(&seq).copied() else { return false };
+        self.first(line, kind).is_none_or(|first| first >= seq)
+    }
+
+    /// Applies a rule to a stage, and does what follows: the stage stands in its line again, or it has left it, and then the next one
+    /// of the line, and the stages that need this one, move.
+    pub(super) fn apply(&mut self, seq: i64, kind: Kind, rule: impl FnOnce(&mut Progress)) {
+        let Some(line) = self.lines.get(&seq).copied() else { return };
+        let Some(cell) = self.cells.get_mut(&(line, kind, seq)) else { return };
+        let was = cell.row.progress.standing;
+        rule(&mut cell.row.progress);
+        if cell.change != Change::New {
+            cell.change = Change::Whole;
+        }
+        if cell.row.progress.standing == Standing::Queued && self.first(line, kind) == Some(seq) {
+            let needs_are_done = self.needs_are_done(line, kind, seq);
+            if let Some(cell) = self.cells.get_mut(&(line, kind, seq)) {
+                cell.row.progress.stand(true, needs_are_done);
+            }
+        }
+        let Some(cell) = self.cells.get(&(line, kind, seq)) else { return };
+        let is = cell.row.progress.standing;
+        if was != Standing::Parked && is == Standing::Parked {
+            self.happened.push(Noted::parked(seq, kind, cell.row.progress.reason.as_deref(), self.local_now));
+        }
+        if was.is_in_line() && !is.is_in_line() {
+            self.move_up(line, kind);
+            if kind.is_fetch() {
+                // A list that was begun and will not be finished would hold bank data for no use.
+                self.dropped.insert(seq);
+                self.dependents(seq, is);
+            }
+        }
+    }
+
+    /// Does again what was done or parked; later ones of the line wait for it again.
+    pub(super) fn requeue(&mut self, seq: i64, kind: Kind) {
+        let Some(row) = self.get(seq, kind) else { return };
+        if row.progress.standing == Standing::Done {
+            // A failed attempt was noted when it ended. A success was not, and the replay would wipe it out.
+            self.remember(seq, kind, false);
+        }
+        let now = self.now;
+        self.put_back(seq, kind, |progress| progress.requeue(now));
+    }
+
+    /// Puts a stage that has left its line back in it, as a rule says.
+    pub(super) fn put_back(&mut self, seq: i64, kind: Kind, rule: impl FnOnce(&mut Progress)) {
+        self.apply(seq, kind, rule);
+        self.step_back(seq, kind);
+    }
+
+    /// Gives an entry a stage that it has none for, in its old place of the line.
+    pub(super) fn add(&mut self, row: StageRow) {
+        let (seq, kind, line) = (row.seq, row.kind, row.line);
+        let cell = Cell { row, was: None, is_locked: true, needs_are_done: false, change: Change::New };
+        self.cells.insert((line, kind, seq), cell);
+        self.apply(seq, kind, |_| ());
+        self.step_back(seq, kind);
+    }
+
+    /// Notes how the last attempt at a stage ended.
+    pub(super) fn remember(&mut self, seq: i64, kind: Kind, is_failure: bool) {
+        let Some(progress) = self.get(seq, kind).map(|row| row.progress.clone()) else { return };
+        self.attempts.push(Attempt { seq, kind, progress, is_failure });
+    }
+
+    /// Notes what those are told who look on.
+    pub(super) fn happened(&mut self, noted: Option<Noted>) {
+        self.happened.extend(noted);
+    }
+
+    /// The entry is about to be deleted: its stages are taken from the board, and are not counted any more.
+    pub(super) fn forget(&mut self, seq: i64, touched: &mut Touched) {
+        let Some(line) = self.lines.remove(&seq) else { return };
+        let kinds: Vec<Kind> =
+            self.cells.iter().filter(|(at, _)| (at.0, at.2) == (line, seq)).map(|(at, _)| at.1).collect();
+        for kind in kinds {
+            if let Some(cell) = self.cells.remove(&(line, kind, seq)) {
+                touched.numbers.stands(kind, cell.was, None);
+            }
+        }
+        self.attempts.retain(|attempt| attempt.seq != seq);
+    }
+
+    /// Lets later stages of the line that were due, and not begun, wait behind this one.
+    fn step_back(&mut self, seq: i64, kind: Kind) {
+        let Some(line) = self.lines.get(&seq).copied() else { return };
+        let later = (line, kind, seq.saturating_add(1))..=(line, kind, i64::MAX);
+        for (_, cell) in self.cells.range_mut(later) {
+            if cell.row.progress.standing == Standing::Due {
+                cell.row.progress.step_back();
+                cell.moved();
+            }
+        }
+    }
+
+    /// Makes the first stage of a line due, if it is queued and its needs are done.
+    fn move_up(&mut self, line: i64, kind: Kind) {
+        let Some(first) = self.first(line, kind) else { return };
+        let needs_are_done = self.needs_are_done(line, kind, first);
+        let now = self.now;
+        if let Some(cell) = self.cells.get_mut(&(line, kind, first))
+            && cell.row.progress.move_up(needs_are_done, now)
+        {
+            cell.moved();
+        }
+    }
+
+    /// What the end of a fetch does to the other stages of its entry.
+    fn dependents(&mut self, seq: i64, fetch: Standing) {
+        let Some(line) = self.lines.get(&seq).copied() else { return };
+        let others: Vec<(Kind, Standing)> = self
+            .of_entry(seq)
+            .iter()
+            .filter(|row| !row.kind.is_fetch())
+            .map(|row| (row.kind, row.progress.standing))
+            .collect();
+        let now = self.now;
+        for (kind, standing) in others {
+            match rules::follows(fetch, standing) {
+                Follows::Nothing => {}
+                Follows::MayGo => self.move_up(line, kind),
+                Follows::IsParked => self.apply(seq, kind, |progress| progress.park_for_needs(now)),
+            }
+        }
+    }
+
+    /// The entry that is first in a line.
+    fn first(&self, line: i64, kind: Kind) -> Option<i64> {
+        let cells = self.cells.range((line, kind, i64::MIN)..=(line, kind, i64::MAX));
+        cells.filter(|(_, cell)| cell.row.progress.standing.is_in_line()).map(|(at, _)| at.2).next()
+    }
+
+    fn needs_are_done(&self, line: i64, kind: Kind, seq: i64) -> bool {
+        if kind.is_fetch() {
+            return true;
+        }
+        if self.lines.contains_key(&seq) {
+            let stages = self.of_entry(seq);
+            return stages.iter().filter(|row| row.kind.is_fetch()).all(|row| row.progress.standing == Standing::Done);
+        }
+        self.cells.get(&(line, kind, seq)).is_some_and(|cell| cell.needs_are_done)
+    }
+
+    /// What is to be written, and what it touches. `slot`: where the connection counts.
+    pub(super) fn end(self, slot: i64, mut touched: Touched) -> (Vec<Statement>, Touched) {
+        let (mut whole, mut moved, mut new) = (Vec::new(), Vec::new(), Vec::new());
+        for cell in self.cells.into_values() {
+            let is = cell.row.progress.standing;
+            if cell.change == Change::None {
+                continue;
+            }
+            touched.numbers.stands(cell.row.kind, cell.was, Some(is));
+            if is == Standing::Due && cell.was != Some(Standing::Due) {
+                touched.due.insert(cell.row.kind);
+            }
+            match (cell.change, cell.was) {
+                (Change::New, _) => new.push(cell.row),
+                (Change::Whole, _) => whole.push(cell.row),
+                (_, Some(was)) => moved.push((cell.row, was)),
+                _ => {}
+            }
+        }
+        touched.happened.extend(self.happened);
+        let mut writes = Vec::new();
+        writes.extend(super::stages::update(&whole));
+        writes.extend(super::stages::moved(&moved));
+        writes.extend(super::stages::insert(&new));
+        writes.extend(super::readings::drop_open(&self.dropped));
+        writes.extend(super::attempts::remember(&self.attempts, slot));
+        writes.extend(super::stages::tally(&touched.numbers, slot));
+        (writes, touched)
+    }
+}
+
+impl Cell {
+    fn moved(&mut self) {
+        if self.change == Change::None {
+            self.change = if self.is_locked { Change::Whole } else { Change::Move };
+        }
+    }
+}

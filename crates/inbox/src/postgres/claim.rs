@@ -1,0 +1,307 @@
+//! Leasing: which stages a worker gets.
+//!
+//! What is due is leased by one statement, which passes over rows that others have locked. Leases that have expired, and stages that
+//! lost too many, are few. They change their lines, so they go through the rules on a [`Board`](super::board::Board) whose lines are
+//! locked.
+
+use super::{
+    codes,
+    shared::{Shared, Touched},
+    stages::{self, StageRow},
+    store::Core,
+    stored::{self, Stored},
+    tx::{self, Trouble, Tx, Value, statement},
+};
+use crate::{
+    Cause, Claimed, Hold, Lease, Outcome, Seq, Stage, Token,
+    kind::Kind,
+    rules::{self, LONGEST_PAUSE, MOST_LOSSES, Standing},
+};
+use base::clock::Timestamp;
+use std::{sync::Arc, time::Duration};
+
+/// Bodies handed out by one claim, in bytes; at least one entry is handed out.
+const CLAIM_BYTES: i64 = 8 * 1024 * 1024;
+/// Expired leases that are looked at in one go.
+const ODD: i64 = 500;
+
+/// Leases what is due, the longest due first; at the end what lies too far ahead to be meant ([`LONGEST_PAUSE`]).
+const CLAIM: &str = "
+    WITH clock AS MATERIALIZED (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now),
+         ready AS MATERIALIZED (
+             SELECT seq, due FROM stage
+             WHERE kind = $1::bigint AND state = 'due' AND due <= (SELECT now FROM clock) AND losses < $6::bigint
+             ORDER BY due, seq LIMIT $2::bigint FOR UPDATE SKIP LOCKED),
+         far AS MATERIALIZED (
+             SELECT seq, due FROM stage
+             WHERE kind = $1::bigint AND state = 'due' AND due > (SELECT now FROM clock) + $5::bigint AND losses < $6::bigint
+             ORDER BY due, seq LIMIT (SELECT greatest($2::bigint - count(*), 0) FROM ready) FOR UPDATE SKIP LOCKED),
+         chosen AS MATERIALIZED (
+             SELECT seq, row_number() OVER w AS place, sum(size) OVER w - size AS before
+             FROM (SELECT seq, due FROM ready UNION ALL SELECT seq, due FROM far) AS found JOIN entry USING (seq)
+             WINDOW w AS (ORDER BY due, seq ROWS UNBOUNDED PRECEDING))
+    UPDATE stage SET state = 'leased', token = ($3::bigint[])[place::integer], due = now + $4::bigint, attempts = attempts + 1,
+                     changed = now
+    FROM chosen, clock
+    WHERE stage.kind = $1::bigint AND stage.seq = chosen.seq AND before < $7::bigint
+    RETURNING stage.*, place";
+
+/// What the rules must look at: leases that have expired, and what lost too many.
+const FIND_ODD: &str = "
+    WITH clock AS MATERIALIZED (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now),
+         expired AS MATERIALIZED (
+             SELECT seq, line, token, due FROM stage
+             WHERE kind = $1::bigint AND state = 'leased' AND due <= (SELECT now FROM clock) ORDER BY due LIMIT $3::bigint),
+         far AS MATERIALIZED (
+             SELECT seq, line, token, due FROM stage
+             WHERE kind = $1::bigint AND state = 'leased' AND due > (SELECT now FROM clock) + $2::bigint ORDER BY due LIMIT $3::bigint),
+         lost AS MATERIALIZED (
+             SELECT seq, line, token, due FROM stage
+             WHERE kind = $1::bigint AND state = 'due' AND losses >= 10 AND due <= (SELECT now FROM clock) ORDER BY due LIMIT $3::bigint)
+    SELECT * FROM expired UNION ALL SELECT * FROM far UNION ALL SELECT * FROM lost ORDER BY due, seq";
+
+/// When the next stage of a kind can be leased.
+const NEXT_DUE: &str = "
+    SELECT least((SELECT due FROM stage WHERE kind = $1 AND state = 'due' ORDER BY due LIMIT 1),
+                 (SELECT due FROM stage WHERE kind = $1 AND state = 'leased' ORDER BY due LIMIT 1))";
+
+/// A claim of one worker.
+pub(super) struct Claiming {
+    pub(super) core: Arc<Core>,
+    pub(super) stage: Stage,
+    pub(super) kind: Kind,
+    pub(super) lease_for: Duration,
+}
+
+/// What the rules must look at.
+struct Odd {
+    seq: i64,
+    line: i64,
+    token: Option<Token>,
+}
+
+/// A stage that was leased, before its transaction is committed.
+struct Taken {
+    row: StageRow,
+    token: Token,
+    hold: Hold,
+}
+
+impl Claiming {
+    pub(super) async fn run(&self, limit: usize) -> Result<Claimed, Trouble> {
+        let mut claimed = Claimed::default();
+        loop {
+            let room = limit - claimed.leases.len();
+            let (mut leases, mut odd, next_due, is_whole) = tx::until_done(|| self.take_due(room)).await?;
+            claimed.leases.append(&mut leases);
+            // A lease of this claim may have no length at all.
+            odd.retain(|odd| claimed.leases.iter().all(|lease| odd.token != Some(lease.token)));
+            claimed.next_due = next_due.map(|due| self.core.clock.local(due));
+            if odd.is_empty() && is_whole {
+                return Ok(claimed);
+            }
+            // Only a stage that left its line, or went back into it, can have made another one due.
+            let (mut leases, has_changed) = self.take_odd(&odd, limit - claimed.leases.len()).await?;
+            claimed.leases.append(&mut leases);
+            if !has_changed && is_whole {
+                return Ok(claimed);
+            }
+        }
+    }
+
+    fn values(&self, limit: usize, tokens: &[Token]) -> Vec<Value> {
+        vec![
+            Box::new(self.kind.0),
+            Box::new(codes::signed(limit)),
+            Box::new(tokens.iter().map(|token| token.0).collect::<Vec<_>>()),
+            Box::new(codes::signed(self.lease_for.as_millis())),
+            Box::new(codes::signed(LONGEST_PAUSE.as_millis())),
+            Box::new(i64::from(MOST_LOSSES)),
+            Box::new(CLAIM_BYTES),
+        ]
+    }
+
+    /// Leases what is due. Says what is left for the rules, when the next stage falls due, and whether every body was whole.
+    async fn take_due(&self, limit: usize) -> Result<(Vec<Lease>, Vec<Odd>, Option<Timestamp>, bool), Trouble> {
+        let tokens: Vec<Token> = (0..limit).map(|_| Shared::token()).collect();
+        let pause = codes::signed(LONGEST_PAUSE.as_millis());
+        let first = [
+            tx::Statement { sql: CLAIM.into(), values: self.values(limit, &tokens) },
+            statement!(FIND_ODD, self.kind.0, pause, ODD),
+            statement!(NEXT_DUE, self.kind.0),
+        ];
+        let (tx, found) = Tx::begin(&self.core.pool, &self.core.clock, &first).await?;
+        let [leased, odd, next_due] = found.as_slice() else { return Err(Trouble::Again) };
+        let mut taken = Vec::with_capacity(leased.len());
+        for row in leased {
+            let place: i64 = row.try_get("place")?;
+            taken.push((place, self.taken(stages::read(row)?)));
+        }
+        taken.sort_by_key(|(place, _)| *place);
+        let odd: Result<Vec<Odd>, Trouble> = odd
+            .iter()
+            .map(|row| {
+                let token = row.try_get::<_, Option<i64>>("token")?.map(Token);
+                Ok(Odd { seq: row.try_get("seq")?, line: row.try_get("line")?, token })
+            })
+            .collect();
+        let odd = odd?;
+        let next_due = match next_due.first() {
+            Some(row) => row.try_get::<_, Option<i64>>(0)?.map(Timestamp::from_millis),
+            None => None,
+        };
+        let mut touched = Touched::default();
+        touched.numbers.leased(self.kind, taken.len());
+        let writes: Vec<_> = stages::tally(&touched.numbers, tx.slot).into_iter().collect();
+        let taken: Vec<Taken> = taken.into_iter().map(|(_, taken)| taken).collect();
+        let (leases, is_whole) = self.hand_out(tx, taken, writes, touched).await?;
+        Ok((leases, odd, next_due, is_whole))
+    }
+
+    fn taken(&self, row: StageRow) -> Taken {
+        let token = row.progress.token.unwrap_or(Token(0));
+        // Held before the commit: a lease that is in the store belongs to somebody, or its claim was answered with an error.
+        let hold = self.core.shared.give(token, row.seq, row.kind, self.lease_for);
+        Taken { row, token, hold }
+    }
+
+    /// Leases, puts back or parks what the rules must look at; says whether anything changed.
+    async fn take_odd(&self, odd: &[Odd], limit: usize) -> Result<(Vec<Lease>, bool), Trouble> {
+        let (held, others): (Vec<&Odd>, Vec<&Odd>) =
+            odd.iter().partition(|odd| odd.token.is_some_and(|token| self.core.shared.is_held(token)));
+        if !held.is_empty() {
+            tx::until_done(|| self.prolong_held(&held)).await?;
+        }
+        if others.is_empty() {
+            return Ok((Vec::new(), !held.is_empty()));
+        }
+        tx::until_done(|| self.apply_rules(&others, limit)).await
+    }
+
+    /// Prolongs leases that have expired although they are worked on here: the process was stopped for a while, or the clock was set.
+    /// Their work goes on; to give them to others too would do it twice.
+    async fn prolong_held(&self, held: &[&Odd]) -> Result<(), Trouble> {
+        // For a moment at least, so that they are not found again.
+        let prolong = statement!(
+            "UPDATE stage SET due = (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $4::bigint
+             FROM unnest($2::bigint[], $3::bigint[]) AS n (seq, token)
+             WHERE stage.kind = $1 AND stage.seq = n.seq AND state = 'leased' AND stage.token = n.token",
+            self.kind.0,
+            held.iter().map(|odd| odd.seq).collect::<Vec<_>>(),
+            held.iter().map(|odd| odd.token.map(|token| token.0)).collect::<Vec<_>>(),
+            codes::signed(self.lease_for.max(Duration::from_millis(100)).as_millis()),
+        );
+        let (tx, _) = Tx::begin_with(&self.core.pool, &self.core.clock, prolong).await?;
+        tx.commit(&[]).await.map(drop)
+    }
+
+    async fn apply_rules(&self, odd: &[&Odd], limit: usize) -> Result<(Vec<Lease>, bool), Trouble> {
+        let entries: Vec<(i64, i64)> = odd.iter().map(|odd| (odd.seq, odd.line)).collect();
+        let (tx, mut board) = stages::load(&self.core.pool, &self.core.clock, &entries).await?;
+        let (now, kind) = (board.now, self.kind);
+        let far = now.after(LONGEST_PAUSE);
+        let (mut taken, mut has_changed) = (Vec::new(), false);
+        for odd in odd {
+            let Some(row) = board.get(odd.seq, kind) else { continue };
+            let progress = &row.progress;
+            let has_ended = progress.due <= now || progress.due > far;
+            let is_odd = match progress.standing {
+                Standing::Leased => progress.token == odd.token,
+                Standing::Due => progress.losses >= MOST_LOSSES,
+                _ => false,
+            };
+            if !is_odd || !has_ended {
+                continue;
+            }
+            let is_first = progress.token.is_none() || board.is_first(odd.seq, kind);
+            let would_be_leased = is_first && progress.losses + u32::from(progress.token.is_some()) < MOST_LOSSES;
+            if would_be_leased && taken.len() >= limit {
+                continue;
+            }
+            has_changed = true;
+            let mut claim = rules::Claim::Waits;
+            let token = Shared::token();
+            board.apply(odd.seq, kind, |progress| {
+                claim = progress.claim(token, now.after(self.lease_for), now, is_first);
+            });
+            match claim {
+                rules::Claim::Leased => taken.extend(board.get(odd.seq, kind).cloned()),
+                rules::Claim::Waits => {}
+                rules::Claim::Parked => board.remember(odd.seq, kind, true),
+            }
+        }
+        let taken = taken.into_iter().map(|row| self.taken(row)).collect();
+        let (writes, touched) = board.end(tx.slot, Touched::default());
+        let (leases, _) = self.hand_out(tx, taken, writes, touched).await?;
+        Ok((leases, has_changed))
+    }
+
+    /// Loads what work needs of the entries, and commits. A body that is not what was accepted is parked; says whether all were whole.
+    async fn hand_out(
+        &self,
+        tx: Tx,
+        taken: Vec<Taken>,
+        mut writes: Vec<tx::Statement>,
+        touched: Touched,
+    ) -> Result<(Vec<Lease>, bool), Trouble> {
+        let now = tx.now;
+        let at: Vec<(i64, i64)> = taken.iter().map(|taken| (taken.row.seq, taken.row.line)).collect();
+        let is_any = !taken.is_empty();
+        if is_any {
+            writes.push(stored::select(&at, self.kind));
+        }
+        let mut rows = self.core.commit(tx, &writes, touched).await?;
+        let rows = if is_any { rows.pop().unwrap_or_default() } else { Vec::new() };
+        let mut stored = stored::read(&self.core, &rows).await?;
+        let (mut leases, mut damaged) = (Vec::with_capacity(taken.len()), Vec::new());
+        for Taken { row, token, hold } in taken {
+            let Some(Stored { entry, body, delivered }) = stored.remove(&row.seq) else { continue };
+            let clock = &self.core.clock;
+            match body {
+                Ok(body) => leases.push(Lease {
+                    seq: Seq(row.seq),
+                    stage: self.stage.clone(),
+                    token,
+                    expires: clock.local(row.progress.due),
+                    attempts: row.progress.attempts,
+                    failing_since: row.progress.failing_since.map(|at| clock.local(at)),
+                    doubts: crate::Doubts {
+                        since: row.progress.doubts.since.map(|at| clock.local(at)),
+                        ..row.progress.doubts
+                    },
+                    resumed: row.progress.resumed.map(|at| clock.local(at)),
+                    // One from the future was noted before the clock was set back, and says nothing.
+                    is_stale: delivered
+                        .is_some_and(|delivered| delivered > clock.server(entry.as_of) && delivered <= now),
+                    entry: Arc::new(entry),
+                    body,
+                    hold,
+                }),
+                Err(reason) => {
+                    let outcome = Outcome::Park { cause: Cause::Damaged, reason: reason.to_owned() };
+                    let ending = super::settle::Ending {
+                        held: super::store::Held { seq: row.seq, kind: row.kind, token: token.0 },
+                        line: row.line,
+                        entry: Arc::new(entry),
+                        outcome,
+                    };
+                    damaged.push(ending);
+                }
+            }
+        }
+        if !damaged.is_empty() {
+            super::settle::settle(&self.core, &damaged).await?;
+        }
+        Ok((leases, damaged.is_empty()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_of_lost_stages_is_that_of_the_rule() {
+        assert_eq!(MOST_LOSSES, 10, "tables.sql and FIND_ODD name it");
+    }
+}

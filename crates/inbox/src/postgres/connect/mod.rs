@@ -1,0 +1,157 @@
+//! The way to PostgreSQL: a pool of connections, bounded in size and in waiting.
+//!
+//! ```text
+//! fault     what an error of the server or of the way to it means
+//! tls       encryption, and whose certificate is believed
+//! session   what a new connection is told and asked before it is used
+//! manager   makes connections and tells those that are dead; holds a storm back
+//! ```
+//!
+//! In: the settings. Out: connections that are known to lead to a server which takes writes, keeps what it acknowledges, and
+//! holds the inbox that this process knows. Promises:
+//! - Nobody waits longer for a connection than he says, whatever the server or the network does.
+//! - After a failure nobody tries again for half a second to a second, and then one alone: a server that comes back meets no
+//!   storm. Held by the tests beside `manager`.
+//! - A password or certificate that was exchanged is used for every connection from then on ([`Link::renew`]).
+//!
+//! A pooler such as `PgBouncer` in between is refused in plain words: sessions are told here how long a statement may take and
+//! which schema is meant, and a pooler forgets or mixes that. This pool makes it unnecessary.
+
+mod fault;
+mod manager;
+mod session;
+mod tls;
+
+pub use fault::Fault;
+pub(crate) use manager::Manager;
+
+use crate::{Error, Identity, Settings, settings::Server};
+use deadpool::managed::{self, Object, PoolError, Timeouts};
+use manager::{Access, Way};
+use std::{fmt, sync::Arc, time::Duration};
+
+/// A connection; it goes back to the pool when dropped. Take it out ([`Object::take`]) where it is not known how it stands,
+/// for example after a statement that did not end in time.
+pub(crate) type Connection = Object<Manager>;
+
+/// PostgreSQL that does not answer for as long as this is away.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The connections of one process. Clones share them.
+#[derive(Clone)]
+pub struct Pool {
+    connections: managed::Pool<Manager>,
+    way: Arc<Way>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("server", self.way.server()).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    /// Prepares the way to this server; nothing is connected to yet.
+    ///
+    /// # Errors
+    /// [`Fault::Unfit`]: a file of certificates cannot be used.
+    pub fn new(server: &Server, settings: &Settings) -> Result<Self, Fault> {
+        let way = Arc::new(Way::new(server.clone(), settings)?);
+        let connections = managed::Pool::builder(Manager::new(Arc::clone(&way)))
+            .max_size(settings.connections)
+            .build()
+            .map_err(|error| Fault::Unfit(error.to_string()))?;
+        Ok(Self { connections, way })
+    }
+
+    /// A connection, waited for at most so long: for a free place among the connections, and for the server.
+    ///
+    /// # Errors
+    /// [`Fault`]; [`Fault::Away`] when the time is over.
+    ///
+    /// # Cancel safety
+    /// Safe: a connection that is being made is given up.
+    pub(crate) async fn get(&self, within: Duration) -> Result<Connection, Fault> {
+        // Each part has no limit of its own: the whole has.
+        let none = Timeouts::default();
+        match tokio::time::timeout(within, self.connections.timeout_get(&none)).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(PoolError::Backend(fault))) => Err(fault),
+            Ok(Err(PoolError::Closed)) => Err(Fault::Closed),
+            Ok(Err(error)) => Err(Fault::Away(error.to_string())),
+            Err(_elapsed) => Err(Fault::Away(self.lateness(within))),
+        }
+    }
+
+    /// Why nobody got a connection in time.
+    fn lateness(&self, within: Duration) -> String {
+        let status = self.connections.status();
+        if status.available == 0 && status.size >= status.max_size {
+            format!("all {} connections (inbox.connections) were in use for {within:?}", status.max_size)
+        } else {
+            format!("PostgreSQL did not answer within {within:?}")
+        }
+    }
+
+    /// From now on a connection to another inbox than this one is refused ([`Fault::Foreign`]).
+    pub(crate) fn expect(&self, identity: Identity) {
+        self.way.expect(identity);
+    }
+
+    /// Says that the server held another inbox than is expected, when a connection to it was last tried.
+    pub(crate) fn foreign(&self) -> Option<Fault> {
+        self.way.fault().filter(|fault| matches!(fault, Fault::Foreign { .. } | Fault::Empty { .. }))
+    }
+
+    /// Sees to it that the server can be reached and has an inbox. Returns which one.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(crate) async fn must_have_inbox(&self, within: Duration) -> Result<Identity, Fault> {
+        drop(self.get(within).await?);
+        self.way.found().ok_or_else(|| Fault::Empty { schema: self.server().schema().to_owned() })
+    }
+
+    /// Which server, which schema.
+    pub(crate) fn server(&self) -> &Server {
+        self.way.server()
+    }
+
+    /// Gives out no connection any more.
+    pub(crate) fn close(&self) {
+        self.connections.close();
+    }
+}
+
+/// How a server is reached, for who exchanges the password and the certificates. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Link(Pool);
+
+/// A password and certificates, read and checked.
+#[derive(Clone)]
+pub struct Prepared(Access);
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prepared(***)")
+    }
+}
+
+impl Link {
+    pub(crate) const fn new(pool: Pool) -> Self {
+        Self(pool)
+    }
+
+    /// Reads the password and the certificates of these settings; nothing is exchanged yet.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`]: a file of certificates cannot be used.
+    pub fn prepare(&self, settings: &Settings) -> Result<Prepared, Error> {
+        Ok(Prepared(Access::new(self.0.server(), settings)?))
+    }
+
+    /// New connections are made with these from now on.
+    pub fn renew(&self, prepared: Prepared) {
+        self.0.way.renew(prepared.0);
+    }
+}

@@ -1,0 +1,32 @@
+//! Deletion of entries, with all that belongs to them alone.
+
+use super::tx::{Statement, statement};
+
+/// Deletes entries whose lines are locked and whose stages are counted off.
+pub(super) fn entries(seqs: &[i64]) -> Vec<Statement> {
+    if seqs.is_empty() {
+        return Vec::new();
+    }
+    let seqs = || seqs.to_vec();
+    vec![
+        // A reading goes with the last entry that has it.
+        statement!(
+            "WITH given AS (DELETE FROM fetched WHERE seq = ANY($1) RETURNING reading),
+                  gone AS (
+                      DELETE FROM reading WHERE id IN (SELECT reading FROM given)
+                      AND NOT EXISTS (SELECT 1 FROM fetched AS f WHERE f.reading = reading.id AND f.seq <> ALL($1))
+                      RETURNING reading.id)
+             DELETE FROM page USING gone WHERE reading = gone.id",
+            seqs()
+        ),
+        statement!(
+            "DELETE FROM known USING entry
+             WHERE entry.seq = ANY($1) AND known.id_key = entry.id_key AND known.rank = entry.rank AND known.seq = entry.seq",
+            seqs()
+        ),
+        statement!("DELETE FROM attempt WHERE seq = ANY($1)", seqs()),
+        statement!("DELETE FROM stage WHERE seq = ANY($1)", seqs()),
+        statement!("DELETE FROM body WHERE seq = ANY($1)", seqs()),
+        statement!("DELETE FROM entry WHERE seq = ANY($1)", seqs()),
+    ]
+}

@@ -1,0 +1,96 @@
+//! The inbox on PostgreSQL, which many receivers share.
+//!
+//! ```text
+//! codes     how values are written in the tables, and read
+//! clock     the time of the server, by which all receivers agree
+//! connect   the way to the server
+//! tx        a transaction: many statements in one round trip
+//! schema    tables, and the way from one version to the next
+//! tally     how many stages there are of each kind
+//! shared    what callers know without asking the server
+//! vault     seals and opens
+//! readings, attempts, entries, delete    tables that belong to stages and entries
+//! board     stages in memory, while their lines are locked: lets the rules change them
+//! stages    the table of stages: loads a board, writes what changed of it
+//! store     the open inbox, and the task that looks after it
+//! listen    receivers wake each other
+//! refused, stored, select, views    questions about the tables
+//! settle, claim    how leases end and begin
+//! erasures  who was erased, for journals that still hold something of them
+//! intake, committer, queue, shelf, sinks, desk, erase, audit, watch, upkeep    the interfaces of the inbox
+//! ```
+//!
+//! What comes in: a pool of connections to a server whose tables `init` has made. Receivers meet in these tables and nowhere else.
+//! Promises, beside those of the contract:
+//! - A commit is on the server's disk before it is answered: every transaction says so itself.
+//! - No statement is run for each row: a batch of any size takes two round trips.
+//! - Times are those of the server, so receivers whose clocks differ agree.
+//! - Nobody waits in a circle: lines are locked in the order of their numbers, then stages in theirs.
+
+mod attempts;
+mod audit;
+mod board;
+mod claim;
+mod clock;
+mod codes;
+mod committer;
+pub mod connect;
+mod delete;
+mod desk;
+mod entries;
+mod erase;
+mod erasures;
+mod intake;
+mod listen;
+mod queue;
+mod readings;
+mod refused;
+mod schema;
+mod select;
+mod settle;
+mod shared;
+mod shelf;
+mod sinks;
+mod stages;
+mod store;
+mod stored;
+mod tally;
+mod tx;
+mod upkeep;
+mod vault;
+mod views;
+mod watch;
+
+pub(crate) use codes::{plain, text};
+pub(crate) use entries::rank;
+pub(crate) use store::Postgres;
+
+use crate::{Access, Error, Identity, Inbox, Settings, SinkName};
+use base::clock::Timestamp;
+use connect::Pool;
+use std::sync::Arc;
+
+/// Makes the tables, the identity and the keys where they are missing, and brings older tables up to date. May be called again, and by
+/// several at once. Returns which inbox it is, and whether it is new.
+///
+/// # Errors
+/// [`Error::Open`]: the tables are of a version that this build does not know; [`Error::Store`]: the server failed.
+pub async fn init(pool: &Pool) -> Result<(Identity, bool), Error> {
+    schema::init(pool).await
+}
+
+/// Opens an inbox that [`init`] made. `local` is the clock of this receiver.
+///
+/// # Errors
+/// [`Error::Open`], with what to do; [`Error::Store`]: the server failed.
+pub async fn open(
+    pool: Pool,
+    settings: &Settings,
+    sinks: &[SinkName],
+    access: Access,
+    local: fn() -> Timestamp,
+) -> Result<Inbox, Error> {
+    let store = Arc::new(store::Postgres::open(pool, settings, sinks, access, local).await?);
+    let keys = store.keys().clone();
+    Ok(Inbox::of(&store, keys))
+}

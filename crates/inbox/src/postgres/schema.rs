@@ -1,0 +1,186 @@
+//! Tables of the inbox, and the way from one version to the next.
+//!
+//! The tables stand in the first schema of the connection's `search_path`, which the configuration names. A migration is a numbered
+//! step, and each step is one transaction under a lock that all receivers share, so several may start at once.
+//!
+//! Receivers of the version before go on while a new one migrates. So a step only adds: tables, columns with a default, indexes
+//! (*expand*). What nobody reads any more is dropped by a step of a later version (*contract*). `readable_from` in `meta` is the
+//! oldest version whose receivers can still use the tables; a contracting step raises it, and an older receiver refuses to work then.
+
+use super::{
+    connect::Pool,
+    tx::{self, Trouble, Tx, statement},
+};
+use crate::{Error, Identity, Keys};
+use aws_lc_rs::rand;
+use base::clock;
+
+/// A step: the version that it makes, the oldest version that can use the tables afterwards, and what it does.
+struct Step {
+    version: i64,
+    readable_from: i64,
+    sql: &'static str,
+}
+
+/// Every step, in order. No step is ever changed once it was released.
+const STEPS: [Step; 1] = [Step { version: 1, readable_from: 1, sql: include_str!("tables.sql") }];
+
+/// The version that this build writes: that of the last step.
+pub(super) const VERSION: i64 = 1;
+/// Whoever migrates holds this lock, in the number space of this program.
+const MIGRATING: &str =
+    "SELECT pg_advisory_xact_lock(hashtextextended('linxo-webhook migration ' || current_schema(), 0))";
+/// The oldest tables that this build can use as they are.
+const OLDEST: i64 = 1;
+
+/// Makes the tables, the identity and the keys where they are missing, and brings older tables up to date. May be called again, and by
+/// several at once. Returns which inbox it is, and whether it is new.
+pub(crate) async fn init(pool: &Pool) -> Result<(Identity, bool), Error> {
+    let made = tx::until_done(|| try_init(pool)).await?;
+    Ok(made)
+}
+
+async fn try_init(pool: &Pool) -> Result<(Identity, bool), Trouble> {
+    let clock = super::clock::Clock::new(clock::now);
+    let (tx, _) = Tx::begin(pool, &clock, &[]).await?;
+    make_schema(&tx).await?;
+    tx.query(statement!(MIGRATING)).await?;
+    let from = version(&tx).await?.map_or(0, |(version, _)| version);
+    refuse(from, readable_from(&tx).await?)?;
+    migrate(&tx, from).await?;
+    let is_new = from == 0;
+    if is_new {
+        for (name, length) in [("identity", 16), ("dedup", 16), ("fingerprints", 32)] {
+            let mut bytes = vec![0; length];
+            rand::fill(&mut bytes).map_err(|_unspecified| Error::Store("the system has no random bytes".into()))?;
+            tx.execute(&[statement!("INSERT INTO meta (name, bytes) VALUES ($1, $2)", name, bytes)]).await?;
+        }
+    }
+    let identity = keys(&tx.query(statement!(KEYS)).await?, None)?.identity;
+    tx.commit(&[]).await?;
+    Ok((identity, is_new))
+}
+
+/// Makes the first schema of the search path, unless it is there.
+async fn make_schema(tx: &Tx) -> Result<(), Trouble> {
+    let rows = tx.query(statement!("SELECT current_schema(), current_setting('search_path')")).await?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    if row.try_get::<_, Option<&str>>(0)?.is_some() {
+        return Ok(());
+    }
+    let path: &str = row.try_get(1)?;
+    let first = path.split(',').next().unwrap_or_default().trim();
+    // As the setting has it, so it is quoted where it has to be.
+    tx.script(&format!("CREATE SCHEMA IF NOT EXISTS {first}")).await
+}
+
+async fn migrate(tx: &Tx, from: i64) -> Result<(), Trouble> {
+    for step in STEPS.iter().filter(|step| step.version > from) {
+        tx.script(step.sql).await?;
+        for (name, number) in [("version", step.version), ("readable_from", step.readable_from)] {
+            tx.execute(&[set_number(name, number)]).await?;
+        }
+        tracing::info!(
+            code = "migration_step",
+            version = step.version,
+            "the tables of the inbox were brought to a newer version"
+        );
+    }
+    Ok(())
+}
+
+/// Version and `readable_from` of the tables; `None`: there are none.
+async fn version(tx: &Tx) -> Result<Option<(i64, i64)>, Trouble> {
+    let found = tx.query(statement!("SELECT to_regclass('meta') IS NOT NULL")).await?;
+    if !found.first().map_or(Ok(false), |row| row.try_get(0))? {
+        return Ok(None);
+    }
+    let rows = tx.query(statement!("SELECT name, number FROM meta WHERE name IN ('version', 'readable_from')")).await?;
+    let (mut version, mut readable_from) = (0, 0);
+    for row in &rows {
+        match row.try_get(0)? {
+            "version" => version = row.try_get::<_, Option<i64>>(1)?.unwrap_or(0),
+            _ => readable_from = row.try_get::<_, Option<i64>>(1)?.unwrap_or(0),
+        }
+    }
+    Ok(Some((version, readable_from)))
+}
+
+async fn readable_from(tx: &Tx) -> Result<i64, Trouble> {
+    Ok(version(tx).await?.map_or(0, |(_, readable_from)| readable_from))
+}
+
+/// Refuses tables that this build does not understand any more.
+fn refuse(version: i64, readable_from: i64) -> Result<(), Error> {
+    if readable_from <= VERSION {
+        return Ok(());
+    }
+    Err(unusable(format!(
+        "its tables are of version {version}, and this linxo-webhook knows {VERSION}; receivers from version {readable_from} on can use \
+         them: run that one, or a newer one"
+    )))
+}
+
+/// The inbox cannot be used; the text says what to do.
+pub(super) fn unusable(problem: String) -> Error {
+    Error::Open { path: "in PostgreSQL".to_owned(), problem, source: None }
+}
+
+/// Looks at the tables, and brings older ones up to date where they were made by `init`. Returns the keys.
+///
+/// # Errors
+/// [`Error::Open`]: there is no inbox, or one that this build cannot use.
+pub(super) async fn attach(pool: &Pool, dedup: Option<[u8; 16]>) -> Result<Keys, Error> {
+    let attached = tx::until_done(|| async {
+        let clock = super::clock::Clock::new(clock::now);
+        let (tx, _) = Tx::begin(pool, &clock, &[]).await?;
+        let Some((mut from, readable_from)) = version(&tx).await? else {
+            return Err(unusable("there is no inbox yet: run `linxo-webhook inbox init` once".to_owned()).into());
+        };
+        refuse(from, readable_from)?;
+        if from < VERSION {
+            tx.query(statement!(MIGRATING)).await?;
+            // Another receiver may have been first.
+            from = version(&tx).await?.map_or(from, |(version, _)| version);
+            migrate(&tx, from).await?;
+        }
+        debug_assert!(OLDEST <= VERSION);
+        let keys = keys(&tx.query(statement!(KEYS)).await?, dedup)?;
+        tx.commit(&[]).await?;
+        Ok(keys)
+    })
+    .await?;
+    Ok(attached)
+}
+
+const KEYS: &str = "SELECT name, bytes FROM meta WHERE bytes IS NOT NULL";
+
+/// The identity and the keys. The key of hashes is elsewhere while the store is sealed, and is handed in then.
+fn keys(rows: &[tokio_postgres::Row], dedup: Option<[u8; 16]>) -> Result<Keys, Trouble> {
+    let find = |wanted: &str| -> Result<Vec<u8>, Trouble> {
+        for row in rows {
+            if row.try_get::<_, &str>("name")? == wanted {
+                return Ok(row.try_get("bytes")?);
+            }
+        }
+        Err(unusable(format!("its tables have no {wanted}: restore them from a backup")).into())
+    };
+    let broken = |_| unusable("a key in its tables is broken: restore them from a backup".to_owned());
+    Ok(Keys {
+        identity: Identity(find("identity")?.try_into().map_err(broken)?),
+        dedup: match dedup {
+            Some(dedup) => dedup,
+            None => find("dedup")?.try_into().map_err(broken)?,
+        },
+        fingerprints: find("fingerprints")?.try_into().map_err(broken)?,
+    })
+}
+
+/// Remembers a number.
+pub(super) fn set_number(name: &'static str, number: i64) -> tx::Statement {
+    statement!(
+        "INSERT INTO meta (name, number) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET number = excluded.number",
+        name,
+        number
+    )
+}

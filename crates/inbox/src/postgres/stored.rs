@@ -1,0 +1,107 @@
+//! What work needs of entries: their facts, and their bodies, compared with what was accepted.
+
+use super::{
+    codes,
+    store::Core,
+    tx::{Statement, Trouble, statement},
+};
+use crate::{
+    DeliveryId, Facts, Fetched, Found, ReadingId, TraceParent,
+    kind::Kind,
+    seal::{Flaw, Owner, Place},
+};
+use base::clock::Timestamp;
+use bytes::Bytes;
+use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
+use std::collections::HashMap;
+use tokio_postgres::Row;
+
+/// Why an entry is parked whose body does not have the digest that it was stored with.
+const DAMAGED: &str = "the stored event is not the one that was accepted: the database or its disk is damaged; restore it from a \
+                       backup, then replay the entry";
+/// Why an entry is parked whose body cannot be opened.
+const NO_KEY: &str = "the stored event is sealed, and its key is not in the keys store: put the newest copy of the keys store \
+                      back, then replay the entry";
+
+/// See the head of this file.
+pub(super) struct Stored {
+    pub(super) entry: Facts,
+    /// The body that was accepted, or why it is not to be had.
+    pub(super) body: Result<Bytes, &'static str>,
+    /// For which time the newest accounts hold that the same sink was given of the same connection and channel; by the server's clock.
+    pub(super) delivered: Option<Timestamp>,
+}
+
+/// The query for some entries, each with its line, at one kind of stage.
+pub(super) fn select(at: &[(i64, i64)], kind: Kind) -> Statement {
+    statement!(
+        "SELECT entry.*, body.bytes, fetched.seq IS NOT NULL AS is_fetched, fetched.reading, fetched.snapshot, reading.accounts,
+                reading.certainty, reading.unusable,
+                (SELECT as_of FROM delivered WHERE delivered.kind = $3 AND delivered.line = n.line
+                 AND delivered.channel = coalesce(entry.channel, '')) AS delivered
+         FROM unnest($1::bigint[], $2::bigint[]) AS n (seq, line) JOIN entry USING (seq) JOIN body USING (seq)
+              LEFT JOIN fetched ON fetched.seq = n.seq AND fetched.kind = 0
+              LEFT JOIN reading ON reading.id = fetched.reading",
+        at.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(),
+        at.iter().map(|(_, line)| *line).collect::<Vec<_>>(),
+        kind.0,
+    )
+}
+
+/// Reads the rows of [`select`], by entry.
+pub(super) async fn read(core: &Core, rows: &[Row]) -> Result<HashMap<i64, Stored>, Trouble> {
+    let keys: Result<Vec<Option<i64>>, _> = rows.iter().map(|row| row.try_get("key")).collect();
+    let opening = core.vault.opening(keys?).await?;
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let seq: i64 = row.try_get("seq")?;
+        let entry = facts(core, row)?;
+        let owner = Owner::of_ids(&entry.connection, entry.user.as_ref());
+        let (stored, key): (Vec<u8>, Option<i64>) = (row.try_get("bytes")?, row.try_get("key")?);
+        let accepted: &[u8] = row.try_get("digest")?;
+        let opened = opening
+            .open(key, &owner, Place::Body(seq), stored)
+            .and_then(|body| Ok((opening.digest(key, &body)? == *accepted, body)));
+        let body = match opened {
+            Ok((true, body)) => Ok(body),
+            Ok((false, _)) | Err(Flaw::Changed) => Err(DAMAGED),
+            Err(Flaw::Missing | Flaw::Erased) => Err(NO_KEY),
+            Err(other) => return Err(other.into()),
+        };
+        found.insert(seq, Stored { entry, body, delivered: codes::time(row, "delivered")? });
+    }
+    Ok(found)
+}
+
+fn facts(core: &Core, row: &Row) -> Result<Facts, Trouble> {
+    let fetched = match (row.try_get("is_fetched")?, row.try_get::<_, Option<i64>>("reading")?) {
+        (false, _) => None,
+        (true, None) => Some(Fetched::Gone),
+        (true, Some(reading)) => {
+            let certainty = codes::certainty(row.try_get("certainty")?);
+            let accounts = codes::unsigned(row, "accounts")?.unwrap_or(0);
+            let unusable = codes::unsigned(row, "unusable")?.unwrap_or(0);
+            Some(Fetched::Read { reading: ReadingId(reading), found: Found { accounts, unusable, certainty } })
+        }
+    };
+    let accepted = core.clock.local(codes::time(row, "accepted")?.unwrap_or_default());
+    let event_id = codes::read(row, "id")?;
+    Ok(Facts {
+        delivery_id: DeliveryId::new(codes::read_maybe(row, "delivery_id")?.unwrap_or_else(|| event_id.clone())),
+        event_id: EventId::new(event_id),
+        event_type: codes::read(row, "event_type")?,
+        resource_type: codes::read(row, "resource_type")?,
+        connection: ConnectionId::new(codes::read(row, "connection")?),
+        user: codes::read_maybe(row, "user")?.map(UserId::new),
+        channel: codes::read_maybe(row, "channel")?.map(ChannelDefinitionId::new),
+        mode: codes::read_maybe(row, "mode")?,
+        created: row.try_get("created")?,
+        accepted,
+        account_count: codes::unsigned(row, "account_count")?,
+        listed: codes::unsigned(row, "listed")?.unwrap_or(0),
+        confirm: row.try_get("confirm")?,
+        trace: codes::read_maybe(row, "trace")?.and_then(|text| TraceParent::parse(&text)),
+        fetched,
+        as_of: codes::time(row, "snapshot")?.map_or(accepted, |snapshot| core.clock.local(snapshot)),
+    })
+}

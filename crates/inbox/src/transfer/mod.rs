@@ -1,0 +1,162 @@
+//! Copies an inbox from one store to another, while nobody uses either: from a file to a server, or back.
+//!
+//! ```text
+//! tables   which tables and columns there are, and in which order rows are taken
+//! value    a value of a row, the same on both sides
+//! file     a SQLite file as a side of the copy
+//! server   PostgreSQL as a side of the copy
+//! ```
+//!
+//! In: two stores. Out: every row, with its number, and the identity and keys, so that the copy is the same inbox: what it knew it
+//! still recognises, and no number is given away twice. Rows go in the order of their keys, in batches of one transaction. A copy that
+//! is cut short goes on where it stopped. Until it is whole the copy has no identity, so nothing can serve it. At the end both
+//! sides are read again, and the counts and digests of each table are compared.
+//!
+//! Not here: sealed inboxes, whose data keys are kept elsewhere. They are refused.
+
+mod file;
+mod server;
+mod tables;
+mod value;
+
+use crate::{Error, Settings, settings::Store};
+use async_trait::async_trait;
+use file::File;
+use server::Server;
+use sha2::{Digest as _, Sha256};
+use tables::{TABLES, Table};
+use value::Value;
+
+/// A row, in the order of the table's columns.
+type Row = Vec<Value>;
+
+/// The identity and the keys, by name.
+type Keys = Vec<(String, Vec<u8>)>;
+
+/// What stays of a store when its rows are copied.
+#[derive(Debug, Default)]
+struct Rest {
+    keys: Keys,
+    /// The last number that was given away in each table that hands out numbers.
+    numbers: Vec<(&'static str, i64)>,
+    /// How many events were accepted.
+    position: i64,
+}
+
+/// One side of a copy.
+#[async_trait]
+trait Side: Send {
+    /// Up to so many rows behind a key.
+    async fn rows(&mut self, table: &Table, after: Option<Vec<Value>>) -> Result<Vec<Row>, Error>;
+
+    /// The key of the last row.
+    async fn last(&mut self, table: &Table) -> Result<Option<Vec<Value>>, Error>;
+
+    /// How many rows there are.
+    async fn count(&mut self, table: &Table) -> Result<u64, Error>;
+
+    /// Adds rows, durably; those that are there already stay.
+    async fn add(&mut self, table: &Table, rows: Vec<Row>) -> Result<(), Error>;
+
+    /// What is no row.
+    async fn rest(&mut self) -> Result<Rest, Error>;
+
+    /// The copy is whole: it becomes an inbox.
+    async fn finish(&mut self, rest: Rest) -> Result<(), Error>;
+}
+
+/// How far a copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Of which table.
+    pub table: &'static str,
+    /// Whether it is read again to be compared.
+    pub is_verified: bool,
+    /// Rows done.
+    pub rows: u64,
+    /// Rows in all.
+    pub of: u64,
+}
+
+/// What was copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transferred {
+    /// Rows of each table.
+    pub tables: Vec<(&'static str, u64)>,
+}
+
+/// Copies every table. `settings` say how a server is reached. `tell` is told how far it is, after each batch.
+///
+/// # Errors
+/// [`Error::Open`], [`Error::Unusable`], [`Error::Store`], with what to do. Called again, it goes on.
+pub async fn transfer(
+    settings: &Settings,
+    (from, to): (&Store, &Store),
+    mut tell: impl FnMut(Progress) + Send,
+) -> Result<Transferred, Error> {
+    if from == to {
+        return Err(refused(from, "it is copied to itself: name two stores"));
+    }
+    let mut source = open(settings, from, true).await?;
+    let mut target = open(settings, to, false).await?;
+    let rest = source.rest().await?;
+    let mut tables = Vec::new();
+    for table in &TABLES {
+        let of = source.count(table).await?;
+        let mut rows = target.count(table).await?;
+        let mut after = target.last(table).await?;
+        loop {
+            let batch = source.rows(table, after).await?;
+            let Some(last) = batch.last() else { break };
+            after = Some(table.key_of(last));
+            rows += batch.len() as u64;
+            target.add(table, batch).await?;
+            tell(Progress { table: table.name, is_verified: false, rows, of });
+        }
+        tables.push((table.name, of));
+    }
+    for (table, (_, of)) in TABLES.iter().zip(&tables) {
+        let one =
+            digest(&mut *source, table, |rows| tell(Progress { table: table.name, is_verified: true, rows, of: *of }))
+                .await?;
+        let other = digest(&mut *target, table, |_| ()).await?;
+        if one != other {
+            return Err(refused(
+                to,
+                &format!(
+                    "its table {} has {} rows and is not as it was in the source, which has {}: begin again with an empty store",
+                    table.name, other.0, one.0
+                ),
+            ));
+        }
+    }
+    target.finish(rest).await?;
+    Ok(Transferred { tables })
+}
+
+async fn open(settings: &Settings, store: &Store, is_source: bool) -> Result<Box<dyn Side>, Error> {
+    Ok(match store {
+        Store::Sqlite(path) if is_source => Box::new(File::source(path, settings)?),
+        Store::Sqlite(path) => Box::new(File::target(path, settings).await?),
+        Store::Postgres(server) => Box::new(Server::open(server, settings, is_source).await?),
+    })
+}
+
+/// How many rows, and a digest of all of them.
+async fn digest(side: &mut dyn Side, table: &Table, mut tell: impl FnMut(u64)) -> Result<(u64, [u8; 32]), Error> {
+    let (mut count, mut hasher, mut after) = (0, Sha256::new(), None);
+    loop {
+        let rows = side.rows(table, after).await?;
+        let Some(last) = rows.last() else { break };
+        after = Some(table.key_of(last));
+        count += rows.len() as u64;
+        rows.iter().flatten().for_each(|value| value.add_to(&mut hasher));
+        tell(count);
+    }
+    Ok((count, hasher.finalize().into()))
+}
+
+/// Nothing was done.
+fn refused(store: &Store, problem: &str) -> Error {
+    Error::Open { path: store.to_string(), problem: problem.to_owned(), source: None }
+}

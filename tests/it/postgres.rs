@@ -1,0 +1,88 @@
+//! The service on an inbox in PostgreSQL: how it starts, what it answers while the server is away, and what its commands say.
+
+use crate::support::{Service, Site, admin, delivered, event_json, eventually, text};
+use double::servers::{Options, Postgres};
+use std::path::PathBuf;
+
+/// A server without an inbox, and a site that is to have its inbox there.
+fn site() -> (Postgres, Site, PathBuf) {
+    let server = Postgres::start(&Options::default()).unwrap();
+    let mut site = Site::new();
+    let folder = site.path("data").display().to_string();
+    site.set("inbox.url", text(server.url())).set("inbox.folder", text(folder));
+    let sink = site.file_sink("lines");
+    (server, site, sink)
+}
+
+fn event(id: &str) -> String {
+    event_json(id, "7", 1, false)
+}
+
+async fn is_ready(service: &Service) -> bool {
+    admin(service.admin, "/readyz", None).await.status == 200
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serve_makes_no_tables_and_init_makes_them() {
+    let (server, site, sink) = site();
+    let output = site.run(&["serve"]).await;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(78) && told.contains("inbox init"), "{told}");
+    let checked = site.run(&["check", "--online"]).await;
+    let told = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(!checked.status.success() && told.contains("inbox init"), "{told}");
+
+    for words in ["made the inbox", "is there already"] {
+        let output = site.run(&["inbox", "init"]).await;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && told.contains(words), "{told}");
+    }
+    let checked = site.run(&["check", "--online"]).await;
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let service = site.start().await;
+    service.door.accept(event("e1")).await;
+    eventually("it is delivered", async || (delivered(&sink) == ["e1"]).then_some(())).await;
+    let listed = site.run(&["inbox", "ls", "--json"]).await;
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("\"e1\""));
+    service.stop().await;
+    drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_starts_without_its_server_answers_503_until_it_is_there() {
+    let (mut server, site, sink) = site();
+    assert!(site.run(&["inbox", "init"]).await.status.success());
+    server.stop();
+    let service = site.start().await;
+    let answer = service.door.post(event("e1")).await;
+    assert!(answer.status == 503 && answer.header("retry-after").is_some(), "{answer:?}");
+    assert!(!is_ready(&service).await);
+    assert_eq!(service.metric("linxo_webhook_inbox_foreign"), 0);
+    server.restart().unwrap();
+    eventually("it is ready", async || is_ready(&service).await.then_some(())).await;
+    service.door.accept(event("e2")).await;
+    eventually("it is delivered", async || (delivered(&sink) == ["e2"]).then_some(())).await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_journal_no_event_is_refused_while_the_server_is_away() {
+    let (mut server, mut site, sink) = site();
+    let journal = site.path("journal").display().to_string();
+    site.set("inbox.journal", text(journal));
+    assert!(site.run(&["inbox", "init"]).await.status.success());
+    let service = site.start().await;
+    service.door.accept(event("e0")).await;
+    eventually("it is delivered", async || (delivered(&sink) == ["e0"]).then_some(())).await;
+    server.kill();
+    for n in 1..=20 {
+        service.door.accept(event(&format!("e{n}"))).await;
+    }
+    assert!(is_ready(&service).await, "an event would get its 2xx");
+    service.metric_reaches("linxo_webhook_inbox_unfolded", 20).await;
+    service.metric_reaches("linxo_webhook_inbox_away", 1).await;
+    server.restart().unwrap();
+    let wanted: Vec<String> = (0..=20).map(|n| format!("e{n}")).collect();
+    eventually("everything is delivered in order", async || (delivered(&sink) == wanted).then_some(())).await;
+    service.stop().await;
+}
