@@ -31,6 +31,7 @@ RUN mkdir -p src benches/service && echo 'fn main() {}' | tee src/main.rs > benc
  && deploy/build.sh \
  && rm -r src crates/*/src
 
+COPY askama.toml ./
 COPY config config
 COPY crates crates
 COPY docs/schema docs/schema

@@ -14,7 +14,9 @@ IMAGE ?= linxo-webhook
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 BUILD_COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
-.PHONY: help demo test lint unit doc deny advisories configs alerts units charts try-demo image-check trust-check package-check fuzz proof bench dist dist-check image images clean
+# Of the accessibility rules that the page is held against.
+AXE_VERSION := 4.14.1
+.PHONY: help demo test lint unit doc deny advisories configs alerts units charts try-demo image-check trust-check package-check browser screenshots fuzz-api kafka fuzz proof bench dist dist-check image images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +65,23 @@ image-check: target/debug/linxo-webhook ## The container's root folder, tried by
 
 trust-check: target/debug/linxo-webhook ## The listener before sslyze, slowhttptest and floods of HTTP/2 (fetches what it needs)
 	.ci/trust-check target/debug/linxo-webhook
+
+browser: $(TOOLS)/axe.min.js ## The admin page in a real Chromium (needs Debian's chromium and chromium-driver, and npm)
+	BROWSER_TESTS=required $(CARGO) test --locked --test it browser
+
+screenshots: $(TOOLS)/axe.min.js ## Pictures of the admin page on a desktop and a phone, light and dark, in target/screenshots
+	BROWSER_TESTS=required SCREENSHOTS=$(CURDIR)/target/screenshots $(CARGO) test --locked --test it pictures_are_taken
+
+$(TOOLS)/axe.min.js:
+	mkdir -p $(TOOLS)
+	cd $(TOOLS) && npm pack --silent axe-core@$(AXE_VERSION) && tar xzf axe-core-$(AXE_VERSION).tgz package/axe.min.js && mv package/axe.min.js . && rm axe-core-$(AXE_VERSION).tgz
+
+fuzz-api: target/debug/linxo-webhook ## The admin API against its document (needs schemathesis; EXAMPLES=500 for longer)
+	.ci/fuzz-api target/debug/linxo-webhook
+
+kafka: ## The sink on Kafka, which is not in the usual build: built, linted and tested (needs a C compiler, make, libssl-dev, zlib1g-dev)
+	$(CARGO) clippy --locked --package delivery --all-targets --features kafka -- -D warnings
+	$(CARGO) test --locked --package delivery --features kafka --lib kafka
 
 fuzz: $(if $(shell PATH="$(PATH)" command -v cargo-fuzz),,$(TOOLS)/bin/cargo-fuzz) ## Readers of foreign bytes under a fuzzer, 20 s each (SECONDS_EACH=600 for longer)
 	.ci/fuzz

@@ -9,26 +9,30 @@
 //! the rest back; the inbox is closed when nobody can write to it any more; the admin listener ends last.
 
 mod listeners;
+mod operators;
+mod own;
+mod said;
+pub use own::Own;
 
 use crate::{
     admin,
     config::Config,
-    control, localhost,
+    localhost,
     observe::{
         metrics::{self, Exposition, Latest},
         readiness::Readiness,
+        traces::{self, Tracer},
     },
     receive::{self, Receiver, tls},
     reload::{self, Reload, Snapshot, Targets, Watched},
     supervisor::{Sockets, Standing},
     work::{self, Attempts, Credentials, Fetcher, Gate, Handler, Pool, Recovery, Route, Sealing, Source, Upkeep},
 };
-use base::error::chain;
 use delivery::Slot;
 use inbox::{Access, Fetch, Inbox, SinkName, Stage};
 use linxo::credentials::FingerprintKey;
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
-use std::{fs, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinHandle, JoinSet},
@@ -50,6 +54,9 @@ pub enum Error {
     /// The store.
     #[error(transparent)]
     Inbox(#[from] inbox::Error),
+    /// The way to the collector of traces.
+    #[error(transparent)]
+    Traces(#[from] traces::BuildError),
     /// A sink.
     #[error(transparent)]
     Sink(#[from] delivery::OpenError),
@@ -67,9 +74,10 @@ impl Error {
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Tls(_) | Self::Linxo(_) | Self::Inbox(inbox::Error::Seal { .. } | inbox::Error::Unusable { .. }) => {
-                true
-            }
+            Self::Tls(_)
+            | Self::Linxo(_)
+            | Self::Traces(_)
+            | Self::Inbox(inbox::Error::Seal { .. } | inbox::Error::Unusable { .. }) => true,
             Self::Listener(error) => error.is_configuration(),
             _ => false,
         }
@@ -104,7 +112,7 @@ pub struct Running {
 /// # Errors
 /// [`Error`], before anything was accepted.
 pub async fn start(config: Config) -> Result<Running, Error> {
-    start_on(config, Sockets::default()).await
+    Box::pin(start_on(config, Sockets::default())).await
 }
 
 /// Starts the service on sockets that were handed over; without them, on the addresses of its configuration.
@@ -112,14 +120,16 @@ pub async fn start(config: Config) -> Result<Running, Error> {
 /// # Errors
 /// [`Error`], before anything was accepted.
 pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error> {
-    say(&config, &sockets);
-    if localhost::generate(&config.tls)? {
-        tracing::warn!(
-            code = "localhost_certificate_made",
-            path = %config.tls.certificate.display(),
-            "made a certificate for localhost, because there was none: no vendor trusts it, give the service a real one"
-        );
-    }
+    start_with(config, sockets, Own::default()).await
+}
+
+/// [`start_on`], with sinks that this program brings.
+///
+/// # Errors
+/// [`Error`], before anything was accepted.
+pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Running, Error> {
+    said::at_first(&config, &sockets);
+    said::of_a_first_start(&config, localhost::generate(&config.tls)?);
     let used = Snapshot::new(config.clone());
     let loaded = tls::load(&config.tls)?;
     let watched = Watched::new(used, &loaded);
@@ -127,14 +137,14 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
 
     let mut registry = metrics::registry();
     let last_event = Latest::default();
-    let sinks: Vec<Arc<Slot>> =
-        config.sinks.iter().map(|sink| Slot::open(sink).map(Arc::new)).collect::<Result<_, _>>()?;
+    let (tracer, last_spans) = traces::start(config.traces.as_ref(), &mut registry)?;
+    let sinks = own.slots(&config.sinks)?;
     let names: Vec<SinkName> = sinks.iter().map(|slot| slot.name().clone()).collect();
     let inbox = Box::pin(inbox::connect(&config.inbox, &names, Access::Owner)).await?;
     let keys = Arc::clone(&inbox.keys);
     let key = FingerprintKey::later(move || keys.get().map(|keys| keys.fingerprints));
     let source = Arc::new(Source::new(config.linxo.as_ref(), key, linxo::Figures::new(&mut registry))?);
-    say_what_holds(&config);
+    said::of_what_holds(&config);
 
     let (bound, admin) = listeners::bind(&config, sockets).await?;
     let stop = CancellationToken::new();
@@ -147,6 +157,7 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
         loaded,
         Arc::clone(&inbox.intake),
         receive::Figures::new(&mut registry, last_event.clone()),
+        tracer.clone(),
     ));
     let targets = Targets {
         receiver: Arc::clone(&receiver),
@@ -162,32 +173,42 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
     let (mut tasks, attempts) = (JoinSet::new(), Attempts::default());
     start_work(
         &mut tasks,
-        &Parts { config: &config, inbox: &inbox, source: &source, sinks: &sinks, gates: &gates, attempts: &attempts },
+        &Parts {
+            config: &config,
+            inbox: &inbox,
+            source: &source,
+            sinks: &sinks,
+            gates: &gates,
+            attempts: &attempts,
+            tracer: &tracer,
+        },
         &deliveries,
         &mut registry,
         &stop,
     );
-    let held = held(&config, address, admin_address);
-    tasks.spawn(start_control(&config, &inbox, &sinks, (gates, held, source), stop.clone()));
+    let held = operators::held(&config, address, admin_address);
+    let control = operators::control(&config, &inbox, &sinks, (gates, held, source, source_of(&config).to_owned()));
+    tasks.spawn(operators::serve(&config, control.clone(), stop.clone()));
     tasks.spawn(reload.run(asked, stop.clone()));
-    let figures = inbox::Figures::new(&mut registry, (&config.inbox).into());
-    let checkpoints = work::checkpoint_failures(&mut registry);
-    tasks.spawn(upkeep(&config, &inbox, (figures.clone(), checkpoints), last_event).run(stop.clone()));
+    let figures =
+        (inbox::Figures::new(&mut registry, (&config.inbox).into()), work::checkpoint_failures(&mut registry));
+    tasks.spawn(upkeep(&config, &inbox, figures.clone(), last_event).run(stop.clone()));
     tasks.spawn(Sealing { inbox: Arc::clone(&inbox.upkeep) }.run(stop.clone()));
     let admin_figures = admin::Figures::new(&mut registry);
     let exposition = Arc::new(Exposition::new(registry));
+    tasks.spawn(operators::record(&inbox, &exposition, &control, stop.clone()));
+    let access = operators::say_listening(admin.as_ref());
     let state = admin::State {
         intake: Arc::clone(&inbox.intake),
         upkeep: Arc::clone(&inbox.upkeep),
-        inbox: figures,
+        inbox: figures.0,
         exposition: Arc::clone(&exposition),
         figures: admin_figures,
         readiness: readiness.clone(),
         hindrance: hindrance(&receiver),
+        desk: access.map(|access| operators::desk(&inbox, control, &receiver, access)),
     };
-    if let Some(admin) = &admin {
-        tracing::info!(code = "admin_listening", address = %admin.address(), "admin listening");
-    }
+    said::of_the_admin_listener(admin_address);
     let standing = standing(&bound, &state);
     let told = stop.clone();
     let ending = Ending {
@@ -197,6 +218,7 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
         tasks,
         admin: admin.map(|bound| (bound, state)),
         inbox: inbox.clone(),
+        traces: last_spans,
         stop: stop.clone(),
     };
     let task = tokio::spawn(ending.run());
@@ -213,40 +235,6 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
         hangup,
         task,
     })
-}
-
-/// Says what should be known of a configuration. What holds of its address is not said where a socket stands for it.
-fn say(config: &Config, sockets: &Sockets) {
-    let unused = sockets.public.as_ref().and_then(|_| config.exposure());
-    for warning in config.warnings.iter().filter(|warning| Some(*warning) != unused.as_ref()) {
-        tracing::warn!(code = "config_warning", "{warning}");
-    }
-    // Of the certificates of `[tls]` what is loaded says it.
-    for problem in config.ended.iter().filter(|problem| !problem.key.starts_with("tls.")) {
-        tracing::error!(code = "certificate_ended", "{}", problem.to_string().trim_start());
-    }
-}
-
-/// Says what an operator should know of the configuration in use.
-fn say_what_holds(config: &Config) {
-    tracing::info!(code = "authentication", authentication = config.authentication(), "how callers are authenticated");
-    if config.linxo.is_none() {
-        tracing::warn!(
-            code = "linxo_section_missing",
-            "there is no [linxo] section: events that leave out their accounts are parked"
-        );
-    }
-}
-
-/// What nobody else can have while the service runs. The configured addresses are among it: a socket that was handed over
-/// stands for them.
-fn held(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> control::Held {
-    let configured = std::iter::once(config.listener.address()).chain(config.admin.address);
-    let addresses = std::iter::once(address).chain(admin).chain(configured);
-    control::Held {
-        addresses: addresses.map(|address| address.to_string()).collect(),
-        files: config.sinks.iter().filter_map(|sink| fs::canonicalize(sink.kind.writes()?).ok()).collect(),
-    }
 }
 
 fn standing(bound: &receive::Bound, state: &admin::State) -> Standing {
@@ -342,6 +330,7 @@ struct Parts<'a> {
     /// In the order of the sinks.
     gates: &'a [Arc<Gate>],
     attempts: &'a Attempts,
+    tracer: &'a Tracer,
 }
 
 /// Starts a pool for each stage, and the watch over credentials.
@@ -353,7 +342,7 @@ fn start_work(
     stop: &CancellationToken,
 ) {
     let (pools, fetches) = (work::PoolFigures::new(registry), work::FetchFigures::new(registry));
-    let Parts { config, inbox, source, sinks, gates, attempts } = parts;
+    let Parts { config, inbox, source, sinks, gates, attempts, tracer } = parts;
     if config.worker.concurrency == 0 {
         tracing::warn!(
             code = "no_workers",
@@ -371,6 +360,7 @@ fn start_work(
             shelf: Arc::clone(&inbox.shelf),
             credentials: Arc::clone(&credentials),
             figures: fetches.clone(),
+            tracer: Tracer::clone(tracer),
         };
         handlers.push((Stage::Fetch(fetch), Arc::new(handler)));
     }
@@ -388,6 +378,8 @@ fn start_work(
             shelf: Arc::clone(&inbox.shelf),
             figures: deliveries.clone(),
             attempts: Attempts::clone(attempts),
+            tracer: Tracer::clone(tracer),
+            kind: settings.kind.word(),
         };
         handlers.push((Stage::Deliver(slot.name().clone()), Arc::new(route)));
     }
@@ -405,52 +397,13 @@ fn start_work(
     tasks.spawn(Recovery { sinks: Arc::clone(&inbox.sinks), gates: recovering }.run(stop.clone()));
 }
 
-/// The socket for commands of this machine. The service does its work without it as well.
-fn start_control(
-    config: &Config,
-    inbox: &Inbox,
-    sinks: &[Arc<Slot>],
-    (gates, held, api): (Vec<Arc<Gate>>, control::Held, Arc<Source>),
-    stop: CancellationToken,
-) -> impl Future<Output = ()> + use<> {
-    let sinks = sinks.iter().zip(gates).zip(&config.sinks).map(|((slot, gate), settings)| control::Sink {
-        slot: Arc::clone(slot),
-        gate,
-        kind: settings.kind.word(),
-    });
-    let state = control::State {
-        sinks: sinks.collect(),
-        source: source_of(config).to_owned(),
-        kept: Arc::clone(&inbox.sinks),
-        persons: Arc::clone(&inbox.persons),
-        upkeep: Arc::clone(&inbox.upkeep),
-        held: Arc::new(held),
-        api,
-        watch: Arc::clone(&inbox.watch),
-        service: format!("{:016x}", fastrand::u64(..)),
-    };
-    let bound = control::bind(&control::path(&config.inbox));
-    async move {
-        match bound {
-            Ok(bound) => bound.serve(state, stop).await,
-            Err(error) => {
-                tracing::error!(
-                    code = "control_socket_missing",
-                    error = %chain(&error),
-                    "commands cannot reach this service: its control socket could not be made; the service goes on without it"
-                );
-                stop.cancelled().await;
-            }
-        }
-    }
-}
-
 /// What runs, and what has to be ended in order.
 struct Ending {
     receiver: JoinHandle<()>,
     tasks: JoinSet<()>,
     admin: Option<(admin::Bound, admin::State)>,
     inbox: Inbox,
+    traces: traces::Ending,
     stop: CancellationToken,
 }
 
@@ -483,6 +436,7 @@ impl Ending {
             }
         }
         self.inbox.upkeep.close().await;
+        self.traces.flush().await;
         stopped.cancel();
         if let Some(admin) = admin
             && let Err(error) = admin.await

@@ -7,10 +7,16 @@
 //! Each section is declared in the `settings.rs` beside the module that uses it, and read by the crate [`settings`].
 //! What stands here is the list of sections, and what concerns several of them.
 
-use crate::receive::{settings::flaw, tls};
+use crate::{
+    admin::Guards,
+    receive::{settings::flaw, tls},
+};
 pub use crate::{
-    admin::settings::Admin,
-    observe::log::settings::{Level, Log, LogFormat},
+    admin::settings::{Admin, AdminTls, May, Token},
+    observe::{
+        log::settings::{Level, Log, LogFormat},
+        traces::settings::Traces,
+    },
     receive::settings::{ClientMode, ClientUsage, Listener, Sender, Tls, TlsClients, TlsVersion},
     work::settings::Worker,
 };
@@ -67,6 +73,8 @@ section! {
         pub admin: Admin = section(),
         /// Logging.
         pub log: Log = section(),
+        /// Traces; `None`: off.
+        pub traces: Option<Traces> = optional("no traces are recorded"),
         /// What is allowed but should be known, one sentence each; for `check` and the start of `serve`.
         pub warnings: Vec<String> = aside(),
         /// What was good until it ended: `check` refuses it, `serve` says so and starts, because the clock may be wrong.
@@ -81,6 +89,9 @@ section! {
         }
         if let Ok(tls) = &tls {
             certificates_together(at, tls);
+        }
+        if let Ok(admin) = &admin {
+            admin_certificates(at, admin);
         }
         if let (Ok(listener), Ok(tls), Ok(sender)) = (&mut listener, &tls, &sender) {
             listener.choose_address(keeps_strangers_out(tls, sender));
@@ -104,6 +115,17 @@ fn certificates_together(at: &mut At<'_, '_>, tls: &Tls) {
     }
     if let Err(error) = tls::load(tls) {
         at.flawed(&format!("tls.{}", error.key()), flaw(&error));
+    }
+}
+
+/// The same for those of the admin listener.
+fn admin_certificates(at: &mut At<'_, '_>, admin: &Admin) {
+    if at.is_flawed("admin.tls") {
+        return;
+    }
+    if let Err(error) = Guards::load(admin) {
+        let key = error.key();
+        at.flawed(&format!("admin.tls.{}", key.strip_prefix("clients.").unwrap_or(key)), flaw(&error));
     }
 }
 
@@ -209,6 +231,7 @@ impl Config {
         self.origin
             .files()
             .chain(self.tls.files())
+            .chain(self.admin.files())
             .chain(self.inbox.files())
             .chain(linxo)
             .chain(self.sinks.iter().flat_map(delivery::Settings::files))
@@ -259,7 +282,16 @@ impl Config {
              name the addresses of the load balancer"
                 .to_owned()
         });
-        [senders, proxies, self.exposure()].into_iter().flatten().chain(self.known_secrets())
+        let admin = &self.admin;
+        let clear = admin.address.filter(|address| !address.ip().to_canonical().is_loopback() && admin.tls.is_none());
+        let can_act = admin.tokens.iter().any(|token| token.may == May::Act);
+        let clear = clear.filter(|_| can_act).map(|address| {
+            format!(
+                "admin.address {address} can be reached from other machines in plain HTTP, so tokens and bank data can be read on \
+                 the way: set admin.tls, or put a proxy with TLS in front"
+            )
+        });
+        [senders, proxies, self.exposure(), clear].into_iter().flatten().chain(self.known_secrets())
     }
 
     /// The sinks that sign with the secret of `listen`.

@@ -18,9 +18,11 @@ pub mod receive;
 
 pub mod work;
 
-pub mod admin;
+pub mod story;
 
 pub mod control;
+
+pub mod admin;
 
 pub mod config;
 
@@ -34,3 +36,5 @@ pub mod app;
 pub mod commands;
 
 pub mod cli;
+
+pub mod embed;

@@ -1,43 +1,44 @@
-//! The routes of the admin listener, and who may see the figures.
+//! The routes of the admin listener, and what probes and scrapers are answered.
 //!
 //! | path | answer |
 //! | --- | --- |
 //! | `/livez` | 200 while the process serves at all |
 //! | `/readyz` | 200 `{"status":"ready"}`, or 503 with the reasons: starting, draining, an ended certificate, what the inbox says |
-//! | `/metrics` | OpenMetrics text; needs the bearer token where one is configured |
+//! | `/metrics` | OpenMetrics text; needs a token or a client certificate where any is configured |
+//! | `/login`, `/logout`, `/static/...` and the rest | the page ([`page`]) |
 //!
 //! The probes need no token, even where one is configured: an orchestrator's probe has none, and the answers show only a
 //! state.
 
-use super::Figures;
+use super::{
+    Figures, api,
+    caller::Caller,
+    desk::Desk,
+    door::{Door, bearer, named, strict},
+    page,
+    problem::Problem,
+};
 use crate::observe::{
     metrics::Exposition,
     readiness::{Phase, Readiness},
 };
-use arc_swap::ArcSwapOption;
 use axum::{
     Extension, Router, extract,
+    middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::get,
 };
-use base::{error::chain, secret::Secret, sync::lock};
+use base::error::chain;
 use http::{
-    HeaderMap, StatusCode,
-    header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+    HeaderMap, StatusCode, Uri,
+    header::{CACHE_CONTROL, CONTENT_TYPE},
 };
 use serde::Serialize;
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{
-    sync::Mutex,
-    time::{self, Instant},
-};
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::sync::Mutex;
 
 /// Longest wait for the store's figures during a scrape.
 pub const STATS_TIME: Duration = Duration::from_secs(2);
-
-/// A caller without the right token waits this long for its answer. A socket carries one request, and the number of sockets is
-/// bounded; so the wait bounds how fast a token can be guessed. Whoever has the token is not held up.
-pub(super) const WRONG_TOKEN_TIME: Duration = Duration::from_millis(500);
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -58,6 +59,8 @@ pub struct State {
     pub readiness: Readiness,
     /// What else keeps events from being taken.
     pub hindrance: Hindrance,
+    /// What the page and the API work on; `None`: there are only health and figures.
+    pub desk: Option<Desk>,
 }
 
 /// Says why no event is taken though the inbox would take it; asked anew each time.
@@ -88,41 +91,27 @@ impl fmt::Debug for Hindrance {
 /// The state behind the routes.
 struct Shown {
     state: State,
-    access: Access,
-    wrong_tokens: Seldom,
+    door: Arc<Door>,
     /// One scrape at a time: the store is not asked by many at once.
     scrape: Mutex<()>,
 }
 
-/// Who may read the figures. Clones share one token, so that a rotation is seen by the listener.
-#[derive(Clone, Debug)]
-pub struct Access(Arc<ArcSwapOption<Secret>>);
-
-impl Access {
-    pub(super) fn new(token: Option<Secret>) -> Self {
-        Self(Arc::new(ArcSwapOption::from_pointee(token)))
-    }
-
-    /// Asks for another bearer token from now on; `None`: for none.
-    pub fn replace_token(&self, token: Option<Secret>) {
-        self.0.store(token.map(Arc::new));
-    }
-
-    fn allows(&self, headers: &HeaderMap) -> bool {
-        self.0.load().as_ref().is_none_or(|token| bearer(headers).is_some_and(|candidate| token.matches(candidate)))
-    }
-}
-
-pub(super) fn router(state: State, access: Access) -> Router {
+/// Every path of the listener.
+pub(super) fn router(state: State, door: Door) -> Router {
+    let door = Arc::new(door);
+    let api = state.desk.clone().map_or_else(Router::new, |desk| api::router(&door, desk));
+    let guarded = page::router(&door, state.desk.clone())
+        .merge(api)
+        .layer(from_fn_with_state(Arc::clone(&door), named))
+        .layer(from_fn(strict));
     Router::new()
         .route("/livez", get(alive))
         .route("/readyz", get(ready))
         .route("/metrics", get(figures))
-        .fallback(|| async { problem(StatusCode::NOT_FOUND, "not_found", "there is nothing under this path") })
-        .method_not_allowed_fallback(|| async {
-            problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path is only read")
-        })
-        .with_state(Arc::new(Shown { state, access, wrong_tokens: Seldom::default(), scrape: Mutex::new(()) }))
+        .with_state(Arc::new(Shown { state, door, scrape: Mutex::new(()) }))
+        .merge(guarded)
+        .fallback(async || Problem::not_found())
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
 }
 
 async fn alive() -> Response {
@@ -159,19 +148,18 @@ async fn ready(extract::State(shown): extract::State<Arc<Shown>>) -> Response {
 
 async fn figures(
     extract::State(shown): extract::State<Arc<Shown>>,
-    Extension(peer): Extension<SocketAddr>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    if !shown.access.allows(&headers) {
-        shown.state.figures.unauthorized.inc();
-        if shown.wrong_tokens.is_due() {
-            tracing::warn!(code = "admin_token_wrong", %peer, "somebody asked for the figures with a wrong admin token, or none; said once a minute");
-        }
-        time::sleep(WRONG_TOKEN_TIME).await;
-        let mut refused =
-            problem(StatusCode::UNAUTHORIZED, "unauthorized", "the admin token is needed as bearer token");
-        refused.headers_mut().insert(WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));
-        return refused;
+    let guards = shown.door.access.guards();
+    let is_known = bearer(&headers).is_some_and(|token| guards.is_for_metrics(token))
+        || guards.certified(&caller.names).is_some()
+        || (!guards.knows_somebody() && guards.is_called(&uri, &headers));
+    if !is_known {
+        shown.door.turn_away(&caller).await;
+        let detail = "admin.metrics_token or another admin token is needed as bearer token";
+        return Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail).into_response();
     }
     let _alone = shown.scrape.lock().await;
     let State { upkeep, inbox, exposition, figures, .. } = &shown.state;
@@ -195,50 +183,11 @@ async fn figures(
     ([(CONTENT_TYPE, OPENMETRICS), (CACHE_CONTROL, "no-store")], exposition.encode()).into_response()
 }
 
-/// Lets one log line a minute through.
-#[derive(Debug, Default)]
-pub(super) struct Seldom(std::sync::Mutex<Option<Instant>>);
-
-impl Seldom {
-    const EVERY: Duration = Duration::from_mins(1);
-
-    pub(super) fn is_due(&self) -> bool {
-        let mut last = lock(&self.0);
-        let is_due = last.is_none_or(|last| last.elapsed() >= Self::EVERY);
-        if is_due {
-            *last = Some(Instant::now());
-        }
-        is_due
-    }
-}
-
-/// The token of `Authorization: Bearer ...`; the scheme's case does not matter.
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
-}
-
 #[derive(Serialize)]
 struct Status {
     status: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
-}
-
-/// A problem document (RFC 9457).
-#[derive(Serialize)]
-struct Problem {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: &'static str,
-    code: &'static str,
-}
-
-fn problem(status: StatusCode, code: &'static str, detail: &'static str) -> Response {
-    let title = status.canonical_reason().unwrap_or_default();
-    let document = Problem { r#type: "about:blank", title, status: status.as_u16(), detail, code };
-    json(status, "application/problem+json", &document)
 }
 
 fn json(status: StatusCode, content_type: &'static str, document: &impl Serialize) -> Response {

@@ -3,7 +3,12 @@
 //! A socket that was handed over goes before the configured address, and what holds of an address holds of it: where nothing
 //! keeps strangers out that is said, and figures for other machines need a token.
 
-use crate::{admin, config::Config, receive, supervisor::Sockets};
+use crate::{
+    admin,
+    config::Config,
+    receive::{self, tls},
+    supervisor::Sockets,
+};
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -32,6 +37,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Certificates or keys of the admin listener.
+    #[error("the admin listener's TLS (admin.tls) cannot be used")]
+    AdminTls(#[source] tls::Error),
     /// It contradicts the configuration.
     #[error(
         "a socket for the admin listener was handed over, but admin.address is \"off\"\n\
@@ -52,7 +60,7 @@ pub enum Error {
 impl Error {
     /// Whether the configuration, or the unit that hands over, is at fault.
     pub(super) fn is_configuration(&self) -> bool {
-        matches!(self, Self::AdminOff | Self::NoToken { .. })
+        matches!(self, Self::AdminTls(_) | Self::AdminOff | Self::NoToken { .. })
     }
 }
 
@@ -78,19 +86,21 @@ async fn public(config: &Config, socket: Option<TcpListener>) -> Result<receive:
 
 async fn admin(config: &Config, socket: Option<TcpListener>) -> Result<Option<admin::Bound>, Error> {
     const KEY: &str = "admin.address";
-    let token = config.admin.token.clone();
+    let guards = admin::Guards::load(&config.admin).map_err(Error::AdminTls)?;
+    if config.admin.address.is_some() {
+        guards.log();
+    }
     match (config.admin.address, socket) {
         (None, None) => Ok(None),
         (None, Some(_)) => Err(Error::AdminOff),
         (Some(address), None) => {
-            let bound = admin::bind(address, token).await;
+            let bound = admin::bind(address, guards).await;
             bound.map(Some).map_err(|source| Error::Bind { key: KEY, address, source })
         }
         (Some(_), Some(socket)) => {
-            let is_open = token.is_none();
-            let bound = admin::inherit(socket, token).map_err(|source| Error::Socket { key: KEY, source })?;
+            let bound = admin::inherit(socket, guards).map_err(|source| Error::Socket { key: KEY, source })?;
             let address = bound.address();
-            if is_open && !address.ip().to_canonical().is_loopback() {
+            if !config.admin.knows_somebody() && !address.ip().to_canonical().is_loopback() {
                 return Err(Error::NoToken { address });
             }
             say_inherited(KEY, address);

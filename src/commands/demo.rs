@@ -58,8 +58,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     // Before there is a key: whoever ends the demo leaves none behind.
     let mut signals = Signals::listen()?;
     let folder = folder("demo")?;
-    let stage = signals.unless_told(Stage::set(folder.path())).await??;
-    let mut outcome = signals.unless_told(stage.play(&args)).await.and_then(|played| played);
+    let stage = signals.unless_told(Box::pin(Stage::set(folder.path()))).await??;
+    let mut outcome = signals.unless_told(Box::pin(stage.play(&args))).await.and_then(|played| played);
     if outcome.is_ok() && args.keep {
         outcome = stage.explain().await;
         if outcome.is_ok() {
@@ -102,6 +102,7 @@ impl<'a> Stage<'a> {
         pki::write_identity(&folder.join("client.pem"), &folder.join("client.key"), &client).map_err(failed)?;
         file("client_secret", CLIENT_SECRET)?;
         file("sink_secret", SINK_SECRET)?;
+        file("admin_token", &token()?)?;
 
         let simulator = Simulator::start(Settings { identity: Some(server), ..Settings::default() }).await?;
         say(format_args!(
@@ -208,7 +209,8 @@ impl<'a> Stage<'a> {
              \n  curl --cacert {folder}/ca.pem --cert {folder}/client.pem --key {folder}/client.key --json @{folder}/event.json {url}\
              \n  linxo-webhook send --url {url} --ca {folder}/ca.pem --cert {folder}/client.pem --key {folder}/client.key --accounts 3\
              \n  linxo-webhook --config {folder}/linxo-webhook.toml inbox ls\
-             \n  curl {admin}/readyz; curl {admin}/metrics"
+             \n  curl {admin}/readyz; curl --oauth2-bearer $(cat {folder}/admin_token) {admin}/metrics\
+             \n  the page: {admin}/, where the token in {folder}/admin_token logs you in"
         ))
     }
 
@@ -320,10 +322,22 @@ url = "{sink}"
 secret = {{ file = "{folder}/sink_secret" }}
 [admin]
 address = "127.0.0.1:0"
+[[admin.token]]
+name = "demo"
+may = "act"
+secret = {{ file = "{folder}/admin_token" }}
 "#,
         simulator.api_url(),
         simulator.auth_url(),
     )
+}
+
+/// A token of the admin listener that nobody can guess.
+fn token() -> Result<String, Failure> {
+    let mut bytes = [0; 24];
+    let filled = rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut bytes);
+    filled.map_err(|_error| Failure::ours("the system gives no randomness for a token"))?;
+    Ok(data_encoding::HEXLOWER.encode(&bytes))
 }
 
 fn say(text: impl Display) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! What commands on the inbox need: the store beside whoever owns it, words for its failures, a line for the person.
 
 use super::{Failure, chain};
-use crate::{config::Config, control};
+use crate::config::Config;
 use inbox::{Access, Error, Inbox, SinkName};
 use std::io::{self, Write};
 
@@ -26,7 +26,7 @@ pub(super) fn failure(error: &Error) -> Failure {
 }
 
 /// The running service may do it in a moment.
-pub(super) fn unreachable(error: &control::Error) -> Failure {
+pub(super) fn unreachable(error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::not_now(chain(error))
 }
 

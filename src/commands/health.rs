@@ -1,7 +1,8 @@
 //! `health`: asks the running server how it is, for a container's health check and for scripts.
 //!
-//! One request to the configured admin address, two seconds at most. Plain HTTP by hand: a full client would load the
-//! system's certificates on every probe.
+//! One request to the configured admin address, two seconds at most. HTTP by hand: a full client would load the system's
+//! certificates on every probe. Over TLS any certificate is taken: nothing secret is said, and a certificate that is being
+//! renewed, or is for another name than this address, says nothing about health.
 
 use super::{Failure, Global};
 use base::text::printable;
@@ -10,13 +11,25 @@ use http::{Request, StatusCode, header::HOST};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
 use serde::Deserialize;
 use std::{
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
-use tokio::{net::TcpStream, time};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time,
+};
+use tokio_rustls::TlsConnector;
 
 /// For everything.
 const TIME: Duration = Duration::from_secs(2);
@@ -47,7 +60,7 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
             "admin.address has port 0, so the real one is not known here\nhint: configure a fixed port",
         ));
     }
-    let word = ask(reachable(address), args.live).await.map_err(Failure::not_now)?;
+    let word = ask(reachable(address), config.admin.tls.is_some(), args.live).await.map_err(Failure::not_now)?;
     writeln!(io::stdout(), "{word}")?;
     Ok(())
 }
@@ -69,9 +82,9 @@ struct Answer {
 }
 
 /// The word to print when all is well, else one line that says what is not.
-async fn ask(address: SocketAddr, live: bool) -> Result<&'static str, String> {
+async fn ask(address: SocketAddr, is_tls: bool, live: bool) -> Result<&'static str, String> {
     let (path, word) = if live { ("/livez", "alive") } else { ("/readyz", "ready") };
-    let (status, body) = time::timeout(TIME, get(address, path))
+    let (status, body) = time::timeout(TIME, get(address, is_tls, path))
         .await
         .map_err(|_elapsed| format!("the server at {address} did not answer within {TIME:?}"))??;
     if status == StatusCode::OK {
@@ -82,9 +95,17 @@ async fn ask(address: SocketAddr, live: bool) -> Result<&'static str, String> {
     Err(format!("not {word}: {}", printable(&reasons)))
 }
 
-async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), String> {
+async fn get(address: SocketAddr, is_tls: bool, path: &str) -> Result<(StatusCode, Bytes), String> {
     let socket = TcpStream::connect(address).await.map_err(|error| format!("nobody answers at {address}: {error}\nhint: start the service; the address is admin.address of the configuration"))?;
     let broken = |error: &dyn std::fmt::Display| format!("the server at {address} did not answer in HTTP: {error}");
+    let socket: Box<dyn Stream> = if is_tls {
+        let settings = Anybody::settings().map_err(|error| broken(&error))?;
+        let name = ServerName::IpAddress(address.ip().into());
+        let connecting = TlsConnector::from(Arc::new(settings)).connect(name, socket);
+        Box::new(connecting.await.map_err(|error| format!("the server at {address} did not answer in TLS: {error}"))?)
+    } else {
+        Box::new(socket)
+    };
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(|error| broken(&error))?;
     let request = Request::get(path)
         .header(HOST, address.to_string())
@@ -102,6 +123,58 @@ async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), Str
         futures_util::future::Either::Left((answer, _)) => answer,
         // The connection may end together with the answer, which is then there to be read.
         futures_util::future::Either::Right((_, exchange)) => exchange.await,
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Takes the certificate of anybody.
+#[derive(Debug)]
+struct Anybody(WebPkiSupportedAlgorithms);
+
+impl Anybody {
+    fn settings() -> Result<ClientConfig, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = Arc::new(Self(provider.signature_verification_algorithms));
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    }
+}
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
     }
 }
 
@@ -129,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn tells_alive_from_ready() {
         let address = "127.0.0.1:0".parse().unwrap();
-        let bound = admin::bind(address, None).await.unwrap();
+        let bound = admin::bind(address, admin::Guards::load(&settings::defaults().unwrap()).unwrap()).await.unwrap();
         let (address, readiness) = (bound.address(), Readiness::new(CancellationToken::new()));
         let double = Arc::new(Double::default());
         let mut registry = exposed::registry();
@@ -141,12 +214,13 @@ mod tests {
             exposition: Arc::new(exposed::Exposition::new(registry)),
             readiness: readiness.clone(),
             hindrance: admin::Hindrance::default(),
+            desk: None,
         };
         tokio::spawn(bound.serve(state, CancellationToken::new()));
-        assert_eq!(ask(address, true).await, Ok("alive"));
-        assert_eq!(ask(address, false).await, Err("not ready: starting".to_owned()));
+        assert_eq!(ask(address, false, true).await, Ok("alive"));
+        assert_eq!(ask(address, false, false).await, Err("not ready: starting".to_owned()));
         readiness.set_ready();
-        assert_eq!(ask(address, false).await, Ok("ready"));
+        assert_eq!(ask(address, false, false).await, Ok("ready"));
     }
 
     #[tokio::test]
@@ -157,9 +231,9 @@ mod tests {
             let (mut socket, _) = listener.accept().await.unwrap();
             socket.write_all(b"SSH-2.0-OpenSSH\r\n").await.unwrap();
         });
-        let junk = ask(address, false).await.unwrap_err();
+        let junk = ask(address, false, false).await.unwrap_err();
         assert!(junk.starts_with("the server at 127.0.0.1:") && !junk.contains('\n'), "{junk}");
         other.await.unwrap();
-        assert!(ask(address, false).await.unwrap_err().starts_with("nobody answers at 127.0.0.1:"));
+        assert!(ask(address, false, false).await.unwrap_err().starts_with("nobody answers at 127.0.0.1:"));
     }
 }

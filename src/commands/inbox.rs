@@ -7,7 +7,7 @@
 //! touches everything. What changes entries or prints their bodies is noted in the audit trail.
 //!
 //! ```text
-//! view, json, story    how entries look: pure
+//! view                 how entries look: pure
 //! output               the way to standard output
 //! when, selection      which entries a command means
 //! lists, show          what only reads
@@ -22,14 +22,12 @@ mod archive;
 mod changes;
 mod copy;
 mod init;
-pub(super) mod json;
 mod lists;
 mod output;
 mod persons;
 mod selection;
 mod show;
 mod stats;
-mod story;
 mod tail;
 pub(super) mod view;
 mod when;
@@ -37,7 +35,9 @@ mod when;
 use super::{
     Failure, Global,
     acts::{Unnoted, noted},
-    guest::{failure, open},
+    guest::{failure, open, unreachable},
+    hands::Hands,
+    remote::Remote,
 };
 use crate::config::Config;
 use base::text::printable;
@@ -49,6 +49,8 @@ use when::When;
 /// Options of `inbox`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Args {
+    #[command(flatten)]
+    remote: Remote,
     #[command(subcommand)]
     action: Action,
 }
@@ -162,17 +164,46 @@ enum Entries {
 /// # Errors
 /// 64 for a selection that cannot be meant, 70 or 75 when the store cannot be used, 78 for the configuration.
 pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
-    match args.action {
-        Action::Init => init::run(global).await,
-        Action::Copy(args) => copy::run(global, args).await,
-        Action::Stats { json } => stats::stats(global, json).await,
-        Action::Tail(args) => tail::tail(global, &args).await,
+    let Args { remote, action } = args;
+    match action {
+        Action::Init => {
+            remote.refuse("inbox init")?;
+            init::run(global).await
+        }
+        Action::Copy(args) => {
+            remote.refuse("inbox copy")?;
+            copy::run(global, args).await
+        }
+        Action::Stats { json } => match remote.service()? {
+            Some(service) => stats::show(&service.overview().await.map_err(|error| unreachable(&error))?, json),
+            None => stats::stats(global, json).await,
+        },
+        Action::Tail(args) => {
+            remote.refuse("inbox tail")?;
+            tail::tail(global, &args).await
+        }
         Action::Erase { yes: false, .. } => Err(persons::unconfirmed()),
-        Action::Erase { whose, yes: true } => persons::erase(global, whose).await,
-        Action::Files(action) => archive::run(global, action).await,
+        Action::Erase { whose, yes: true } => {
+            remote.refuse("inbox erase")?;
+            persons::erase(global, whose).await
+        }
+        Action::Files(action) => {
+            remote.refuse("inbox init, move, verify, backup, restore, copy")?;
+            archive::run(global, action).await
+        }
         Action::Entries(action) => {
             // Before the store is opened, so that a usage error is the first to be heard.
             action.check()?;
+            if matches!(action, Entries::Purge { .. } | Entries::Export { .. } | Entries::Refused { body: true, .. }) {
+                remote.refuse("inbox purge, export, refused --body")?;
+            }
+            if let Some(service) = remote.service()? {
+                let hands = Hands::from(&service);
+                if let Some(selection) = action.selection() {
+                    must_exist(None, hands.desk, selection).await?;
+                }
+                return action.look_or_change(hands).await;
+            }
             let config = global.load()?;
             let inbox = open(&config).await?;
             let result = action.run(&config, &inbox).await;
@@ -215,11 +246,10 @@ impl Entries {
 
     async fn run(self, config: &Config, inbox: &Inbox) -> Result<(), Failure> {
         if let Some(selection) = self.selection() {
-            must_exist(config, &*inbox.desk, selection).await?;
+            must_exist(Some(config), &*inbox.desk, selection).await?;
         }
         let (desk, audit) = (&*inbox.desk, &*inbox.audit);
         match self {
-            Self::Ls { selection, json } => lists::ls(desk, &selection, json).await,
             Self::Export { selection } if selection.is_user_alone() => {
                 noted(audit, ("export", selection.words()), Unnoted::Stops, async || {
                     Ok(((), persons::export(inbox, &selection).await?))
@@ -234,10 +264,6 @@ impl Entries {
                 })
                 .await
             }
-            Self::Audit { when, json, limit } => lists::acts(audit, &when, json, limit).await,
-            Self::Refused { when, body: false, json, limit } => {
-                lists::refused(desk, &when, (false, json), limit).await.map(drop)
-            }
             Self::Refused { when, body: true, json, limit } => {
                 let words: Vec<String> = when.words().chain([format!("--limit {limit}")]).collect();
                 noted(audit, ("refused --body", words.join(" ")), Unnoted::Stops, async || {
@@ -245,27 +271,42 @@ impl Entries {
                 })
                 .await
             }
-            Self::Show { entry, body: false, json } => show::show(inbox, &entry, false, json).await.map(drop),
+            Self::Purge { selection, yes: _ } => changes::purge(config, inbox, &selection).await,
+            other => other.look_or_change(inbox.into()).await,
+        }
+    }
+
+    /// What works beside the inbox and through the API alike.
+    async fn look_or_change(self, hands: Hands<'_>) -> Result<(), Failure> {
+        let Hands { desk, audit, .. } = hands;
+        match self {
+            Self::Ls { selection, json } => lists::ls(desk, &selection, json).await,
+            Self::Audit { when, json, limit } => lists::acts(audit, &when, json, limit).await,
+            Self::Refused { when, body: _, json, limit } => {
+                lists::refused(desk, &when, (false, json), limit).await.map(drop)
+            }
+            Self::Show { entry, body: false, json } => show::show(hands, &entry, false, json).await.map(drop),
             Self::Show { entry, body: true, json } => {
                 let which = ("show --body", printable(&entry));
-                noted(audit, which, Unnoted::Stops, async || Ok(((), show::show(inbox, &entry, true, json).await?)))
+                noted(audit, which, Unnoted::Stops, async || Ok(((), show::show(hands, &entry, true, json).await?)))
                     .await
             }
-            Self::Replay { selection } => changes::replay(inbox, &selection).await,
-            Self::Park { selection, reason } => changes::park(inbox, &selection, &reason).await,
-            Self::Purge { selection, yes: _ } => changes::purge(config, inbox, &selection).await,
+            Self::Replay { selection } => changes::replay(hands, &selection).await,
+            Self::Park { selection, reason } => changes::park(hands, &selection, &reason).await,
+            // Those were done by who has the inbox.
+            Self::Purge { .. } | Self::Export { .. } => Ok(()),
         }
     }
 }
 
 /// What a selection names by itself must be there: a slip in a name would look like having nothing to do. A sink that is not
 /// configured any more may still have entries.
-async fn must_exist(config: &Config, desk: &dyn Desk, selection: &Selection) -> Result<(), Failure> {
+async fn must_exist(config: Option<&Config>, desk: &dyn Desk, selection: &Selection) -> Result<(), Failure> {
     let is_there = async |filter: Filter| {
         let found = desk.list(&filter, 1).await.map_err(|error| failure(&error))?;
         Ok::<bool, Failure>(!found.is_empty())
     };
-    if let Some(name) = &selection.sink
+    if let (Some(config), Some(name)) = (config, &selection.sink)
         && config.sinks.iter().all(|sink| sink.name.as_str() != name)
         && !is_there(Filter { sink: Some(SinkName::new(name.as_str())), ..Filter::default() }).await?
     {

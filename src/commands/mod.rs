@@ -9,10 +9,12 @@ pub mod check;
 pub mod demo;
 pub mod doctor;
 mod guest;
+mod hands;
 
 pub mod health;
 pub mod inbox;
 pub mod listen;
+mod remote;
 pub mod schema;
 pub mod send;
 pub mod serve;

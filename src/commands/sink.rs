@@ -1,4 +1,4 @@
-//! `sink`: looks at the sinks, tries one out, pauses it: `ls`, `test`, `pause`, `resume`.
+//! `sink`: looks at the sinks, tries one out, gets one ready, pauses it: `ls`, `test`, `init`, `pause`, `resume`.
 //!
 //! Asks the running service through its control socket. Where none runs, `ls` shows what the inbox holds, `pause` and `resume`
 //! are kept for the next start, and `test` opens the sink by itself.
@@ -8,6 +8,7 @@ use super::{
     acts::{Unnoted, noted},
     chain,
     guest::{failure, note, open, unreachable},
+    remote::{Remote, Service},
     table,
 };
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     config::Config,
     control::{self, Client, SinkReport, Tested},
 };
+use base::text::printable;
 use clap::{Args as ClapArgs, Subcommand};
 use delivery::Slot;
 use inbox::{Inbox, SinkName};
@@ -23,6 +25,8 @@ use std::io::{self, Write};
 /// Options of `sink`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Args {
+    #[command(flatten)]
+    remote: Remote,
     #[command(subcommand)]
     action: Action,
 }
@@ -39,6 +43,14 @@ enum Action {
     Test {
         /// The sink's configured name
         name: String,
+    },
+    /// Make what a sink needs before its first delivery: the tables of one on PostgreSQL. What is there stays as it is
+    Init {
+        /// The sink's configured name
+        name: String,
+        /// Change nothing; print the statements, for whoever runs them by hand
+        #[arg(long)]
+        print: bool,
     },
     /// Deliver nothing to a sink until it is resumed; what is under way ends. Outlives a restart
     Pause {
@@ -58,6 +70,9 @@ enum Action {
 /// 64 for a sink that is not configured, 75 where the sink, the service or the inbox cannot do it now, 78 for the
 /// configuration.
 pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    if let Some(service) = args.remote.service()? {
+        return far(&service, args.action).await;
+    }
     let config = global.load()?;
     if let Action::Test { name } | Action::Pause { name } | Action::Resume { name } = &args.action {
         configured(&config, name)?;
@@ -72,13 +87,49 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
             show(&reports, json)
         }
         Action::Test { name } => tell(&name, &try_one(&config, service.as_ref(), &name).await?),
+        // It needs no service.
+        Action::Init { name, print } => init(&config, &name, print).await,
         Action::Pause { name } => pause(&config, service, &name, true).await,
         Action::Resume { name } => pause(&config, service, &name, false).await,
     }
 }
 
+/// The same through the API of a service.
+async fn far(service: &Service, action: Action) -> Result<(), Failure> {
+    let (name, pause) = match action {
+        Action::Ls { json } => return show(&service.sinks().await.map_err(|error| unreachable(&error))?, json),
+        Action::Test { .. } => return Err(only_here("test")),
+        Action::Init { .. } => return Err(only_here("init")),
+        Action::Pause { name } => (name, true),
+        Action::Resume { name } => (name, false),
+    };
+    let changed = service.pause(&name, pause).await.map_err(|error| unreachable(&error))?.changed;
+    say_paused(&name, (pause, changed), "");
+    Ok(())
+}
+
+/// What a service is not asked from afar.
+fn only_here(action: &str) -> Failure {
+    Failure::usage(format_args!("`sink {action}` does not work through --admin\nhint: run it where the service runs"))
+}
+
 fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a delivery::Settings, Failure> {
     config.sinks.iter().find(|sink| sink.name.as_str() == name).ok_or_else(|| Failure::no_sink(config, name))
+}
+
+/// Makes what a sink needs once.
+async fn init(config: &Config, name: &str, print: bool) -> Result<(), Failure> {
+    let sink = configured(config, name)?;
+    let Some(init) = sink.kind.init() else {
+        note(format_args!("a sink of type {:?} needs nothing before its first delivery", sink.kind.word()));
+        return Ok(());
+    };
+    if print {
+        return Ok(io::stdout().lock().write_all(init.statements.as_bytes())?);
+    }
+    init.run.await.map_err(|reason| Failure::not_now(format_args!("the sink {name} is not ready: {reason}")))?;
+    note(format_args!("the sink {name} has what it needs"));
+    Ok(())
 }
 
 /// What the inbox says of the sinks.
@@ -129,15 +180,19 @@ async fn set_paused(inbox: &Inbox, service: Option<Client>, name: &str, pause: b
     } else {
         inbox.sinks.pause(&SinkName::new(name), pause).await.map_err(|error| failure(&error))?
     };
+    let from = if service.is_some() { "" } else { "; no service runs on this inbox: this holds from the next start" };
+    say_paused(name, (pause, changed), from);
+    Ok(())
+}
+
+fn say_paused(name: &str, (pause, changed): (bool, bool), from: &str) {
     let what = match (pause, changed) {
         (true, true) => "is paused",
         (true, false) => "was paused already",
         (false, true) => "is not paused any more",
         (false, false) => "was not paused",
     };
-    let from = if service.is_some() { "" } else { "; no service runs on this inbox: this holds from the next start" };
-    note(format_args!("the sink {name} {what}{from}"));
-    Ok(())
+    note(format_args!("the sink {} {what}{from}", printable(name)));
 }
 
 fn show(reports: &[SinkReport], json: bool) -> Result<(), Failure> {

@@ -410,6 +410,7 @@ fn every_example_loads() {
             ("LINXO_CLIENT_SECRET", CANARY),
             ("APP_WEBHOOK_SECRET", SIGNING),
             ("ADMIN_TOKEN", CANARY),
+            ("APP_DATABASE_PASSWORD", CANARY),
             ("LINXO_PATH_SECRET", "0123456789abcdef"),
         ];
         let config = load_with(&text, &variables).unwrap_or_else(|problems| panic!("{}: {problems}", path.display()));
@@ -417,7 +418,7 @@ fn every_example_loads() {
         assert_eq!(config.warnings, Vec::from_iter(config.exposure()));
         count += 1;
     }
-    assert_eq!(count, 3);
+    assert_eq!(count, 4);
 }
 
 proptest::proptest! {

@@ -122,6 +122,8 @@ pub async fn try_out(slot: &Slot, source: &str) -> Tested {
             linxostale: false,
         },
         body: Body::whole(body),
+        trace: None,
+        as_of: now,
     };
     let started = Instant::now();
     let result = slot.deliver(&delivery).await;

@@ -70,6 +70,10 @@ pub struct Bound {
 /// # Errors
 /// The system's.
 pub fn bind(file: &path::Path) -> io::Result<Bound> {
+    // Beside a file there is a folder; with the inbox on a server there may be none yet.
+    if !folder::of(file).exists() {
+        folder::make(folder::of(file))?;
+    }
     // Made where nobody else can reach it, and moved when its mode is right.
     let private = tempfile::Builder::new().prefix(".c").tempdir_in(folder::of(file))?;
     let made = private.path().join("s");
@@ -110,23 +114,54 @@ impl Bound {
 
 type Answer<T> = Result<Json<T>, (StatusCode, String)>;
 
-async fn list(extract::State(state): extract::State<State>) -> Answer<Vec<SinkReport>> {
-    let figures = state.upkeep.stats().await.map_err(|error| failed(&error))?;
-    Ok(Json(reports(&state, &figures)))
+impl State {
+    /// How every sink stands.
+    ///
+    /// # Errors
+    /// Those of the inbox.
+    pub async fn reports(&self) -> Result<Vec<SinkReport>, inbox::Error> {
+        Ok(self.reports_of(&self.upkeep.stats().await?))
+    }
+
+    fn reports_of(&self, figures: &Stats) -> Vec<SinkReport> {
+        let reports = self.sinks.iter().map(|sink| {
+            let name = sink.slot.name();
+            report(name, sink.kind, figures.of_sink(name), Some(sink.gate.view()), None)
+        });
+        reports.collect()
+    }
+
+    /// How the inbox stands as a whole.
+    ///
+    /// # Errors
+    /// Those of the inbox.
+    pub async fn overview(&self) -> Result<Overview, inbox::Error> {
+        let figures = self.upkeep.stats().await?;
+        let api = self.api.client().map(|client| client.standing());
+        Ok(overview(&figures, &self.reports_of(&figures), api, (true, api.is_some())))
+    }
+
+    /// Pauses a sink, or lets it go on; `None`: there is no sink of this name.
+    ///
+    /// # Errors
+    /// Those of the inbox.
+    pub async fn set_paused(&self, name: &str, is_paused: bool) -> Result<Option<Changed>, inbox::Error> {
+        let Some(Sink { gate, .. }) = self.sinks.iter().find(|sink| sink.slot.name().as_str() == name) else {
+            return Ok(None);
+        };
+        let changed = self.kept.pause(gate.name(), is_paused).await?;
+        let kept = self.kept.paused().await?;
+        gate.set_paused(kept.get(gate.name()).copied());
+        Ok(Some(Changed { changed }))
+    }
 }
 
-fn reports(state: &State, figures: &Stats) -> Vec<SinkReport> {
-    let reports = state.sinks.iter().map(|sink| {
-        let name = sink.slot.name();
-        report(name, sink.kind, figures.of_sink(name), Some(sink.gate.view()), None)
-    });
-    reports.collect()
+async fn list(extract::State(state): extract::State<State>) -> Answer<Vec<SinkReport>> {
+    state.reports().await.map(Json).map_err(|error| failed(&error))
 }
 
 async fn stats(extract::State(state): extract::State<State>) -> Answer<Overview> {
-    let figures = state.upkeep.stats().await.map_err(|error| failed(&error))?;
-    let api = state.api.client().map(|client| client.standing());
-    Ok(Json(overview(&figures, &reports(&state, &figures), api, (true, api.is_some()))))
+    state.overview().await.map(Json).map_err(|error| failed(&error))
 }
 
 async fn happenings(extract::State(state): extract::State<State>, Query(wanted): Query<Wanted>) -> Body {
@@ -146,11 +181,8 @@ async fn resume(extract::State(state): extract::State<State>, Path(name): Path<S
 }
 
 async fn set_paused(state: &State, name: &str, is_paused: bool) -> Answer<Changed> {
-    let Sink { gate, .. } = find(state, name)?;
-    let changed = state.kept.pause(gate.name(), is_paused).await.map_err(|error| failed(&error))?;
-    let kept = state.kept.paused().await.map_err(|error| failed(&error))?;
-    gate.set_paused(kept.get(gate.name()).copied());
-    Ok(Json(Changed { changed }))
+    let changed = state.set_paused(name, is_paused).await.map_err(|error| failed(&error))?;
+    changed.map(Json).ok_or_else(no_sink)
 }
 
 async fn test(extract::State(state): extract::State<State>, Path(name): Path<String>) -> Answer<super::report::Tested> {
@@ -169,12 +201,11 @@ async fn erase(extract::State(state): extract::State<State>, Json(whose): Json<S
 
 fn find<'a>(state: &'a State, name: &str) -> Result<&'a Sink, (StatusCode, String)> {
     let mut sinks = state.sinks.iter();
-    sinks.find(|sink| sink.slot.name().as_str() == name).ok_or_else(|| {
-        (
-            StatusCode::NOT_FOUND,
-            "the running service has no sink of this name: was it started with other settings?".into(),
-        )
-    })
+    sinks.find(|sink| sink.slot.name().as_str() == name).ok_or_else(no_sink)
+}
+
+fn no_sink() -> (StatusCode, String) {
+    (StatusCode::NOT_FOUND, "the running service has no sink of this name: was it started with other settings?".into())
 }
 
 fn failed(error: &inbox::Error) -> (StatusCode, String) {

@@ -105,6 +105,13 @@ pub(super) fn dns_names<'a>(certificate: &'a X509Certificate<'a>) -> Vec<&'a str
     extension.value.general_names.iter().filter_map(dns).collect()
 }
 
+/// The subject alternative names of a certificate that are DNS names; none where it cannot be read.
+#[must_use]
+pub fn dns_names_of(der: &[u8]) -> Vec<String> {
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
+    dns_names(&certificate).into_iter().map(str::to_owned).collect()
+}
+
 fn address(octets: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(octets).map(|octets| Ipv4Addr::from(octets).into());
     v4.or_else(|_length| <[u8; 16]>::try_from(octets).map(|octets| Ipv6Addr::from(octets).into())).ok()

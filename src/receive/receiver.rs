@@ -17,6 +17,7 @@ use super::{
     tls,
     trust::Trust,
 };
+use crate::observe::traces::Tracer;
 use arc_swap::ArcSwap;
 use base::clock;
 use prometheus_client::metrics::gauge::Gauge;
@@ -60,8 +61,9 @@ impl Receiver {
         tls: tls::Loaded,
         inbox: Arc<dyn inbox::Intake>,
         figures: Figures,
+        tracer: Tracer,
     ) -> Self {
-        Self::with_commit_timeout(listener, sender, tls, Intake::new(inbox), figures, COMMIT_TIMEOUT)
+        Self::with_commit_timeout(listener, sender, tls, Intake::new(inbox), (figures, tracer), COMMIT_TIMEOUT)
     }
 
     pub(super) fn with_commit_timeout(
@@ -69,7 +71,7 @@ impl Receiver {
         sender: &settings::Sender,
         tls: tls::Loaded,
         intake: Intake,
-        figures: Figures,
+        (figures, tracer): (Figures, Tracer),
         commit_timeout: Duration,
     ) -> Self {
         let sender = Arc::new(ArcSwap::from_pointee(sender.clone()));
@@ -82,6 +84,7 @@ impl Receiver {
             timeout: commit_timeout,
             figures: figures.events,
             refusals: Arc::clone(&refusals),
+            tracer,
         };
         commits.hear_of_folds();
         let webhook = Webhook {
@@ -150,6 +153,12 @@ impl Receiver {
     pub fn renew_tls(&self) -> Result<(), tls::Error> {
         self.trust.replace(self.trust.current().loaded.renewed()?);
         Ok(())
+    }
+
+    /// The server's certificate in use.
+    #[must_use]
+    pub fn certificate(&self) -> tls::Certificate {
+        self.trust.current().loaded.certificate.clone()
     }
 
     /// Why no caller can be served, though everything else is well: the server's certificate has ended.

@@ -363,7 +363,7 @@ fn refuse_bounds(at: &mut At<'_, '_>, bounds: &[(&str, bool)]) {
 }
 
 /// Kept in lower case: DNS names are compared without regard to case.
-fn client_name(text: &str) -> Result<String, Flaw> {
+pub(crate) fn client_name(text: &str) -> Result<String, Flaw> {
     if text.trim() != text || text.is_empty() || text.chars().any(char::is_control) {
         return Err(Flaw::new("is empty, or has spaces around it", "write the name as it stands in the certificate"));
     }

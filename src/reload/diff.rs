@@ -5,7 +5,7 @@
 //! comparing it with what is used now; so the two cannot drift apart.
 
 use super::watch::{self, Contents};
-use crate::config::{self, Admin, Config, Level, Log, Sender, TlsClients};
+use crate::config::{self, Admin, AdminTls, Config, Level, Log, Sender, TlsClients};
 use std::net::SocketAddr;
 
 /// A configuration, and what stood in the files that its parts are built from.
@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 pub struct Snapshot {
     pub(super) config: Config,
     tls: Contents,
+    admin: Contents,
     linxo: Contents,
     inbox: Contents,
     /// In the order of the configuration's sinks.
@@ -26,6 +27,7 @@ impl Snapshot {
     pub fn new(config: Config) -> Self {
         Self {
             tls: watch::contents(config.tls.files()),
+            admin: watch::contents(config.admin.files()),
             linxo: watch::contents(config.linxo.iter().flat_map(config::Linxo::files)),
             inbox: watch::contents(config.inbox.files()),
             sinks: config.sinks.iter().map(|sink| watch::contents(sink.files())).collect(),
@@ -44,7 +46,7 @@ pub(super) struct Changes {
     pub(super) tls: bool,
     /// `[sender]`
     pub(super) sender: bool,
-    /// The admin listener's token.
+    /// `[admin]`, or what stands in the files of its certificates.
     pub(super) admin: bool,
     /// `[linxo]`, or what stands in its files.
     pub(super) linxo: bool,
@@ -93,7 +95,7 @@ pub(super) fn diff(used: &Snapshot, new: &Snapshot) -> Result<Changes, String> {
     Ok(Changes {
         tls: config.tls != old.tls || next.tls != used.tls,
         sender: config.sender != old.sender,
-        admin: config.admin != old.admin,
+        admin: config.admin != old.admin || next.admin != used.admin,
         linxo: config.linxo != old.linxo || next.linxo != used.linxo,
         inbox: config.inbox != old.inbox || next.inbox != used.inbox,
         log_level: (config.log.level != old.log.level).then_some(old.log.level),
@@ -109,7 +111,14 @@ pub(super) fn diff(used: &Snapshot, new: &Snapshot) -> Result<Changes, String> {
 fn weaker(used: &Config, new: &Config) -> Vec<String> {
     let (old, clients) = (&used.tls.clients, &new.tls.clients);
     let lost = |had: bool, has: bool| had && !has;
-    let token = |admin: &Admin| admin.address.is_some() && admin.token.is_some();
+    let is_same_place = address(used) == address(new);
+    let knows = |admin: &Admin| admin.address.is_some() && admin.knows_somebody();
+    let inner = |config: &Config| config.admin.tls.clone().filter(|_| config.admin.address.is_some());
+    let revokes = |tls: &Option<AdminTls>| tls.as_ref().is_some_and(|tls| !tls.revocations.is_empty());
+    let has_less = |old: Option<AdminTls>, new: Option<AdminTls>| {
+        let is_older = matches!((&old, &new), (Some(old), Some(new)) if new.minimum_version < old.minimum_version);
+        lost(old.is_some(), new.is_some()) || lost(revokes(&old), revokes(&new)) || is_older
+    };
     let keys = [
         ("tls.minimum_version", new.tls.minimum_version < used.tls.minimum_version),
         ("tls.clients.mode", clients.mode < old.mode),
@@ -121,7 +130,8 @@ fn weaker(used: &Config, new: &Config) -> Vec<String> {
         ("sender.path_secret", lost(!used.sender.path_secrets.is_empty(), !new.sender.path_secrets.is_empty())),
         ("sender.networks", lost(used.sender.networks.is_selective(), new.sender.networks.is_selective())),
         // At another address it is not applied.
-        ("admin.token", address(used) == address(new) && lost(token(&used.admin), token(&new.admin))),
+        ("admin.token", is_same_place && lost(knows(&used.admin), knows(&new.admin))),
+        ("admin.tls", is_same_place && has_less(inner(used), inner(new))),
     ];
     let keys = keys.into_iter().filter(|(_, is_weaker)| *is_weaker).map(|(key, _)| key.to_owned());
     let unsigned = used.sinks.iter().filter(|sink| {
@@ -162,11 +172,13 @@ fn next(used: &Snapshot, new: &Snapshot) -> Snapshot {
             sinks,
             admin: if address(old) == address(config) { config.admin.clone() } else { old.admin.clone() },
             log: Log { level: config.log.level, ..old.log.clone() },
+            traces: old.traces.clone(),
             warnings: config.warnings.clone(),
             ended: config.ended.clone(),
             origin: config.origin.clone(),
         },
         tls: new.tls,
+        admin: if address(old) == address(config) { new.admin } else { used.admin },
         linxo: if is_same_api { new.linxo } else { used.linxo },
         inbox: new.inbox,
         sinks: contents,
@@ -197,6 +209,7 @@ fn needing_restart(next: &Config, new: &Config) -> Vec<&'static str> {
         ("[[sink]]", next.sinks != new.sinks),
         ("admin.address", address(next) != address(new)),
         ("log.format", next.log != new.log),
+        ("[traces]", next.traces != new.traces),
     ];
     differences.into_iter().filter_map(|(section, differs)| differs.then_some(section)).collect()
 }

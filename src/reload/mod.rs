@@ -34,7 +34,7 @@ pub use diff::Snapshot;
 pub use figures::Figures;
 
 use crate::{
-    admin,
+    admin::{self, Guards},
     config::Tls,
     observe::log,
     receive::{
@@ -69,7 +69,7 @@ pub struct Targets {
     pub source: Arc<Source>,
     /// Password and certificates on the way to the server of the inbox; `None` where it is on none.
     pub link: Option<Link>,
-    /// The admin token; `None` where there is no admin listener.
+    /// Who may use the admin listener; `None` where there is none.
     pub admin: Option<admin::Access>,
 }
 
@@ -150,7 +150,7 @@ impl Reload {
 
     /// Uses a set. Nothing in here can fail, so that all of it counts as used afterwards.
     fn apply(&mut self, set: Set) {
-        let Set { changes, tls, linxo, inbox, sinks } = set;
+        let Set { changes, tls, guards, linxo, inbox, sinks } = set;
         let config = &changes.next.config;
         for warning in &changes.warnings {
             tracing::warn!(code = "config_warning", "{warning}");
@@ -179,9 +179,13 @@ impl Reload {
             );
             self.targets.receiver.replace_sender(config.sender.clone());
         }
-        if let (true, Some(access)) = (changes.admin, &self.targets.admin) {
-            tracing::info!(code = "admin_token_replaced", "another admin token is in use");
-            access.replace_token(config.admin.token.clone());
+        if let (Some(guards), Some(access)) = (guards, &self.targets.admin) {
+            tracing::info!(
+                code = "admin_access_replaced",
+                "other tokens or certificates of the admin listener are in use"
+            );
+            guards.log();
+            access.replace(guards);
         }
         for (index, sink) in sinks {
             let Some(slot) = self.targets.sinks.get(index) else { continue };
@@ -229,6 +233,7 @@ enum Found {
 struct Set {
     changes: Changes,
     tls: Option<(tls::Loaded, Ends)>,
+    guards: Option<Guards>,
     linxo: Option<linxo::Client>,
     inbox: Option<Prepared>,
     /// Sinks opened with their new settings, by place in the configuration.
@@ -294,6 +299,7 @@ impl Watched {
         let changes = diff::diff(&self.used, new)?;
         let config = &changes.next.config;
         let tls = changes.tls.then(|| self.read_tls(&config.tls)).transpose()?;
+        let guards = changes.admin.then(|| Guards::load(&config.admin)).transpose().map_err(|error| error.told())?;
         let linxo = config.linxo.as_ref().filter(|_| changes.linxo);
         let linxo = linxo.map(|linxo| source.next(linxo)).transpose().map_err(|error| chain(&error))?;
         let inbox = link.filter(|_| changes.inbox).map(|link| link.prepare(&config.inbox));
@@ -302,7 +308,7 @@ impl Watched {
         for (index, sink) in config.sinks.iter().enumerate().filter(|(index, _)| changes.sinks.contains(index)) {
             sinks.push((index, delivery::open(sink).map_err(|error| chain(&error))?));
         }
-        Ok(Set { changes, tls, linxo, inbox, sinks })
+        Ok(Set { changes, tls, guards, linxo, inbox, sinks })
     }
 
     fn read_tls(&self, config: &Tls) -> Result<(tls::Loaded, Ends), String> {

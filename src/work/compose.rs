@@ -1,7 +1,7 @@
 //! Makes the delivery of an entry: its attributes, and a body with all accounts.
 
 use super::body::accounts_between;
-use base::clock::Timestamp;
+use base::{clock::Timestamp, trace::TraceParent};
 use delivery::{Attributes, Body, Completion, Delivery};
 use event::{ChannelDefinitionId, Event, UserId};
 use inbox::{Cause, Error, Facts, Fetched, Lease, Shelf};
@@ -45,8 +45,13 @@ struct Parts {
     mismatch: bool,
 }
 
-/// Makes the delivery of the leased entry. `source` is the base of the vendor's API.
-pub(super) async fn compose(shelf: &Arc<dyn Shelf>, source: &str, lease: &Lease) -> Result<Delivery, Stop> {
+/// Makes the delivery of the leased entry. `source` is the base of the vendor's API, `trace` the place of this attempt.
+pub(super) async fn compose(
+    shelf: &Arc<dyn Shelf>,
+    source: &str,
+    lease: &Lease,
+    trace: Option<&TraceParent>,
+) -> Result<Delivery, Stop> {
     let entry = &lease.entry;
     let parts = if entry.confirm { confirmed(shelf, lease).await? } else { believed(shelf, lease).await? };
     Ok(Delivery {
@@ -67,6 +72,8 @@ pub(super) async fn compose(shelf: &Arc<dyn Shelf>, source: &str, lease: &Lease)
             linxostale: lease.is_stale,
         },
         body: parts.body,
+        trace: trace.cloned(),
+        as_of: entry.as_of,
     })
 }
 

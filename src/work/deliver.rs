@@ -11,7 +11,9 @@ use super::{
     gate::Gate,
     pool::Handler,
     retry::{Failed, Policy},
+    spans,
 };
+use crate::observe::traces::{Span, Tracer};
 use async_trait::async_trait;
 use base::{
     clock::{self, millis},
@@ -56,18 +58,23 @@ pub struct Route {
     pub figures: Figures,
     /// Who is told of each attempt.
     pub attempts: Attempts,
+    /// Makes a span of each attempt.
+    pub tracer: Tracer,
+    /// The word for the kind of sink.
+    pub kind: &'static str,
 }
 
 /// A delivery that may go.
 struct Ready<'a> {
     delivery: Delivery,
     turn: Turn<'a>,
+    span: Span,
 }
 
 #[async_trait]
 impl Handler for Route {
     async fn handle(&self, lease: &Lease) -> Result<Outcome, Error> {
-        let Ready { delivery, turn } = match self.prepare(lease).await {
+        let Ready { delivery, turn, span } = match self.prepare(lease).await {
             Ok(ready) => ready,
             Err(ended) => return ended,
         };
@@ -76,7 +83,7 @@ impl Handler for Route {
             result = self.slot.deliver(&delivery) => result,
             () = turn.given_up() => Err(hung().into()),
         };
-        self.end(lease, turn, &delivery.attributes, result, started.elapsed())
+        self.end(lease, (turn, span), &delivery.attributes, result, started.elapsed())
     }
 
     async fn handle_many(&self, leases: &[Lease]) -> Vec<Result<Outcome, Error>> {
@@ -84,9 +91,9 @@ impl Handler for Route {
         let mut deliveries = Vec::with_capacity(leases.len());
         for lease in leases {
             match self.prepare(lease).await {
-                Ok(Ready { delivery, turn }) => {
+                Ok(Ready { delivery, turn, span }) => {
                     deliveries.push(delivery);
-                    turns.push(turn);
+                    turns.push((turn, span));
                     outcomes.push(None);
                 }
                 Err(ended) => outcomes.push(Some(ended)),
@@ -174,20 +181,27 @@ impl Route {
             Asked::Wait { after, why } => return wait(after, format!("the sink {why}")),
             Asked::Full { .. } => return wait(Duration::ZERO, "the sink is given no more at once for now".to_owned()),
         };
-        let delivery = compose(&self.shelf, &self.source, lease).await.map_err(stopped)?;
-        Ok(Ready { delivery, turn })
+        let mut span = spans::delivery(&self.tracer, lease, self.slot.name().as_str(), self.kind);
+        match compose(&self.shelf, &self.source, lease, span.place()).await {
+            Ok(delivery) => Ok(Ready { delivery, turn, span }),
+            Err(stop) => {
+                span.failed("not_composed", "there was nothing to deliver");
+                Err(stopped(stop))
+            }
+        }
     }
 
     /// What becomes of the entry after an attempt.
     fn end(
         &self,
         lease: &Lease,
-        turn: Turn<'_>,
+        (turn, mut span): (Turn<'_>, Span),
         attributes: &Attributes,
         result: Result<(), delivery::Error>,
         took: Duration,
     ) -> Result<Outcome, Error> {
         self.gate.end(turn, meaning(&result));
+        spans::delivered(&mut span, attributes, || self.slot.server(), &result);
         let outcome = match result {
             Ok(()) => {
                 self.gate.took(lease.entry.connection.as_str());
@@ -203,7 +217,7 @@ impl Route {
             self.gate.parked();
         }
         self.figures.count(self.slot.name().as_str(), &outcome, took, lease.entry.accepted);
-        self.log(lease, attributes, took, &outcome);
+        self.log(lease, (attributes, &span), took, &outcome);
         self.attempts.tell((attributes, lease.attempts), (clock::now(), took), &outcome);
         Ok(outcome)
     }
@@ -240,8 +254,9 @@ impl Route {
         if self.resumes { "mend the sink; the entry then goes back in line by itself" } else { BY_HAND }
     }
 
-    fn log(&self, lease: &Lease, attributes: &Attributes, took: Duration, outcome: &Outcome) {
+    fn log(&self, lease: &Lease, (attributes, span): (&Attributes, &Span), took: Duration, outcome: &Outcome) {
         let entry = &lease.entry;
+        let trace_id = span.trace_id();
         match outcome {
             Outcome::Retry { reason, .. } if !self.gate.is_first(reason) => tracing::debug!(
                 code = "delivery_retried",
@@ -250,6 +265,7 @@ impl Route {
                 entry = lease.seq.0,
                 connection.id = %entry.connection,
                 sink = %self.slot.name(),
+                trace_id,
                 reason,
                 "delivery failed; it is tried again"
             ),
@@ -260,6 +276,7 @@ impl Route {
                 entry = lease.seq.0,
                 connection.id = %entry.connection,
                 sink = %self.slot.name(),
+                trace_id,
                 attempts = lease.attempts,
                 retry_in_ms = millis(due.since(clock::now())),
                 reason,
@@ -272,6 +289,7 @@ impl Route {
                 entry = lease.seq.0,
                 connection.id = %entry.connection,
                 sink = %self.slot.name(),
+                trace_id,
                 attempts = lease.attempts,
                 reason,
                 "delivery failed and the entry is parked; a person must act"
@@ -283,6 +301,7 @@ impl Route {
                 entry = lease.seq.0,
                 connection.id = %entry.connection,
                 sink = %self.slot.name(),
+                trace_id,
                 accounts.delivered = attributes.linxoaccounts,
                 mismatch = attributes.linxomismatch,
                 stale = attributes.linxostale,

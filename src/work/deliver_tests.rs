@@ -52,6 +52,8 @@ fn route(sink: &Reader, broken: Option<usize>) -> Route {
         shelf: Arc::new(Double::with_pages(pages, broken)),
         figures,
         attempts: Attempts::default(),
+        tracer: Tracer::default(),
+        kind: "http",
     }
 }
 

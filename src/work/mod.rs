@@ -8,6 +8,7 @@
 //! recovery      pauses of sinks, and what goes back in line when a sink is well again
 //! source        the client of the API that is in use
 //! credentials   puts back in line what waited for other credentials
+//! spans         what is told of work in traces
 //! retry         when to try again, and when to stop: pure
 //! attempts      tells who watches this process what came of each delivery
 //! upkeep        retention, and the inbox's figures
@@ -31,6 +32,7 @@ mod retry;
 mod sealing;
 pub mod settings;
 mod source;
+mod spans;
 mod upkeep;
 
 pub use attempts::{Attempt, Attempts, End};

@@ -211,7 +211,7 @@ impl Pool {
             outcomes = self.hold(&leases) => outcomes,
             () = abandon.cancelled() => leases.iter().map(|_| Ok(Outcome::GiveBack)).collect(),
         };
-        join_all(leases.iter().zip(outcomes).map(|(lease, outcome)| self.end(lease, outcome, abandon))).await;
+        self.end(&leases, outcomes, abandon).await;
     }
 
     async fn handle(&self, leases: &[Lease]) -> Vec<Result<Outcome, Error>> {
@@ -221,27 +221,33 @@ impl Pool {
         }
     }
 
-    /// Ends a lease as its work ended.
-    async fn end(&self, lease: &Lease, outcome: Result<Outcome, Error>, abandon: &CancellationToken) {
-        let settled = match outcome {
-            Ok(outcome) => self.settle(lease, outcome, abandon).await,
-            Err(Error::Full(_)) => self.settle(lease, short_of_room(), abandon).await,
-            Err(error @ (Error::Store(_) | Error::Away(_))) => {
-                self.settle(lease, self.store_failed(lease, &error), abandon).await
+    /// Ends leases as their work ended.
+    async fn end(&self, leases: &[Lease], outcomes: Vec<Result<Outcome, Error>>, abandon: &CancellationToken) {
+        let mut ended = Vec::with_capacity(leases.len());
+        for (lease, outcome) in leases.iter().zip(outcomes) {
+            match outcome {
+                Ok(outcome) => ended.push((lease, outcome)),
+                Err(Error::Full(_)) => ended.push((lease, short_of_room())),
+                Err(error @ (Error::Store(_) | Error::Away(_))) => {
+                    ended.push((lease, self.store_failed(lease, &error)))
+                }
+                Err(error) => self.unsettled(lease, &error),
             }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = settled {
-            self.figures.leases_lost.inc();
-            tracing::warn!(
-                code = "lease_lost",
-                stage = %self.stage,
-                entry = lease.seq.0,
-                event.id = %lease.entry.event_id,
-                error = %chain(&error),
-                "work on an entry could not be settled; it is done again"
-            );
         }
+        self.settle(ended, abandon).await;
+    }
+
+    /// Counts and logs work that counts for nothing.
+    fn unsettled(&self, lease: &Lease, error: &Error) {
+        self.figures.leases_lost.inc();
+        tracing::warn!(
+            code = "lease_lost",
+            stage = %self.stage,
+            entry = lease.seq.0,
+            event.id = %lease.entry.event_id,
+            error = %chain(error),
+            "work on an entry could not be settled; it is done again"
+        );
     }
 
     /// Work that the store failed in waits a little. Given back at once, work on a page that cannot be read would turn in a
@@ -278,17 +284,23 @@ impl Pool {
 
     /// Settles; while the store fails, again and again for as long as the lease may last: what is done need not be done
     /// twice because the disk was full for a moment.
-    async fn settle(&self, lease: &Lease, outcome: Outcome, abandon: &CancellationToken) -> Result<(), Error> {
+    async fn settle(&self, mut ended: Vec<(&Lease, Outcome)>, abandon: &CancellationToken) {
         let give_up = Instant::now() + LEASE;
-        loop {
-            match self.queue.settle(lease, outcome.clone()).await {
-                Err(Error::Full(_) | Error::Store(_) | Error::Away(_))
-                    if Instant::now() < give_up && !abandon.is_cancelled() =>
-                {
-                    time::sleep(AFTER_FAILURE).await;
+        while !ended.is_empty() {
+            let settled = self.queue.settle(&ended).await;
+            let may_go_on = Instant::now() < give_up && !abandon.is_cancelled();
+            let mut left = Vec::new();
+            for ((lease, outcome), settled) in ended.into_iter().zip(settled) {
+                match settled {
+                    Ok(()) => {}
+                    Err(Error::Full(_) | Error::Store(_) | Error::Away(_)) if may_go_on => left.push((lease, outcome)),
+                    Err(error) => self.unsettled(lease, &error),
                 }
-                settled => return settled,
             }
+            if !left.is_empty() {
+                time::sleep(AFTER_FAILURE).await;
+            }
+            ended = left;
         }
     }
 

@@ -67,6 +67,10 @@ fn configurations_in_documents_pass_the_check() {
             let path = |name: &str| folder.path().join(name);
             let server = authority.server(&["localhost"]).unwrap();
             write_identity(&path("certs/server.pem"), &path("certs/server.key"), &server).unwrap();
+            for name in quoted(&block).filter(|name| name.ends_with(".key") && !path(name).exists()) {
+                let client = authority.client::<&str>("client", &[]).unwrap();
+                write_identity(&path(name).with_extension("pem"), &path(name), &client).unwrap();
+            }
             for name in quoted(&block).filter(|name| name.starts_with("certs/") && !path(name).exists()) {
                 fs::write(path(name), authority.certificate_pem()).unwrap();
             }

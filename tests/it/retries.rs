@@ -26,7 +26,7 @@ async fn failed_six_times(path: &Path, sink: &str, json: &str, stage: Stage) {
         let lease = inbox.queue.claim(&stage, 1, std::time::Duration::from_mins(1)).await.unwrap().leases.remove(0);
         let due = Timestamp::from_millis(0);
         let outcome = Outcome::Retry { due, reason: "503".to_owned(), is_doubtful: false };
-        inbox.queue.settle(&lease, outcome).await.unwrap();
+        inbox.queue.settle(&[(&lease, outcome)]).await.remove(0).unwrap();
     }
     inbox.upkeep.close().await;
 }

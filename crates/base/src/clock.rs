@@ -3,7 +3,7 @@
 //! One type for every stored instant, so that seconds and milliseconds cannot be mixed. Durations inside
 //! one process (timeouts, latencies) use [`std::time::Instant`], never this.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// An instant in whole milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,4 +66,13 @@ pub fn millis(duration: Duration) -> u64 {
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// The time of day at a moment of this process, as exact as the system has it: for spans of traces, which are often shorter
+/// than a millisecond. Nothing else is stored or compared in this form.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system clock")]
+pub fn time_of_day(at: Instant) -> SystemTime {
+    let now = SystemTime::now();
+    now.checked_sub(at.elapsed()).unwrap_or(now)
 }

@@ -14,6 +14,7 @@
 //! | [`stamp`] | whether a file has changed |
 //! | [`sync`] | a lock that outlives a panic |
 //! | [`text`] | text from outside that may be shown to people |
+//! | [`trace`] | the place of a request in a trace |
 //! | [`trust`] | how far a server of others is trusted: pure |
 
 pub mod clock;
@@ -28,4 +29,5 @@ pub mod secret;
 pub mod stamp;
 pub mod sync;
 pub mod text;
+pub mod trace;
 pub mod trust;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use event::{ChannelDefinitionId, Compact, UserId};
 use futures_util::StreamExt as _;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde::Serialize;
 use std::borrow::Cow;
 
 /// What a header's value may not hold as it is (`CloudEvents` HTTP binding, section 3.1.3.2). All that is not ASCII is
@@ -54,7 +55,7 @@ pub(crate) fn header_value(text: &str) -> Cow<'_, str> {
 /// Appends the structured form of a delivery as one line of NDJSON: attributes, then `data`, then a line feed. After an
 /// error a part of the line may stand in `out`.
 pub(crate) async fn append_line(delivery: &Delivery, out: &mut Vec<u8>) -> Result<(), Error> {
-    append_opening(&delivery.attributes, out)?;
+    append_opening(delivery, out)?;
     let mut compact = Compact::default();
     let mut pieces = delivery.body.open();
     while let Some(piece) = pieces.next().await {
@@ -64,9 +65,30 @@ pub(crate) async fn append_line(delivery: &Delivery, out: &mut Vec<u8>) -> Resul
     Ok(())
 }
 
+/// The document's members up to its data.
+#[derive(Serialize)]
+struct Opening<'a> {
+    #[serde(flatten)]
+    attributes: &'a Attributes,
+    /// The extension "Distributed Tracing" of `CloudEvents`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracestate: Option<&'a str>,
+}
+
 /// The document up to its data.
-fn append_opening(attributes: &Attributes, out: &mut Vec<u8>) -> Result<(), Failure> {
-    serde_json::to_writer(&mut *out, attributes).map_err(|error| {
+fn append_opening(delivery: &Delivery, out: &mut Vec<u8>) -> Result<(), Failure> {
+    let trace = delivery.trace.as_ref();
+    let written = match trace {
+        // Without the detour by which members of two kinds become one object.
+        None => serde_json::to_writer(&mut *out, &delivery.attributes),
+        Some(trace) => {
+            let (traceparent, tracestate) = (Some(trace.traceparent()), trace.tracestate());
+            serde_json::to_writer(&mut *out, &Opening { attributes: &delivery.attributes, traceparent, tracestate })
+        }
+    };
+    written.map_err(|error| {
         Failure::transient(format!("the attributes of the delivery could not be written as JSON: {error}"))
     })?;
     // The attributes stay open for one more member.
@@ -90,7 +112,7 @@ impl Cuts {
     /// Begins the line of a delivery.
     pub(crate) fn new(delivery: &Delivery) -> Result<Self, Failure> {
         let mut out = Vec::new();
-        append_opening(&delivery.attributes, &mut out)?;
+        append_opening(delivery, &mut out)?;
         let pieces = delivery.body.open();
         Ok(Self { pieces, compact: Compact::default(), rest: Bytes::new(), out, is_finished: false })
     }
@@ -124,6 +146,7 @@ mod tests {
     use super::*;
     use crate::fixture;
     use base::names::DeliveryId;
+    use base::trace::TraceParent;
 
     #[test]
     fn encodes_headers_as_the_http_binding_says() {
@@ -158,6 +181,21 @@ mod tests {
         let line = String::from_utf8(line).unwrap();
         insta::assert_snapshot!(line, @r#"{"specversion":"1.0","id":"e1","source":"https://api.oxlin.io/v2.1","type":"com.linxo.connections.updated","subject":"123","time":"2017-11-06T08:04:08Z","datacontenttype":"application/json","linxouser":"321","linxochannel":"24601","linxocompletion":"event","linxoaccounts":2,"data":{"b":1234.50,"a":"x \" \\ y"}}"#);
         assert!(line.ends_with("}\n"));
+    }
+
+    #[tokio::test]
+    async fn the_place_in_a_trace_is_an_extension() {
+        let place = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let trace = TraceParent::of_caller(place, Some("a=b"));
+        let delivery = Delivery { trace, ..fixture::whole("e1", b"{}") };
+        let mut line = Vec::new();
+        append_line(&delivery, &mut line).await.unwrap();
+        let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(
+            (&line["traceparent"], &line["tracestate"], &line["id"]),
+            (&place.into(), &"a=b".into(), &"e1".into())
+        );
+        assert_eq!(line["data"], serde_json::json!({}));
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use crate::{
     body::{Body, BodyError, Source},
     sink::Delivery,
 };
-use base::names::DeliveryId;
+use base::{clock::Timestamp, names::DeliveryId};
 use bytes::Bytes;
 use event::{ChannelDefinitionId, ConnectionId, UserId};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -30,7 +30,7 @@ impl Source for Memory {
 }
 
 fn delivery(id: &str, body: Body) -> Delivery {
-    Delivery { attributes: attributes(id), body }
+    Delivery { attributes: attributes(id), body, as_of: Timestamp::from_millis(1_764_000_000_000), trace: None }
 }
 
 fn streamed(id: &str, length: usize, pieces: Vec<Bytes>, is_torn: bool) -> Delivery {

@@ -8,6 +8,8 @@
 //! attributes, body        what a delivery is made of
 //! sink                    the interface that every kind implements
 //! cloudevent, signature   the forms that the kinds write
+//! built                   kinds that a build may leave out
+//! tls, fault              whom a sink trusts, and what goes wrong on the way to a server
 //! writer                  the thread that writes lines for `file` and `stdout`
 //! kinds                   one folder for each kind, and the one list of them
 //! settings, slot          a configured sink, and the place where a running one can be exchanged
@@ -22,9 +24,11 @@
 
 mod attributes;
 mod body;
+mod built;
 mod cloudevent;
 #[cfg(test)]
 mod contract;
+mod fault;
 #[cfg(test)]
 mod fixture;
 pub mod kinds;
@@ -33,6 +37,7 @@ mod settings;
 mod signature;
 mod sink;
 mod slot;
+mod tls;
 mod writer;
 
 pub use self::settings::{OpenError, Settings, open, rehearse};
@@ -40,7 +45,7 @@ pub use attributes::{Attributes, Completion};
 pub use base::names::{DeliveryId, SinkName};
 pub use body::{Body, BodyError, Pieces, Source};
 pub use kinds::Kind;
-pub use opens::Server;
+pub use opens::{Init, Server};
 pub use signature::sign;
 pub use sink::{Delivery, Error, Failure, FailureKind, Sink};
 pub use slot::Slot;

@@ -1,11 +1,7 @@
 //! What the settings of every kind of sink have in common.
 
 use crate::sink::Sink;
-use std::{
-    error::Error as StdError,
-    path::{Path, PathBuf},
-    pin::Pin,
-};
+use std::{error::Error as StdError, path::Path, pin::Pin};
 
 /// Why a sink cannot be opened, in the words of its kind.
 pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
@@ -15,8 +11,17 @@ pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
 pub struct Server {
     /// Host and port.
     pub host: String,
-    /// Connects, and sends nothing; or says why there is no connection.
-    pub reach: Pin<Box<dyn Future<Output = Result<(), String>> + Send>>,
+    /// Connects, and delivers nothing; or says why there is no connection. Where there is one, what should be known of it.
+    pub reach: Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send>>,
+}
+
+/// What a destination needs once, before the first delivery.
+#[expect(missing_debug_implementations, reason = "it holds what is going to be done")]
+pub struct Init {
+    /// The statements, for whoever runs them by hand.
+    pub statements: String,
+    /// Runs them. What is there already stays as it is.
+    pub run: Pin<Box<dyn Future<Output = Result<(), String>> + Send>>,
 }
 
 /// Settings of one kind, from which a sink can be opened.
@@ -39,9 +44,14 @@ pub(crate) trait Opens {
         None
     }
 
+    /// What the destination needs once, before the first delivery.
+    fn init(&self) -> Option<Init> {
+        None
+    }
+
     /// The files that the sink is built from, secrets and what it writes apart: a sink is built anew when they change.
-    fn files(&self) -> &[PathBuf] {
-        &[]
+    fn files(&self) -> Vec<&Path> {
+        Vec::new()
     }
 
     /// Whether the destination can tell deliveries from forged ones.

@@ -5,6 +5,7 @@ use crate::{
     body::{Body, BodyError},
 };
 use async_trait::async_trait;
+use base::{clock::Timestamp, trace::TraceParent};
 use std::time::Duration;
 
 /// One hand-over of one entry to one sink.
@@ -14,6 +15,11 @@ pub struct Delivery {
     pub attributes: Attributes,
     /// The completed event.
     pub body: Body,
+    /// The place of this attempt in its trace. It goes along where the protocol has room for it: in the headers `traceparent`
+    /// and `tracestate`, and as the `CloudEvents` extension of these names in the structured form.
+    pub trace: Option<TraceParent>,
+    /// The time for which its accounts hold: what has an older one is older news of the same connection.
+    pub as_of: Timestamp,
 }
 
 /// A destination.
@@ -44,6 +50,11 @@ pub trait Sink: Send + Sync {
     /// How many deliveries this sink likes to get at once; at least 1. More are taken as well.
     fn batch(&self) -> usize {
         1
+    }
+
+    /// Host and port of the server that it calls, where it calls one; for traces.
+    fn server(&self) -> Option<(&str, u16)> {
+        None
     }
 
     /// Opens files again by name (SIGHUP, after log rotation). Nothing to do for most kinds.

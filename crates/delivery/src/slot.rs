@@ -67,6 +67,12 @@ impl Slot {
         self.sink.load().batch()
     }
 
+    /// [`Sink::server`]
+    #[must_use]
+    pub fn server(&self) -> Option<(String, u16)> {
+        self.sink.load().server().map(|(host, port)| (host.to_owned(), port))
+    }
+
     /// [`Sink::reopen`]
     ///
     /// # Errors

@@ -21,6 +21,8 @@ pub struct Filter {
     pub user: Option<UserId>,
     /// With this event id or delivery id.
     pub id: Option<String>,
+    /// With a part of the work whose reason has this text in it, or whose cause has this word.
+    pub reason: Option<String>,
     /// With this number.
     pub seq: Option<Seq>,
     /// Accepted in this span. [`Desk::between`] says which numbers to look among.

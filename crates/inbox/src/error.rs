@@ -1,6 +1,7 @@
 //! Why the inbox could not do what was asked.
 
 use crate::Seq;
+use std::sync::Arc;
 
 /// An error of the store's own library.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -52,4 +53,21 @@ pub enum Error {
         #[source]
         source: Option<Source>,
     },
+}
+
+impl Error {
+    /// The same answer to each of those who asked together. What only concerns the store as a whole can be answered like this.
+    pub(crate) fn to_each<T>(self, count: usize) -> Vec<Result<T, Self>> {
+        let shared = Arc::new(self);
+        let again = |_| {
+            let source: Source = Box::new(Arc::clone(&shared));
+            Err(match *shared {
+                Self::Closed => Self::Closed,
+                Self::Full(_) => Self::Full(Some(source)),
+                Self::Away(_) => Self::Away(source),
+                _ => Self::Store(source),
+            })
+        };
+        (0..count).map(again).collect()
+    }
 }

@@ -136,6 +136,17 @@ mod tests {
         assert_ne!(key("{}"), ContentKey::new(&keys(2), "e1", b"{}"), "the store's own key counts");
     }
 
+    /// They are stored: other values would make every stored event a new one, and mix up the lines of old and new events.
+    #[test]
+    fn keys_and_lines_stay_what_they_are() {
+        assert_eq!(id_key(&keys(1), "e1"), 6_126_465_401_997_079_124, "SipHash-1-3 of the id");
+        let key = ContentKey::new(&keys(1), "42", b" e1\n");
+        assert_eq!((key.id, key.body), (id_key(&keys(1), "42"), id_key(&keys(1), "e1")));
+        assert_ne!(key.of_bytes(&keys(1), b" e1\n").body, key.body, "here white space counts");
+        assert_eq!(line("42"), 8_306_709_966_045_482_637, "the first 8 bytes of the SHA-256");
+        assert!(line("2") < 0, "the highest bit is the sign");
+    }
+
     proptest! {
         #[test]
         fn delivery_ids_are_distinct_and_tell_their_event(

@@ -112,30 +112,6 @@ impl State {
     }
 }
 
-/// The trace that an event belongs to: a `traceparent` header of version 00 (W3C Trace Context, section 3.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TraceParent(String);
-
-impl TraceParent {
-    /// `None` for what is not such a header.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let lengths = [2, 32, 16, 2];
-        let is_hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let parts: Vec<&str> = text.split('-').collect();
-        let fits = parts.len() == lengths.len()
-            && parts.iter().zip(lengths).all(|(part, length)| part.len() == length && is_hex(part));
-        let is_zero = |index: usize| parts.get(index).is_some_and(|part| part.bytes().all(|byte| byte == b'0'));
-        (fits && text.starts_with("00-") && !is_zero(1) && !is_zero(2)).then(|| Self(text.to_owned()))
-    }
-
-    /// The header's text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 /// Which inbox this is: made at random with the store. What belongs together (journal, store, keys) carries the same one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Identity(pub [u8; 16]);
@@ -166,23 +142,6 @@ impl fmt::Debug for Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_trace_parent_is_what_the_specification_says() {
-        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert_eq!(TraceParent::parse(good).unwrap().as_str(), good);
-        for bad in [
-            "",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
-            "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
-            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
-            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
-        ] {
-            assert_eq!(TraceParent::parse(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn keys_are_not_printed() {

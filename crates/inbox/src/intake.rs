@@ -24,7 +24,7 @@ pub struct NewEntry {
     pub confirm: bool,
     /// Who sent it, as one JSON object without secrets (peer address, identity of the client certificate).
     pub sender: Option<String>,
-    /// The trace that it belongs to, where the caller named one.
+    /// Its place in a trace: the one that its receipt has, or the one that the caller named.
     pub trace: Option<TraceParent>,
 }
 

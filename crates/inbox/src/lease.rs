@@ -78,7 +78,7 @@ pub struct Facts {
     pub listed: u64,
     /// Whether it is only a hint ([`crate::NewEntry::confirm`]).
     pub confirm: bool,
-    /// The trace that it belongs to.
+    /// Its place in a trace.
     pub trace: Option<TraceParent>,
     /// What was fetched for it, where something had to be.
     pub fetched: Option<Fetched>,

@@ -16,6 +16,7 @@
 //! | [`Desk`] | operators' commands | lists, replays, parks, purges |
 //! | [`Persons`] | operators' commands | everything that is held of somebody; erases it |
 //! | [`Audit`] | operators' commands | notes what they did |
+//! | [`Charts`] | the admin listener | keeps what happened, minute by minute |
 //! | [`Watch`] | the control socket | tells what happens, as it happens |
 //! | [`Upkeep`] | the service | figures, retention, the end |
 //!
@@ -41,6 +42,7 @@
 pub mod archive;
 mod audit;
 mod busy;
+mod charts;
 mod desk;
 #[cfg(feature = "double")]
 pub mod double;
@@ -71,11 +73,15 @@ mod watch;
 
 pub use self::settings::Settings;
 pub use audit::{Act, ActView, Audit};
-pub use base::names::{DeliveryId, SinkName};
+pub use base::{
+    names::{DeliveryId, SinkName},
+    trace::TraceParent,
+};
+pub use charts::{Charts, Minute};
 pub use desk::{AttemptView, Batch, Desk, EntryView, Filter, ReadingView, RefusedView, StageView, Story};
 pub use error::{Error, Source};
 pub use figures::{Figures, Limits};
-pub use ids::{Fetch, Identity, Keys, Position, ReadingId, Seq, Stage, State, Token, TraceParent};
+pub use ids::{Fetch, Identity, Keys, Position, ReadingId, Seq, Stage, State, Token};
 pub use intake::{Fate, Folded, Intake, NewEntry, Receipt, Refused, Told};
 pub use journaled::{examine, seal_standing};
 pub use lease::{Certainty, Doubts, Facts, Fetched, Found, Hold, Lease, Shortfall};
@@ -89,6 +95,7 @@ pub use sqlite::{Access, Standing as SealStanding};
 pub use upkeep::{Expired, Failure, Resealed, StageCounts, Stats, Upkeep};
 pub use watch::{About, Happening, Seen, Watch, What};
 
+use base::clock::Timestamp;
 use journaled::{Journaled, NoIntake, PatientDesk, remote, stranded};
 use postgres::connect::Pool;
 use std::{
@@ -115,6 +122,8 @@ pub struct Inbox {
     pub persons: Arc<dyn Persons>,
     /// For operators' commands too: what they did.
     pub audit: Arc<dyn Audit>,
+    /// For charts.
+    pub charts: Arc<dyn Charts>,
     /// For who looks on.
     pub watch: Arc<dyn Watch>,
     /// For the service that owns the store.
@@ -129,7 +138,7 @@ impl Inbox {
     /// A store that serves every kind of use.
     fn of<S>(store: &Arc<S>, keys: Keys) -> Self
     where
-        S: Intake + Queue + Readings + Shelf + Sinks + Desk + Persons + Audit + Watch + Upkeep + 'static,
+        S: Intake + Queue + Readings + Shelf + Sinks + Desk + Persons + Audit + Charts + Watch + Upkeep + 'static,
     {
         Self::of_late(store, Arc::new(OnceLock::from(keys)))
     }
@@ -137,7 +146,7 @@ impl Inbox {
     /// As [`of`](Self::of), where the keys may be known later.
     fn of_late<S>(store: &Arc<S>, keys: Arc<OnceLock<Keys>>) -> Self
     where
-        S: Intake + Queue + Readings + Shelf + Sinks + Desk + Persons + Audit + Watch + Upkeep + 'static,
+        S: Intake + Queue + Readings + Shelf + Sinks + Desk + Persons + Audit + Charts + Watch + Upkeep + 'static,
     {
         Self {
             intake: Arc::clone(store) as _,
@@ -148,6 +157,7 @@ impl Inbox {
             desk: Arc::clone(store) as _,
             persons: Arc::clone(store) as _,
             audit: Arc::clone(store) as _,
+            charts: Arc::clone(store) as _,
             watch: Arc::clone(store) as _,
             upkeep: Arc::clone(store) as _,
             keys,
@@ -175,13 +185,25 @@ pub async fn connect(settings: &Settings, sinks: &[SinkName], access: Access) ->
     }
 }
 
-/// Tries the server that the configured inbox is on; says what was found. `None`: it is on none.
-pub async fn try_server(settings: &Settings) -> Option<Result<String, Error>> {
+/// Opens the inbox on the configured server, which is there, for a receiver whose clock may be wrong: `local` is read in place of the
+/// machine's.
+///
+/// # Errors
+/// Those of [`connect`], and [`Error::Open`] where the configured store is a file.
+pub async fn connect_by(settings: &Settings, sinks: &[SinkName], local: fn() -> Timestamp) -> Result<Inbox, Error> {
+    let self::settings::Store::Postgres(server) = &settings.store else { return open(settings, sinks, Access::Owner) };
+    postgres::open(Pool::new(server, settings)?, settings, sinks, Access::Owner, local).await
+}
+
+/// Tries the server that the configured inbox is on; says what was found, and what of it should be known. `None`: it is on none.
+pub async fn try_server(settings: &Settings) -> Option<Result<(String, Vec<String>), Error>> {
     let self::settings::Store::Postgres(server) = &settings.store else { return None };
     let tried = async {
         let pool = Pool::new(server, settings)?;
         let identity = pool.must_have_inbox(GUEST_TIME).await?;
-        Ok(format!("PostgreSQL can be reached and holds the inbox {identity:?} in the schema {}", server.schema()))
+        let said =
+            format!("PostgreSQL can be reached and holds the inbox {identity:?} in the schema {}", server.schema());
+        Ok((said, pool.remarks(GUEST_TIME).await?))
     };
     Some(tried.await)
 }

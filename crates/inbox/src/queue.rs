@@ -198,11 +198,13 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// [`Error::LeaseLost`]: stop working, do not settle.
     async fn renew(&self, lease: &Lease, lease_for: Duration) -> Result<(), Error>;
 
-    /// Ends a lease.
+    /// Ends leases, in their order and in one commit. Each ends by itself: the results are in the same order, and a lease that
+    /// cannot be settled keeps no other from being settled.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`]: another has it; its outcome counts, not this one.
-    async fn settle(&self, lease: &Lease, outcome: Outcome) -> Result<(), Error>;
+    /// [`Error::LeaseLost`]: another has it; its outcome counts, not this one. [`Error::Store`], [`Error::Full`],
+    /// [`Error::Closed`]: it is held as before.
+    async fn settle(&self, ended: &[(&Lease, Outcome)]) -> Vec<Result<(), Error>>;
 
     /// Parked work that waits for other credentials: each combination of user, connection and fingerprint once. With `user`,
     /// only that user's.

@@ -8,6 +8,7 @@ use crate::{
     connection::Connection,
     credentials::{Fingerprint, FingerprintKey, Lacking},
     error::{Error, Peer, outcome},
+    exchange::{Exchange, Told},
     figures::Figures,
     lane::{Lane, Limits},
     segment::encoded,
@@ -26,7 +27,10 @@ use reqwest::{
     Request, Url,
     header::{self, HeaderValue},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// A server that takes no notice of `limit` may send this many times as many items as it asks for.
 const MORE_THAN_ASKED: u32 = 10;
@@ -164,7 +168,7 @@ impl Client {
         self.tokens.may_help(user, lacking).await
     }
 
-    /// Asks for one page (from 1) of a connection's accounts. A token that is refused is renewed once.
+    /// Asks for one page (from 1) of a connection's accounts. A token that is refused is renewed once. `told` hears of each call.
     ///
     /// # Errors
     /// See [`Error::disposition`].
@@ -173,23 +177,31 @@ impl Client {
         user: Option<&UserId>,
         connection: &ConnectionId,
         page: u32,
+        told: Told<'_>,
     ) -> Result<AccountsPage, Error> {
         let (page, limit) = (page.to_string(), self.settings.page_limit.to_string());
         let query =
             [(self.settings.connection_parameter.as_str(), connection.as_str()), ("page", &page), ("limit", &limit)];
         let most = self.settings.page_limit.saturating_mul(MORE_THAN_ASKED).max(LEAST_ITEMS);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        self.ask(user, connection, "accounts", &query, |body| AccountsPage::parse(&body, connection, most)).await
+        let asked = Asked { user, connection, path: "accounts", query: &query };
+        self.ask(asked, told, |body| AccountsPage::parse(&body, connection, most)).await
     }
 
-    /// Asks for a connection. A token that is refused is renewed once.
+    /// Asks for a connection. A token that is refused is renewed once. `told` hears of each call.
     ///
     /// # Errors
     /// See [`Error::disposition`].
-    pub async fn connection(&self, user: Option<&UserId>, connection: &ConnectionId) -> Result<Connection, Error> {
+    pub async fn connection(
+        &self,
+        user: Option<&UserId>,
+        connection: &ConnectionId,
+        told: Told<'_>,
+    ) -> Result<Connection, Error> {
         let id = encoded(connection.as_str());
         let id = id.ok_or(Error::Unaskable("the connection's id cannot stand in a URL"))?;
-        self.ask(user, connection, &format!("connections/{id}"), &[], |body| Connection::parse(&body, connection)).await
+        let asked = Asked { user, connection, path: &format!("connections/{id}"), query: &[] };
+        self.ask(asked, told, |body| Connection::parse(&body, connection)).await
     }
 
     /// Asks for a token, to see whether the credentials work.
@@ -200,15 +212,14 @@ impl Client {
         self.tokens.get(user, "").await.map(drop)
     }
 
-    /// Asks for something of a user's connection, at a path below the API's base.
+    /// Asks, with a token.
     async fn ask<T>(
         &self,
-        user: Option<&UserId>,
-        connection: &ConnectionId,
-        path: &str,
-        query: &[(&str, &str)],
+        asked: Asked<'_>,
+        told: Told<'_>,
         parse: impl Fn(Bytes) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let Asked { user, connection, .. } = asked;
         let acts_for = self.acts_for(user)?;
         let who = connection.as_str();
         let mut is_renewed = false;
@@ -217,11 +228,22 @@ impl Client {
             let turn = self.api.turn(who).await.inspect_err(|error| self.count(error.word()))?;
             // The wait for it may have been longer than the token's life.
             let granted = if granted.has_ended() { self.tokens.get(user, who).await? } else { granted };
-            let request = self.request(&granted.token, user, acts_for.clone(), path, query)?;
+            let request = self.request(&granted.token, &asked, acts_for.clone())?;
+            let began = Instant::now();
             let answer = self.api.send(turn, request, &[granted.token.expose()]).await;
+            let took = began.elapsed();
+            let status = answer.as_ref().map_or_else(Error::status, |answer| Some(answer.status.as_u16()));
             // Wiping is for tokens, and there are none in these.
-            let result = answer.and_then(|mut body| parse(Bytes::from(std::mem::take(&mut *body))));
+            let result = answer.and_then(|mut answer| parse(Bytes::from(std::mem::take(&mut *answer.body))));
             self.count(outcome(&result));
+            told(&Exchange {
+                server: &self.base,
+                began,
+                took,
+                status,
+                error: result.as_ref().err(),
+                is_resent: is_renewed,
+            });
             match result {
                 Err(Error::Status { status: 401, .. })
                     if !is_renewed && self.tokens.discard(user, &granted.token).await =>
@@ -246,14 +268,8 @@ impl Client {
         value.map(Some).ok_or(Error::Unaskable("the user's id cannot stand in a header"))
     }
 
-    fn request(
-        &self,
-        token: &Token,
-        user: Option<&UserId>,
-        acts_for: Option<HeaderValue>,
-        path: &str,
-        query: &[(&str, &str)],
-    ) -> Result<Request, Error> {
+    fn request(&self, token: &Token, asked: &Asked<'_>, acts_for: Option<HeaderValue>) -> Result<Request, Error> {
+        let Asked { user, path, query, .. } = *asked;
         let mut url = self.base.clone();
         url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
         let mut request = self
@@ -275,6 +291,15 @@ impl Client {
     fn count(&self, outcome: &'static str) {
         self.figures.count_request(outcome);
     }
+}
+
+/// What is asked for: something of a user's connection, at a path below the API's base.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    user: Option<&'a UserId>,
+    connection: &'a ConnectionId,
+    path: &'a str,
+    query: &'a [(&'a str, &'a str)],
 }
 
 /// What bounds one listing.

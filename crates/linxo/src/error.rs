@@ -240,6 +240,16 @@ impl Error {
         matches!(self, Self::Status { status: 500.., .. } | Self::Network { .. } | Self::Hung { .. })
     }
 
+    /// Status of the answer, where it is what is wrong.
+    pub(crate) const fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status { status, .. } | Self::Credentials { status, .. } | Self::Redirect { status, .. } => {
+                Some(*status)
+            }
+            _ => None,
+        }
+    }
+
     /// Which credentials were lacking; `None` where other credentials or rights would not have helped.
     ///
     /// `with` is the fingerprint of the credentials that were used
@@ -259,7 +269,8 @@ impl Error {
         ["ok", "unauthorized", "refused", "throttled", "server_error", "network", "invalid", "paused"];
 
     /// The word for it in metrics.
-    pub(crate) fn word(&self) -> &'static str {
+    #[must_use]
+    pub fn word(&self) -> &'static str {
         match self {
             Self::Status { status: 401, .. } => "unauthorized",
             Self::Status { status: 429, .. } => "throttled",

@@ -9,6 +9,7 @@
 //! | [`users`] | the table of users' passwords |
 //! | [`credentials`] | credentials that were not good enough, and what they are recognised by |
 //! | `error` | why the API did not give what was asked, and what that means for trying again |
+//! | `exchange` | what is told of each call |
 //! | `figures` | what is counted for `/metrics` |
 //! | `lane` | one server: whether a call may be made now, and how calls ended |
 //! | `code` | the vendor's own code in an error answer |
@@ -27,6 +28,7 @@ mod coding;
 mod connection;
 pub mod credentials;
 mod error;
+mod exchange;
 mod figures;
 mod keyed;
 mod lane;
@@ -41,6 +43,7 @@ pub use accounts::{Account, AccountsPage};
 pub use client::{Bounds, Client};
 pub use connection::Connection;
 pub use error::{Disposition, Error, Missing, Peer};
+pub use exchange::{Exchange, Told, untold};
 pub use figures::Figures;
 pub use trial::{Skew, Tried, skews, try_out};
 

@@ -3,6 +3,7 @@
 use crate::{
     AccountsPage, Client, Disposition, Error, Figures,
     credentials::Lacking,
+    exchange::untold,
     fixture::{CLIENT_SECRET, encoded, figures, key, secret, settings},
     settings::{self, Linxo, Passwords, StaticToken, UserEndpoint, Users},
     users::USER_ID,
@@ -43,7 +44,7 @@ fn by_client(origin: &str) -> Linxo {
 }
 
 async fn page(client: &Client) -> Result<AccountsPage, Error> {
-    client.accounts(Some(&UserId::new("u7")), &ConnectionId::new("7"), 1).await
+    client.accounts(Some(&UserId::new("u7")), &ConnectionId::new("7"), 1, &untold).await
 }
 
 /// An error with its sources, as it is logged.
@@ -190,7 +191,7 @@ async fn no_error_answer_brings_a_secret_or_bank_data_along() {
         let server =
             Server::with(&[&answer("400 Bad Request", "", &format!(r#"{{"error_description":"{text}"}}"#))]).await;
         let client = client(settings(&server.url, Users::Password(passwords.clone())));
-        let error = client.accounts(Some(&UserId::new("U")), &ConnectionId::new("7"), 1).await.unwrap_err();
+        let error = client.accounts(Some(&UserId::new("U")), &ConnectionId::new("7"), 1, &untold).await.unwrap_err();
         assert_eq!(said(&error), "no token: the token endpoint of linxo.auth answered 400");
     }
 }
@@ -296,11 +297,11 @@ async fn what_cannot_be_asked_is_said_before_anything_is_asked() {
     let client = Client::new(by_client(&server.url), key(), figures).unwrap();
     for _ in 0..10 {
         for user in ["", " ", "u 1", " u1", "u1 ", "u\n1", "\u{e9}", "u\u{0}", "\u{1f600}"] {
-            let asked = client.accounts(Some(&UserId::new(user)), &ConnectionId::new("7"), 1).await;
+            let asked = client.accounts(Some(&UserId::new(user)), &ConnectionId::new("7"), 1, &untold).await;
             assert_eq!(asked.unwrap_err().disposition(), Disposition::Permanent, "{user:?}");
         }
         for connection in ["", ".", ".."] {
-            let asked = client.connection(Some(&UserId::new("u1")), &ConnectionId::new(connection)).await;
+            let asked = client.connection(Some(&UserId::new("u1")), &ConnectionId::new(connection), &untold).await;
             assert_eq!(asked.unwrap_err().disposition(), Disposition::Permanent, "{connection:?}");
         }
     }
@@ -308,7 +309,7 @@ async fn what_cannot_be_asked_is_said_before_anything_is_asked() {
     assert!(encoded(&registry).contains("api_breaker_open{peer=\"linxo\"} 0"));
     // Ids with a meaning in URLs stay one segment.
     for connection in ["../users", "a/b", "%2e%2e", ".\n.", "x?y#z"] {
-        let _unread = client.connection(Some(&UserId::new("u1")), &ConnectionId::new(connection)).await;
+        let _unread = client.connection(Some(&UserId::new("u1")), &ConnectionId::new(connection), &untold).await;
         let last = server.requests.lock().unwrap().last().unwrap().clone();
         let path = last.split(' ').nth(1).unwrap();
         let id = path.strip_prefix("/v2.1/connections/").unwrap_or_else(|| panic!("{path}"));
@@ -337,7 +338,7 @@ async fn other_settings_take_over_the_token_the_limits_and_the_rest_that_was_ask
     }
     assert_eq!(server.asked(), 4);
     // A second connection that is told to rest makes all of them rest.
-    let other = third.accounts(Some(&UserId::new("u8")), &ConnectionId::new("8"), 1).await;
+    let other = third.accounts(Some(&UserId::new("u8")), &ConnectionId::new("8"), 1, &untold).await;
     assert!(matches!(other, Err(Error::Status { status: 429, .. })), "{other:?}");
     assert!(first.room().0.is_some());
     // Other credentials have other tokens.
@@ -357,7 +358,7 @@ async fn no_redirect_leads_anywhere() {
                 let error = page(&client).await.unwrap_err();
                 assert!(matches!(error, Error::Redirect { .. }), "{error}");
                 let user = UserId::new("u7");
-                let error = client.connection(Some(&user), &ConnectionId::new("7")).await.unwrap_err();
+                let error = client.connection(Some(&user), &ConnectionId::new("7"), &untold).await.unwrap_err();
                 assert!(matches!(error, Error::Redirect { .. }), "{error}");
                 assert_eq!(server.asked(), 2, "neither is anything asked again at the same server");
             }

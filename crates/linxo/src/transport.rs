@@ -42,6 +42,13 @@ pub(crate) struct Transport {
     limits: Limits,
 }
 
+/// A successful answer.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    /// Wiped when dropped: it may hold a token.
+    pub(crate) body: Zeroizing<Vec<u8>>,
+}
+
 /// What leads to a server.
 pub(crate) struct Way<'a> {
     pub(crate) lane: Arc<Lane>,
@@ -97,16 +104,11 @@ impl Transport {
     ) -> Result<Zeroizing<Vec<u8>>, Error> {
         let request = built(request)?;
         let turn = self.turn(who).await?;
-        self.send(turn, request, secrets).await
+        Ok(self.send(turn, request, secrets).await?.body)
     }
 
     /// [`call`](Self::call), in a turn that has come.
-    pub(crate) async fn send(
-        &self,
-        mut turn: Turn<'_>,
-        request: Request,
-        secrets: &[&str],
-    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+    pub(crate) async fn send(&self, mut turn: Turn<'_>, request: Request, secrets: &[&str]) -> Result<Answer, Error> {
         turn.begins();
         let started = Instant::now();
         let peer = self.lane.peer();
@@ -199,8 +201,8 @@ fn identity(certificate: &Path, key: &Path) -> Result<Identity, Error> {
     identity.map_err(|error| Error::Build(format!("{}: {}", certificate.display(), chain(&error))))
 }
 
-/// Reads a successful answer within bounds, or turns it into an error. Wiped when dropped: it may hold a token.
-async fn read(peer: Peer, mut response: Response, secrets: &[&str]) -> Result<Zeroizing<Vec<u8>>, Error> {
+/// Reads a successful answer within bounds, or turns it into an error.
+async fn read(peer: Peer, mut response: Response, secrets: &[&str]) -> Result<Answer, Error> {
     let status = response.status();
     if status.is_redirection() {
         return Err(Error::Redirect { peer, status: status.as_u16() });
@@ -228,7 +230,7 @@ async fn read(peer: Peer, mut response: Response, secrets: &[&str]) -> Result<Ze
     if status == StatusCode::NO_CONTENT || body.is_empty() {
         return Err(Error::Empty { peer });
     }
-    Ok(body)
+    Ok(Answer { status, body })
 }
 
 /// The request itself. One that cannot be written says nothing about the server.

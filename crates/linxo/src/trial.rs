@@ -8,6 +8,7 @@
 use crate::{
     client::Client,
     error::{Error, Peer},
+    exchange::untold,
     settings::{Linxo, Passwords, UserEndpoint, Users},
     transport::{date, reach},
     users::{Table, USER_ID},
@@ -118,7 +119,7 @@ async fn of_endpoint(settings: &Linxo, endpoint: &UserEndpoint) -> Tried {
 /// recognised all the same.
 async fn fixed(client: &Client, settings: &Linxo) -> Tried {
     let host = base::reach::host(&parsed(&settings.api)?);
-    match client.connection(None, &ConnectionId::new(NO_CONNECTION)).await {
+    match client.connection(None, &ConnectionId::new(NO_CONNECTION), &untold).await {
         Err(error @ (Error::Status { status: 401 | 429 | 500.., .. } | Error::Network { .. })) => Err(error),
         _ => Ok(format!("{} did not refuse the token of linxo.users.token ({host})", Peer::Linxo)),
     }

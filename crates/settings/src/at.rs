@@ -102,7 +102,8 @@ impl<'a> At<'_, 'a> {
     }
 
     /// What people call a key.
-    pub(crate) fn title(&self, name: &str) -> String {
+    #[must_use]
+    pub fn title(&self, name: &str) -> String {
         join(&self.title, name)
     }
 

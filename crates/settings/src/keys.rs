@@ -36,6 +36,8 @@ pub enum Shape {
     Secret,
     /// One secret, or a list of them, the newest first.
     Secrets,
+    /// `{ "X-Team" = "bank", "X-Key" = { file = "..." } }`
+    Pairs,
 }
 
 /// One word that a key may have.
@@ -73,6 +75,9 @@ impl Shape {
             Self::Texts => "write a list such as [\"one\", \"two\"]; in the environment, separate with commas",
             Self::Networks => {
                 "write a list such as [\"192.0.2.0/24\", \"2001:db8::/32\"]; in the environment, separate with commas"
+            }
+            Self::Pairs => {
+                "write a table such as { \"X-Team\" = \"bank\", \"X-Key\" = { file = \"...\" } } into the file"
             }
             Self::Secret | Self::Secrets => "write { file = \"...\" } or { env = \"...\" }",
         };
@@ -142,6 +147,11 @@ pub enum TableKind {
         /// Keys and values of the only entry where no list is given.
         default: &'static [(&'static str, &'static str)],
     },
+    /// A list that may be empty, in whose place one secret alone may stand.
+    ListOrSecret {
+        /// The key by whose value problems name an entry.
+        naming: &'static str,
+    },
 }
 
 /// One table of the file.
@@ -160,7 +170,15 @@ pub struct Table {
 impl Table {
     /// The key by whose value problems name an entry, where this is a list.
     pub(crate) const fn naming(&self) -> Option<&'static str> {
-        if let TableKind::List { naming, .. } = self.kind { Some(naming) } else { None }
+        match self.kind {
+            TableKind::List { naming, .. } | TableKind::ListOrSecret { naming } => Some(naming),
+            TableKind::Once | TableKind::Optional => None,
+        }
+    }
+
+    /// Whether one secret alone may stand for all entries of this list.
+    pub(crate) const fn may_be_secret(&self) -> bool {
+        matches!(self.kind, TableKind::ListOrSecret { .. })
     }
 }
 
@@ -244,7 +262,7 @@ impl Branch<'_> {
     /// Adds a table below this one.
     pub fn table(&mut self, name: &str, doc: &str, kind: TableKind) -> Branch<'_> {
         let mut path = join(&self.path, name);
-        if let TableKind::List { .. } = kind {
+        if matches!(kind, TableKind::List { .. } | TableKind::ListOrSecret { .. }) {
             path.push_str(".*");
         }
         self.tables.0.push(Table { path: path.clone(), doc: plain(doc), kind, keys: Vec::new() });

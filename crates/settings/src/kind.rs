@@ -7,6 +7,7 @@ use crate::{
     keys::{Branch, Facts, Shape, Word},
     networks::{self, Networks},
     page::{Page, toml_list, toml_text},
+    pairs::{Given, Pair, PairCheck},
     part::Part,
     problem::quoted,
     secrets::Check,
@@ -64,7 +65,7 @@ impl<T: 'static> Kind<T> {
         read: impl Fn(&Facts, &str, &mut At<'_, '_>) -> Read<Option<T>> + 'static,
         show: impl Fn(&T) -> Option<String> + 'static,
     ) -> Self {
-        let is_required = !(shape.is_list() || shape == Shape::Secrets);
+        let is_required = !(shape.is_list() || matches!(shape, Shape::Secrets | Shape::Pairs));
         let facts = Facts { shape, default: None, example: None, limits: None, later: &[], is_required };
         Self { facts, read: Box::new(read), show: Box::new(show) }
     }
@@ -385,4 +386,17 @@ pub fn secrets(check: Check) -> Kind<Vec<Secret>> {
         several => Some(format!("[{}]", vec![HIDDEN; several.len()].join(", "))),
     };
     Kind::new(Shape::Secrets, move |_, name, at| at.secrets(name, check).map(Some), show)
+}
+
+/// Names with values, each a text or a secret, and each pair checked by a function. None where nothing was given.
+#[must_use]
+pub fn pairs(check: PairCheck) -> Kind<Vec<Pair>> {
+    let show = |pairs: &Vec<Pair>| {
+        let pair = |Pair { name, value }: &Pair| match value {
+            Given::Text(text) => format!("{} = {}", toml_text(name), toml_text(text)),
+            Given::Secret(_) => format!("{} = {HIDDEN}", toml_text(name)),
+        };
+        (!pairs.is_empty()).then(|| format!("{{ {} }}", pairs.iter().map(pair).collect::<Vec<_>>().join(", ")))
+    };
+    Kind::new(Shape::Pairs, move |_, name, at| at.pairs(name, check).map(Some), show)
 }

@@ -50,7 +50,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | `flaw` | why a value is not what it should be |
-//! | [`units`], [`Networks`], [`urls`] | texts that stand for durations, sizes, networks, destinations |
+//! | [`units`], [`Networks`], [`urls`], [`postgres`] | texts that stand for durations, sizes, networks, destinations |
 //! | `problem` | a flaw with its key and place; the report of all of them |
 //! | `uses` | files that are named, and that one which is written has no other use |
 //! | `keys` | what was declared: tables of keys, each with its facts |
@@ -58,7 +58,7 @@
 //! | `nearest`, `variables`, `gather` | from file and environment to the tree, unknown keys included |
 //! | `places` | where each key was given, for those who find a problem later |
 //! | `authorities` | what a file of authorities holds |
-//! | `at`, `files`, `secrets` | reading values at one place of the tree |
+//! | `at`, `files`, `secrets`, `pairs` | reading values at one place of the tree |
 //! | `page`, `part`, `section`, `words`, `kind`, `parts`, `variants` | how sections and keys are declared |
 //! | `reference`, `schema`, `source` | what is made of the declarations |
 
@@ -73,9 +73,11 @@ mod lines;
 mod nearest;
 mod networks;
 mod page;
+mod pairs;
 mod part;
 mod parts;
 mod places;
+pub mod postgres;
 mod problem;
 mod reference;
 mod schema;
@@ -94,13 +96,14 @@ pub use at::{At, Read, Reported};
 pub use flaw::Flaw;
 pub use keys::{Branch, Facts, Key, Shape, Table, TableKind, Tables, Word};
 pub use kind::{
-    Kind, Number, address, address_or_off, authorities, certificate, duration, files, flag, networks, number, path,
-    private_file, secret, secrets, size, switch, text, texts, url, word, words,
+    Kind, Number, address, address_or_off, authorities, certificate, duration, files, flag, networks, number, pairs,
+    path, private_file, secret, secrets, size, switch, text, texts, url, word, words,
 };
 pub use networks::Networks;
 pub use page::Page;
+pub use pairs::{Given, Pair};
 pub use part::{Part, part_of};
-pub use parts::{aside, flat, optional, section, sections};
+pub use parts::{aside, flat, optional, section, sections, sections_or_secret};
 pub use places::Places;
 pub use problem::{Place, Problem, Problems};
 pub use reference::reference;

@@ -30,6 +30,8 @@ pub(crate) fn report(node: &Node, tables: &Tables, path: &str, pattern: &str, pr
                 report(child, tables, &entry_title(path, name, index), &list, problems);
             }
         }
+        // Reading it says what is wrong with it, as with every secret.
+        _ if tables.table(&list).is_some_and(Table::may_be_secret) => {}
         _ if tables.is_section(&list) => problems
             .push(Problem::new(path, &node.place, "must be a list of sections").hint(format!("write [[{pattern}]]"))),
         _ => problems.push(section(tables, path, pattern, &node.place)),

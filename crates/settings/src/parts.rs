@@ -6,9 +6,11 @@ use crate::{
     keys::{Branch, TableKind},
     page::Page,
     part::Part,
+    secrets::Check,
     section::Section,
     tree::{Content, Node},
 };
+use base::secret::Secret;
 use std::{collections::HashMap, marker::PhantomData};
 
 /// A section of its own: `[name]`. Where nothing of it is given, its defaults hold.
@@ -93,21 +95,66 @@ impl<S: Section> Part for List<S> {
             let hint = format!("add a [[{name}]], or remove the key for the default");
             return Err(at.flawed(name, Flaw::new("is an empty list", hint)));
         }
-        let mut sections: Vec<Read<S>> = Vec::new();
-        for index in 0..list.len() {
-            sections.push(S::read(&mut at.entry(name, self.naming, index)));
+        entries(name, self.naming, list, at)
+    }
+
+    fn show(&self, name: &str, value: &Vec<S>, page: &mut Page) {
+        for section in value {
+            page.section(name, ("[[", "]]"), |page| section.show(page));
         }
-        let mut first: HashMap<&str, &Node> = HashMap::new();
-        for (index, entry) in list.iter().enumerate() {
-            let Some(node) = entry.at(self.naming) else { continue };
-            let Some(text) = node.text() else { continue };
-            if let Some(other) = first.insert(text, node) {
-                let reason = format!("is the {} of another one too (at {})", self.naming, other.place);
-                let flaw = Flaw::new(reason, format!("give each [[{name}]] a {} of its own", self.naming));
-                sections.push(Err(at.entry(name, self.naming, index).flawed(self.naming, flaw)));
-            }
+    }
+}
+
+/// Reads the entries of a list, each with a name of its own.
+fn entries<S: Section>(name: &str, naming: &str, list: &[Node], at: &mut At<'_, '_>) -> Read<Vec<S>> {
+    let mut sections: Vec<Read<S>> = Vec::new();
+    for index in 0..list.len() {
+        sections.push(S::read(&mut at.entry(name, naming, index)));
+    }
+    let mut first: HashMap<&str, &Node> = HashMap::new();
+    for (index, entry) in list.iter().enumerate() {
+        let Some(node) = entry.at(naming) else { continue };
+        let Some(text) = node.text() else { continue };
+        if let Some(other) = first.insert(text, node) {
+            let reason = format!("is the {naming} of another one too (at {})", other.place);
+            let title = at.title(name);
+            let flaw = Flaw::new(reason, format!("give each [[{title}]] a {naming} of its own"));
+            sections.push(Err(at.entry(name, naming, index).flawed(naming, flaw)));
         }
-        sections.into_iter().collect()
+    }
+    sections.into_iter().collect()
+}
+
+/// A list of sections, `[[name]]`, which may be empty. One secret alone may stand in its place, as `name = { file = "..." }`:
+/// `alone` makes the only entry of it. The key `naming` gives each entry a name of its own, as for [`sections`].
+#[must_use]
+pub fn sections_or_secret<S: Section>(
+    naming: &'static str,
+    check: Check,
+    alone: fn(Secret) -> S,
+) -> impl Part<Out = Vec<S>> {
+    ListOrSecret { naming, check, alone }
+}
+
+struct ListOrSecret<S> {
+    naming: &'static str,
+    check: Check,
+    alone: fn(Secret) -> S,
+}
+
+impl<S: Section> Part for ListOrSecret<S> {
+    type Out = Vec<S>;
+
+    fn declare(&self, name: &'static str, _doc: &str, branch: &mut Branch<'_>) {
+        S::declare(&mut branch.table(name, S::DOC, TableKind::ListOrSecret { naming: self.naming }));
+    }
+
+    fn read(&self, name: &str, at: &mut At<'_, '_>) -> Read<Vec<S>> {
+        match at.node(name).map(|node| &node.content) {
+            None => Ok(Vec::new()),
+            Some(Content::List(list)) => entries(name, self.naming, list, at),
+            Some(_) => Ok(at.secret(name, self.check)?.map(self.alone).into_iter().collect()),
+        }
     }
 
     fn show(&self, name: &str, value: &Vec<S>, page: &mut Page) {

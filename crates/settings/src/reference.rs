@@ -23,6 +23,7 @@ pub fn reference<S: Section>(head: &str) -> String {
             optional = Some(format!("{}.", table.path));
         }
         let is_optional = table.kind == TableKind::Optional
+            || table.may_be_secret()
             || optional.as_ref().is_some_and(|above| table.path.starts_with(above.as_str()));
         section(&mut text, table, is_optional);
     }

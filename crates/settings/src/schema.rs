@@ -65,6 +65,9 @@ fn of_table(tables: &Tables, path: &str) -> Value {
         let list = join(&below, "*");
         let mut keys: Vec<Value> = table.keys.iter().filter(|key| key.name == name).map(of_key).collect();
         let schema = match keys.len() {
+            0 if tables.table(&list).is_some_and(Table::may_be_secret) => json!({
+                "oneOf": [{ "$ref": "#/$defs/secret" }, { "type": "array", "items": of_table(tables, &list) }]
+            }),
             0 if tables.is_section(&list) => {
                 json!({ "type": "array", "minItems": 1, "items": of_table(tables, &list) })
             }
@@ -85,7 +88,7 @@ fn of_table(tables: &Tables, path: &str) -> Value {
 
 /// Keys that must stand in each entry of a list. Other tables may get theirs from the environment.
 fn required(table: &Table) -> Vec<&'static str> {
-    let is_list = matches!(table.kind, TableKind::List { .. });
+    let is_list = matches!(table.kind, TableKind::List { .. } | TableKind::ListOrSecret { .. });
     let keys = table.keys.iter().filter(|key| is_list && key.facts.is_required && key.only.is_none());
     keys.map(|key| key.name).collect()
 }
@@ -104,6 +107,10 @@ fn of_key(key: &Key) -> Value {
             json!({ "type": "array", "items": { "type": "string", "minLength": 1 } })
         }
         Shape::Secret => json!({ "$ref": "#/$defs/secret" }),
+        Shape::Pairs => json!({
+            "type": "object",
+            "additionalProperties": { "oneOf": [{ "type": "string" }, { "$ref": "#/$defs/secret" }] }
+        }),
         Shape::Secrets => json!({
             "oneOf": [{ "$ref": "#/$defs/secret" }, { "type": "array", "items": { "$ref": "#/$defs/secret" } }]
         }),

@@ -61,7 +61,8 @@ impl At<'_, '_> {
         secrets.into_iter().collect()
     }
 
-    fn checked_secret(&mut self, key: &str, node: &Node, check: Check) -> Read<Secret> {
+    /// A secret, by the title of its key, and where it was given.
+    pub(crate) fn checked_secret(&mut self, key: &str, node: &Node, check: Check) -> Read<Secret> {
         let (secret, place) = self.secret_at(key, node)?;
         check(secret.expose()).map_err(|flaw| {
             let problem = Problem { hint: flaw.hint, ..Problem::new(key, &place, flaw.reason) };

@@ -60,6 +60,24 @@ pub fn base(text: &str) -> Result<String, Flaw> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
+/// A proxy that connections to a destination go through: scheme, host and port, and nothing else.
+///
+/// # Errors
+/// What it has besides, or why nothing may be sent there.
+pub fn proxy(text: &str) -> Result<String, Flaw> {
+    const HINT: &str = "write a URL such as \"http://proxy.internal:3128\"";
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    let (Some("http" | "https"), Some((_, rest))) = (scheme, text.split_once("://")) else {
+        return Err(Flaw::new("is neither http:// nor https://", HINT));
+    };
+    // Judged as an encrypted destination: what goes through is encrypted for the one behind it.
+    let url = destination(&format!("https://{rest}"))?;
+    if url.path() != "/" || url.query().is_some() {
+        return Err(Flaw::new("has something behind host and port", HINT));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
 /// Whether a URL names an address of a private network.
 #[must_use]
 pub fn is_private(text: &str) -> bool {
@@ -153,6 +171,22 @@ mod tests {
                 && is_private("https://[::ffff:10.0.0.1]/")
         );
         assert!(!is_private("https://app.internal/") && !is_private("http://127.0.0.1/"));
+    }
+
+    #[test]
+    fn a_proxy_is_scheme_host_and_port() {
+        assert_eq!(proxy("http://proxy.internal:3128/").unwrap(), "http://proxy.internal:3128");
+        assert_eq!(proxy("https://10.0.0.1:443").unwrap(), "https://10.0.0.1:443");
+        for (text, reason) in [
+            ("proxy.internal:3128", "is neither http:// nor https://"),
+            ("socks5://proxy.internal", "is neither http:// nor https://"),
+            ("http://me:canary@proxy.internal", "holds credentials"),
+            ("http://proxy.internal/path", "has something behind host and port"),
+            ("http://proxy.internal?x", "has something behind host and port"),
+            ("http://169.254.169.254", "is a link-local address, as the metadata services of clouds have"),
+        ] {
+            assert_eq!(proxy(text).unwrap_err().reason, reason, "{text}");
+        }
     }
 
     #[test]

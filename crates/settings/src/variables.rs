@@ -11,7 +11,7 @@
 //! alone.
 
 use crate::{
-    keys::{Shape, Tables, join},
+    keys::{Shape, Table, Tables, join},
     lines::Lines,
     nearest::{self, nearest},
     problem::{Place, Problem},
@@ -120,6 +120,10 @@ fn resolve<'e>(variable: &'e str, text: &'e str, prefix: &str, tables: &Tables) 
     for (index, step) in steps.iter().enumerate() {
         let list = join(&pattern, "*");
         if tables.is_section(&list) {
+            let is_last = index + 1 == steps.len();
+            if is_last && !is_number(step) && tables.table(&list).is_some_and(Table::may_be_secret) {
+                return Ok(Setting { variable, text, steps, key: index, is_secret: true });
+            }
             if !is_number(step) {
                 let hint = format!("write {prefix}__{}__0__NAME", pattern.to_uppercase());
                 return Err(Problem::new(&path, &place, "must have a number behind the name of the list")
@@ -158,7 +162,9 @@ fn resolve<'e>(variable: &'e str, text: &'e str, prefix: &str, tables: &Tables) 
 fn known(like: &str, tables: &Tables) -> Vec<String> {
     let number = like.split('_').find(|part| is_number(part)).unwrap_or("0");
     let keys = tables.iter().flat_map(|table| table.keys.iter().map(|key| join(&table.path, key.name)));
-    keys.map(|path| path.replace('*', number).replace('.', SEPARATOR).to_uppercase()).collect()
+    let lists = tables.iter().filter(|table| table.may_be_secret());
+    let alone = lists.filter_map(|table| Some(table.path.strip_suffix(".*")?.to_owned()));
+    keys.chain(alone).map(|path| path.replace('*', number).replace('.', SEPARATOR).to_uppercase()).collect()
 }
 
 /// The variable that was probably meant: the known one that differs least behind the prefix.

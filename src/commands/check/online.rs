@@ -32,7 +32,10 @@ pub(in crate::commands) async fn look(config: &Config, found: &mut Findings) {
     }
     match inbox {
         None => {}
-        Some(Ok(said)) => found.facts.push(format!("online: {said}")),
+        Some(Ok((said, remarks))) => {
+            found.facts.push(format!("online: {said}"));
+            found.warnings.extend(remarks);
+        }
         Some(Err(error)) => {
             let may_mend = matches!(error, inbox::Error::Away(_));
             found.servers.push((format!("{}\n    hint: {INBOX_HINT}", chain(&error)), may_mend));
@@ -64,7 +67,10 @@ async fn sink(settings: &delivery::Settings) -> (&str, Result<String, String>) {
     };
     let host = server.host;
     let tried = match server.reach.await {
-        Ok(()) => Ok(format!("can be reached ({host}); nothing was delivered")),
+        Ok(notes) => {
+            let notes: String = notes.iter().map(|note| format!("; {note}")).collect();
+            Ok(format!("can be reached ({host}); nothing was delivered{notes}"))
+        }
         Err(reason) => Err(format!(
             "cannot be reached ({host}): {reason}\n    hint: check the URL, the network and the certificate; deliveries wait meanwhile"
         )),

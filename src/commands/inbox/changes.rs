@@ -1,25 +1,33 @@
 //! What changes entries: `replay`, `park`, `purge`. Each is noted in the audit trail.
 
-use super::{selection::Selection, when::bounded};
+use super::selection::Selection;
 use crate::{
     commands::{
         Failure,
         acts::{Unnoted, noted},
-        guest::{failure, note},
+        guest::{failure, note, unreachable},
+        hands::Hands,
+        remote::Service,
     },
     config::Config,
     control::{self, Client},
+    story::find::bounded,
 };
-use inbox::{Batch, Error, Filter, Inbox};
+use inbox::{Batch, Desk, Error, Filter, Inbox};
 
 /// Entries changed at once.
 const BATCH: usize = 500;
+/// Entries changed by one request to a service at most.
+const MOST_AFAR: u64 = 100_000;
 
 /// Puts entries back in line.
-pub(super) async fn replay(inbox: &Inbox, selection: &Selection) -> Result<(), Failure> {
-    let count = noted(&*inbox.audit, ("replay", selection.words()), Unnoted::Stops, async || {
+pub(super) async fn replay(hands: Hands<'_>, selection: &Selection) -> Result<(), Failure> {
+    if let Some(service) = hands.service {
+        return far(service, "replay", selection, None).await;
+    }
+    let count = noted(hands.audit, ("replay", selection.words()), Unnoted::Stops, async || {
         let (count, _) =
-            batches(inbox, selection, async |filter, limit| inbox.desk.replay(&filter, limit).await).await?;
+            batches(hands.desk, selection, async |filter, limit| hands.desk.replay(&filter, limit).await).await?;
         Ok((count, count))
     });
     report(count.await?, "put back in line", selection);
@@ -27,14 +35,28 @@ pub(super) async fn replay(inbox: &Inbox, selection: &Selection) -> Result<(), F
 }
 
 /// Stops work on entries.
-pub(super) async fn park(inbox: &Inbox, selection: &Selection, reason: &str) -> Result<(), Failure> {
+pub(super) async fn park(hands: Hands<'_>, selection: &Selection, reason: &str) -> Result<(), Failure> {
+    if let Some(service) = hands.service {
+        return far(service, "park", selection, Some(reason)).await;
+    }
     let which = format!("{} --reason {reason:?}", selection.words());
-    let count = noted(&*inbox.audit, ("park", which), Unnoted::Stops, async || {
+    let count = noted(hands.audit, ("park", which), Unnoted::Stops, async || {
         let (count, _) =
-            batches(inbox, selection, async |filter, limit| inbox.desk.park(&filter, limit, reason).await).await?;
+            batches(hands.desk, selection, async |filter, limit| hands.desk.park(&filter, limit, reason).await).await?;
         Ok((count, count))
     });
     report(count.await?, "parked", selection);
+    Ok(())
+}
+
+/// Has the service do it, which does it in batches and notes it.
+async fn far(service: &Service, word: &str, selection: &Selection, reason: Option<&str>) -> Result<(), Failure> {
+    let limit = (selection.limit() as u64).min(MOST_AFAR);
+    let count = service.change(word, &selection.meant()?, limit, reason).await.map_err(|error| unreachable(&error))?;
+    report(count, if word == "park" { "parked" } else { "put back in line" }, selection);
+    if count == limit && limit == MOST_AFAR {
+        note(format_args!("hint: that is the most that one request changes; run it again for the rest"));
+    }
     Ok(())
 }
 
@@ -42,7 +64,7 @@ pub(super) async fn park(inbox: &Inbox, selection: &Selection, reason: &str) -> 
 pub(super) async fn purge(config: &Config, inbox: &Inbox, selection: &Selection) -> Result<(), Failure> {
     let purged = noted(&*inbox.audit, ("purge", selection.words()), Unnoted::GoesOn, async || {
         let (count, left) =
-            batches(inbox, selection, async |filter, limit| inbox.desk.purge(&filter, limit).await).await?;
+            batches(&*inbox.desk, selection, async |filter, limit| inbox.desk.purge(&filter, limit).await).await?;
         Ok(((count, left), count))
     })
     .await;
@@ -69,11 +91,11 @@ async fn clear(config: &Config, inbox: &Inbox) -> bool {
 /// Changes matching entries batch by batch, each entry once, so that a running server gets to write in between. Returns
 /// how many were changed and how many stay as they are.
 async fn batches(
-    inbox: &Inbox,
+    desk: &dyn Desk,
     selection: &Selection,
     change: impl AsyncFn(Filter, usize) -> Result<Batch, Error>,
 ) -> Result<(u64, u64), Failure> {
-    let mut filter = bounded(&*inbox.desk, selection.meant()?).await.map_err(|error| failure(&error))?;
+    let mut filter = bounded(desk, selection.meant()?).await.map_err(|error| failure(&error))?;
     let (mut changed, mut left, limit) = (0, 0, selection.limit() as u64);
     while changed < limit {
         let wanted = BATCH.min(usize::try_from(limit - changed).unwrap_or(BATCH));

@@ -1,13 +1,15 @@
 //! What only reads: `ls`, `export`, `refused`, `audit`.
 
 use super::{
-    json,
     output::{emit, say_if_cut, width},
     selection::Selection,
     view,
-    when::{When, bounded},
+    when::When,
 };
-use crate::commands::{Failure, guest::failure};
+use crate::{
+    commands::{Failure, guest::failure},
+    story::{find::bounded, json},
+};
 use inbox::{Audit, Desk, EntryView};
 
 /// Entries read at once where all are wanted; bounds memory.

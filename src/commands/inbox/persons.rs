@@ -1,6 +1,6 @@
 //! `inbox erase`, and `inbox export --user`: what a person may ask for.
 
-use super::{json, output::emit, selection::Selection};
+use super::{output::emit, selection::Selection};
 use crate::{
     commands::{
         Failure, Global,
@@ -9,6 +9,7 @@ use crate::{
     },
     config::Config,
     control::{self, Client},
+    story::json,
 };
 use base::{error::chain, text::printable};
 use clap::Args;

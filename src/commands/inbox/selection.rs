@@ -2,10 +2,9 @@
 
 use super::when::When;
 use crate::commands::Failure;
-use base::clock::Timestamp;
 use clap::{Args, ValueEnum};
 use event::{ConnectionId, UserId};
-use inbox::{ActView, EntryView, Filter, Seq, SinkName, State};
+use inbox::{Filter, Seq, SinkName, State};
 
 /// Entries that are meant where no limit is said.
 const LIMIT: usize = 50;
@@ -120,37 +119,4 @@ impl Selection {
             ))
         }
     }
-}
-
-/// Whether an act of an operator may have concerned an entry, by the options that the audit trail has of it. The state that the
-/// entry was in at that time is not known.
-pub(super) fn may_concern(view: &ActView, entry: &EntryView) -> bool {
-    let ActView { act, entries, .. } = view;
-    if *entries == Some(0) {
-        return false;
-    }
-    let is_id = |word: &str| word == entry.event_id.as_str() || word == entry.delivery_id.as_str();
-    let is_seq = |word: &str| word == entry.seq.to_string();
-    match act.what.as_str() {
-        "show --body" => is_id(&act.which) || is_seq(&act.which),
-        "replay" | "park" | "purge" | "export" => {
-            let options = act.which.split_once(" --reason ").map_or(act.which.as_str(), |(options, _)| options);
-            options.split("--").filter_map(|option| option.trim_end().split_once(' ')).all(|(name, value)| match name {
-                "seq" => is_seq(value),
-                "id" => is_id(value),
-                "connection" => value == entry.connection.as_str(),
-                "user" => entry.user.as_ref().is_some_and(|user| user.as_str() == value),
-                "sink" => entry.stages.iter().any(|stage| stage.stage.as_str() == value),
-                "since" => of_time(value).is_none_or(|since| since <= entry.accepted),
-                "until" => of_time(value).is_none_or(|until| entry.accepted < until),
-                _ => true,
-            })
-        }
-        _ => false,
-    }
-}
-
-fn of_time(text: &str) -> Option<Timestamp> {
-    let at: jiff::Timestamp = text.parse().ok()?;
-    Some(Timestamp::from_millis(at.as_millisecond()))
 }

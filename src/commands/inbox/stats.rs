@@ -23,10 +23,15 @@ pub(super) async fn stats(global: &Global, is_json: bool) -> Result<(), Failure>
         Some(service) => service.overview().await.map_err(|error| unreachable(&error))?,
         None => stored(&config).await?,
     };
+    show(&overview, is_json)
+}
+
+/// The overview, for people or for programs.
+pub(super) fn show(overview: &Overview, is_json: bool) -> Result<(), Failure> {
     if !is_json {
-        return emit(page(&overview).as_bytes()).map(drop);
+        return emit(page(overview).as_bytes()).map(drop);
     }
-    let mut line = serde_json::to_vec(&overview)
+    let mut line = serde_json::to_vec(overview)
         .map_err(|error| Failure::ours(format_args!("the figures cannot be written as JSON: {error}")))?;
     line.push(b'\n');
     emit(&line).map(drop)

@@ -1,6 +1,11 @@
 //! The `inbox` command: what it prints, and what it refuses.
 
-use super::{selection::may_concern, story::Told, *};
+use super::*;
+use crate::story::{
+    find::may_concern,
+    json,
+    told::{self, Told},
+};
 use base::clock::Timestamp;
 use bytes::Bytes;
 use clap::Parser;
@@ -149,9 +154,9 @@ fn replayed() -> (EntryView, Told) {
 #[test]
 fn tells_the_story_of_an_entry() {
     let (entry, mut told) = replayed();
-    insta::assert_snapshot!(story::page(&entry, &told));
+    insta::assert_snapshot!(view::story(&entry, &told));
     told.paused.insert(SinkName::new("app"), at(30));
-    let next = story::next(&entry, &told);
+    let next = told::next(&entry, &told);
     assert_eq!(next[0].what, "the sink is paused since 2026-11-23T10:00:30Z: `sink resume app`");
     let mut line = Vec::new();
     json::entry(&entry, Some(&told), None, None, &mut line).unwrap();
@@ -163,7 +168,7 @@ fn tells_the_story_of_an_entry() {
 #[test]
 fn says_what_comes_next_for_each_state() {
     let next = |stage: StageView, told: &Told| {
-        let next = story::next(&entry(3, stage.state, vec![stage]), told);
+        let next = told::next(&entry(3, stage.state, vec![stage]), told);
         next.into_iter().map(|next| (next.what, next.at)).next()
     };
     let nothing = Told::default();

@@ -2,11 +2,14 @@
 //!
 //! Ids and reasons come from outside and may hold anything; [`printable`] keeps them from moving the cursor of a terminal.
 
-use crate::commands::table::{plain, trimmed};
-use base::{
-    clock::Timestamp,
-    text::{is_plain, printable},
+use crate::{
+    commands::table::{plain, trimmed},
+    story::{
+        told::{Next, Told, happened, next},
+        words::{accounts, reason, time},
+    },
 };
+use base::text::{is_plain, printable};
 use inbox::{ActView, EntryView, RefusedView, StageView, State};
 use std::fmt::Write;
 
@@ -146,17 +149,26 @@ pub(super) fn page(entry: &EntryView) -> String {
     text
 }
 
-/// Why a stage waits or is parked.
-pub(in crate::commands) fn reason(stage: &StageView) -> Option<String> {
-    match &stage.reason {
-        None if stage.is_queued => Some("waits for an earlier entry of its connection or for its accounts".to_owned()),
-        reason => reason.clone(),
+/// The story for people.
+pub(super) fn story(entry: &EntryView, told: &Told) -> String {
+    let mut text = String::from("\n");
+    let mut table = plain();
+    table.set_header(["WHEN", "WHO", "WHAT HAPPENED"]);
+    for (at, who, what) in happened(entry, told) {
+        table.add_row([time(at), printable(&who), printable(&what)]);
     }
-}
-
-/// RFC 3339; milliseconds where the year cannot be written.
-pub(in crate::commands) fn time(at: Timestamp) -> String {
-    at.to_rfc3339().unwrap_or_else(|| at.as_millis().to_string())
+    text.push_str(&trimmed(&table));
+    let next = next(entry, told);
+    if !next.is_empty() {
+        let mut table = plain();
+        table.set_header(["NEXT", "WHEN", "WHAT"]);
+        for Next { stage, what, at } in next {
+            table.add_row([printable(&stage), at.map_or_else(dash, time), printable(&what)]);
+        }
+        text.push('\n');
+        text.push_str(&trimmed(&table));
+    }
+    text
 }
 
 /// Data for a terminal: what is not plainly visible is written as JSON writes it, so that JSON stays the same JSON. Lines and
@@ -189,18 +201,6 @@ fn cell(text: &str, width: Width) -> String {
     let mut cut: String = shown.chars().take(CELL - 1).collect();
     cut.push('…');
     cut
-}
-
-/// `2`, or `0 of 102` while they are not fetched, `102 fetched` after.
-pub(in crate::commands) fn accounts(entry: &EntryView) -> String {
-    match (entry.fetched, entry.account_count) {
-        (Some(fetched), Some(announced)) if fetched != announced => format!("{fetched} fetched, {announced} announced"),
-        (Some(fetched), _) => format!("{fetched} fetched"),
-        (None, Some(announced)) if announced != entry.listed => {
-            format!("{} of {announced}", entry.listed)
-        }
-        (None, _) => entry.listed.to_string(),
-    }
 }
 
 /// The stages that are not done, with what holds them up.

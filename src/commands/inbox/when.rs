@@ -3,7 +3,7 @@
 use crate::commands::Failure;
 use base::clock::{self, Timestamp};
 use clap::Args;
-use inbox::{Desk, Error, Filter, Seq, Span};
+use inbox::Span;
 use settings::units;
 
 /// From when on, and until when.
@@ -47,20 +47,6 @@ fn time(text: &str) -> Result<Timestamp, String> {
     let at: Result<jiff::Timestamp, _> = text.parse();
     at.map(|at| Timestamp::from_millis(at.as_millisecond())).map_err(|_no_time| {
         "expected a time with its offset, such as 2026-01-31T08:00:00Z, or an age, such as 90m, 2h or 3d".to_owned()
-    })
-}
-
-/// The same filter, with the numbers that its span of time leaves, so that no command looks through years for an hour.
-pub(super) async fn bounded(desk: &dyn Desk, filter: Filter) -> Result<Filter, Error> {
-    if filter.accepted.is_all() {
-        return Ok(filter);
-    }
-    Ok(match desk.between(filter.accepted).await? {
-        Some((Seq(first), Seq(last))) => {
-            Filter { after: Some(Seq(first.saturating_sub(1))), before: Some(Seq(last.saturating_add(1))), ..filter }
-        }
-        // Numbers begin with 1.
-        None => Filter { before: Some(Seq(1)), ..filter },
     })
 }
 

@@ -33,9 +33,14 @@ fn validate(schema: &Value, value: &Value, root: &Value, at: &str) -> Result<(),
             "minItems" => value.as_array().is_none_or(|list| !list.is_empty()),
             "required" => rule.as_array().unwrap().iter().all(|name| value.get(name.as_str().unwrap()).is_some()),
             "additionalProperties" => {
-                assert_eq!(rule, false);
-                let known = schema["properties"].as_object().unwrap();
-                value.as_object().is_none_or(|members| members.keys().all(|name| known.contains_key(name)))
+                let known = |name: &str| schema["properties"].get(name).is_some();
+                for (name, member) in value.as_object().into_iter().flatten().filter(|(name, _)| !known(name)) {
+                    if rule == false {
+                        return Err(format!("{at} does not fit {keyword} {rule}"));
+                    }
+                    validate(rule, member, root, &format!("{at}.{name}"))?;
+                }
+                true
             }
             "properties" => {
                 for (name, below) in rule.as_object().unwrap() {
@@ -63,6 +68,10 @@ fn validate(schema: &Value, value: &Value, root: &Value, at: &str) -> Result<(),
             "oneOf" => {
                 let choices = rule.as_array().unwrap();
                 choices.iter().filter(|choice| validate(choice, value, root, at).is_ok()).count() == 1
+            }
+            "anyOf" => {
+                let choices = rule.as_array().unwrap();
+                choices.iter().any(|choice| validate(choice, value, root, at).is_ok())
             }
             other => panic!("the validator does not know `{other}` ({at})"),
         };
@@ -137,7 +146,8 @@ fn a_configuration_fits_its_schema() {
         "listener": { "address": "0.0.0.0:8443", "max_connections": 4096, "max_body": "1 MiB" },
         "tls": { "clients": { "mode": "required", "authorities": ["certs/ca.pem"] } },
         "sender": { "path_secret": [{ "file": "new" }, { "env": "OLD" }] },
-        "sink": [{ "name": "app", "type": "http", "url": "https://app.internal/", "secret": { "env": "S" } }]
+        "sink": [{ "name": "app", "type": "http", "url": "https://app.internal/", "secret": { "env": "S" },
+                   "headers": { "X-Team": "bank", "X-Key": { "file": "key" } } }]
     });
     assert_eq!(validate(&schema, &fine, &schema, "$"), Ok(()));
     for wrong in [

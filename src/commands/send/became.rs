@@ -1,9 +1,10 @@
 //! What became of the events that were posted: entries of the inbox, where the receiver is a service on this machine.
 
 use crate::{
-    commands::{guest, inbox::view, table},
+    commands::{guest, table},
     config::Config,
     control::{self, Client},
+    story::words,
 };
 use base::{error::chain, text::printable};
 use inbox::{EntryView, Filter, Inbox, Stage, StageView, State};
@@ -69,7 +70,7 @@ pub(super) fn table(entries: &[EntryView]) -> String {
             entry.seq.to_string(),
             entry.state.as_str().to_owned(),
             printable(entry.delivery_id.as_str()),
-            view::accounts(entry),
+            words::accounts(entry),
             work.join("\n"),
         ]);
     }
@@ -87,10 +88,10 @@ fn work(stage: &StageView) -> Option<String> {
     if stage.state == State::Waiting
         && let Some(due) = stage.due
     {
-        write!(text, ", next at {}", view::time(due)).unwrap_or_default();
+        write!(text, ", next at {}", words::time(due)).unwrap_or_default();
     }
     if stage.state != State::Done
-        && let Some(reason) = view::reason(stage)
+        && let Some(reason) = words::reason(stage)
     {
         write!(text, ": {}", printable(&reason)).unwrap_or_default();
     }

@@ -1,7 +1,7 @@
 //! What `send` says: each post that is told of, what became of it, and the summary.
 
 use super::became;
-use crate::commands::{inbox::json, table};
+use crate::{commands::table, story::json};
 use base::text::printable;
 use double::load::{Answer, Summary};
 use inbox::EntryView;

@@ -7,13 +7,17 @@ use super::{
     body::LimitedBody,
     head::{EventHead, KnownPath},
     outlive::Outliving,
+    traced,
     webhook::{Commits, Webhook},
 };
-use crate::receive::{
-    figures::Outcomes,
-    intake::{Arrival, Outcome, refusal_of},
-    problem::Refusal,
-    refusals::Fault,
+use crate::{
+    observe::traces::Span,
+    receive::{
+        figures::Outcomes,
+        intake::{Arrival, Outcome, refusal_of},
+        problem::Refusal,
+        refusals::Fault,
+    },
 };
 use axum::{body::Body, extract::State, response::Response};
 use base::{clock, error::chain};
@@ -46,10 +50,11 @@ pub(super) async fn accept(
     // A byte order mark is no part of the event, and a parser behind us may not expect one.
     let bytes = bytes.slice_ref(event::without_mark(&bytes));
     let (confirm, sender) = (asked.sender.confirm, asked.caller.sender.clone());
-    let arrival = Arrival { event, body: bytes, received, confirm, sender, trace: head.trace };
+    let span = traced::begin(&webhook, &asked, head.trace.as_ref(), &event);
+    let arrival = Arrival { event, body: bytes, received, confirm, sender, trace: span.place().cloned() };
     let within = webhook.commits.timeout;
     let commit = Outliving::new(async move {
-        let outcome = webhook.commits.commit(&asked, arrival, since).await;
+        let outcome = webhook.commits.commit(&asked, arrival, since, span).await;
         // The body is held until here, whatever was answered meanwhile.
         drop(place);
         outcome
@@ -105,7 +110,7 @@ impl Commits {
     }
 
     /// Stores an event, counts it, logs it, and renders the answer. Runs to its end whatever becomes of the caller.
-    async fn commit(&self, asked: &Asked, arrival: Arrival, since: Instant) -> Result<Bytes, Refusal> {
+    async fn commit(&self, asked: &Asked, arrival: Arrival, since: Instant, mut span: Span) -> Result<Bytes, Refusal> {
         let (facts, received) = (Facts::of(&arrival), arrival.received);
         let receipt = match self.intake.accept(arrival).await {
             Ok(receipt) => receipt,
@@ -114,7 +119,9 @@ impl Commits {
                     let error = chain(&error);
                     tracing::error!(code = "event_not_stored", error, request.id = %asked.id, "the inbox did not take an event");
                 }
-                return Err(refusal_of(&error));
+                let refusal = refusal_of(&error);
+                traced::refused(&mut span, &refusal);
+                return Err(refusal);
             }
         };
         let took = since.elapsed();
@@ -126,9 +133,19 @@ impl Commits {
             count(&self.figures.outcomes, receipt.outcome);
         }
         let entry = receipt.seq.map(|seq| seq.0);
-        let (outcome, status) = match receipt.outcome {
-            Outcome::Accepted => ("accepted", "accepted"),
-            Outcome::Conflict => ("conflict", "accepted"),
+        let outcome = match receipt.outcome {
+            Outcome::Accepted => "accepted",
+            Outcome::Conflict => "conflict",
+            Outcome::Duplicate => "duplicate",
+        };
+        traced::taken(&mut span, &receipt, outcome);
+        if took > self.timeout {
+            // The event is stored, and its caller was told that it is not yet.
+            traced::refused(&mut span, &Refusal::StoreSlow);
+        }
+        let trace_id = span.trace_id();
+        let status = match receipt.outcome {
+            Outcome::Accepted | Outcome::Conflict => "accepted",
             Outcome::Duplicate => {
                 tracing::info!(
                     code = "event_repeated",
@@ -139,9 +156,10 @@ impl Commits {
                     duration_ms = clock::millis(took),
                     peer = %asked.caller.peer,
                     request.id = %asked.id,
+                    trace_id,
                     "event came again, and is stored already"
                 );
-                return Ok(rendered("duplicate", &facts.event));
+                return Ok(rendered(outcome, &facts.event));
             }
         };
         self.figures.last.note(received);
@@ -158,6 +176,7 @@ impl Commits {
             duration_ms = clock::millis(took),
             peer = %asked.caller.peer,
             request.id = %asked.id,
+            trace_id,
             "event accepted"
         );
         Ok(rendered(status, &facts.event))

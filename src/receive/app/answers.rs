@@ -36,7 +36,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::time::{sleep, timeout};
 use tower::Service;
@@ -108,7 +108,7 @@ impl Answering {
         let is_waiting = head.headers.contains_key(header::EXPECT);
         let announced = body.size_hint().exact();
         let term = caller.term();
-        let asked = Asked { id: RequestId::new(), caller, sender: self.sender.load_full() };
+        let asked = Asked { id: RequestId::new(), caller, sender: self.sender.load_full(), since: Instant::now() };
         let lender = Lender::default();
         let body = lender.lend(body);
         let mut response = if let Some(refusal) = unfit(&mut head, term) {
@@ -164,7 +164,7 @@ impl Answering {
 
     /// Counts, keeps and logs a refusal.
     fn note(&self, asked: &Asked, refused: &Refused) {
-        let Asked { id, caller, sender } = asked;
+        let Asked { id, caller, sender, .. } = asked;
         let refusal = &refused.refusal;
         let (reason, status) = (refusal.reason(), refusal.status());
         self.refusals.count(reason);

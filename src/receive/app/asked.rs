@@ -12,7 +12,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::request::Parts;
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 /// What is known of a request before it is looked at; an extension of every request, made by `Answers`.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Asked {
     pub(super) caller: Arc<Caller>,
     /// `[sender]` as it was when the request came: one request is judged by one set.
     pub(super) sender: Arc<settings::Sender>,
+    /// When its head was there.
+    pub(super) since: Instant,
 }
 
 impl<S: Sync> FromRequestParts<S> for Asked {

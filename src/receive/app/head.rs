@@ -43,10 +43,19 @@ impl<S: Sync> FromRequestParts<S> for EventHead {
         if !parts.headers.get_all(header::CONTENT_ENCODING).iter().all(is_identity) {
             return Err(Refusal::ContentEncoding);
         }
-        let trace = parts.headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(TraceParent::parse);
+        let trace = trace_of(&parts.headers);
         let is_of_odd_type = !parts.headers.get_all(header::CONTENT_TYPE).iter().all(is_json);
         Ok(Self { trace, is_of_odd_type })
     }
+}
+
+/// The trace that a caller names. More than one `traceparent` is none; several `tracestate` are one list.
+fn trace_of(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut parents = headers.get_all("traceparent").iter();
+    let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
+    let states: Option<Vec<&str>> = headers.get_all("tracestate").iter().map(|state| state.to_str().ok()).collect();
+    let state = states.filter(|states| !states.is_empty()).map(|states| states.join(","));
+    TraceParent::of_caller(parent.to_str().ok()?, state.as_deref())
 }
 
 /// Whether a path is the webhook's, with one of its secrets as last segment where there are any. One slash at the end makes no

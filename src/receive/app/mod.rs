@@ -38,6 +38,7 @@ mod lent;
 mod networks;
 mod outlive;
 mod routes;
+mod traced;
 mod webhook;
 
 pub(super) use answers::Answering;

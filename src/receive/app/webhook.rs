@@ -1,6 +1,9 @@
 //! What the handler and the extractors of the webhook's route share.
 
-use crate::receive::{budget::Budget, figures, intake::Intake, refusals::Refusals};
+use crate::{
+    observe::traces::Tracer,
+    receive::{budget::Budget, figures, intake::Intake, refusals::Refusals},
+};
 use std::{sync::Arc, time::Duration};
 
 /// From the hand-over to the inbox to a 503. Callers wait for seconds, not for minutes.
@@ -34,4 +37,6 @@ pub(in crate::receive) struct Commits {
     pub(in crate::receive) timeout: Duration,
     pub(in crate::receive) figures: figures::Events,
     pub(in crate::receive) refusals: Arc<Refusals>,
+    /// Makes a span of each receipt.
+    pub(in crate::receive) tracer: Tracer,
 }

@@ -1,7 +1,10 @@
 //! A receiver on a free port, a scripted inbox behind it, and callers that can misbehave.
 
 use crate::{
-    observe::metrics::{self, Exposition},
+    observe::{
+        metrics::{self, Exposition},
+        traces::Tracer,
+    },
     receive::{
         Drained, Figures, Receiver, bind, inherit,
         intake::Intake,
@@ -156,7 +159,14 @@ impl Site {
         let loaded = tls::load(&settings).unwrap();
         let intake = Intake::new(Arc::<Double>::clone(&inbox));
         let (listener, within) = (&wanted.listener, wanted.commit_timeout);
-        let receiver = Arc::new(Receiver::with_commit_timeout(listener, &sender, loaded, intake, figures, within));
+        let receiver = Arc::new(Receiver::with_commit_timeout(
+            listener,
+            &sender,
+            loaded,
+            intake,
+            (figures, Tracer::default()),
+            within,
+        ));
         let bound = match wanted.socket {
             Some(socket) => inherit(socket).unwrap(),
             None => bind(&wanted.listener).await.unwrap(),

@@ -17,6 +17,17 @@ use rustls::{CertificateError, RootCertStore, crypto::CryptoProvider, pki_types:
 use std::{path::Path, sync::Arc};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+/// What is asked of a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// A good certificate.
+    Required,
+    /// A certificate; nobody is refused.
+    Observed,
+    /// A good certificate, or none.
+    Optional,
+}
+
 /// What was loaded for judging clients.
 #[derive(Debug)]
 pub(super) struct LoadedClients {
@@ -28,7 +39,7 @@ pub(super) struct LoadedClients {
 }
 
 /// Reads authorities and revocation lists.
-pub(super) fn load(config: &TlsClients, is_observing: bool, provider: &CryptoProvider) -> Result<LoadedClients, Error> {
+pub(super) fn load(config: &TlsClients, demand: Demand, provider: &CryptoProvider) -> Result<LoadedClients, Error> {
     let Authorities { anchors, facts, subjects } = authorities(config)?;
     if anchors.is_empty() {
         return Err(Error::NoAuthorities);
@@ -42,7 +53,8 @@ pub(super) fn load(config: &TlsClients, is_observing: bool, provider: &CryptoPro
         names: config.names.clone(),
         subjects: config.subjects.clone(),
         fingerprints: config.fingerprints.clone(),
-        is_observing,
+        is_observing: demand == Demand::Observed,
+        is_optional: demand == Demand::Optional,
     });
     let revocations = lists.into_iter().map(|list| list.facts).collect();
     Ok(LoadedClients { verifier, authorities: facts, revocations, warnings })

@@ -2,7 +2,7 @@
 
 use super::{
     certificate::Certificate,
-    clients::{self, LoadedClients},
+    clients::{self, Demand, LoadedClients},
     error::Error,
     pair,
     revocations::{self, RevocationList, ended},
@@ -12,7 +12,7 @@ use base::clock::{self, Timestamp};
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier},
     sign::SingleCertAndKey,
 };
 use std::sync::Arc;
@@ -94,6 +94,51 @@ impl Loaded {
 /// # Errors
 /// [`Error`]: nothing can be used until it is put right.
 pub fn load(config: &Tls) -> Result<Loaded, Error> {
+    let demand = match config.clients.mode {
+        ClientMode::Off => None,
+        ClientMode::Observe => Some(Demand::Observed),
+        ClientMode::Required => Some(Demand::Required),
+    };
+    build(config, demand)
+}
+
+/// The same for a listener of HTTP/1.1 alone, whose callers may show a certificate and need not: one that they show must be good.
+/// No session is resumed, so that each handshake is judged.
+///
+/// # Errors
+/// [`Error`], as [`load`].
+pub fn load_optional(config: &Tls) -> Result<Loaded, Error> {
+    let loaded = build(config, (!config.clients.authorities.is_empty()).then_some(Demand::Optional))?;
+    let mut settings = ServerConfig::clone(&loaded.config);
+    settings.alpn_protocols = vec![b"http/1.1".to_vec()];
+    settings.send_tls13_tickets = 0;
+    settings.ticketer = Arc::new(NoTickets);
+    Ok(Loaded { config: Arc::new(settings), ..loaded })
+}
+
+/// Gives out no tickets, by which a session could be resumed.
+#[derive(Debug)]
+struct NoTickets;
+
+impl ProducesTickets for NoTickets {
+    fn enabled(&self) -> bool {
+        false
+    }
+
+    fn lifetime(&self) -> u32 {
+        0
+    }
+
+    fn encrypt(&self, _plain: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn decrypt(&self, _cipher: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+fn build(config: &Tls, demand: Option<Demand>) -> Result<Loaded, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let (certified, certificate) = pair::read(&config.certificate, &config.key, &provider)?;
     let versions: &[_] = match config.minimum_version {
@@ -103,11 +148,11 @@ pub fn load(config: &Tls) -> Result<Loaded, Error> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
         .map_err(Error::Settings)?;
-    let is_observing = config.clients.mode == ClientMode::Observe;
-    let (verifier, clients) = match config.clients.mode {
-        ClientMode::Off => (WebPkiClientVerifier::no_client_auth(), None),
-        ClientMode::Observe | ClientMode::Required => {
-            let loaded = clients::load(&config.clients, is_observing, &provider)?;
+    let is_observing = demand == Some(Demand::Observed);
+    let (verifier, clients) = match demand {
+        None => (WebPkiClientVerifier::no_client_auth(), None),
+        Some(demand) => {
+            let loaded = clients::load(&config.clients, demand, &provider)?;
             (Arc::clone(&loaded.verifier) as _, Some(loaded))
         }
     };

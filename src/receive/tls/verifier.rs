@@ -40,6 +40,8 @@ pub(super) struct Clients {
     pub(super) subjects: Vec<String>,
     pub(super) fingerprints: Vec<String>,
     pub(super) is_observing: bool,
+    /// Whether a caller without a certificate is let through. One with a bad certificate is not.
+    pub(super) is_optional: bool,
 }
 
 impl Clients {
@@ -106,7 +108,7 @@ impl Clients {
 
 impl ClientCertVerifier for Clients {
     fn client_auth_mandatory(&self) -> bool {
-        !self.is_observing
+        !self.is_observing && !self.is_optional
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {

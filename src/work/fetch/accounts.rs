@@ -6,7 +6,10 @@
 //! the business of `listing`.
 
 use super::{
-    super::retry::{Failed, Policy},
+    super::{
+        retry::{Failed, Policy},
+        spans::{self, Calls},
+    },
     fetcher::Fetcher,
     listing::{Failure, Listing},
     settling,
@@ -38,15 +41,20 @@ const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// Works on one lease.
 pub(super) async fn handle(fetcher: &Fetcher, lease: &Lease) -> Result<Outcome, Error> {
     let started = Instant::now();
-    let outcome = match fetcher.complete(lease).await {
+    let mut span = spans::completion(&fetcher.tracer, lease, started);
+    let outcome = match fetcher.complete(lease, Calls::new(&fetcher.tracer, &span)).await {
         Ok(outcome) | Err(Stop::Ends(outcome)) => outcome,
-        Err(Stop::Inbox(error)) => return Err(error),
+        Err(Stop::Inbox(error)) => {
+            span.failed("inbox", "the inbox failed");
+            return Err(error);
+        }
     };
     if let (Outcome::Park { cause: Cause::Credentials(_), .. }, Some(user)) = (&outcome, &lease.entry.user) {
         fetcher.credentials.waits(user);
     }
     fetcher.figures.count(lease, started.elapsed(), &outcome);
-    log(lease, started.elapsed(), &outcome);
+    spans::completed(&mut span, &outcome);
+    log(lease, started.elapsed(), span.trace_id(), &outcome);
     Ok(outcome)
 }
 
@@ -72,11 +80,11 @@ impl From<Error> for Stop {
 
 impl Fetcher {
     /// From the event to its accounts, by way of a reading that does for it.
-    async fn complete(&self, lease: &Lease) -> Result<Outcome, Stop> {
+    async fn complete(&self, lease: &Lease, calls: Calls<'_>) -> Result<Outcome, Stop> {
         let expected = announced(lease)?;
         let client = self.source.client().ok_or_else(|| without_api(expected))?;
         let credentials = client.fingerprint(lease.entry.user.as_ref()).await;
-        let task = Task { lease, client: &client, expected, credentials };
+        let task = Task { lease, client: &client, expected, credentials, calls };
         let reading = self.reading(&task).await?;
         let id = reading.id;
         if lease.entry.confirm {
@@ -120,7 +128,8 @@ impl Fetcher {
             return Ok(());
         }
         let entry = &task.lease.entry;
-        match task.client.connection(entry.user.as_ref(), &entry.connection).await {
+        let told = task.calls.connection();
+        match task.client.connection(entry.user.as_ref(), &entry.connection, &told).await {
             Ok(found) if found.user.is_none() || found.user == entry.user => {
                 Ok(self.readings.keep_connection(task.lease, reading, found.json).await?)
             }
@@ -149,6 +158,7 @@ impl Fetcher {
             expected: task.expected,
             bounds,
             may_not_be_ready: task.next_look().is_some(),
+            calls: task.calls,
         };
         match Box::pin(time::timeout(bounds.time, listing.read(reading))).await {
             Ok(Ok(found)) => {
@@ -175,7 +185,7 @@ impl Fetcher {
     }
 }
 
-fn log(lease: &Lease, took: Duration, outcome: &Outcome) {
+fn log(lease: &Lease, took: Duration, trace_id: Option<&str>, outcome: &Outcome) {
     let entry = &lease.entry;
     let now = clock::now();
     match outcome {
@@ -184,6 +194,7 @@ fn log(lease: &Lease, took: Duration, outcome: &Outcome) {
             event.id = %entry.event_id,
             entry = lease.seq.0,
             connection.id = %entry.connection,
+            trace_id,
             accounts.found = found.accounts,
             accounts.announced = entry.account_count,
             accounts.unusable = found.unusable,
@@ -197,6 +208,7 @@ fn log(lease: &Lease, took: Duration, outcome: &Outcome) {
             event.id = %entry.event_id,
             entry = lease.seq.0,
             connection.id = %entry.connection,
+            trace_id,
             attempts = lease.attempts,
             retry_in_ms = base::clock::millis(due.since(now)),
             reason,
@@ -207,6 +219,7 @@ fn log(lease: &Lease, took: Duration, outcome: &Outcome) {
             event.id = %entry.event_id,
             entry = lease.seq.0,
             connection.id = %entry.connection,
+            trace_id,
             accounts.announced = entry.account_count,
             duration_ms = base::clock::millis(took),
             "the API does not know the connection any more; the event is delivered without accounts and says so"
@@ -216,6 +229,7 @@ fn log(lease: &Lease, took: Duration, outcome: &Outcome) {
             event.id = %entry.event_id,
             entry = lease.seq.0,
             connection.id = %entry.connection,
+            trace_id,
             retry_in_ms = base::clock::millis(due.since(now)),
             reason,
             "an event waits until the API is asked again"
@@ -225,6 +239,7 @@ fn log(lease: &Lease, took: Duration, outcome: &Outcome) {
             event.id = %entry.event_id,
             entry = lease.seq.0,
             connection.id = %entry.connection,
+            trace_id,
             attempts = lease.attempts,
             reason,
             "the accounts of an event could not be fetched and the entry is parked; a person must act"
@@ -241,6 +256,8 @@ struct Task<'a> {
     expected: Option<u64>,
     /// Of the credentials, from before anything was asked: a fingerprint taken after a refusal would hide a change in between.
     credentials: Fingerprint,
+    /// Who is told of calls.
+    calls: Calls<'a>,
 }
 
 impl Task<'_> {
@@ -346,7 +363,7 @@ impl Fetcher {
             return Ok(wait);
         }
         time::sleep(SECOND_LOOK).await;
-        Ok(match task.client.accounts(entry.user.as_ref(), &entry.connection, 1).await {
+        Ok(match task.client.accounts(entry.user.as_ref(), &entry.connection, 1, &task.calls.page(1)).await {
             Err(error) if error.disposition() == Disposition::Gone && entry.confirm => unconfirmed(&error),
             Err(error) if error.disposition() == Disposition::Gone => Stop::Ends(Outcome::Gone),
             Err(error) => task.failed(&error),

@@ -1,7 +1,10 @@
 //! What a fetch has at hand.
 
 use super::figures::Figures;
-use crate::work::{credentials::Credentials, source::Source};
+use crate::{
+    observe::traces::Tracer,
+    work::{credentials::Credentials, source::Source},
+};
 use inbox::{Fetch, Readings, Shelf};
 use std::sync::Arc;
 
@@ -19,4 +22,6 @@ pub struct Fetcher {
     pub credentials: Arc<Credentials>,
     /// What is counted.
     pub figures: Figures,
+    /// Makes spans of completions and their calls.
+    pub tracer: Tracer,
 }

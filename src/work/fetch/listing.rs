@@ -24,7 +24,10 @@
 //!
 //! Resuming is exact: all that a decision rests on is kept with each page, in the same commit as its accounts.
 
-use super::rounds::{Round, Rounds, joined};
+use super::{
+    super::spans::Calls,
+    rounds::{Round, Rounds, joined},
+};
 use event::{ConnectionId, UserId};
 use futures_util::{StreamExt, future::OptionFuture, stream};
 use inbox::{Certainty, Found, Lease, Page, Reading, ReadingId, Readings, Shelf, Shortfall};
@@ -81,6 +84,8 @@ pub(super) struct Listing<'a> {
     pub(super) bounds: Bounds,
     /// Whether a list that is shorter than announced still means "not yet".
     pub(super) may_not_be_ready: bool,
+    /// Who is told of calls.
+    pub(super) calls: Calls<'a>,
 }
 
 impl Listing<'_> {
@@ -162,7 +167,8 @@ impl Listing<'_> {
                     if stop.load(Ordering::Relaxed) {
                         return None;
                     }
-                    Some((number, self.client.accounts(self.user, self.connection, number).await))
+                    let told = self.calls.page(number);
+                    Some((number, self.client.accounts(self.user, self.connection, number, &told).await))
                 }
             })
             .buffer_unordered(self.client.page_concurrency());

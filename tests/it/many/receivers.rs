@@ -39,7 +39,8 @@ impl Receivers {
     /// Starts so many on a PostgreSQL without tables yet, for callers of so many connections.
     pub(super) async fn start(count: usize, connections: u64, url: &str, journal: Journal) -> Self {
         let mut first = Site::new();
-        first.set("inbox.url", text(url)).set("inbox.folder", text(first.path("data").display()));
+        let folder = text(first.path("data").display());
+        first.set("inbox.url", text(url)).set("inbox.folder", folder);
         first.set("listener.proxy_protocol", text("required")).set("listener.proxy_networks", "[\"127.0.0.0/8\"]");
         let bank = (0..connections).map(|number| Connection::numbered(number, ACCOUNTS)).collect();
         let simulator = first.simulator(Settings { connections: bank, ..Settings::default() }).await;

@@ -21,6 +21,7 @@ use tokio::{
 /// One attempt that reached the endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
+    pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     /// What it was answered; `None`: it waits for ever.
@@ -104,7 +105,8 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     let Ok(body) = body.collect().await else { return Ok(Response::default()) };
-    let mut attempt = Received { headers: parts.headers, body: body.to_bytes(), status: None };
+    let path = parts.uri.path().to_owned();
+    let mut attempt = Received { path, headers: parts.headers, body: body.to_bytes(), status: None };
     attempt.status = lock(&judge)(&attempt);
     let status = attempt.status;
     lock(&received).push(attempt);

@@ -102,6 +102,12 @@ impl Site {
         path
     }
 
+    /// Adds a sink of any type, with these lines.
+    pub(crate) fn sink(&mut self, lines: impl Display) -> &mut Self {
+        self.sinks.push(lines.to_string());
+        self
+    }
+
     /// The same site with a sink under another name.
     pub(crate) fn renamed(mut self, from: &str, to: &str) -> Self {
         for sink in &mut self.sinks {

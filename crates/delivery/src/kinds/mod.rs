@@ -4,16 +4,16 @@
 
 pub mod file;
 pub mod http;
+pub mod kafka;
+pub mod own;
+pub mod postgres;
 pub mod stdout;
 
 use crate::{
-    opens::{Cause, Opens, Server},
+    opens::{Cause, Init, Opens, Server},
     sink::Sink,
 };
-use std::{
-    mem,
-    path::{Path, PathBuf},
-};
+use std::{mem, path::Path};
 
 settings::variants! {
     /// Kind of destination.
@@ -24,8 +24,14 @@ settings::variants! {
         File(file::Settings) = "file",
         /// A POST of each completed event.
         Http(http::Settings) = "http",
+        /// A row of PostgreSQL for each event, and if asked one for each account with its latest state.
+        Postgres(postgres::Settings) = "postgres",
+        /// A message on a topic of Kafka. Not in the usual build: it needs the cargo feature `kafka`.
+        Kafka(kafka::Settings) = "kafka",
+        /// A sink that the program brings which this service is embedded in. The usual program brings none.
+        Own(own::Settings) = "own",
     }
-    later = ["postgres", "nats", "amqp", "kafka", "redis"]
+    later = ["nats", "amqp", "redis"]
 }
 
 impl Kind {
@@ -34,6 +40,9 @@ impl Kind {
             Self::Stdout(settings) => settings,
             Self::File(settings) => settings,
             Self::Http(settings) => settings,
+            Self::Postgres(settings) => settings,
+            Self::Kafka(settings) => settings,
+            Self::Own(settings) => settings,
         }
     }
 
@@ -58,9 +67,15 @@ impl Kind {
         self.settings().server()
     }
 
+    /// What the destination needs once, before the first delivery.
+    #[must_use]
+    pub fn init(&self) -> Option<Init> {
+        self.settings().init()
+    }
+
     /// The files that the sink is built from, secrets and what it writes apart.
     #[must_use]
-    pub fn files(&self) -> &[PathBuf] {
+    pub fn files(&self) -> Vec<&Path> {
         self.settings().files()
     }
 

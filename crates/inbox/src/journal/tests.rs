@@ -162,6 +162,31 @@ async fn many_callers_share_a_sync_and_each_gets_its_own_position() {
     journal.end();
 }
 
+/// A segment that grew beyond the room that was set aside for it would have to be made longer on the way to an answer, and a full
+/// disk would then take nothing where there was room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_batch_never_makes_a_segment_longer_than_it_was_made() {
+    let folder = TempDir::new().unwrap();
+    let journal = Arc::new(open(folder.path()));
+    let sizes = [16 << 10, 32 << 10, 64 << 10];
+    for round in 0..40 {
+        // Up to a third of a segment each, so that batches end at every distance from its end.
+        let lengths = (0..16).map(|number| 1 + (number * 977 + round * 131) % 5_500);
+        let appends = lengths.map(|length| {
+            let journal = Arc::clone(&journal);
+            tokio::spawn(async move { journal.append(payload(1, length)).await.unwrap() })
+        });
+        for append in appends.collect::<Vec<_>>() {
+            append.await.unwrap();
+        }
+        for path in files(folder.path(), ".segment") {
+            let size = fs::metadata(&path).unwrap().len();
+            assert!(sizes.contains(&size), "{size} bytes in {}", path.display());
+        }
+    }
+    assert_eq!(read(&journal).len(), 40 * 16);
+}
+
 #[tokio::test]
 async fn its_files_are_for_their_owner_alone_and_for_one_process() {
     let folder = TempDir::new().unwrap();

@@ -6,10 +6,10 @@
 
 use super::payload;
 use crate::{
-    Act, ActView, Audit, Awaiting, Batch, Claimed, Desk, EntryView, Erased, Error, Expired, Filter, Held, Identity,
-    Intake, Keys, Lease, NewEntry, Outcome, Page, Persons, Position, Queue, Reading, ReadingId, Readings, Receipt,
-    RefusedView, Resealed, Resume, Seen, Seq, Settings, Shelf, Shortfall, SinkName, Sinks, Span, Stage, Stats, Story,
-    Subject, Upkeep, Watch,
+    Act, ActView, Audit, Awaiting, Batch, Charts, Claimed, Desk, EntryView, Erased, Error, Expired, Filter, Held,
+    Identity, Intake, Keys, Lease, Minute, NewEntry, Outcome, Page, Persons, Position, Queue, Reading, ReadingId,
+    Readings, Receipt, RefusedView, Resealed, Resume, Seen, Seq, Settings, Shelf, Shortfall, SinkName, Sinks, Span,
+    Stage, Stats, Story, Subject, Upkeep, Watch,
     intake::{Folded, Refused},
     journal::{Journal, Limits, identity},
     seal::Ring,
@@ -105,8 +105,8 @@ impl Queue for Stranded {
         self.unusable()
     }
 
-    async fn settle(&self, _lease: &Lease, _outcome: Outcome) -> Result<(), Error> {
-        self.unusable()
+    async fn settle(&self, ended: &[(&Lease, Outcome)]) -> Vec<Result<(), Error>> {
+        ended.iter().map(|_| self.unusable()).collect()
     }
 
     async fn awaiting(&self, _user: Option<&UserId>) -> Result<Vec<Awaiting>, Error> {
@@ -202,6 +202,17 @@ impl Audit for Stranded {
 
     async fn forget(&self, _cutoff: Timestamp) -> Result<u64, Error> {
         Ok(0)
+    }
+}
+
+#[async_trait]
+impl Charts for Stranded {
+    async fn note(&self, _receiver: &str, _minute: &Minute) -> Result<(), Error> {
+        self.unusable()
+    }
+
+    async fn minutes(&self, _span: Span, _step: u32) -> Result<Vec<Minute>, Error> {
+        self.unusable()
     }
 }
 

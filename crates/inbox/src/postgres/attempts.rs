@@ -2,12 +2,24 @@
 //! `failure`: the last one of each kind, so that nobody has to look for it among a million.
 
 use super::{
-    board::Attempt,
     codes,
     tx::{Statement, statement},
 };
-use crate::{kind::Kind, rules};
+use crate::{
+    kind::Kind,
+    rules::{self, Progress},
+};
 use std::collections::BTreeMap;
+
+/// An attempt to be remembered.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) seq: i64,
+    pub(super) kind: Kind,
+    pub(super) progress: Progress,
+    /// It is the last failure of its kind, too.
+    pub(super) is_failure: bool,
+}
 
 /// Notes how attempts ended; forgets the oldest ones beyond [`rules::ATTEMPTS_KEPT`]. `slot`: where the connection notes failures.
 pub(super) fn remember(attempts: &[Attempt], slot: i64) -> Vec<Statement> {

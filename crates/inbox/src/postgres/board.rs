@@ -2,13 +2,19 @@
 //!
 //! A board holds every stage of the entries that a transaction is about, and of each of their lines the stages that are first. That is
 //! all that the rules can touch: what leaves its line makes the next one due, and what comes back into its line lets the one that
-//! is due step back. A board of any size is loaded in one round trip and stored in one ([`crate::postgres::stages`]).
+//! is due step back. A board of any size is loaded in one round trip and stored in one (`lines`, `stages`).
 //!
 //! Why this is safe with many receivers: whoever changes which stages stand in a line has the row of the line locked, and all rows are
 //! locked in the order of their numbers. A claim locks no line. It turns `due` into `leased`, which changes no line; it passes over
 //! rows that are locked, and what it might meet here is written under the condition that it still stands as it was loaded.
 
-use super::{shared::Touched, stages::StageRow, tx::Statement};
+use super::{
+    attempts::{self, Attempt},
+    delete,
+    shared::Touched,
+    stages::{self, StageRow},
+    tx::Statement,
+};
 use crate::{
     happenings::Noted,
     kind::Kind,
@@ -39,16 +45,6 @@ struct Cell {
     /// Whether its needs were done when it was loaded.
     needs_are_done: bool,
     change: Change,
-}
-
-/// An attempt to be remembered.
-#[derive(Debug)]
-pub(super) struct Attempt {
-    pub(super) seq: i64,
-    pub(super) kind: Kind,
-    pub(super) progress: Progress,
-    /// It is the last failure of its kind, too.
-    pub(super) is_failure: bool,
 }
 
 /// See the head of this file.
@@ -275,12 +271,12 @@ impl Board {
         }
         touched.happened.extend(self.happened);
         let mut writes = Vec::new();
-        writes.extend(super::stages::update(&whole));
-        writes.extend(super::stages::moved(&moved));
-        writes.extend(super::stages::insert(&new));
-        writes.extend(super::readings::drop_open(&self.dropped));
-        writes.extend(super::attempts::remember(&self.attempts, slot));
-        writes.extend(super::stages::tally(&touched.numbers, slot));
+        writes.extend(stages::update(&whole));
+        writes.extend(stages::moved(&moved));
+        writes.extend(stages::insert(&new));
+        writes.extend(delete::unfinished(&self.dropped));
+        writes.extend(attempts::remember(&self.attempts, slot));
+        writes.extend(stages::tally(&touched.numbers, slot));
         (writes, touched)
     }
 }

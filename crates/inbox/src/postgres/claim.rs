@@ -5,7 +5,7 @@
 //! locked.
 
 use super::{
-    codes,
+    codes, lines,
     shared::{Shared, Touched},
     stages::{self, StageRow},
     store::Core,
@@ -197,7 +197,7 @@ impl Claiming {
 
     async fn apply_rules(&self, odd: &[&Odd], limit: usize) -> Result<(Vec<Lease>, bool), Trouble> {
         let entries: Vec<(i64, i64)> = odd.iter().map(|odd| (odd.seq, odd.line)).collect();
-        let (tx, mut board) = stages::load(&self.core.pool, &self.core.clock, &entries).await?;
+        let (tx, mut board) = lines::load(&self.core.pool, &self.core.clock, &entries).await?;
         let (now, kind) = (board.now, self.kind);
         let far = now.after(LONGEST_PAUSE);
         let (mut taken, mut has_changed) = (Vec::new(), false);

@@ -3,7 +3,7 @@
 //! PostgreSQL keeps every character in a text but U+0000, and JSON may say `\u0000`. So that no event is refused for it, the last
 //! character of Unicode, which nobody uses, stands before a digit: 0 for U+0000, and 1 for itself. Every other text stands as it is.
 
-use crate::{Cause, Certainty, CredentialsMark, rules::Standing};
+use crate::{Cause, Certainty, CredentialsMark};
 use base::clock::Timestamp;
 use tokio_postgres::Row;
 
@@ -59,12 +59,6 @@ pub(super) fn signed(count: impl TryInto<i64>) -> i64 {
 /// Reads a time of the server that may be absent.
 pub(super) fn time(row: &Row, column: &str) -> Result<Option<Timestamp>, tokio_postgres::Error> {
     Ok(row.try_get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
-}
-
-/// Reads where a stage stands.
-pub(super) fn standing(row: &Row) -> Result<Standing, super::tx::Trouble> {
-    let word: &str = row.try_get("state")?;
-    Standing::parse(word).ok_or_else(|| Unknown("a state").into())
 }
 
 /// Reads a cause of parking from its two columns.

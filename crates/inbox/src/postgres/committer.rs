@@ -3,7 +3,12 @@
 //! There is no timer. A lone event goes at once; under load a batch has as many events as came during one commit. Two batches are
 //! under way at a time, so that one is prepared while the server syncs the other. An event whose caller went away is stored all the same.
 
-use super::{intake, store::Core, tx};
+use super::{
+    intake,
+    shared::Accepting,
+    store::{Core, Failed},
+    tx,
+};
 use crate::{Error, Folded, Position, Receipt, fold::Record};
 use base::error::chain;
 use std::sync::{Arc, Weak};
@@ -15,15 +20,6 @@ const BATCH: usize = 512;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Transactions at a time.
 const AT_ONCE: usize = 2;
-/// Events waiting at most; beyond it callers wait for room.
-pub(super) const QUEUE: usize = 4096;
-
-/// An event, and who waits for it.
-#[derive(Debug)]
-pub(super) struct Accepting {
-    pub(super) record: Record,
-    pub(super) reply: oneshot::Sender<Result<Receipt, Error>>,
-}
 
 /// Commits what comes, until nobody can send any more: the store was closed, or nobody has it any more.
 pub(super) async fn run(core: Weak<Core>, mut requests: mpsc::Receiver<Accepting>) {
@@ -75,15 +71,13 @@ async fn commit(core: &Core, batch: Vec<Accepting>) {
         Err(trouble) => {
             let is_of_the_data = trouble.is_of_the_data();
             let error = Error::from(trouble);
-            let said = chain(&error).to_string();
-            tracing::error!(code = "store_commit_failed", error = %said, "events could not be committed to PostgreSQL");
-            if !is_of_the_data {
-                core.note(Some(said.clone()));
-            }
-            let is_full = matches!(error, Error::Full(_));
+            tracing::error!(code = "store_commit_failed", error = %chain(&error), "events could not be committed to PostgreSQL");
+            let failed = Failed::new(&error);
             for reply in replies {
-                let source = Some(said.clone().into());
-                answer(reply, Err(if is_full { Error::Full(source) } else { Error::Store(said.clone().into()) }));
+                answer(reply, Err(failed.error()));
+            }
+            if !is_of_the_data {
+                core.note(Some(failed));
             }
         }
     }

@@ -1,6 +1,7 @@
-//! Deletion of entries, with all that belongs to them alone.
+//! Deletion of entries, with all that belongs to them alone; and of what was read for them in vain.
 
 use super::tx::{Statement, statement};
+use std::collections::BTreeSet;
 
 /// Deletes entries whose lines are locked and whose stages are counted off.
 pub(super) fn entries(seqs: &[i64]) -> Vec<Statement> {
@@ -29,4 +30,20 @@ pub(super) fn entries(seqs: &[i64]) -> Vec<Statement> {
         statement!("DELETE FROM body WHERE seq = ANY($1)", seqs()),
         statement!("DELETE FROM entry WHERE seq = ANY($1)", seqs()),
     ]
+}
+
+/// Removes what was read for the connections of these entries and never finished.
+pub(super) fn unfinished(entries: &BTreeSet<i64>) -> Option<Statement> {
+    if entries.is_empty() {
+        return None;
+    }
+    Some(statement!(
+        "WITH gone AS (
+             DELETE FROM reading USING entry
+             WHERE entry.seq = ANY($1) AND reading.connection = entry.connection
+                   AND reading.\"user\" IS NOT DISTINCT FROM entry.\"user\" AND reading.kind = 0 AND reading.accounts IS NULL
+             RETURNING reading.id)
+         DELETE FROM page USING gone WHERE reading = gone.id",
+        entries.iter().copied().collect::<Vec<_>>(),
+    ))
 }

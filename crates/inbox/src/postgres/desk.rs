@@ -2,11 +2,11 @@
 
 use super::{
     board::Board,
-    delete, refused,
+    delete, lines, refused,
     select::{Order, kind_of, select},
     shared::Touched,
     shelf,
-    stages::{self, StageRow},
+    stages::StageRow,
     store::{Core, Postgres},
     tx::{self, Trouble, statement},
     views,
@@ -105,8 +105,8 @@ async fn each(
     if seqs.is_empty() {
         return Ok(batch);
     }
-    let entries = stages::lines_of(&core.pool, &seqs).await?;
-    let (tx, mut board) = stages::load(&core.pool, &core.clock, &entries).await?;
+    let entries = lines::lines_of(&core.pool, &seqs).await?;
+    let (tx, mut board) = lines::load(&core.pool, &core.clock, &entries).await?;
     let (mut touched, mut deleted) = (Touched::default(), Vec::new());
     for seq in seqs {
         let rows: Vec<StageRow> = board.of_entry(seq).into_iter().cloned().collect();

@@ -4,9 +4,9 @@
 //! between leaves rows whose keys are gone, and these are removed at the next opening; it never leaves keys whose rows are gone.
 
 use super::{
-    codes, delete, erasures, refused,
+    codes, delete, erasures, lines, refused,
     shared::Touched,
-    shelf, stages,
+    shelf,
     store::{Core, Postgres},
     tx::{self, Trouble, Tx, statement},
 };
@@ -102,8 +102,8 @@ async fn erase(core: &Arc<Core>, subject: &Subject) -> Result<Erased, Trouble> {
 
 /// Deletes entries whatever their state; what waits behind them in their lines goes on.
 pub(super) async fn erase_entries(core: &Core, seqs: &[i64]) -> Result<u64, Trouble> {
-    let entries = stages::lines_of(&core.pool, seqs).await?;
-    let (tx, mut board) = stages::load(&core.pool, &core.clock, &entries).await?;
+    let entries = lines::lines_of(&core.pool, seqs).await?;
+    let (tx, mut board) = lines::load(&core.pool, &core.clock, &entries).await?;
     let (now, mut touched, mut deleted) = (board.now, Touched::default(), Vec::with_capacity(seqs.len()));
     for (seq, _) in &entries {
         let kinds: Vec<_> = board.of_entry(*seq).iter().map(|row| row.kind).collect();
@@ -130,15 +130,17 @@ async fn finish(core: &Core, rest: &Found) -> Result<(), Trouble> {
     let refused: Vec<i64> = rest.refused.iter().map(|request| request.number).collect();
     let names: Vec<String> = rest.connections.iter().map(|name| codes::text(name)).collect();
     let lines: Vec<i64> = rest.connections.iter().map(|name| fold::line(name)).collect();
-    let (tx, _) = Tx::begin(&core.pool, &core.clock, &[]).await?;
+    // Locked first, so that the statements after it see every entry that was about to be committed.
+    let lock = statement!(lines::LOCK, lines.clone());
+    let (tx, _) = Tx::begin_with(&core.pool, &core.clock, lock).await?;
     let mut writes = vec![
         statement!("DELETE FROM page WHERE reading = ANY($1)", readings.clone()),
         statement!("DELETE FROM fetched WHERE reading = ANY($1)", readings.clone()),
         statement!("DELETE FROM reading WHERE id = ANY($1)", readings),
         statement!("DELETE FROM refused WHERE number = ANY($1)", refused),
     ];
-    // What is kept of a connection that nobody has entries of any more. A receiver that is about to accept one has the line locked, or
-    // makes it anew.
+    // What is kept of a connection that nobody has entries of any more. A receiver that waits for the line finds it gone, and makes it
+    // anew.
     for sql in [
         "DELETE FROM shortfall USING unnest($1::bigint[], $2::text[]) AS n (line, name)
          WHERE shortfall.line = n.line AND NOT EXISTS (SELECT 1 FROM entry WHERE connection = n.name)",

@@ -2,10 +2,8 @@
 //! lines of the connections, in the order of their numbers, and looks at what is known; the second one writes and commits.
 
 use super::{
-    codes,
-    committer::Accepting,
-    entries, erasures, refused,
-    shared::Touched,
+    codes, entries, erasures, lines, refused,
+    shared::{Accepting, Touched},
     stages::{self, StageRow},
     store::{Core, Postgres},
     tx::{Statement, Trouble, Tx, statement},
@@ -77,7 +75,6 @@ impl Postgres {
 /// Adds the lines that are new, so that they can be locked.
 const LINES: &str =
     "INSERT INTO line (key) SELECT key FROM unnest($1::bigint[]) AS n (key) ORDER BY key ON CONFLICT DO NOTHING";
-const LOCK: &str = "SELECT key FROM line WHERE key = ANY($1) ORDER BY key FOR UPDATE";
 const KNOWN: &str = "SELECT id_key, body_key, seq FROM known WHERE id_key = ANY($1)";
 /// Where something stands in line.
 const OCCUPIED: &str = "
@@ -151,7 +148,7 @@ async fn look(core: &Core, records: &[Record]) -> Result<(Tx, Found), Trouble> {
     let kinds: Vec<i64> = core.sinks.stages().map(|(kind, _)| kind.0).collect();
     let first = [
         statement!(LINES, lines.clone()),
-        statement!(LOCK, lines.clone()),
+        statement!(lines::LOCK, lines.clone()),
         statement!(KNOWN, ids),
         statement!(OCCUPIED, lines.clone(), kinds),
         statement!(NUMBERS, codes::signed(records.len())),

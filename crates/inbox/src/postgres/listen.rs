@@ -9,11 +9,7 @@ use super::{
     tx::{self, statement},
 };
 use crate::kind::Kind;
-use std::{
-    collections::BTreeSet,
-    sync::Weak,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Weak, time::Duration};
 use tokio::time::sleep;
 
 /// What becomes due within this is told at once.
@@ -52,10 +48,8 @@ pub(super) async fn tell(core: Weak<Core>) {
 /// Hears what became due at other receivers, as long as the store is open.
 pub(super) async fn listen(core: Weak<Core>) {
     loop {
-        let Some((pool, channel)) = core
-            .upgrade()
-            .filter(|core| !core.shared.is_closed())
-            .map(|core| (core.pool.clone(), channel(&core)))
+        let Some((pool, channel)) =
+            core.upgrade().filter(|core| !core.shared.is_closed()).map(|core| (core.pool.clone(), channel(&core)))
         else {
             return;
         };

@@ -9,15 +9,16 @@
 //! tally     how many stages there are of each kind
 //! shared    what callers know without asking the server
 //! vault     seals and opens
-//! readings, attempts, entries, delete    tables that belong to stages and entries
+//! stages, attempts, entries, delete, erasures    what is written to the tables
 //! board     stages in memory, while their lines are locked: lets the rules change them
-//! stages    the table of stages: loads a board, writes what changed of it
-//! store     the open inbox, and the task that looks after it
-//! listen    receivers wake each other
-//! refused, stored, select, views    questions about the tables
+//! lines     locks lines, and loads a board
+//! store     the open inbox
+//! readings, refused, stored, select, views    questions about the other tables
 //! settle, claim    how leases end and begin
 //! erasures  who was erased, for journals that still hold something of them
 //! intake, committer, queue, shelf, sinks, desk, erase, audit, watch, upkeep    the interfaces of the inbox
+//! listen    receivers wake each other
+//! open      opens it, and starts its tasks
 //! ```
 //!
 //! What comes in: a pool of connections to a server whose tables `init` has made. Receivers meet in these tables and nowhere else.
@@ -30,18 +31,21 @@
 mod attempts;
 mod audit;
 mod board;
+mod charts;
 mod claim;
 mod clock;
 mod codes;
 mod committer;
-pub mod connect;
+pub(crate) mod connect;
 mod delete;
 mod desk;
 mod entries;
 mod erase;
 mod erasures;
 mod intake;
+mod lines;
 mod listen;
+mod open;
 mod queue;
 mod readings;
 mod refused;
@@ -75,7 +79,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// [`Error::Open`]: the tables are of a version that this build does not know; [`Error::Store`]: the server failed.
-pub async fn init(pool: &Pool) -> Result<(Identity, bool), Error> {
+pub(crate) async fn init(pool: &Pool) -> Result<(Identity, bool), Error> {
     schema::init(pool).await
 }
 
@@ -83,14 +87,14 @@ pub async fn init(pool: &Pool) -> Result<(Identity, bool), Error> {
 ///
 /// # Errors
 /// [`Error::Open`], with what to do; [`Error::Store`]: the server failed.
-pub async fn open(
+pub(crate) async fn open(
     pool: Pool,
     settings: &Settings,
     sinks: &[SinkName],
     access: Access,
     local: fn() -> Timestamp,
 ) -> Result<Inbox, Error> {
-    let store = Arc::new(store::Postgres::open(pool, settings, sinks, access, local).await?);
+    let store = Arc::new(Postgres::open(pool, settings, sinks, access, local).await?);
     let keys = store.keys().clone();
     Ok(Inbox::of(&store, keys))
 }

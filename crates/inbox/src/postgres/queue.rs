@@ -2,10 +2,9 @@
 
 use super::{
     claim::Claiming,
-    codes,
+    codes, lines,
     settle::{self, Ending},
     shared::Touched,
-    stages,
     store::{Core, Postgres},
     tx::{self, Trouble, statement},
 };
@@ -47,9 +46,21 @@ impl Queue for Postgres {
         .await
     }
 
-    async fn settle(&self, lease: &Lease, outcome: Outcome) -> Result<(), Error> {
-        let ended = self.settle_many(&[(lease, outcome)]).await?;
-        ended.into_iter().next().unwrap_or(Err(Error::LeaseLost(lease.seq)))
+    async fn settle(&self, ended: &[(&Lease, Outcome)]) -> Vec<Result<(), Error>> {
+        match self.settle_together(ended).await {
+            Ok(settled) => settled,
+            // One of them may be at fault; it must not take its neighbours with it.
+            Err(Error::Store(_)) if ended.len() > 1 => {
+                let mut settled = Vec::with_capacity(ended.len());
+                for one in ended {
+                    settled.extend(
+                        self.settle_together(std::slice::from_ref(one)).await.unwrap_or_else(|error| vec![Err(error)]),
+                    );
+                }
+                settled
+            }
+            Err(error) => error.to_each(ended.len()),
+        }
     }
 
     async fn awaiting(&self, user: Option<&UserId>) -> Result<Vec<Awaiting>, Error> {
@@ -83,7 +94,7 @@ impl Queue for Postgres {
 
 impl Postgres {
     /// Ends leases, in one transaction; says of each whether it was still held.
-    pub(crate) async fn settle_many(&self, ended: &[(&Lease, Outcome)]) -> Result<Vec<Result<(), Error>>, Error> {
+    async fn settle_together(&self, ended: &[(&Lease, Outcome)]) -> Result<Vec<Result<(), Error>>, Error> {
         self.0.is_open()?;
         // A sink that is not configured has no leases.
         let endings: Vec<Option<Ending>> = ended
@@ -128,7 +139,7 @@ async fn resume(core: &Core, which: &Resume, limit: usize) -> Result<u64, Troubl
     let entries: Result<Vec<(i64, i64)>, Trouble> =
         found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect();
     let entries = entries?;
-    let (tx, mut board) = stages::load(&core.pool, &core.clock, &entries).await?;
+    let (tx, mut board) = lines::load(&core.pool, &core.clock, &entries).await?;
     let mut resumed = 0;
     for (seq, _) in &entries {
         let waits =

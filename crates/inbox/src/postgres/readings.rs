@@ -12,10 +12,7 @@ use crate::{
     seal::{Owner, Place},
 };
 use event::{AccountId, UserId};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 use tokio_postgres::Row;
 
 /// `shortfall.missing` of a connection that the API did not know.
@@ -83,22 +80,6 @@ pub(super) fn drop_unfinished(entry: &Facts) -> Statement {
         codes::text(entry.connection.as_str()),
         codes::maybe(entry.user.as_ref().map(UserId::as_str)),
     )
-}
-
-/// As [`drop_unfinished`], of the connections of many entries.
-pub(super) fn drop_open(entries: &BTreeSet<i64>) -> Option<Statement> {
-    if entries.is_empty() {
-        return None;
-    }
-    Some(statement!(
-        "WITH gone AS (
-             DELETE FROM reading USING entry
-             WHERE entry.seq = ANY($1) AND reading.connection = entry.connection
-                   AND reading.\"user\" IS NOT DISTINCT FROM entry.\"user\" AND reading.kind = 0 AND reading.accounts IS NULL
-             RETURNING reading.id)
-         DELETE FROM page USING gone WHERE reading = gone.id",
-        entries.iter().copied().collect::<Vec<_>>(),
-    ))
 }
 
 async fn page_facts(tx: &Tx, reading: i64) -> Result<Vec<PageFacts>, Trouble> {

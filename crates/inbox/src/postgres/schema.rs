@@ -80,11 +80,7 @@ async fn migrate(tx: &Tx, from: i64) -> Result<(), Trouble> {
         for (name, number) in [("version", step.version), ("readable_from", step.readable_from)] {
             tx.execute(&[set_number(name, number)]).await?;
         }
-        tracing::info!(
-            code = "migration_step",
-            version = step.version,
-            "the tables of the inbox were brought to a newer version"
-        );
+        tracing::info!(code = "migration_step", "the tables of the inbox were brought to a newer version");
     }
     Ok(())
 }

@@ -91,6 +91,13 @@ async fn conditions(core: &Core, filter: &Filter) -> Result<Conditions, Trouble>
             vec![Box::new(keys), Box::new(codes::text(id))],
         );
     }
+    if let Some(reason) = &filter.reason {
+        let same = || Box::new(codes::text(reason)) as Value;
+        conditions.add(
+            "EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND (cause = ? OR strpos(reason, ?) > 0))",
+            vec![same(), same()],
+        );
+    }
     match (&filter.sink, filter.state) {
         (Some(sink), state) => {
             // A kind that no stage has, where the name is unknown.

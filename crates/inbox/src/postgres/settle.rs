@@ -2,9 +2,8 @@
 
 use super::{
     board::Board,
-    readings,
+    lines, readings,
     shared::Touched,
-    stages,
     store::{Core, Held},
     tx::{self, Statement, Trouble, Tx, statement},
 };
@@ -40,7 +39,7 @@ pub(super) async fn settle(core: &Core, endings: &[Ending]) -> Result<Vec<Result
 async fn try_settle(core: &Core, endings: &[Ending]) -> Result<Vec<Result<(), Error>>, Trouble> {
     let entries: Vec<(i64, i64)> =
         endings.iter().map(|ending| (ending.held.seq, ending.line)).collect::<BTreeSet<_>>().into_iter().collect();
-    let (tx, mut board) = stages::load(&core.pool, &core.clock, &entries).await?;
+    let (tx, mut board) = lines::load(&core.pool, &core.clock, &entries).await?;
     let (mut settled, mut kept) = (Vec::with_capacity(endings.len()), Vec::with_capacity(endings.len()));
     for ending in endings {
         let Held { seq, kind, token } = ending.held;

@@ -3,7 +3,8 @@
 
 use super::tally::{Changes, Tally};
 use crate::{
-    Hold, Token,
+    Error, Hold, Receipt, Token,
+    fold::Record,
     happenings::{Happenings, Noted},
     kind::Kind,
 };
@@ -16,12 +17,21 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
+/// Events waiting at most; beyond it callers wait for room.
+pub(super) const QUEUE: usize = 4096;
 /// A lease whose time ended so long ago, and that nobody works on, has been found by another.
 const FORGET_AFTER: Duration = Duration::from_hours(1);
 /// So many leases are remembered before old ones are looked for.
 const MANY: usize = 50_000;
+
+/// An event, and who waits for it.
+#[derive(Debug)]
+pub(super) struct Accepting {
+    pub(super) record: Record,
+    pub(super) reply: oneshot::Sender<Result<Receipt, Error>>,
+}
 
 /// What one transaction changed; applied only after its commit.
 #[derive(Debug, Default)]

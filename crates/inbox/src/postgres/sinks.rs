@@ -1,9 +1,8 @@
 //! [`Sinks`](crate::Sinks) on the server.
 
 use super::{
-    codes,
+    codes, lines,
     shared::Touched,
-    stages,
     store::Postgres,
     tx::{self, Tx, statement},
 };
@@ -69,7 +68,7 @@ impl crate::Sinks for Postgres {
                 let entries: Result<Vec<(i64, i64)>, tokio_postgres::Error> =
                     found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect();
                 let entries = entries?;
-                let (tx, mut board) = stages::load(&core.pool, &core.clock, &entries).await?;
+                let (tx, mut board) = lines::load(&core.pool, &core.clock, &entries).await?;
                 let now = board.now;
                 let mut resumed = 0;
                 for (seq, _) in &entries {

@@ -1,12 +1,10 @@
-//! The table `stage`: loads a [`Board`], and writes what changed of it, each in one round trip.
+//! The table `stage`: reads a row of it, and writes what changed of many in one statement.
 
 use super::{
-    board::Board,
-    clock::Clock,
     codes,
     connect::Pool,
     tally::{Changes, Numbers, Snapshot},
-    tx::{self, Statement, Trouble, Tx, statement},
+    tx::{self, Statement, Trouble, statement},
 };
 use crate::{
     Cause, Doubts, Fetch, Stage, Token,
@@ -27,6 +25,12 @@ pub(super) struct StageRow {
     pub(super) progress: Progress,
 }
 
+/// Reads where a stage stands.
+pub(super) fn standing(row: &Row) -> Result<Standing, Trouble> {
+    let word: &str = row.try_get("state")?;
+    Standing::parse(word).ok_or_else(|| codes::Unknown("a state").into())
+}
+
 /// Reads a row of the table.
 pub(super) fn read(row: &Row) -> Result<StageRow, Trouble> {
     let count = |column: &str| -> Result<u32, Trouble> {
@@ -37,7 +41,7 @@ pub(super) fn read(row: &Row) -> Result<StageRow, Trouble> {
         kind: Kind(row.try_get("kind")?),
         line: row.try_get("line")?,
         progress: Progress {
-            standing: codes::standing(row)?,
+            standing: standing(row)?,
             due: Timestamp::from_millis(row.try_get("due")?),
             attempts: count("attempts")?,
             losses: count("losses")?,
@@ -50,52 +54,6 @@ pub(super) fn read(row: &Row) -> Result<StageRow, Trouble> {
             resumed: codes::time(row, "resumed")?,
         },
     })
-}
-
-/// Locks lines. In the order of their numbers, as everybody does, so that nobody waits in a circle.
-const LOCK: &str = "SELECT key FROM line WHERE key = ANY($1) ORDER BY key FOR UPDATE";
-/// All stages of some entries, locked.
-const OF_ENTRIES: &str = "SELECT * FROM stage WHERE seq = ANY($1) ORDER BY seq, kind FOR UPDATE";
-/// Of each line, and each kind of stage, the first ones that stand in it.
-const FIRST: &str = "
-    SELECT s.*, s.kind <= 0 OR NOT EXISTS (
-               SELECT 1 FROM stage AS f WHERE f.seq = s.seq AND f.kind <= 0 AND f.state <> 'done') AS needs_are_done
-    FROM unnest($1::bigint[], $2::bigint[]) AS l (line, most)
-         CROSS JOIN (SELECT 0::bigint AS kind UNION ALL SELECT id FROM sink) AS k
-         CROSS JOIN LATERAL (
-             SELECT * FROM stage WHERE stage.kind = k.kind AND stage.line = l.line AND state IN ('queued', 'due', 'leased')
-             ORDER BY seq LIMIT l.most) AS s";
-
-/// The lines of entries.
-pub(super) const LINES: &str = "SELECT DISTINCT seq, line FROM stage WHERE seq = ANY($1)";
-
-/// Begins a transaction with the board of these entries, each with its line; the lines are locked.
-pub(super) async fn load(pool: &Pool, clock: &Clock, entries: &[(i64, i64)]) -> Result<(Tx, Board), Trouble> {
-    let mut lines: BTreeMap<i64, i64> = BTreeMap::new();
-    for (_, line) in entries {
-        *lines.entry(*line).or_default() += 1;
-    }
-    let seqs: Vec<i64> = entries.iter().map(|(seq, _)| *seq).collect();
-    let keys: Vec<i64> = lines.keys().copied().collect();
-    // Each entry may leave its line, and then the next one is needed.
-    let most: Vec<i64> = lines.values().map(|count| count + 1).collect();
-    let first = [statement!(LOCK, keys.clone()), statement!(OF_ENTRIES, seqs), statement!(FIRST, keys, most)];
-    let (tx, found) = Tx::begin(pool, clock, &first).await?;
-    let mut board = Board::new(tx.now, clock.local(tx.now));
-    let [_, entries, heads] = found.as_slice() else { return Err(Trouble::Again) };
-    for row in entries {
-        board.put(read(row)?);
-    }
-    for row in heads {
-        board.put_first(read(row)?, row.try_get("needs_are_done")?);
-    }
-    Ok((tx, board))
-}
-
-/// The lines of entries that are known by their numbers alone.
-pub(super) async fn lines_of(pool: &Pool, seqs: &[i64]) -> Result<Vec<(i64, i64)>, Trouble> {
-    let rows = tx::query(pool, statement!(LINES, seqs.to_vec())).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 /// Writes all that changes of stages.

@@ -2,32 +2,27 @@
 
 use super::{
     clock::Clock,
-    committer::{self, Accepting},
     connect::Pool,
-    schema,
-    shared::{Shared, Touched},
+    lines,
+    shared::{Accepting, Shared, Touched},
     stages::{self, StageRow},
     tx::{self, Statement, Trouble, Tx, statement},
     vault::Vault,
 };
 use crate::{
-    Access, Error, Keys, Lease, Seq, Settings, SinkName, Stage,
+    Error, Keys, Lease, Seq, Source,
     kind::{Kind, Sinks},
 };
-use base::{clock::Timestamp, error::chain, sync::lock};
+use base::{error::chain, sync::lock};
 use std::{
     future::Future,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicI64},
     },
-    time::Duration,
 };
 use tokio::sync::mpsc;
 use tokio_postgres::Row;
-
-/// As often as this it is looked what other receivers did, whether the server answers, and for work whose wake-up was lost.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The inbox on a server. Clones share it.
 #[derive(Clone, Debug)]
@@ -48,12 +43,12 @@ pub(super) struct Core {
     /// Refused requests that are kept.
     pub(super) refused: u64,
     /// `None` once closed.
-    committer: Mutex<Option<mpsc::Sender<Accepting>>>,
-    committing: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    pub(super) committer: Mutex<Option<mpsc::Sender<Accepting>>>,
+    pub(super) committing: Mutex<Option<tokio::task::JoinHandle<()>>>,
     /// Why the server takes no events; `None`: it does, as far as is known.
-    trouble: Mutex<Option<String>>,
+    pub(super) trouble: Mutex<Option<Failed>>,
     /// One look at the counts at a time, so that an older one never replaces a newer one.
-    counting: tokio::sync::Mutex<()>,
+    pub(super) counting: tokio::sync::Mutex<()>,
     /// Something was deleted at somebody's wish, and the tables were not cleaned up since.
     pub(super) is_to_be_cleaned: AtomicBool,
     /// The last entry that retention has looked at in its present round.
@@ -61,49 +56,6 @@ pub(super) struct Core {
 }
 
 impl Postgres {
-    /// Opens an inbox that [`schema::init`] made, and registers the sinks by name. `local` is this receiver's clock.
-    pub(crate) async fn open(
-        pool: Pool,
-        settings: &Settings,
-        sinks: &[SinkName],
-        access: Access,
-        local: fn() -> Timestamp,
-    ) -> Result<Self, Error> {
-        if !settings.key.is_empty() {
-            // To go on without a seal would be to write bank data in the clear that somebody wants sealed.
-            return Err(Error::Seal {
-                problem: "an inbox on PostgreSQL cannot be sealed yet: leave inbox.key out, and encrypt the disk of the server".to_owned(),
-                source: None,
-            });
-        }
-        let keys = schema::attach(&pool, None).await?;
-        let clock = Clock::new(local);
-        let registered = register(&pool, &clock, sinks, access).await?;
-        let (committer, requests) = mpsc::channel(committer::QUEUE);
-        let core = Arc::new(Core {
-            pool,
-            clock,
-            shared: Arc::default(),
-            sinks: registered,
-            keys,
-            number: fastrand::u64(..),
-            vault: Vault,
-            max_waiting: settings.max_waiting,
-            refused: settings.refused,
-            committer: Mutex::new(Some(committer)),
-            committing: Mutex::default(),
-            trouble: Mutex::default(),
-            counting: tokio::sync::Mutex::default(),
-            is_to_be_cleaned: AtomicBool::new(false),
-            looked_at: AtomicI64::new(0),
-        });
-        core.count().await?;
-        core.warn_of_left_behind(sinks).await?;
-        *lock(&core.committing) = Some(tokio::spawn(committer::run(Arc::downgrade(&core), requests)));
-        drop(tokio::spawn(look_after(Arc::downgrade(&core))));
-        Ok(Self(core))
-    }
-
     /// The identity and the keys.
     pub(crate) fn keys(&self) -> &Keys {
         &self.0.keys
@@ -135,11 +87,11 @@ impl Core {
     /// Whether the server takes events, as far as is known.
     pub(super) fn is_well(&self) -> Result<(), Error> {
         self.is_open()?;
-        lock(&self.trouble).clone().map_or(Ok(()), |trouble| Err(Error::Store(trouble.into())))
+        lock(&self.trouble).as_ref().map_or(Ok(()), |failed| Err(failed.error()))
     }
 
     /// Notes how the last commit or look went.
-    pub(super) fn note(&self, trouble: Option<String>) {
+    pub(super) fn note(&self, trouble: Option<Failed>) {
         *lock(&self.trouble) = trouble;
     }
 
@@ -191,26 +143,6 @@ impl Core {
         }
     }
 
-    /// Says which sinks are not configured any more and have work.
-    async fn warn_of_left_behind(&self, configured: &[SinkName]) -> Result<(), Trouble> {
-        let names = stages::names(&self.pool).await?;
-        let numbers = self.shared.tally(|tally| tally.numbers().clone());
-        for (kind, numbers) in numbers.into_iter().filter(|(_, numbers)| numbers.unfinished > 0) {
-            if let Some(Stage::Deliver(name)) =
-                names.get(&kind).filter(|_| self.sinks.0.iter().all(|(known, _)| *known != kind))
-                && !configured.contains(name)
-            {
-                tracing::warn!(
-                    code = "sink_not_configured",
-                    sink = name.as_str(),
-                    entries = numbers.unfinished,
-                    "a sink with waiting entries is no longer configured: configure it again, or park or purge its entries with `inbox park --sink`"
-                );
-            }
-        }
-        Ok(())
-    }
-
     /// What names a lease in the tables.
     pub(super) fn held(&self, lease: &Lease) -> Result<Held, Error> {
         let kind = self.sinks.kind(&lease.stage).ok_or(Error::LeaseLost(lease.seq))?;
@@ -244,9 +176,9 @@ impl Core {
             return Ok(());
         }
         let seqs: Vec<i64> = given.iter().map(|(_, seq, _)| *seq).collect();
-        let entries = stages::lines_of(&self.pool, &seqs).await?;
+        let entries = lines::lines_of(&self.pool, &seqs).await?;
         tx::until_done(|| async {
-            let (tx, mut board) = stages::load(&self.pool, &self.clock, &entries).await?;
+            let (tx, mut board) = lines::load(&self.pool, &self.clock, &entries).await?;
             let now = board.now;
             for (token, seq, kind) in &given {
                 if board.get(*seq, *kind).is_some_and(|row| row.progress.is_held_by(*token)) {
@@ -259,50 +191,35 @@ impl Core {
     }
 }
 
+/// A failure that many are told.
+#[derive(Clone, Debug)]
+pub(super) struct Failed {
+    what: fn(Source) -> Error,
+    said: String,
+}
+
+impl Failed {
+    pub(super) fn new(error: &Error) -> Self {
+        let what = match error {
+            Error::Away(_) => Error::Away as fn(Source) -> Error,
+            Error::Full(_) => |source| Error::Full(Some(source)),
+            _ => Error::Store,
+        };
+        // The sentence of the error itself is said again by what is made of it.
+        let said =
+            std::error::Error::source(error).map_or_else(|| error.to_string(), |source| chain(source).to_string());
+        Self { what, said }
+    }
+
+    pub(super) fn error(&self) -> Error {
+        (self.what)(self.said.clone().into())
+    }
+}
+
 /// What names a lease in the tables.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
     pub(super) seq: i64,
     pub(super) kind: Kind,
     pub(super) token: i64,
-}
-
-/// Looks at the server until the store is closed.
-async fn look_after(core: std::sync::Weak<Core>) {
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let Some(core) = core.upgrade().filter(|core| !core.shared.is_closed()) else { return };
-        match core.count().await.map_err(Error::from) {
-            Ok(()) => core.note(None),
-            Err(error) => core.note(Some(chain(&error).to_string())),
-        }
-        core.shared.wake_all();
-    }
-}
-
-/// Gives every configured name its number.
-async fn register(pool: &Pool, clock: &Clock, names: &[SinkName], access: Access) -> Result<Sinks, Error> {
-    let wanted: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
-    if access == Access::Owner && !wanted.is_empty() {
-        tx::until_done(|| async {
-            let missing = statement!(
-                "INSERT INTO sink (name) SELECT name FROM unnest($1::text[]) AS n (name)
-                 WHERE NOT EXISTS (SELECT 1 FROM sink WHERE sink.name = n.name)",
-                wanted.clone()
-            );
-            let (tx, _) = Tx::begin_with(pool, clock, missing).await?;
-            tx.commit(&[]).await
-        })
-        .await?;
-    }
-    let rows = tx::query(pool, statement!("SELECT id, name FROM sink")).await?;
-    let mut sinks = Vec::with_capacity(names.len());
-    for name in names {
-        for row in &rows {
-            if row.try_get::<_, &str>("name")? == name.as_str() {
-                sinks.push((Kind(row.try_get("id")?), name.clone()));
-            }
-        }
-    }
-    Ok(Sinks(sinks))
 }

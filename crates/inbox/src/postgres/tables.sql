@@ -235,3 +235,14 @@ CREATE TABLE act (
     which   TEXT   NOT NULL,
     entries BIGINT
 );
+
+-- What happened in a minute, for charts, by receiver. took: milliseconds from acceptance to delivery, over all its deliveries.
+CREATE TABLE minute (
+    at        BIGINT NOT NULL,
+    receiver  TEXT   NOT NULL,
+    received  BIGINT NOT NULL,
+    delivered BIGINT NOT NULL,
+    parked    BIGINT NOT NULL,
+    took      BIGINT NOT NULL,
+    PRIMARY KEY (at, receiver)
+);

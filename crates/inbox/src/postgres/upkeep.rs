@@ -1,7 +1,7 @@
 //! [`Upkeep`] on the server.
 
 use super::{
-    codes, delete,
+    codes, delete, lines,
     shared::Touched,
     stages,
     store::{Core, Postgres},
@@ -186,8 +186,8 @@ async fn delete_old(core: &Core, cutoff: i64, old: &[i64]) -> Result<u64, Troubl
     if old.is_empty() {
         return Ok(0);
     }
-    let entries = stages::lines_of(&core.pool, old).await?;
-    let (tx, mut board) = stages::load(&core.pool, &core.clock, &entries).await?;
+    let entries = lines::lines_of(&core.pool, old).await?;
+    let (tx, mut board) = lines::load(&core.pool, &core.clock, &entries).await?;
     let (mut touched, mut deleted) = (Touched::default(), Vec::with_capacity(old.len()));
     for seq in old {
         let stages = board.of_entry(*seq);

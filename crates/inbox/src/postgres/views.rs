@@ -103,7 +103,7 @@ async fn attempts(
         found.entry(row.try_get("seq")?).or_default().push(AttemptView {
             stage: stage.clone(),
             at: core.clock.local(codes::time(&row, "at")?.unwrap_or_default()),
-            state: codes::standing(&row)?.state(),
+            state: stages::standing(&row)?.state(),
             reason: codes::read_maybe(&row, "reason")?,
         });
     }

@@ -165,6 +165,30 @@ fn what_leaves_its_line_says_why_and_forgets_its_run() {
 }
 
 #[test]
+fn what_a_sinks_trouble_parked_goes_back_once_a_while() {
+    let parked = |cause| {
+        let mut progress = leased();
+        progress.settle(&park(cause), at(150));
+        progress
+    };
+    for cause in [Cause::Outage, Cause::GaveUp] {
+        let mut progress = parked(cause.clone());
+        assert!(progress.may_resume(at(0)), "it never went back");
+        progress.resume(at(200));
+        assert_eq!(progress, Progress { resumed: Some(at(200)), ..Progress::queued(at(200)) });
+        assert!(!progress.may_resume(at(300)), "it is not parked");
+        progress.stand(true, true);
+        progress.claim(TOKEN, at(300), at(210), true);
+        progress.settle(&park(cause), at(220));
+        assert_eq!(progress.resumed, Some(at(200)), "parked again, it remembers when it went back");
+        assert!(!progress.may_resume(at(199)) && progress.may_resume(at(200)));
+    }
+    for cause in [Cause::Refused, Cause::Gone, Cause::Operator, Cause::Needs, Cause::Damaged] {
+        assert!(!parked(cause.clone()).may_resume(at(1_000)), "{cause:?} is no trouble that passes");
+    }
+}
+
+#[test]
 fn parking_by_hand_and_for_needs_says_so() {
     let mut progress = leased();
     progress.park_by_hand("stop", at(150));

@@ -14,7 +14,7 @@
 //! gaps      what no row uses of a page
 //! sweep     overwrites it
 //! round, resealing    rows from before the seal, sealed in the background, and back
-//! intake, queue, shelf, sinks, desk, erase, audit, watch, upkeep    the interfaces of the inbox
+//! intake, queue, shelf, sinks, desk, erase, audit, charts, watch, upkeep    the interfaces of the inbox
 //! ```
 //!
 //! Bodies are written once and never touched again; the rows that change (`stage`) are small. SQLite through `rusqlite` was
@@ -26,6 +26,7 @@
 mod attach;
 mod attempts;
 mod audit;
+mod charts;
 mod codes;
 mod copy;
 mod desk;

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Awaiting, Cause, Certainty, Claimed, CredentialsMark, DeliveryId, Error, Facts, Fetched, Found, Lease, Outcome,
-    Queue, ReadingId, Resume, Seq, Stage, TraceParent,
+    Queue, ReadingId, Resume, Seq, Stage, Token, TraceParent,
     rules::{self, Standing},
     seal::{Flaw, Owner, Place, Seal},
 };
@@ -22,8 +22,9 @@ use async_trait::async_trait;
 use base::clock::Timestamp;
 use bytes::Bytes;
 use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
+use futures_util::future::join_all;
 use rusqlite::{Connection, Row, params};
-use std::{sync::Arc, time::Duration};
+use std::{slice, sync::Arc, time::Duration};
 
 /// Bodies handed out by one claim, in bytes; at least one entry is handed out.
 const CLAIM_BYTES: usize = 8 * 1024 * 1024;
@@ -58,14 +59,18 @@ impl Queue for Sqlite {
         .await
     }
 
-    async fn settle(&self, lease: &Lease, outcome: Outcome) -> Result<(), Error> {
-        let entry = Arc::clone(&lease.entry);
-        self.write_held(lease, move |tx, row| {
-            settle(tx, row, &outcome)?;
-            let is_delivered = outcome == Outcome::Done && !row.kind.is_fetch();
-            if is_delivered { sinks::note_delivered(tx, row.kind, row.line, &entry) } else { Ok(()) }
-        })
-        .await
+    async fn settle(&self, ended: &[(&Lease, Outcome)]) -> Vec<Result<(), Error>> {
+        match self.settle_together(ended).await {
+            Ok(settled) => settled,
+            Err(error) if ended.len() == 1 => vec![Err(error)],
+            // One of them may be at fault. The others are not to fail with it.
+            Err(_) => {
+                let alone = ended.iter().map(|one| async {
+                    self.settle_together(slice::from_ref(one)).await?.pop().unwrap_or(Err(Error::Closed))
+                });
+                join_all(alone).await
+            }
+        }
     }
 
     async fn awaiting(&self, user: Option<&UserId>) -> Result<Vec<Awaiting>, Error> {
@@ -83,6 +88,48 @@ impl Queue for Sqlite {
             Ok(found.len() as u64)
         })
         .await
+    }
+}
+
+impl Sqlite {
+    /// Settles all in one transaction, or none.
+    async fn settle_together(&self, ended: &[(&Lease, Outcome)]) -> Result<Vec<Result<(), Error>>, Error> {
+        let seqs = ended.iter().map(|(lease, _)| lease.seq);
+        let ending: Vec<_> = ended
+            .iter()
+            .map(|(lease, outcome)| Ending {
+                seq: lease.seq.0,
+                kind: self.sinks.kind(&lease.stage),
+                token: lease.token,
+                entry: Arc::clone(&lease.entry),
+                outcome: outcome.clone(),
+            })
+            .collect();
+        let held: Vec<bool> = self.write(move |tx| ending.iter().map(|ending| ending.run(tx)).collect()).await?;
+        Ok(seqs.zip(held).map(|(seq, held)| if held { Ok(()) } else { Err(Error::LeaseLost(seq)) }).collect())
+    }
+}
+
+/// The end of one lease.
+struct Ending {
+    seq: i64,
+    /// `None`: of a sink that is not configured.
+    kind: Option<Kind>,
+    token: Token,
+    entry: Arc<Facts>,
+    outcome: Outcome,
+}
+
+impl Ending {
+    /// Settles, unless the lease is no longer held; returns whether it was.
+    fn run(&self, tx: &mut Tx<'_>) -> rusqlite::Result<bool> {
+        let Some(kind) = self.kind else { return Ok(false) };
+        let Some(mut row) = stages::load_held(tx.connection, self.seq, kind, self.token)? else { return Ok(false) };
+        settle(tx, &mut row, &self.outcome)?;
+        if self.outcome == Outcome::Done && !kind.is_fetch() {
+            sinks::note_delivered(tx, kind, row.line, &self.entry)?;
+        }
+        Ok(true)
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) const BASE: i64 = 3;
 pub(super) const MOVING: i64 = 2;
 
 /// What each later version adds, in order. No step needs another.
-pub(super) const STEPS: [(i64, &str); 6] = [
+pub(super) const STEPS: [(i64, &str); 7] = [
     // Of the requests that are there nobody knows whether their sender was known.
     (4, "ALTER TABLE refused ADD COLUMN known INTEGER NOT NULL DEFAULT 0;"),
     // line.short: how many announced accounts were missing when the connection was last completed; -1: the connection was
@@ -81,9 +81,22 @@ pub(super) const STEPS: [(i64, &str); 6] = [
          ALTER TABLE reading ADD COLUMN key INTEGER;
          ALTER TABLE refused ADD COLUMN key INTEGER;",
     ),
+    // minute: what happened, for charts. took: milliseconds from acceptance to delivery, over all deliveries of the minute.
+    (
+        10,
+        "CREATE TABLE minute (
+             at        INTEGER NOT NULL,
+             receiver  TEXT    NOT NULL,
+             received  INTEGER NOT NULL,
+             delivered INTEGER NOT NULL,
+             parked    INTEGER NOT NULL,
+             took      INTEGER NOT NULL,
+             PRIMARY KEY (at, receiver)
+         ) STRICT, WITHOUT ROWID;",
+    ),
 ];
 /// The version that this build writes: that of the last step.
-pub(crate) const VERSION: i64 = 9;
+pub(crate) const VERSION: i64 = 10;
 
 /// The version of a store; 0 for an empty file.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {

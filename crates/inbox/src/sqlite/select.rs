@@ -77,6 +77,13 @@ fn conditions(connection: &Connection, keys: &Keys, filter: &Filter) -> rusqlite
     if let Some(of) = &filter.user {
         conditions.add_one("entry.user = ?", of.as_str().to_owned());
     }
+    if let Some(reason) = &filter.reason {
+        let same = || Box::new(reason.clone()) as Box<dyn ToSql>;
+        conditions.add(
+            "EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND (cause = ? OR instr(reason, ?) > 0))",
+            [same(), same()],
+        );
+    }
     if let Some(id) = &filter.id {
         with_id(&mut conditions, keys, id);
     }

@@ -69,6 +69,16 @@ pub(super) fn load(connection: &Connection, seq: i64, kind: Kind) -> rusqlite::R
     Ok(query(connection, select!("WHERE seq = ?1 AND kind = ?2"), params![seq, kind])?.pop())
 }
 
+/// The stage of an entry, if it is leased under this token.
+pub(super) fn load_held(
+    connection: &Connection,
+    seq: i64,
+    kind: Kind,
+    token: Token,
+) -> rusqlite::Result<Option<StageRow>> {
+    Ok(load(connection, seq, kind)?.filter(|row| row.progress.is_held_by(token)))
+}
+
 /// Every stage of an entry, fetches first.
 pub(super) fn of_entry(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<StageRow>> {
     query(connection, select!("WHERE seq = ?1 ORDER BY kind"), [seq])

@@ -192,9 +192,9 @@ impl Sqlite {
         let (seq, token) = (lease.seq, lease.token);
         let Some(kind) = self.sinks.kind(&lease.stage) else { return Err(Error::LeaseLost(seq)) };
         let written = self
-            .write(move |tx| match stages::load(tx.connection, seq.0, kind)? {
-                Some(mut row) if row.progress.is_held_by(token) => write(tx, &mut row).map(Some),
-                _ => Ok(None),
+            .write(move |tx| match stages::load_held(tx.connection, seq.0, kind, token)? {
+                Some(mut row) => write(tx, &mut row).map(Some),
+                None => Ok(None),
             })
             .await?;
         written.ok_or(Error::LeaseLost(seq))

@@ -1,10 +1,10 @@
 //! Leases: who holds them, and how they end.
 
 use crate::{
-    events::event,
+    events::{event, park, retry},
     stores::{Backend, LEASE, Store, every_back_end, only},
 };
-use inbox::{Cause, Error, Outcome, Stage, State};
+use inbox::{Cause, Error, Outcome, Seq, Stage, State};
 use rstest_reuse::apply;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn leases_end_with_their_token_their_time_or_the_process(backend: Backend)
     let held = store.claim_one(&app).await;
     assert_eq!((held.seq, held.attempts), (seq, 1));
     let queue = &store.get().queue;
-    for stale in [queue.settle(&lost, Outcome::Done).await, queue.renew(&lost, LEASE).await] {
+    for stale in [queue.settle(&[(&lost, Outcome::Done)]).await.remove(0), queue.renew(&lost, LEASE).await] {
         assert!(matches!(stale, Err(Error::LeaseLost(of)) if of == seq));
     }
     queue.renew(&held, LEASE).await.unwrap();
@@ -40,9 +40,54 @@ async fn a_lease_that_was_settled_cannot_be_settled_again(backend: Backend) {
     let seq = store.accept("e1", "a").await;
     let lease = store.claim_one(&Stage::deliver("app")).await;
     store.settle(&lease, Outcome::Done).await;
-    let again = store.get().queue.settle(&lease, Outcome::GiveBack).await;
+    let again = store.get().queue.settle(&[(&lease, Outcome::GiveBack)]).await.remove(0);
     assert!(matches!(again, Err(Error::LeaseLost(of)) if of == seq));
     assert_eq!(store.state(seq).await, State::Done);
+}
+
+#[apply(every_back_end)]
+#[tokio::test]
+async fn leases_that_are_settled_together_end_each_by_itself(backend: Backend) {
+    let store = Store::new(backend, &["app"]).await;
+    let app = Stage::deliver("app");
+    let mut seqs = Vec::new();
+    for (id, connection) in [("e1", "a"), ("e2", "a"), ("e3", "b"), ("e4", "c"), ("e5", "d")] {
+        seqs.push(store.accept(id, connection).await);
+    }
+    let leases = store.claim(&app).await;
+    let lease = |seq| leases.iter().find(|lease| lease.seq == seq).unwrap();
+    let (first, lost, retried, parked) = (lease(seqs[0]), lease(seqs[2]), lease(seqs[3]), lease(seqs[4]));
+    store.settle(lost, Outcome::Done).await;
+    let ended = [
+        (lost, Outcome::GiveBack),
+        (first, Outcome::Done),
+        (retried, retry("it answered 503", true)),
+        (parked, park("it answered 410")),
+        (first, Outcome::GiveBack),
+    ];
+    let settled = store.get().queue.settle(&ended).await;
+    let kept: Vec<Option<Seq>> = settled
+        .into_iter()
+        .map(|settled| {
+            settled.map_or_else(
+                |error| match error {
+                    Error::LeaseLost(of) => Some(of),
+                    other => panic!("{other}"),
+                },
+                |()| None,
+            )
+        })
+        .collect();
+    assert_eq!(kept, [Some(seqs[2]), None, None, None, Some(seqs[0])], "two were not held any more");
+    let states = [
+        store.state(seqs[0]).await,
+        store.state(seqs[2]).await,
+        store.state(seqs[3]).await,
+        store.state(seqs[4]).await,
+    ];
+    assert_eq!(states, [State::Done, State::Done, State::Waiting, State::Parked]);
+    assert_eq!(store.claim_seqs(&app).await, [seqs[3], seqs[1]], "the line of the first has moved up");
+    assert!(store.get().queue.settle(&[]).await.is_empty());
 }
 
 #[apply(every_back_end)]
@@ -88,7 +133,9 @@ async fn an_expired_lease_of_another_receiver_is_taken_over(backend: Backend) {
     store.let_pass(LEASE * 2).await;
     let ours = store.claim_one(&app).await;
     assert_eq!((ours.seq, ours.attempts), (seq, 2));
-    for stale in [other.queue.settle(&theirs, Outcome::Done).await, other.queue.renew(&theirs, LEASE).await] {
+    for stale in
+        [other.queue.settle(&[(&theirs, Outcome::Done)]).await.remove(0), other.queue.renew(&theirs, LEASE).await]
+    {
         assert!(matches!(stale, Err(Error::LeaseLost(of)) if of == seq));
     }
     store.settle(&ours, Outcome::Done).await;

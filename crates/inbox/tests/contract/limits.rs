@@ -117,5 +117,5 @@ async fn a_closed_inbox_takes_and_gives_nothing(backend: Backend) {
     let refused = inbox.intake.accept_folded(new_entry(&event("e2", "a", 1, false))).await;
     assert!(matches!(refused, Err(Error::Closed)));
     assert!(matches!(inbox.queue.claim(&app, 1, LEASE).await, Err(Error::Closed)));
-    assert!(matches!(inbox.queue.settle(&lease, Outcome::Done).await, Err(Error::Closed)));
+    assert!(matches!(inbox.queue.settle(&[(&lease, Outcome::Done)]).await[..], [Err(Error::Closed)]));
 }

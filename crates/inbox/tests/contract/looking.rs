@@ -252,3 +252,25 @@ async fn who_is_slow_is_told_what_is_missing(backend: Backend) {
     assert_eq!((seen.happenings.len(), seen.next), (10, seen.missed + 10));
     assert_eq!(seen.missed, total - 4096);
 }
+
+/// A reason is found by any part of its text, and by the word of its cause.
+#[apply(every_back_end)]
+#[tokio::test]
+async fn entries_are_found_by_why_they_are_parked(backend: Backend) {
+    let store = Store::new(backend, &["app"]).await;
+    let (first, second) = (store.accept("e1", "a").await, store.accept("e2", "b").await);
+    let one = Filter { seq: Some(first), ..Filter::default() };
+    store.get().desk.park(&one, 10, "looked at 100% by_hand").await.unwrap();
+    let why = |text: &str| Filter { reason: Some(text.to_owned()), ..Filter::default() };
+    for (text, seqs) in [
+        ("100% by_hand", &[first][..]),
+        ("looked", &[first]),
+        ("operator", &[first]),
+        ("by hand", &[]),
+        ("unclear", &[]),
+    ] {
+        assert_eq!(store.list_seqs(&why(text)).await, seqs, "{text}");
+    }
+    assert_eq!(store.replay(&why("looked")).await, 1);
+    assert!(store.list_seqs(&in_state(State::Waiting)).await.contains(&second));
+}

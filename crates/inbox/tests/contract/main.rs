@@ -18,6 +18,7 @@ mod stores;
 mod accepting;
 mod attempts;
 mod audit;
+mod charts;
 mod desk;
 mod leases;
 mod limits;

@@ -273,7 +273,7 @@ impl World {
             How::ParkForCredentials => park_for_credentials(mark().as_str()),
             How::GiveBack => Outcome::GiveBack,
         };
-        let settled = inbox.queue.settle(lease, outcome).await;
+        let settled = inbox.queue.settle(&[(lease, outcome)]).await.remove(0);
         if self.is_good(lease) {
             settled.unwrap();
             self.model.settle(self.index(&lease.stage), self.model.index(lease.seq), how);

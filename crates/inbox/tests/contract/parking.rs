@@ -100,7 +100,8 @@ async fn an_operator_parks_a_whole_entry_or_one_sink_of_it(backend: Backend) {
     assert_eq!(store.park(&only(cut)).await, 1);
     assert_eq!(cause(&store, cut, &Stage::ACCOUNTS).await, Some(Cause::Operator));
     assert_eq!(cause(&store, cut, &one).await, Some(Cause::Needs));
-    assert!(store.get().queue.settle(&fetching, Outcome::Gone).await.is_err(), "whoever worked on it has to stop");
+    let settled = store.get().queue.settle(&[(&fetching, Outcome::Gone)]).await.remove(0);
+    assert!(settled.is_err(), "whoever worked on it has to stop");
 }
 
 #[apply(every_back_end)]

@@ -2,6 +2,7 @@
 
 use crate::{
     events::{event, new_entry},
+    server::Schema,
     stores::{AcceptFolded, Backend, LEASE, Store, every_back_end_on_a_server, stored},
 };
 use base::clock::{self, Timestamp};
@@ -41,7 +42,7 @@ async fn receivers_whose_clocks_differ_agree_on_times(backend: Backend) {
         let lease = wrong.queue.claim(&app, 1, LEASE).await.unwrap().leases.remove(0);
         assert!(is_near(lease.expires, local().after(LEASE)), "{name}");
         assert!(store.claim(&app).await.is_empty(), "{name}: its lease has not ended by any clock");
-        wrong.queue.settle(&lease, Outcome::Done).await.unwrap();
+        wrong.queue.settle(&[(&lease, Outcome::Done)]).await.remove(0).unwrap();
 
         let received = local();
         let second = new_entry(&event(&format!("{name} second"), name, 1, false));
@@ -51,7 +52,12 @@ async fn receivers_whose_clocks_differ_agree_on_times(backend: Backend) {
         assert!(is_near(store.view(seq).await.accepted, clock::now()), "{name}");
         let lease = wrong.queue.claim(&app, 1, LEASE).await.unwrap().leases.remove(0);
         let due = local().after(MOMENT * 2);
-        wrong.queue.settle(&lease, Outcome::Retry { due, reason: "503".to_owned(), is_doubtful: false }).await.unwrap();
+        wrong
+            .queue
+            .settle(&[(&lease, Outcome::Retry { due, reason: "503".to_owned(), is_doubtful: false })])
+            .await
+            .remove(0)
+            .unwrap();
         assert_eq!(wrong.queue.claim(&app, 1, LEASE).await.unwrap().next_due, Some(due), "{name}");
         let claimed = store.get().queue.claim(&app, 1, LEASE).await.unwrap();
         assert!(claimed.leases.is_empty(), "{name}: it is not due yet");
@@ -116,7 +122,7 @@ async fn what_a_stopped_receiver_had_goes_on_at_once(backend: Backend) {
     other.upkeep.close().await;
     let again = store.claim_one(&app).await;
     assert_eq!((again.seq, again.attempts), (seq, 2));
-    assert!(matches!(other.queue.settle(&lease, Outcome::Done).await, Err(Error::Closed)));
+    assert!(matches!(other.queue.settle(&[(&lease, Outcome::Done)]).await.remove(0), Err(Error::Closed)));
     store.settle(&again, Outcome::Done).await;
     assert_eq!(store.state(seq).await, State::Done);
 }
@@ -150,4 +156,23 @@ async fn an_event_may_say_every_character(backend: Backend) {
     assert_eq!((lease.entry.event_id.as_str(), &lease.body[..]), ("e\0\u{10ffff}1", json.as_bytes()));
     store.settle(&lease, Outcome::Park { cause: inbox::Cause::Refused, reason: "no \0".to_owned() }).await;
     assert_eq!(store.view(seq).await.stages[0].reason.as_deref(), Some("no \0"));
+}
+
+/// Several receivers may be updated and started at once, and one that is too old for the tables says so.
+#[tokio::test]
+async fn tables_are_made_once_and_refused_when_they_are_too_new() {
+    let schema = Schema::absent();
+    assert!(matches!(schema.try_open().await, Err(Error::Open { problem, .. }) if problem.contains("inbox init")));
+    let made = join_all((0..4).map(|_| schema.init())).await;
+    let made: Vec<_> = made.into_iter().map(Result::unwrap).collect();
+    assert_eq!(made.iter().filter(|(_, is_new)| *is_new).count(), 1);
+    assert!(made.iter().all(|(identity, _)| *identity == made[0].0));
+    schema.try_open().await.unwrap().upkeep.close().await;
+    // A newer receiver has added something that this one can do without, and then something that it cannot.
+    schema.run("UPDATE meta SET number = 99 WHERE name = 'version'").await;
+    schema.try_open().await.unwrap().upkeep.close().await;
+    schema.run("UPDATE meta SET number = 98 WHERE name = 'readable_from'").await;
+    for refused in [schema.try_open().await.map(drop), schema.init().await.map(drop)] {
+        assert!(matches!(refused, Err(Error::Open { problem, .. }) if problem.contains("from version 98 on")));
+    }
 }

@@ -1,19 +1,15 @@
 //! A PostgreSQL server for the cases: `LINXO_WEBHOOK_TEST_POSTGRES`, a URL, or the one of this machine. Each store has a schema of its
 //! own, which goes when the store is dropped.
 
-use base::clock::Timestamp;
-use inbox::{
-    Access, Inbox, Settings, SinkName,
-    postgres::{self, connect::Pool},
-    settings::Store,
-};
+use base::clock::{self, Timestamp};
+use inbox::{Error, Identity, Inbox, Settings, SinkName};
 use std::env;
 use tokio_postgres::{Client, Config, NoTls};
 
 /// Where the server is told.
 const VARIABLE: &str = "LINXO_WEBHOOK_TEST_POSTGRES";
 /// Where it is looked for.
-const HERE: &str = "postgres://postgres@127.0.0.1:5432/postgres";
+const HERE: &str = "postgres://postgres@127.0.0.1:5432/postgres?sslmode=disable";
 /// Connections of one receiver: many cases run side by side.
 const CONNECTIONS: usize = 4;
 
@@ -23,11 +19,15 @@ pub(crate) struct Schema {
 }
 
 impl Schema {
+    /// A name for a schema, which is not there yet.
+    pub(crate) fn absent() -> Self {
+        Self { name: format!("inbox_test_{:016x}", fastrand::u64(..)) }
+    }
+
     /// A schema with the tables of a new inbox.
     pub(crate) async fn new() -> Self {
-        let this = Self { name: format!("inbox_test_{:016x}", fastrand::u64(..)) };
-        let pool = this.pool();
-        postgres::init(&pool).await.unwrap_or_else(|error| {
+        let this = Self::absent();
+        this.init().await.unwrap_or_else(|error| {
             let error = base::error::chain(&error).to_string();
             panic!(
                 "these cases need a PostgreSQL server: {error}. Start one on 127.0.0.1:5432 that lets the user postgres in without a \
@@ -37,35 +37,40 @@ impl Schema {
         this
     }
 
-    fn config(&self) -> Config {
-        let url = env::var(VARIABLE).unwrap_or_else(|_absent| HERE.to_owned());
-        let mut config: Config =
-            url.parse().unwrap_or_else(|error| panic!("{VARIABLE} is no URL of PostgreSQL: {error}"));
-        config.options(format!("-c search_path={} -c jit=off -c statement_timeout=30s", self.name));
-        config
+    /// Makes the tables, as `inbox init` does; says which inbox it is, and whether it is new.
+    pub(crate) async fn init(&self) -> Result<(Identity, bool), Error> {
+        inbox::init(&self.at(&::settings::defaults().unwrap())).await.map(Option::unwrap)
     }
 
-    fn pool(&self) -> Pool {
-        let url = env::var(VARIABLE).unwrap_or_else(|_absent| HERE.to_owned());
-        let joint = if url.contains('?') { '&' } else { '?' };
-        let store = format!("{url}{joint}sslmode=disable&schema={}", self.name).parse();
-        let Ok(Store::Postgres(server)) = store else { panic!("{VARIABLE} names no PostgreSQL: {store:?}") };
-        let settings = Settings { connections: CONNECTIONS, ..::settings::defaults().unwrap() };
-        Pool::new(&server, &settings).unwrap()
+    /// Tries to open it with the defaults.
+    pub(crate) async fn try_open(&self) -> Result<Inbox, Error> {
+        inbox::connect_by(&self.at(&::settings::defaults().unwrap()), &[], clock::now).await
+    }
+
+    /// The settings for this schema.
+    fn at(&self, settings: &Settings) -> Settings {
+        let url = url();
+        let url = format!("{url}{}schema={}", if url.contains('?') { '&' } else { '?' }, self.name);
+        Settings { store: url.parse().unwrap(), connections: CONNECTIONS, ..settings.clone() }
     }
 
     /// A receiver's handle.
     pub(crate) async fn open(&self, settings: &Settings, sinks: &[SinkName], clock: fn() -> Timestamp) -> Inbox {
-        postgres::open(self.pool(), settings, sinks, Access::Owner, clock).await.unwrap()
+        inbox::connect_by(&self.at(settings), sinks, clock).await.unwrap()
     }
 
     /// Runs statements beside the receivers.
     pub(crate) async fn run(&self, sql: &str) {
-        connect(&self.config()).await.batch_execute(sql).await.unwrap();
+        connect().await.batch_execute(&format!("SET search_path = {}; {sql}", self.name)).await.unwrap();
     }
 }
 
-async fn connect(config: &Config) -> Client {
+fn url() -> String {
+    env::var(VARIABLE).unwrap_or_else(|_absent| HERE.to_owned())
+}
+
+async fn connect() -> Client {
+    let config: Config = url().parse().unwrap();
     let (client, connection) = config.connect(NoTls).await.unwrap();
     tokio::spawn(connection);
     client
@@ -73,12 +78,12 @@ async fn connect(config: &Config) -> Client {
 
 impl Drop for Schema {
     fn drop(&mut self) {
-        let (config, name) = (self.config(), self.name.clone());
+        let name = self.name.clone();
         // A case ends inside of a runtime, which cannot be waited for.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                connect(&config).await.batch_execute(&format!("DROP SCHEMA IF EXISTS {name} CASCADE")).await.unwrap();
+                connect().await.batch_execute(&format!("DROP SCHEMA IF EXISTS {name} CASCADE")).await.unwrap();
             });
         });
         drop(dropped.join());

@@ -243,7 +243,7 @@ impl Store {
     }
 
     pub(crate) async fn settle(&self, lease: &Lease, outcome: Outcome) {
-        self.inbox.queue.settle(lease, outcome).await.unwrap();
+        self.inbox.queue.settle(&[(lease, outcome)]).await.remove(0).unwrap();
     }
 
     pub(crate) async fn list(&self, filter: &Filter) -> Vec<EntryView> {

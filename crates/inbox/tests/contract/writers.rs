@@ -76,7 +76,7 @@ async fn deliver(receiver: Inbox, log: Arc<Mutex<Log>>, total: usize) {
                     log.count += 1;
                 }
             }
-            receiver.queue.settle(&lease, outcome).await.unwrap();
+            receiver.queue.settle(&[(&lease, outcome)]).await.remove(0).unwrap();
         }
     }
 }
@@ -137,7 +137,7 @@ async fn receivers_share_one_line_for_a_connection(backend: Backend) {
         assert_eq!(leases.len(), 1);
         assert!(other.queue.claim(&app, 10, LEASE).await.unwrap().leases.is_empty());
         order.push(leases[0].seq);
-        receiver.queue.settle(&leases[0], Outcome::Done).await.unwrap();
+        receiver.queue.settle(&[(&leases[0], Outcome::Done)]).await.remove(0).unwrap();
     }
     assert_eq!(order, [first, second, third]);
 }

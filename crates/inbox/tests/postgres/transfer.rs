@@ -32,7 +32,7 @@ async fn fill(inbox: &Inbox) {
             0 => Outcome::Park { cause: Cause::Refused, reason: "it said 400".to_owned() },
             _ => Outcome::Retry { due: base::clock::now(), reason: "it hung up".to_owned(), is_doubtful: false },
         };
-        inbox.queue.settle(lease, outcome).await.unwrap();
+        inbox.queue.settle(&[(lease, outcome)]).await.remove(0).unwrap();
     }
     inbox.sinks.pause(&SinkName::new("books"), true).await.unwrap();
 }

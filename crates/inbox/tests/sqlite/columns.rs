@@ -23,7 +23,7 @@ async fn what_later_versions_need_is_stored() {
     let lease = inbox.queue.claim(&Stage::ACCOUNTS, 1, LEASE).await.unwrap().leases.remove(0);
     let reading = inbox.readings.find_or_begin(&lease, LEASE).await.unwrap();
     let found = Found { accounts: 3, unusable: 0, certainty: Certainty::Agreed };
-    inbox.queue.settle(&lease, Outcome::Fetched { reading: reading.id, found }).await.unwrap();
+    inbox.queue.settle(&[(&lease, Outcome::Fetched { reading: reading.id, found })]).await.remove(0).unwrap();
     inbox.upkeep.close().await;
 
     let file = Connection::open(&path).unwrap();

@@ -24,7 +24,7 @@ async fn fill(inbox: &Inbox) {
     for sink in ["app", "books"] {
         let lease = inbox.queue.claim(&Stage::deliver(sink), 1, LEASE).await.unwrap().leases.remove(0);
         assert_eq!(lease.seq, done);
-        inbox.queue.settle(&lease, Outcome::Done).await.unwrap();
+        inbox.queue.settle(&[(&lease, Outcome::Done)]).await.remove(0).unwrap();
     }
     let parked = stored(accept(inbox, &body("parked", "c2", Some("u1"), false)).await);
     inbox.desk.park(&Filter { seq: Some(parked), ..Filter::default() }, 1, "by hand").await.unwrap();
@@ -79,7 +79,7 @@ async fn everything_of_a_user_goes_and_nothing_of_anybody_else() {
         let keys = if is_sealed { 5 } else { 0 };
         assert_eq!(erased, Erased { entries: 5, readings: 1, refused: 2, keys, is_sealed, left: Vec::new() });
         is_only_the_rest(&inbox).await;
-        assert!(matches!(inbox.queue.settle(lease, Outcome::Done).await, Err(Error::LeaseLost(_))));
+        assert!(matches!(inbox.queue.settle(&[(lease, Outcome::Done)]).await[..], [Err(Error::LeaseLost(_))]));
         assert!(matches!(inbox.queue.renew(lease, LEASE).await, Err(Error::LeaseLost(_))));
         // What waited behind them goes on, and what was leased of others stays so.
         let next = inbox.queue.claim(&Stage::deliver("app"), 10, LEASE).await.unwrap().leases;

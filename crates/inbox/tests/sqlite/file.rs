@@ -75,7 +75,7 @@ async fn a_file_of_version_3_gets_what_came_later() {
          CREATE INDEX stage_line ON stage (kind, line, place) WHERE state IN ('queued', 'due', 'leased');
          ALTER TABLE reading DROP COLUMN unusable;
          ALTER TABLE page DROP COLUMN unusable; DROP TABLE delivered; DROP TABLE act; DROP INDEX stage_resumable;
-         DROP TABLE failure; DROP INDEX entry_accepted;
+         DROP TABLE failure; DROP TABLE minute; DROP INDEX entry_accepted;
          ALTER TABLE stage DROP COLUMN resumed; ALTER TABLE sink DROP COLUMN paused; ALTER TABLE entry DROP COLUMN key;
          ALTER TABLE page DROP COLUMN key; ALTER TABLE reading DROP COLUMN key; ALTER TABLE refused DROP COLUMN key;
          PRAGMA user_version = 3",
@@ -186,7 +186,7 @@ async fn nothing_of_what_was_purged_or_has_expired_is_left_on_the_disk() {
     }
     for (stage, _) in inbox.upkeep.stats().await.unwrap().stages {
         for lease in inbox.queue.claim(&stage, 100, std::time::Duration::from_mins(1)).await.unwrap().leases {
-            inbox.queue.settle(&lease, inbox::Outcome::Done).await.unwrap();
+            inbox.queue.settle(&[(&lease, inbox::Outcome::Done)]).await.remove(0).unwrap();
         }
     }
     // The rest by their age, in ten rounds.

@@ -102,7 +102,7 @@ impl World {
             Step::Deliver => {
                 let sink = Stage::deliver("app");
                 for lease in inbox.queue.claim(&sink, 100, LEASE).await.unwrap().leases {
-                    inbox.queue.settle(&lease, Outcome::Done).await.unwrap();
+                    inbox.queue.settle(&[(&lease, Outcome::Done)]).await.remove(0).unwrap();
                 }
             }
             Step::Rotate => {

@@ -77,7 +77,7 @@ pub(crate) async fn fetch(inbox: &Inbox) {
     let resource = format!(r#"{{"id":"c","owner":"{name}"}}"#);
     inbox.readings.keep_connection(&lease, reading.id, resource.into()).await.unwrap();
     let found = Found { accounts: 1, unusable: 0, certainty: Certainty::Agreed };
-    inbox.queue.settle(&lease, Outcome::Fetched { reading: reading.id, found }).await.unwrap();
+    inbox.queue.settle(&[(&lease, Outcome::Fetched { reading: reading.id, found })]).await.remove(0).unwrap();
 }
 
 pub(crate) async fn refuse(inbox: &Inbox, start: &str) {

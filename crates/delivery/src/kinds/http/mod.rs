@@ -8,7 +8,14 @@
 //! receiver removes duplicates by that id. Redirects are not followed: they would carry an event with personal data to a
 //! host that nobody configured. The answer's body is thrown away unread, apart from a small rest that keeps the
 //! connection usable. Reasons name the status or the phase that failed, never the URL, which may hold credentials.
+//!
+//! What shows the endpoint who calls (token, headers, client certificate) and the proxy belong to the client, which is built
+//! anew when their files change. A proxy is asked for a tunnel, so that it sees the endpoint's name and nothing more; it is
+//! also the proxy that resolves that name then. Proxies of the environment are ignored: bank data takes no way that nobody
+//! configured here.
 
+#[cfg(test)]
+mod access_tests;
 mod answer;
 mod client;
 mod fault;
@@ -28,7 +35,10 @@ use async_trait::async_trait;
 use base::{error::chain, reach};
 use client::Problem;
 use reqwest::{Client, Url};
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 impl Opens for Settings {
     fn open(&self) -> Result<Box<dyn Sink>, Cause> {
@@ -37,16 +47,17 @@ impl Opens for Settings {
 
     fn server(&self) -> Option<Server> {
         let url = Url::parse(&self.url).ok()?;
-        let (host, timeout, authorities) = (reach::host(&url), self.timeout, self.authorities.clone());
+        let (host, settings) = (reach::host(&url), self.clone());
         let reach = Box::pin(async move {
-            let client = client::builder(&url, timeout, &authorities).map_err(|problem| chain(&problem))?;
-            reach::reach(client, &url).await.map_err(|error| fault::explain(&error, timeout).reason)
+            let client = client::builder(&url, &settings).map_err(|problem| chain(&problem))?;
+            let reached = reach::reach(client, &url).await;
+            reached.map(|()| Vec::new()).map_err(|error| fault::explain(&error, settings.timeout).reason)
         });
         Some(Server { host, reach })
     }
 
-    fn files(&self) -> &[PathBuf] {
-        &self.authorities
+    fn files(&self) -> Vec<&Path> {
+        self.authorities.iter().chain(&self.certificate).chain(&self.key).map(PathBuf::as_path).collect()
     }
 
     fn is_signed(&self) -> bool {
@@ -68,11 +79,11 @@ struct Http {
 }
 
 impl Http {
-    /// Reads the authorities and builds the client; connects to nothing.
+    /// Reads the files and builds the client; connects to nothing.
     fn new(settings: &Settings) -> Result<Self, Problem> {
         let url = Url::parse(&settings.url).map_err(Problem::Url)?;
         Ok(Self {
-            client: client::build(&url, settings.timeout, &settings.authorities)?,
+            client: client::build(&url, settings)?,
             url,
             signer: Signer::new(&settings.secrets).map_err(Problem::Secret)?,
             timeout: settings.timeout,
@@ -94,5 +105,9 @@ impl Sink for Http {
         let judged = answer::judge(&response);
         answer::drain(response).await;
         Ok(judged?)
+    }
+
+    fn server(&self) -> Option<(&str, u16)> {
+        self.url.host_str().zip(self.url.port_or_known_default())
     }
 }

@@ -17,11 +17,17 @@ use tokio::sync::oneshot;
 /// The headers of a delivery. Reads the body where it has to be signed.
 pub(super) async fn headers(delivery: &Delivery, signer: &Signer) -> Result<HeaderMap, Error> {
     let attributes = &delivery.attributes;
-    let mut headers = HeaderMap::with_capacity(20);
+    let mut headers = HeaderMap::with_capacity(22);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(attributes.datacontenttype));
     headers.insert(CONTENT_LENGTH, delivery.body.length().into());
     for (name, value) in attribute_headers(attributes) {
         headers.insert(name, text(&value)?);
+    }
+    if let Some(trace) = &delivery.trace {
+        headers.insert(HeaderName::from_static("traceparent"), text(&trace.traceparent())?);
+        if let Some(state) = trace.tracestate() {
+            headers.insert(HeaderName::from_static("tracestate"), text(state)?);
+        }
     }
     // The receiver checks the signature over what it finds in the header, so the encoded id is the one to sign.
     let id = header_value(attributes.id.as_str());

@@ -2,7 +2,11 @@
 
 use base::secret::Secret;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use settings::{At, Flaw, Read, authorities, duration, flag, secrets, section, url, urls};
+use http::{HeaderName, HeaderValue, header};
+use settings::{
+    At, Flaw, Given, Pair, Read, authorities, certificate, duration, flag, header_safe, pairs, private_file, secret,
+    secrets, section, url, urls,
+};
 use std::{path::PathBuf, time::Duration};
 
 /// What `listen` signs with unless it is given a secret. It stands in the documentation, so everybody knows it.
@@ -21,11 +25,119 @@ section! {
         pub secrets("secret"): Vec<Secret> = secrets(signing_secret).example("{ file = \"secrets/app\" }"),
         /// Longest time for one attempt, from connecting to the head of the answer.
         pub timeout: Duration = duration().default("10s").between("100ms", "10m"),
+        /// Bearer token that the endpoint asks for.
+        pub bearer: Option<Secret> = secret(header_safe).example("{ file = \"secrets/app-token\" }").optional(),
+        /// Headers that every request has besides, each a text or a secret. They stand in the file, not in the environment.
+        pub headers: Vec<Pair> = pairs(header).example("{ \"X-Team\" = \"bank\", \"X-Api-Key\" = { file = \"secrets/app-key\" } }"),
+        /// PEM file of a client certificate for the endpoint, with the chain above it. Needs `key`.
+        pub certificate: Option<PathBuf> = certificate().example("\"certs/app-client.pem\"").optional(),
+        /// PEM file of the private key of that certificate.
+        pub key: Option<PathBuf> = private_file().example("\"certs/app-client.key\"").optional(),
         /// PEM files of extra root certificates.
         pub authorities: Vec<PathBuf> = authorities(),
+        /// Proxy that connections to the endpoint go through, encrypted up to the endpoint. Proxies that the environment
+        /// names (HTTPS_PROXY) are not used.
+        pub proxy: Option<String> = ::settings::url(urls::proxy).example("\"http://proxy.internal:3128\"").optional(),
+        /// User name and password for the proxy, with a colon between them.
+        pub proxy_credentials: Option<Secret> = secret(credentials).example("{ file = \"secrets/proxy\" }").optional(),
     }
     check(at) {
         signed_or_said(at, signed, &secrets);
+        certificate_with_key(at);
+        only_over_tls(at, &url);
+        one_authorization(at, &headers);
+        credentials_stay_secret(at, &proxy);
+    }
+}
+
+/// Headers of ours: what they say must be true.
+const OURS: [HeaderName; 9] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::HOST,
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+];
+/// The same, by how they begin.
+const OUR_FAMILIES: [&str; 5] = ["ce-", "webhook-", "proxy-", "traceparent", "tracestate"];
+/// Parts of a header's name which say that its value keeps somebody out.
+const TELLING: [&str; 6] = ["auth", "cookie", "key", "pass", "secret", "token"];
+
+/// A header that may stand in each request.
+fn header(pair: &Pair) -> Result<(), Flaw> {
+    let name = HeaderName::from_bytes(pair.name.as_bytes())
+        .map_err(|_says_no_more| Flaw::new("is not the name of a header", "write a name such as \"X-Team\""))?;
+    if OURS.contains(&name) || OUR_FAMILIES.iter().any(|start| name.as_str().starts_with(start)) {
+        return Err(Flaw::new("is a header that deliveries have anyway", "remove it, or take another name"));
+    }
+    if pair.value.expose().is_empty() || HeaderValue::from_str(pair.value.expose()).is_err() {
+        return Err(Flaw::new("has a value that no header can have", "write visible characters of ASCII, and spaces"));
+    }
+    if matches!(pair.value, Given::Text(_)) && TELLING.iter().any(|part| name.as_str().contains(part)) {
+        let hint = "write its value as { file = \"...\" } or { env = \"...\" }";
+        return Err(Flaw::new("seems to be a secret, and must not be written into the configuration itself", hint));
+    }
+    Ok(())
+}
+
+fn credentials(text: &str) -> Result<(), Flaw> {
+    header_safe(text)?;
+    match text.split_once(':') {
+        Some((user, _)) if !user.is_empty() => Ok(()),
+        _ => Err(Flaw::new("has no colon between user name and password", "write user:password into it")),
+    }
+}
+
+fn certificate_with_key(at: &mut At<'_, '_>) {
+    let missing = match (at.is_given("certificate"), at.is_given("key")) {
+        (true, false) => "key",
+        (false, true) => "certificate",
+        _ => return,
+    };
+    at.flawed(missing, Flaw::new("is required", "give certificate and key together"));
+}
+
+/// What has no effect without TLS is a mistake: whoever set it relies on it.
+fn only_over_tls(at: &mut At<'_, '_>, url: &Read<String>) {
+    if !url.as_ref().is_ok_and(|url| url.starts_with("http://")) {
+        return;
+    }
+    for name in ["certificate", "proxy"] {
+        if at.is_given(name) {
+            let hint = "remove it, or write an https:// url: http:// never leaves this machine, and is not encrypted";
+            at.flawed(name, Flaw::new("is of no use with an http:// url", hint));
+        }
+    }
+}
+
+fn one_authorization(at: &mut At<'_, '_>, headers: &Read<Vec<Pair>>) {
+    let is_given = |pair: &Pair| pair.name.eq_ignore_ascii_case("authorization");
+    if at.is_given("bearer") && headers.as_ref().is_ok_and(|headers| headers.iter().any(is_given)) {
+        let hint = "remove it, or remove Authorization from `headers`";
+        at.flawed("bearer", Flaw::new("contradicts the header Authorization", hint));
+    }
+}
+
+/// Credentials go to the proxy before anything is encrypted.
+fn credentials_stay_secret(at: &mut At<'_, '_>, proxy: &Read<Option<String>>) {
+    if !at.is_given("proxy_credentials") {
+        return;
+    }
+    match proxy {
+        Ok(None) => {
+            at.flawed("proxy_credentials", Flaw::new("is for a proxy, and there is none", "remove it, or set `proxy`"));
+        }
+        Ok(Some(proxy)) if proxy.starts_with("http://") => {
+            let key = at.title("proxy_credentials");
+            at.warn(format!(
+                "{key} travels unencrypted to the proxy: where it offers TLS, write proxy = \"https://...\""
+            ));
+        }
+        _ => {}
     }
 }
 

@@ -58,7 +58,13 @@ fn settings(url: &str, secrets: &[&str]) -> Settings {
         signed: !secrets.is_empty(),
         secrets: secrets.iter().map(|text| base::secret::Secret::new((*text).to_owned())).collect(),
         timeout: Duration::from_secs(5),
+        bearer: None,
+        headers: Vec::new(),
+        certificate: None,
+        key: None,
         authorities: Vec::new(),
+        proxy: None,
+        proxy_credentials: None,
     }
 }
 

@@ -4,9 +4,9 @@
 
 use super::{Remote, beside::Beside};
 use crate::{
-    Act, ActView, Audit, Awaiting, Batch, Claimed, Desk, EntryView, Erased, Error, Expired, Filter, Held, Lease,
-    Outcome, Page, Persons, Queue, Reading, ReadingId, Readings, RefusedView, Resealed, Resume, Seen, Seq, Shelf,
-    Shortfall, SinkName, Sinks, Span, Stage, Stats, Story, Subject, Upkeep, Watch,
+    Act, ActView, Audit, Awaiting, Batch, Charts, Claimed, Desk, EntryView, Erased, Error, Expired, Filter, Held,
+    Lease, Minute, Outcome, Page, Persons, Queue, Reading, ReadingId, Readings, RefusedView, Resealed, Resume, Seen,
+    Seq, Shelf, Shortfall, SinkName, Sinks, Span, Stage, Stats, Story, Subject, Upkeep, Watch,
 };
 use async_trait::async_trait;
 use base::{clock::Timestamp, sync::lock};
@@ -49,8 +49,11 @@ impl Queue for Remote {
         self.store()?.renew(lease, lease_for).await
     }
 
-    async fn settle(&self, lease: &Lease, outcome: Outcome) -> Result<(), Error> {
-        self.store()?.settle(lease, outcome).await
+    async fn settle(&self, ended: &[(&Lease, Outcome)]) -> Vec<Result<(), Error>> {
+        match self.store() {
+            Ok(store) => store.settle(ended).await,
+            Err(error) => error.to_each(ended.len()),
+        }
     }
 
     async fn awaiting(&self, user: Option<&UserId>) -> Result<Vec<Awaiting>, Error> {
@@ -208,6 +211,17 @@ impl Audit for Remote {
 
     async fn forget(&self, cutoff: Timestamp) -> Result<u64, Error> {
         Audit::forget(&*self.store()?, cutoff).await
+    }
+}
+
+#[async_trait]
+impl Charts for Remote {
+    async fn note(&self, receiver: &str, minute: &Minute) -> Result<(), Error> {
+        Charts::note(&*self.store()?, receiver, minute).await
+    }
+
+    async fn minutes(&self, span: Span, step: u32) -> Result<Vec<Minute>, Error> {
+        Charts::minutes(&*self.store()?, span, step).await
     }
 }
 

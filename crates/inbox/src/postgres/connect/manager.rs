@@ -10,10 +10,15 @@ use base::{secret::Secret, sync::lock};
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
 use deadpool_postgres::ClientWrapper;
 use std::{
+    future::poll_fn,
     sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
-use tokio_postgres::NoTls;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc::UnboundedSender,
+};
+use tokio_postgres::{AsyncMessage, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// From the first packet to a connection that may be used.
@@ -81,7 +86,16 @@ impl Way {
         lock(&self.failures.0).as_ref().map(|failure| failure.fault.clone())
     }
 
-    async fn connect(&self) -> Result<ClientWrapper, Fault> {
+    /// Makes a connection as everybody's: one at a time after a failure, and in time. What the server tells unasked goes to `told`.
+    pub(super) async fn attempt(&self, told: Option<UnboundedSender<String>>) -> Result<ClientWrapper, Fault> {
+        let attempt = self.failures.attempt()?;
+        let made = tokio::time::timeout(CONNECT_TIME, Box::pin(self.connect(told))).await;
+        let made = made.unwrap_or_else(|_elapsed| Err(Fault::Away("PostgreSQL does not answer".to_owned())));
+        attempt.end(made.as_ref().err());
+        made
+    }
+
+    async fn connect(&self, told: Option<UnboundedSender<String>>) -> Result<ClientWrapper, Fault> {
         let access = lock(&self.access).clone();
         let mut config = session::config(&self.server);
         if let Some(password) = &access.password {
@@ -90,10 +104,10 @@ impl Way {
         // The task ends with the connection, or with the wrapper that it belongs to.
         let wrapper = if let Some(tls) = access.tls {
             let (client, connection) = config.connect(tls).await?;
-            ClientWrapper::new(client, tokio::spawn(async move { drop(connection.await) }))
+            ClientWrapper::new(client, tokio::spawn(drive(connection, told)))
         } else {
             let (client, connection) = config.connect(NoTls).await?;
-            ClientWrapper::new(client, tokio::spawn(async move { drop(connection.await) }))
+            ClientWrapper::new(client, tokio::spawn(drive(connection, told)))
         };
         let found = session::begin(&wrapper).await?;
         *lock(&self.found) = found;
@@ -101,6 +115,22 @@ impl Way {
             (Some(expected), Some(found)) if found != expected => Err(Fault::Foreign { expected, found }),
             (Some(_), None) => Err(Fault::Empty { schema: self.server.schema().to_owned() }),
             _ => Ok(wrapper),
+        }
+    }
+}
+
+/// Does the work of a connection until it ends.
+async fn drive<S, T>(mut connection: tokio_postgres::Connection<S, T>, told: Option<UnboundedSender<String>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+        if let (AsyncMessage::Notification(notification), Some(told)) = (message, &told)
+            && told.send(notification.payload().to_owned()).is_err()
+        {
+            // Nobody listens any more.
+            return;
         }
     }
 }
@@ -119,11 +149,7 @@ impl managed::Manager for Manager {
     type Error = Fault;
 
     async fn create(&self) -> Result<ClientWrapper, Fault> {
-        let attempt = self.0.failures.attempt()?;
-        let made = tokio::time::timeout(CONNECT_TIME, Box::pin(self.0.connect())).await;
-        let made = made.unwrap_or_else(|_elapsed| Err(Fault::Away("PostgreSQL does not answer".to_owned())));
-        attempt.end(made.as_ref().err());
-        made
+        self.0.attempt(None).await
     }
 
     async fn recycle(&self, client: &mut ClientWrapper, metrics: &Metrics) -> RecycleResult<Fault> {

@@ -27,8 +27,10 @@ pub(crate) use manager::Manager;
 
 use crate::{Error, Identity, Settings, settings::Server};
 use deadpool::managed::{self, Object, PoolError, Timeouts};
+use deadpool_postgres::ClientWrapper;
 use manager::{Access, Way};
 use std::{fmt, sync::Arc, time::Duration};
+use tokio::sync::mpsc;
 
 /// A connection; it goes back to the pool when dropped. Take it out ([`Object::take`]) where it is not known how it stands,
 /// for example after a statement that did not end in time.
@@ -83,6 +85,17 @@ impl Pool {
         }
     }
 
+    /// Listens on a channel of the server, over a connection of its own.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(crate) async fn listen(&self, channel: &str) -> Result<Heard, Fault> {
+        let (told, heard) = mpsc::unbounded_channel();
+        let client = self.way.attempt(Some(told)).await?;
+        client.batch_execute(&format!("LISTEN {channel}")).await?;
+        Ok(Heard { _client: client, heard })
+    }
+
     /// Why nobody got a connection in time.
     fn lateness(&self, within: Duration) -> String {
         let status = self.connections.status();
@@ -96,6 +109,14 @@ impl Pool {
     /// From now on a connection to another inbox than this one is refused ([`Fault::Foreign`]).
     pub(crate) fn expect(&self, identity: Identity) {
         self.way.expect(identity);
+    }
+
+    /// Settings of the server that are allowed, and should be known: one sentence each.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(crate) async fn remarks(&self, within: Duration) -> Result<Vec<String>, Fault> {
+        Ok(session::remarks(&**self.get(within).await?).await?)
     }
 
     /// Says that the server held another inbox than is expected, when a connection to it was last tried.
@@ -120,6 +141,22 @@ impl Pool {
     /// Gives out no connection any more.
     pub(crate) fn close(&self) {
         self.connections.close();
+    }
+}
+
+/// What is heard on a channel, as long as the connection lasts.
+pub(crate) struct Heard {
+    _client: ClientWrapper,
+    heard: mpsc::UnboundedReceiver<String>,
+}
+
+impl Heard {
+    /// The next payload; `None`: the connection has ended.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is lost.
+    pub(crate) async fn next(&mut self) -> Option<String> {
+        self.heard.recv().await
     }
 }
 

@@ -1,8 +1,8 @@
 //! How entries look to programs: lines of JSON whose members never change their meaning. Pure.
 
 use super::{
-    story::{self, Told},
-    view::{reason, time},
+    told::{self, Told},
+    words::{reason, time},
 };
 use inbox::{ActView, Certainty, DeliveryId, EntryView, HeldReading, ReadingId, ReadingView, RefusedView, Seq, State};
 use serde::Serialize;
@@ -123,7 +123,10 @@ struct Act<'a> {
 }
 
 /// Appends the line of an entry, with its story, its stored event and the kind of the line where given.
-pub(in crate::commands) fn entry(
+///
+/// # Errors
+/// A kept text that should be JSON is none.
+pub fn entry(
     entry: &EntryView,
     told: Option<&Told>,
     body: Option<&[u8]>,
@@ -159,7 +162,7 @@ pub(in crate::commands) fn entry(
 }
 
 fn of_story<'a>(entry: &EntryView, told: &'a Told) -> Story<'a> {
-    let next = story::next(entry, told).into_iter();
+    let next = told::next(entry, told).into_iter();
     Story {
         reading: told.story.reading.as_ref().map(reading),
         acts: told.acts.iter().map(of_act).collect(),
@@ -205,7 +208,10 @@ fn attempt(attempt: &inbox::AttemptView) -> Attempt<'_> {
 }
 
 /// Appends the line of a refused request, with the start of its body where asked for.
-pub(super) fn refused(
+///
+/// # Errors
+/// A kept text that should be JSON is none.
+pub fn refused(
     request: &RefusedView,
     start: bool,
     kind: Option<&'static str>,
@@ -239,7 +245,10 @@ struct Held<'a> {
 }
 
 /// Appends the beginning of the line of a reading. Its accounts follow, joined by commas, and then [`READING_END`].
-pub(super) fn held(reading: &HeldReading, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+///
+/// # Errors
+/// A kept text that should be JSON is none.
+pub fn held(reading: &HeldReading, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     let resource = reading.resource.as_deref().map(event::compact);
     let line = Held {
         kind: "reading",
@@ -256,10 +265,13 @@ pub(super) fn held(reading: &HeldReading, out: &mut Vec<u8>) -> Result<(), serde
 }
 
 /// What ends the line of a reading.
-pub(super) const READING_END: &[u8] = b"]}\n";
+pub const READING_END: &[u8] = b"]}\n";
 
 /// Appends the line of an operator's act.
-pub(super) fn act(view: &ActView, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+///
+/// # Errors
+/// A kept text that should be JSON is none.
+pub fn act(view: &ActView, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     write(&of_act(view), out)
 }
 

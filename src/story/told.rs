@@ -1,55 +1,35 @@
 //! An entry as a story: what happened to it, in order, and what comes next. Pure.
 
-use super::view::{dash, time};
-use crate::commands::table::{plain, trimmed};
-use base::{clock::Timestamp, text::printable};
+use super::words::time;
+use base::clock::Timestamp;
 use inbox::{ActView, Cause, Certainty, EntryView, ReadingView, SinkName, Stage, StageView, State, Story};
 use std::collections::BTreeMap;
 
 /// What is told of an entry beside its own facts.
 #[derive(Debug, Default)]
-pub(in crate::commands) struct Told {
-    pub(super) story: Story,
+pub struct Told {
+    /// From the inbox.
+    pub story: Story,
     /// Acts of operators that may have concerned it, the oldest first.
-    pub(super) acts: Vec<ActView>,
+    pub acts: Vec<ActView>,
     /// Sinks that are paused, and since when.
-    pub(super) paused: BTreeMap<SinkName, Timestamp>,
+    pub paused: BTreeMap<SinkName, Timestamp>,
 }
 
 /// What comes next for a part of the work.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Next {
-    pub(super) stage: String,
+pub struct Next {
+    /// Of which part.
+    pub stage: String,
     /// In one sentence.
-    pub(super) what: String,
+    pub what: String,
     /// When, where that is known.
-    pub(super) at: Option<Timestamp>,
-}
-
-/// The story for people.
-pub(super) fn page(entry: &EntryView, told: &Told) -> String {
-    let mut text = String::from("\n");
-    let mut table = plain();
-    table.set_header(["WHEN", "WHO", "WHAT HAPPENED"]);
-    for (at, who, what) in happened(entry, told) {
-        table.add_row([time(at), printable(&who), printable(&what)]);
-    }
-    text.push_str(&trimmed(&table));
-    let next = next(entry, told);
-    if !next.is_empty() {
-        let mut table = plain();
-        table.set_header(["NEXT", "WHEN", "WHAT"]);
-        for Next { stage, what, at } in next {
-            table.add_row([printable(&stage), at.map_or_else(dash, time), printable(&what)]);
-        }
-        text.push('\n');
-        text.push_str(&trimmed(&table));
-    }
-    text
+    pub at: Option<Timestamp>,
 }
 
 /// When, by or at what, and what: in the order of time.
-fn happened(entry: &EntryView, told: &Told) -> Vec<(Timestamp, String, String)> {
+#[must_use]
+pub fn happened(entry: &EntryView, told: &Told) -> Vec<(Timestamp, String, String)> {
     let mut happened = vec![(entry.accepted, "request".to_owned(), request(entry))];
     if let Some(reading) = &told.story.reading {
         let completion = Stage::ACCOUNTS.as_str();
@@ -138,7 +118,8 @@ fn done(stage: &StageView) -> String {
 }
 
 /// What comes next, for each part of the work that is not done.
-pub(super) fn next(entry: &EntryView, told: &Told) -> Vec<Next> {
+#[must_use]
+pub fn next(entry: &EntryView, told: &Told) -> Vec<Next> {
     let next = |stage: &StageView| {
         let (what, at) = comes(stage, entry, told)?;
         Some(Next { stage: stage.stage.as_str().to_owned(), what, at })

@@ -1,0 +1,492 @@
+//! The admin API of a service, for commands that run somewhere else: `--admin URL`.
+//!
+//! What the API says becomes what an inbox beside the command would say, so that commands show it in the same way. The service notes
+//! acts in its audit trail under the name of the token.
+
+use super::{Failure, chain};
+use crate::control::{Changed, Overview, SinkReport};
+use async_trait::async_trait;
+use base::{clock::Timestamp, text::printable};
+use bytes::Bytes;
+use clap::Args;
+use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
+use inbox::{
+    Act, ActView, AttemptView, Audit, Batch, Cause, Certainty, DeliveryId, Desk, EntryView, Error, Fetch, Filter,
+    Found, ReadingView, RefusedView, Seq, SinkName, Sinks, Span, Stage, StageView, State, Story,
+};
+use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode, Url, redirect};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json, value::RawValue};
+use std::{collections::BTreeMap, env, fs, path::PathBuf, time::Duration};
+
+/// The variable that holds the token where no file is named.
+const TOKEN: &str = "LINXO_ADMIN_TOKEN";
+/// For one request; a replay of many entries takes its time.
+const TIME: Duration = Duration::from_mins(5);
+/// Entries asked for at once.
+const PAGE: usize = 500;
+
+/// Where a service is that is not on this machine, or whose inbox this user may not open.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Remote {
+    /// Ask a running service through its admin listener such as `https://host:9090`; no configuration is read then
+    #[arg(long, global = true, value_name = "URL", env = "LINXO_ADMIN")]
+    admin: Option<String>,
+    /// File with the token for --admin [default: the variable `LINXO_ADMIN_TOKEN`]
+    #[arg(long, global = true, value_name = "FILE", requires = "admin")]
+    token_file: Option<PathBuf>,
+    /// PEM file of the authority that signed the certificate of the listener
+    #[arg(long, global = true, value_name = "FILE", requires = "admin")]
+    cacert: Option<PathBuf>,
+}
+
+/// A service that is reached through its API.
+#[derive(Debug)]
+pub(super) struct Service {
+    client: Client,
+    base: Url,
+    token: String,
+}
+
+impl Remote {
+    /// The service; `None`: the inbox is beside this command.
+    ///
+    /// # Errors
+    /// 64 for what cannot be a service, or files that cannot be read.
+    pub(super) fn service(&self) -> Result<Option<Service>, Failure> {
+        let Some(admin) = self.admin.as_deref().filter(|admin| !admin.is_empty()) else { return Ok(None) };
+        let base = Url::parse(admin).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let base = base.ok_or_else(|| Failure::usage("--admin is no URL such as https://linxo.internal:9090"))?;
+        let read = |file: &PathBuf| {
+            fs::read(file).map_err(|error| Failure::usage(format_args!("cannot read {}: {error}", file.display())))
+        };
+        let token = match &self.token_file {
+            Some(file) => String::from_utf8_lossy(&read(file)?).trim().to_owned(),
+            None => env::var(TOKEN).unwrap_or_default(),
+        };
+        if token.is_empty() {
+            return Err(Failure::usage(format_args!(
+                "there is no token for --admin: name --token-file, or set {TOKEN}"
+            )));
+        }
+        let mut builder = Client::builder().timeout(TIME).redirect(redirect::Policy::none());
+        if let Some(file) = &self.cacert {
+            let certificates = Certificate::from_pem_bundle(&read(file)?);
+            let certificates = certificates.map_err(|error| Failure::usage(chain(&error)))?;
+            builder = builder.tls_certs_only(certificates);
+        } else if base.scheme() == "http" {
+            // Nothing reaches TLS; so an image without any authority can build the client.
+            builder = builder.tls_certs_only([]);
+        }
+        let client = builder.build().map_err(|error| Failure::ours(chain(&error)))?;
+        Ok(Some(Service { client, base, token }))
+    }
+
+    /// # Errors
+    /// 64: this command works on the inbox itself.
+    pub(super) fn refuse(&self, what: &str) -> Result<(), Failure> {
+        match &self.admin {
+            Some(admin) if !admin.is_empty() => Err(Failure::usage(format_args!(
+                "`{what}` works on the inbox itself, and not through --admin\nhint: run it where the service runs"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why the service did not do as it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("the service cannot be asked")]
+    Exchange(#[from] reqwest::Error),
+    #[error("{0}")]
+    Said(String),
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Store(Box::new(refusal))
+    }
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    detail: String,
+}
+
+impl Service {
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(["api", "v1"]).extend(path);
+        }
+        self.client.request(method, url).bearer_auth(&self.token)
+    }
+
+    async fn bytes(request: RequestBuilder) -> Result<Option<Bytes>, Refusal> {
+        let answer = request.send().await?;
+        match answer.status() {
+            StatusCode::OK => Ok(Some(answer.bytes().await?)),
+            StatusCode::NOT_FOUND => Ok(None),
+            status => {
+                let problem = serde_json::from_slice::<Problem>(&answer.bytes().await?);
+                let detail = problem.map_or_else(|_none| "no reason is given".to_owned(), |problem| problem.detail);
+                Err(Refusal::Said(format!("the service answered {status}: {}", printable(&detail))))
+            }
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Refusal> {
+        let missing = || Refusal::Said("the service has no such thing".to_owned());
+        let answer = Self::bytes(request).await?.ok_or_else(missing)?;
+        let odd = |error| Refusal::Said(format!("the service said what this version does not understand: {error}"));
+        serde_json::from_slice(&answer).map_err(odd)
+    }
+
+    pub(super) async fn overview(&self) -> Result<Overview, Refusal> {
+        Self::ask(self.request(Method::GET, &["overview"])).await
+    }
+
+    pub(super) async fn sinks(&self) -> Result<Vec<SinkReport>, Refusal> {
+        #[derive(Deserialize)]
+        struct Answer {
+            sinks: Vec<SinkReport>,
+        }
+        let Answer { sinks } = Self::ask(self.request(Method::GET, &["sinks"])).await?;
+        Ok(sinks)
+    }
+
+    pub(super) async fn pause(&self, sink: &str, is_paused: bool) -> Result<Changed, Refusal> {
+        let word = if is_paused { "pause" } else { "resume" };
+        Self::ask(self.request(Method::POST, &["sinks", sink, word])).await
+    }
+
+    /// Replays or parks, all in one request; returns how many entries changed.
+    pub(super) async fn change(
+        &self,
+        word: &str,
+        filter: &Filter,
+        limit: u64,
+        reason: Option<&str>,
+    ) -> Result<u64, Refusal> {
+        #[derive(Deserialize)]
+        struct Done {
+            changed: u64,
+        }
+        let query: BTreeMap<&str, Value> = query(filter).into_iter().collect();
+        let mut entries = json!(query);
+        if query.is_empty() {
+            entries = json!({ "all": true });
+        }
+        let mut body = json!({ "entries": entries, "limit": limit });
+        if let (Some(reason), Some(body)) = (reason, body.as_object_mut()) {
+            body.insert("reason".to_owned(), reason.into());
+        }
+        let Done { changed } = Self::ask(self.request(Method::POST, &["entries", word]).json(&body)).await?;
+        Ok(changed)
+    }
+
+    fn spanned(&self, path: &str, span: Span, limit: usize) -> RequestBuilder {
+        let mut query: Vec<(&str, String)> = vec![("limit", limit.clamp(1, PAGE).to_string())];
+        query.extend(span.since.and_then(Timestamp::to_rfc3339).map(|at| ("since", at)));
+        query.extend(span.until.and_then(Timestamp::to_rfc3339).map(|at| ("until", at)));
+        self.request(Method::GET, &[path]).query(&query)
+    }
+
+    async fn story_of(&self, seq: Seq) -> Result<Story, Refusal> {
+        #[derive(Deserialize)]
+        struct Answer {
+            reading: Option<Reading>,
+        }
+        let Answer { reading } = Self::ask(self.request(Method::GET, &["entries", &seq.to_string()])).await?;
+        Ok(Story { reading: reading.map(Into::into), behind: Vec::new() })
+    }
+}
+
+/// What a filter asks for, as the API calls it.
+fn query(filter: &Filter) -> Vec<(&'static str, Value)> {
+    let Filter { state, sink, connection, user, id, reason, seq, accepted, .. } = filter;
+    let mut query: Vec<(&'static str, Value)> = Vec::new();
+    query.extend(state.map(|state| ("state", state.as_str().into())));
+    query.extend(sink.as_ref().map(|sink| ("sink", sink.as_str().into())));
+    query.extend(connection.as_ref().map(|of| ("connection", of.as_str().into())));
+    query.extend(user.as_ref().map(|of| ("user", of.as_str().into())));
+    query.extend(id.as_ref().map(|id| ("id", id.as_str().into())));
+    query.extend(reason.as_ref().map(|reason| ("reason", reason.as_str().into())));
+    query.extend(seq.map(|Seq(number)| ("number", number.into())));
+    query.extend(accepted.since.and_then(Timestamp::to_rfc3339).map(|at| ("since", at.into())));
+    query.extend(accepted.until.and_then(Timestamp::to_rfc3339).map(|at| ("until", at.into())));
+    query
+}
+
+#[async_trait]
+impl Desk for Service {
+    async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<EntryView>, Error> {
+        #[derive(Deserialize)]
+        struct Page {
+            entries: Vec<Entry>,
+            next: Option<i64>,
+        }
+        let mut found = Vec::new();
+        let mut cursor = filter.before.filter(|Seq(before)| *before < i64::MAX);
+        while found.len() < limit {
+            let mut query: Vec<(&str, String)> = query(filter)
+                .into_iter()
+                .map(|(name, value)| (name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+                .collect();
+            query.push(("limit", (limit - found.len()).min(PAGE).to_string()));
+            query.extend(cursor.map(|Seq(cursor)| ("cursor", cursor.to_string())));
+            let page: Page = Self::ask(self.request(Method::GET, &["entries"]).query(&query)).await?;
+            found.extend(page.entries.into_iter().map(EntryView::from));
+            match page.next {
+                Some(next) => cursor = Some(Seq(next)),
+                None => break,
+            }
+        }
+        Ok(found)
+    }
+
+    /// Revealed, which the service notes.
+    async fn body(&self, seq: Seq) -> Result<Option<Bytes>, Error> {
+        Ok(Self::bytes(self.request(Method::POST, &["entries", &seq.to_string(), "reveal"])).await?)
+    }
+
+    /// The service looks it up by itself.
+    async fn between(&self, _span: Span) -> Result<Option<(Seq, Seq)>, Error> {
+        Ok(Some((Seq(1), Seq(i64::MAX - 1))))
+    }
+
+    async fn story(&self, seq: Seq) -> Result<Story, Error> {
+        Ok(self.story_of(seq).await?)
+    }
+
+    async fn replay(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {
+        let changed = self.change("replay", filter, limit as u64, None).await?;
+        Ok(Batch { changed, ..Batch::default() })
+    }
+
+    async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<Batch, Error> {
+        let changed = self.change("park", filter, limit as u64, Some(reason)).await?;
+        Ok(Batch { changed, ..Batch::default() })
+    }
+
+    async fn purge(&self, _filter: &Filter, _limit: usize) -> Result<Batch, Error> {
+        Err(Refusal::Said("entries are not deleted through the admin listener".to_owned()).into())
+    }
+
+    async fn refused(&self, span: Span, limit: usize) -> Result<Vec<RefusedView>, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            refused: Vec<Refused>,
+        }
+        let Answer { refused } = Self::ask(self.spanned("refused", span, limit)).await?;
+        Ok(refused.into_iter().map(Into::into).collect())
+    }
+}
+
+/// The service notes by itself what it is asked to do.
+#[async_trait]
+impl Audit for Service {
+    async fn begin(&self, _act: &Act) -> Result<i64, Error> {
+        Ok(0)
+    }
+
+    async fn end(&self, _number: i64, _entries: u64) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn acts(&self, span: Span, limit: usize) -> Result<Vec<ActView>, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            acts: Vec<Done>,
+        }
+        #[derive(Deserialize)]
+        struct Done {
+            number: i64,
+            at: String,
+            who: String,
+            what: String,
+            which: String,
+            entries: Option<u64>,
+        }
+        let Answer { acts } = Self::ask(self.spanned("audit", span, limit)).await?;
+        let act = |Done { number, at, who, what, which, entries }| ActView {
+            number,
+            at: time(&at),
+            act: Act { who, what, which },
+            entries,
+        };
+        Ok(acts.into_iter().map(act).collect())
+    }
+
+    async fn forget(&self, _cutoff: Timestamp) -> Result<u64, Error> {
+        Ok(0)
+    }
+}
+
+#[async_trait]
+impl Sinks for Service {
+    async fn paused(&self) -> Result<BTreeMap<SinkName, Timestamp>, Error> {
+        let paused = self.sinks().await?.into_iter().filter(|sink| sink.state == "paused");
+        Ok(paused.map(|sink| (SinkName::new(sink.name), time(sink.since.as_deref().unwrap_or_default()))).collect())
+    }
+
+    async fn pause(&self, sink: &SinkName, pause: bool) -> Result<bool, Error> {
+        Ok(Self::pause(self, sink.as_str(), pause).await?.changed)
+    }
+
+    async fn resume(&self, _sink: &SinkName, _before: Timestamp, _limit: usize) -> Result<u64, Error> {
+        Ok(0)
+    }
+}
+
+/// As `story::json` writes it.
+#[derive(Deserialize)]
+struct Entry {
+    seq: i64,
+    id: String,
+    delivery_id: String,
+    state: String,
+    connection_id: String,
+    user_id: Option<String>,
+    channel_definition_id: Option<String>,
+    event_type: String,
+    resource_type: String,
+    accepted: String,
+    account_count: Option<u64>,
+    accounts_listed: u64,
+    accounts_fetched: Option<u64>,
+    conflict: bool,
+    drift: Option<String>,
+    bytes: u64,
+    sender: Option<Box<RawValue>>,
+    stages: Vec<Part>,
+    attempts: Vec<Part>,
+}
+
+/// A stage, or an attempt.
+#[derive(Deserialize)]
+struct Part {
+    stage: String,
+    state: String,
+    #[serde(default)]
+    attempts: u32,
+    due: Option<String>,
+    #[serde(alias = "at")]
+    changed: String,
+    cause: Option<String>,
+    reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Reading {
+    started: String,
+    changed: String,
+    pages: u64,
+    accounts: Option<u64>,
+    unusable: Option<u64>,
+    certainty: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    number: i64,
+    #[serde(rename = "refused")]
+    at: String,
+    reason: String,
+    status: u16,
+    bytes: Option<u64>,
+    sender: Option<Box<RawValue>>,
+}
+
+impl From<Entry> for EntryView {
+    fn from(entry: Entry) -> Self {
+        Self {
+            seq: Seq(entry.seq),
+            event_id: EventId::new(entry.id),
+            delivery_id: DeliveryId::new(entry.delivery_id),
+            state: state(&entry.state),
+            connection: ConnectionId::new(entry.connection_id),
+            user: entry.user_id.map(UserId::new),
+            channel: entry.channel_definition_id.map(ChannelDefinitionId::new),
+            event_type: entry.event_type,
+            resource_type: entry.resource_type,
+            accepted: time(&entry.accepted),
+            account_count: entry.account_count,
+            listed: entry.accounts_listed,
+            fetched: entry.accounts_fetched,
+            conflict: entry.conflict,
+            drift: entry.drift,
+            bytes: entry.bytes,
+            sender: entry.sender.map(|sender| sender.get().to_owned()),
+            stages: entry.stages.into_iter().map(StageView::from).collect(),
+            attempts: entry.attempts.into_iter().map(AttemptView::from).collect(),
+        }
+    }
+}
+
+impl From<Part> for StageView {
+    fn from(part: Part) -> Self {
+        Self {
+            stage: stage(&part.stage),
+            state: state(&part.state),
+            attempts: part.attempts,
+            due: part.due.as_deref().map(time),
+            changed: time(&part.changed),
+            cause: part.cause.as_deref().and_then(|cause| Cause::parse(cause, None)),
+            reason: part.reason,
+            is_queued: false,
+        }
+    }
+}
+
+impl From<Part> for AttemptView {
+    fn from(part: Part) -> Self {
+        Self { stage: stage(&part.stage), at: time(&part.changed), state: state(&part.state), reason: part.reason }
+    }
+}
+
+impl From<Reading> for ReadingView {
+    fn from(reading: Reading) -> Self {
+        let found = reading.accounts.zip(reading.certainty).map(|(accounts, certainty)| Found {
+            accounts,
+            unusable: reading.unusable.unwrap_or_default(),
+            certainty: match certainty.as_str() {
+                "as_announced" => Certainty::AsAnnounced,
+                "agreed" => Certainty::Agreed,
+                _ => Certainty::Unsettled,
+            },
+        });
+        Self { started: time(&reading.started), changed: time(&reading.changed), pages: reading.pages, found }
+    }
+}
+
+impl From<Refused> for RefusedView {
+    fn from(refused: Refused) -> Self {
+        Self {
+            number: refused.number,
+            at: time(&refused.at),
+            reason: refused.reason,
+            status: refused.status,
+            bytes: refused.bytes,
+            sender: refused.sender.map(|sender| sender.get().to_owned()).unwrap_or_default(),
+            start: None,
+        }
+    }
+}
+
+fn stage(word: &str) -> Stage {
+    let fetch = Fetch::ALL.into_iter().find(|fetch| fetch.as_str() == word);
+    fetch.map_or_else(|| Stage::deliver(word), Stage::Fetch)
+}
+
+/// A word of a later version counts as one that is not done.
+fn state(word: &str) -> State {
+    State::ALL.into_iter().find(|state| state.as_str() == word).unwrap_or(State::Waiting)
+}
+
+/// RFC 3339, or milliseconds.
+fn time(text: &str) -> Timestamp {
+    let at = text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond);
+    Timestamp::from_millis(at.ok().or_else(|| text.parse().ok()).unwrap_or_default())
+}

@@ -1,0 +1,32 @@
+//! Words for times, reasons and counts. Pure.
+
+use base::clock::Timestamp;
+use inbox::{EntryView, StageView};
+
+/// RFC 3339; milliseconds where the year cannot be written.
+#[must_use]
+pub fn time(at: Timestamp) -> String {
+    at.to_rfc3339().unwrap_or_else(|| at.as_millis().to_string())
+}
+
+/// Why a stage waits or is parked.
+#[must_use]
+pub fn reason(stage: &StageView) -> Option<String> {
+    match &stage.reason {
+        None if stage.is_queued => Some("waits for an earlier entry of its connection or for its accounts".to_owned()),
+        reason => reason.clone(),
+    }
+}
+
+/// `2`, or `0 of 102` while they are not fetched, `102 fetched` after.
+#[must_use]
+pub fn accounts(entry: &EntryView) -> String {
+    match (entry.fetched, entry.account_count) {
+        (Some(fetched), Some(announced)) if fetched != announced => format!("{fetched} fetched, {announced} announced"),
+        (Some(fetched), _) => format!("{fetched} fetched"),
+        (None, Some(announced)) if announced != entry.listed => {
+            format!("{} of {announced}", entry.listed)
+        }
+        (None, _) => entry.listed.to_string(),
+    }
+}
