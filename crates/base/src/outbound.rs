@@ -115,6 +115,18 @@ impl Resolve for Resolver {
     }
 }
 
+/// Resolves a host as the system does, without the addresses that are never connected to; for others than the HTTP client.
+///
+/// # Errors
+/// The system's, or [`Refused`] inside of one.
+///
+/// # Cancel safety
+/// Nothing is kept.
+pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let left = reachable(host, lookup(host).await?).map_err(io::Error::other)?;
+    Ok(left.into_iter().map(|address| SocketAddr::new(address.ip(), port)).collect())
+}
+
 async fn lookup(name: &str) -> io::Result<Vec<SocketAddr>> {
     // No network that tests run in has such a name.
     #[cfg(any(test, feature = "testing"))]
@@ -242,5 +254,9 @@ mod tests {
     async fn resolves_what_the_system_resolves() {
         let found: Vec<SocketAddr> = Resolver.resolve("localhost".parse().unwrap()).await.unwrap().collect();
         assert!(!found.is_empty() && found.iter().all(|address| address.ip().is_loopback()), "{found:?}");
+        let found = resolve("localhost", 4222).await.unwrap();
+        assert!(!found.is_empty() && found.iter().all(|address| address.port() == 4222), "{found:?}");
+        let refused = resolve("metadata.test", 4222).await.unwrap_err();
+        assert!(refused.get_ref().unwrap().is::<Refused>(), "{refused}");
     }
 }

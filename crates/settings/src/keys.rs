@@ -76,7 +76,9 @@ impl Shape {
             Self::Networks => {
                 "write a list such as [\"192.0.2.0/24\", \"2001:db8::/32\"]; in the environment, separate with commas"
             }
-            Self::Pairs => "write a table such as { \"X-Team\" = \"bank\", \"X-Key\" = { file = \"...\" } } into the file",
+            Self::Pairs => {
+                "write a table such as { \"X-Team\" = \"bank\", \"X-Key\" = { file = \"...\" } } into the file"
+            }
             Self::Secret | Self::Secrets => "write { file = \"...\" } or { env = \"...\" }",
         };
         Some(text.to_owned())

@@ -95,8 +95,8 @@ pub use at::{At, Read, Reported};
 pub use flaw::Flaw;
 pub use keys::{Branch, Facts, Key, Shape, Table, TableKind, Tables, Word};
 pub use kind::{
-    Kind, Number, address, address_or_off, authorities, certificate, duration, files, flag, networks, number, path,
-    pairs, private_file, secret, secrets, size, switch, text, texts, url, word, words,
+    Kind, Number, address, address_or_off, authorities, certificate, duration, files, flag, networks, number, pairs,
+    path, private_file, secret, secrets, size, switch, text, texts, url, word, words,
 };
 pub use networks::Networks;
 pub use page::Page;

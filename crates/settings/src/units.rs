@@ -69,7 +69,8 @@ pub(crate) fn show_duration(duration: Duration) -> String {
 }
 
 /// Writes a size in the largest unit that leaves a whole number.
-pub(crate) fn show_size(bytes: u64) -> String {
+#[must_use]
+pub fn show_size(bytes: u64) -> String {
     let (unit, factor) =
         SIZES.into_iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor)).unwrap_or(("B", 1));
     format!("{} {unit}", bytes / factor)

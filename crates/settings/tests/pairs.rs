@@ -51,10 +51,7 @@ fn values_are_texts_or_secrets() {
     assert_eq!(read, [("Env", "from-a-variable"), ("To", "me \"x\""), ("X-Key", CANARY)]);
     assert!(matches!(post.parcel.labels[1].value, Given::Text(_)) && post.parcel.labels[2].value.is_secret());
     let shown = effective(&post);
-    assert_eq!(
-        shown,
-        "[parcel]\nlabels = { \"Env\" = \"***\", \"To\" = \"me \\\"x\\\"\", \"X-Key\" = \"***\" }\n"
-    );
+    assert_eq!(shown, "[parcel]\nlabels = { \"Env\" = \"***\", \"To\" = \"me \\\"x\\\"\", \"X-Key\" = \"***\" }\n");
     assert!(!format!("{post:?}").contains(CANARY));
     assert_eq!(load("").unwrap().parcel.labels, []);
     assert_eq!(effective(&load("").unwrap()), "[parcel]\n");
@@ -63,16 +60,19 @@ fn values_are_texts_or_secrets() {
 #[test]
 fn each_mistake_names_the_pair_and_never_its_value() {
     for (toml, wanted) in [
-        ("labels = \"x\"", "parcel.labels = \"x\" (post.toml:2): must be a table of names and values\n    hint: write a table"),
-        ("labels = { To = 5 }", "parcel.labels.To (post.toml:2): is neither a text nor a secret\n    hint: write \"a text\""),
+        (
+            "labels = \"x\"",
+            "parcel.labels = \"x\" (post.toml:2): must be a table of names and values\n    hint: write a table",
+        ),
+        (
+            "labels = { To = 5 }",
+            "parcel.labels.To (post.toml:2): is neither a text nor a secret\n    hint: write \"a text\"",
+        ),
         (
             "labels = { A-Long-Name = \"x\" }",
             "parcel.labels.A-Long-Name (post.toml:2): has a long name\n    hint: write a short one",
         ),
-        (
-            "labels = { To = \"canary-of-a-secret-that-is-long\" }",
-            "parcel.labels.To (post.toml:2): has a long value",
-        ),
+        ("labels = { To = \"canary-of-a-secret-that-is-long\" }", "parcel.labels.To (post.toml:2): has a long value"),
         (
             "labels = { To = { file = \"FOLDER/none\" } }",
             "parcel.labels.To (post.toml:2): names the file none, which cannot be read",
