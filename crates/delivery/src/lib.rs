@@ -8,6 +8,9 @@
 //! attributes, body        what a delivery is made of
 //! sink                    the interface that every kind implements
 //! cloudevent, signature   the forms that the kinds write
+//! template                subjects, keys and headers that are made of attributes
+//! tls, fault              whom a sink trusts, and what goes wrong on the way to a server
+//! broker                  what the kinds that speak to a broker have in common: connections, batches
 //! writer                  the thread that writes lines for `file` and `stdout`
 //! kinds                   one folder for each kind, and the one list of them
 //! settings, slot          a configured sink, and the place where a running one can be exchanged
@@ -22,9 +25,12 @@
 
 mod attributes;
 mod body;
+#[cfg(feature = "broker")]
+mod broker;
 mod cloudevent;
 #[cfg(test)]
 mod contract;
+mod fault;
 #[cfg(test)]
 mod fixture;
 pub mod kinds;
@@ -33,6 +39,8 @@ mod settings;
 mod signature;
 mod sink;
 mod slot;
+mod template;
+mod tls;
 mod writer;
 
 pub use self::settings::{OpenError, Settings, open, rehearse};

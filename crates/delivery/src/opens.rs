@@ -1,11 +1,8 @@
 //! What the settings of every kind of sink have in common.
 
 use crate::sink::Sink;
-use std::{
-    error::Error as StdError,
-    path::{Path, PathBuf},
-    pin::Pin,
-};
+use settings::{At, Flaw};
+use std::{error::Error as StdError, path::Path, pin::Pin};
 
 /// Why a sink cannot be opened, in the words of its kind.
 pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
@@ -15,8 +12,8 @@ pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
 pub struct Server {
     /// Host and port.
     pub host: String,
-    /// Connects, and sends nothing; or says why there is no connection.
-    pub reach: Pin<Box<dyn Future<Output = Result<(), String>> + Send>>,
+    /// Connects, and delivers nothing; or says why there is no connection. Where there is one, what should be known of it.
+    pub reach: Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send>>,
 }
 
 /// Settings of one kind, from which a sink can be opened.
@@ -40,8 +37,8 @@ pub(crate) trait Opens {
     }
 
     /// The files that the sink is built from, secrets and what it writes apart: a sink is built anew when they change.
-    fn files(&self) -> &[PathBuf] {
-        &[]
+    fn files(&self) -> Vec<&Path> {
+        Vec::new()
     }
 
     /// Whether the destination can tell deliveries from forged ones.
@@ -54,3 +51,17 @@ pub(crate) trait Opens {
         false
     }
 }
+
+/// Reports a kind whose client library is not part of this build. Its name is that of its cargo feature.
+pub(crate) fn must_be_built(at: &mut At<'_, '_>, kind: &str, is_built: bool) {
+    if !is_built {
+        let hint = format!("build it with `cargo build --release --features {kind}`, or choose another type");
+        at.flawed("type", Flaw::new("is not part of this build", hint));
+    }
+}
+
+/// Why a sink cannot be opened that is not part of this build.
+#[cfg(not(all(feature = "nats", feature = "amqp", feature = "redis")))]
+#[derive(Debug, thiserror::Error)]
+#[error("sinks of this type are not part of this build")]
+pub(crate) struct NotBuilt;

@@ -3,10 +3,7 @@
 use crate::{kinds::Kind, opens::Cause, sink::Sink};
 use ::settings::{Flaw, duration, flat, section, switch, text};
 use base::names::SinkName;
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 section! {
     /// Where completed events go: one `[[sink]]` for each destination. Each gets every event, in order for each connection.
@@ -49,7 +46,7 @@ fn sink_name(text: &str) -> Result<SinkName, Flaw> {
 impl Settings {
     /// The files that the sink is built from, secrets and what it writes apart.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.kind.files().iter().map(PathBuf::as_path)
+        self.kind.files().into_iter()
     }
 }
 

@@ -2,18 +2,18 @@
 //!
 //! A new kind is a folder with its settings, its sink and its tests, and three lines here: the module, the variant, the arm.
 
+pub mod amqp;
 pub mod file;
 pub mod http;
+pub mod nats;
+pub mod redis;
 pub mod stdout;
 
 use crate::{
     opens::{Cause, Opens, Server},
     sink::Sink,
 };
-use std::{
-    mem,
-    path::{Path, PathBuf},
-};
+use std::{mem, path::Path};
 
 settings::variants! {
     /// Kind of destination.
@@ -24,8 +24,14 @@ settings::variants! {
         File(file::Settings) = "file",
         /// A POST of each completed event.
         Http(http::Settings) = "http",
+        /// A message on a subject of NATS, acknowledged by the JetStream stream that keeps it.
+        Nats(nats::Settings) = "nats",
+        /// A persistent message on an exchange of RabbitMQ (AMQP 0-9-1), confirmed by the broker.
+        Amqp(amqp::Settings) = "amqp",
+        /// An entry of a Redis stream.
+        Redis(redis::Settings) = "redis",
     }
-    later = ["postgres", "nats", "amqp", "kafka", "redis"]
+    later = ["postgres", "kafka"]
 }
 
 impl Kind {
@@ -34,6 +40,9 @@ impl Kind {
             Self::Stdout(settings) => settings,
             Self::File(settings) => settings,
             Self::Http(settings) => settings,
+            Self::Nats(settings) => settings,
+            Self::Amqp(settings) => settings,
+            Self::Redis(settings) => settings,
         }
     }
 
@@ -60,7 +69,7 @@ impl Kind {
 
     /// The files that the sink is built from, secrets and what it writes apart.
     #[must_use]
-    pub fn files(&self) -> &[PathBuf] {
+    pub fn files(&self) -> Vec<&Path> {
         self.settings().files()
     }
 

@@ -28,7 +28,10 @@ use async_trait::async_trait;
 use base::{error::chain, reach};
 use client::Problem;
 use reqwest::{Client, Url};
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 impl Opens for Settings {
     fn open(&self) -> Result<Box<dyn Sink>, Cause> {
@@ -40,13 +43,14 @@ impl Opens for Settings {
         let (host, timeout, authorities) = (reach::host(&url), self.timeout, self.authorities.clone());
         let reach = Box::pin(async move {
             let client = client::builder(&url, timeout, &authorities).map_err(|problem| chain(&problem))?;
-            reach::reach(client, &url).await.map_err(|error| fault::explain(&error, timeout).reason)
+            let reached = reach::reach(client, &url).await;
+            reached.map(|()| Vec::new()).map_err(|error| fault::explain(&error, timeout).reason)
         });
         Some(Server { host, reach })
     }
 
-    fn files(&self) -> &[PathBuf] {
-        &self.authorities
+    fn files(&self) -> Vec<&Path> {
+        self.authorities.iter().map(PathBuf::as_path).collect()
     }
 
     fn is_signed(&self) -> bool {
