@@ -58,8 +58,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     // Before there is a key: whoever ends the demo leaves none behind.
     let mut signals = Signals::listen()?;
     let folder = folder("demo")?;
-    let stage = signals.unless_told(Stage::set(folder.path())).await??;
-    let mut outcome = signals.unless_told(stage.play(&args)).await.and_then(|played| played);
+    let stage = signals.unless_told(Box::pin(Stage::set(folder.path()))).await??;
+    let mut outcome = signals.unless_told(Box::pin(stage.play(&args))).await.and_then(|played| played);
     if outcome.is_ok() && args.keep {
         outcome = stage.explain().await;
         if outcome.is_ok() {

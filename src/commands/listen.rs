@@ -79,7 +79,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let secrets = secret::find(args.secret_file.as_deref())?;
     let folder = throwaway::folder("listen")?;
-    let mut stage = signals.unless_told(Stage::set(folder.path(), &args.forward_to, &secrets)).await??;
+    let mut stage = signals.unless_told(Box::pin(Stage::set(folder.path(), &args.forward_to, &secrets))).await??;
     stage.explain(&args.forward_to, &secrets);
     let outcome = stage.show(&mut signals).await;
     tokio::select! {

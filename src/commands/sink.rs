@@ -83,7 +83,7 @@ fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a delivery::Settin
 
 /// What the inbox says of the sinks.
 async fn stored(config: &Config) -> Result<Vec<SinkReport>, Failure> {
-    let inbox = open(config)?;
+    let inbox = open(config).await?;
     let stats = inbox.upkeep.stats().await.map_err(|error| failure(&error))?;
     let paused = inbox.sinks.paused().await.map_err(|error| failure(&error))?;
     inbox.upkeep.close().await;
@@ -113,7 +113,7 @@ async fn alone(config: &Config, name: &str) -> Result<Tested, Failure> {
 }
 
 async fn pause(config: &Config, service: Option<Client>, name: &str, pause: bool) -> Result<(), Failure> {
-    let inbox = open(config)?;
+    let inbox = open(config).await?;
     let act = if pause { "sink pause" } else { "sink resume" };
     let paused = noted(&*inbox.audit, (act, name.to_owned()), Unnoted::Stops, async || {
         set_paused(&inbox, service, name, pause).await.map(|()| ((), 0))

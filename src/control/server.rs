@@ -70,6 +70,10 @@ pub struct Bound {
 /// # Errors
 /// The system's.
 pub fn bind(file: &path::Path) -> io::Result<Bound> {
+    // Beside a file there is a folder; with the inbox on a server there may be none yet.
+    if !folder::of(file).exists() {
+        folder::make(folder::of(file))?;
+    }
     // Made where nobody else can reach it, and moved when its mode is right.
     let private = tempfile::Builder::new().prefix(".c").tempdir_in(folder::of(file))?;
     let made = private.path().join("s");

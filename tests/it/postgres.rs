@@ -1,6 +1,6 @@
 //! The service on an inbox in PostgreSQL: how it starts, what it answers while the server is away, and what its commands say.
 
-use crate::support::{Service, Site, admin, delivered, event_json, eventually, text};
+use crate::support::{Service, Site, admin, delivered, event_json, eventually, mount::Mount, text};
 use double::servers::{Options, Postgres};
 use std::path::PathBuf;
 
@@ -84,5 +84,41 @@ async fn with_a_journal_no_event_is_refused_while_the_server_is_away() {
     server.restart().unwrap();
     let wanted: Vec<String> = (0..=20).map(|n| format!("e{n}")).collect();
     eventually("everything is delivered in order", async || (delivered(&sink) == wanted).then_some(())).await;
+    service.stop().await;
+}
+
+/// The disk under the bodies has no room: that is said as such, and events are taken again when it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_of_the_server_is_answered_503_and_loses_nothing() {
+    let (server, site, sink) = site();
+    assert!(site.run(&["inbox", "init"]).await.status.success());
+    // Outside of the site, whose folder is for its owner alone.
+    let folder = tempfile::tempdir().unwrap();
+    let small = folder.path().join("small");
+    let _mount = match Mount::memory(&small, 4 << 20) {
+        Ok(mount) => mount,
+        Err(why) => return eprintln!("not tried, because nothing can be mounted here: {why}"),
+    };
+    server.give(folder.path()).unwrap();
+    server.give(&small).unwrap();
+    server.sql(&format!("CREATE TABLESPACE small LOCATION '{}'", small.display())).unwrap();
+    server.sql("ALTER TABLE linxo_webhook.body SET TABLESPACE small").unwrap();
+    let service = site.start().await;
+    let mut taken = Vec::new();
+    let refused = loop {
+        let id = format!("e{}", taken.len());
+        let answer = service.door.post(event_json(&id, "7", 2_000, false)).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        taken.push(id);
+        assert!(taken.len() < 1_000, "the disk was never full");
+    };
+    assert!(refused.is_our_trouble() && refused.problem()["code"] == "store_full", "{refused:?}");
+    server.sql("ALTER TABLE linxo_webhook.body SET TABLESPACE pg_default").unwrap();
+    eventually("events are taken again", async || (service.door.post(event("last")).await.status == 200).then_some(()))
+        .await;
+    taken.push("last".to_owned());
+    eventually("what was answered is delivered", async || (delivered(&sink) == taken).then_some(())).await;
     service.stop().await;
 }

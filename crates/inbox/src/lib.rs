@@ -55,7 +55,7 @@ mod journaled;
 mod kind;
 mod lease;
 mod persons;
-pub mod postgres;
+mod postgres;
 mod queue;
 mod readings;
 pub mod rules;
@@ -186,13 +186,15 @@ pub async fn connect_by(settings: &Settings, sinks: &[SinkName], local: fn() -> 
     postgres::open(Pool::new(server, settings)?, settings, sinks, Access::Owner, local).await
 }
 
-/// Tries the server that the configured inbox is on; says what was found. `None`: it is on none.
-pub async fn try_server(settings: &Settings) -> Option<Result<String, Error>> {
+/// Tries the server that the configured inbox is on; says what was found, and what of it should be known. `None`: it is on none.
+pub async fn try_server(settings: &Settings) -> Option<Result<(String, Vec<String>), Error>> {
     let self::settings::Store::Postgres(server) = &settings.store else { return None };
     let tried = async {
         let pool = Pool::new(server, settings)?;
         let identity = pool.must_have_inbox(GUEST_TIME).await?;
-        Ok(format!("PostgreSQL can be reached and holds the inbox {identity:?} in the schema {}", server.schema()))
+        let said =
+            format!("PostgreSQL can be reached and holds the inbox {identity:?} in the schema {}", server.schema());
+        Ok((said, pool.remarks(GUEST_TIME).await?))
     };
     Some(tried.await)
 }

@@ -32,7 +32,10 @@ pub(in crate::commands) async fn look(config: &Config, found: &mut Findings) {
     }
     match inbox {
         None => {}
-        Some(Ok(said)) => found.facts.push(format!("online: {said}")),
+        Some(Ok((said, remarks))) => {
+            found.facts.push(format!("online: {said}"));
+            found.warnings.extend(remarks);
+        }
         Some(Err(error)) => {
             let may_mend = matches!(error, inbox::Error::Away(_));
             found.servers.push((format!("{}\n    hint: {INBOX_HINT}", chain(&error)), may_mend));

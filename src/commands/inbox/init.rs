@@ -14,7 +14,7 @@ pub(super) async fn run(global: &Global) -> Result<(), Failure> {
         None => note(format_args!("the inbox is a SQLite file, which the first start makes: there is nothing to do")),
         Some((identity, true)) => note(format_args!("made the inbox {identity:?}: start the receivers")),
         Some((identity, false)) => {
-            note(format_args!("the inbox {identity:?} is there already, and its tables are up to date"))
+            note(format_args!("the inbox {identity:?} is there already, and its tables are up to date"));
         }
     }
     Ok(())

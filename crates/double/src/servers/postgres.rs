@@ -238,8 +238,11 @@ impl Postgres {
         self.folder.path().join("data")
     }
 
-    /// Makes a file the server's own.
-    fn give(&self, file: &Path) -> io::Result<()> {
+    /// Makes a file or folder the server's own.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn give(&self, file: &Path) -> io::Result<()> {
         self.owner.map_or(Ok(()), |(user, group)| chown(file, Some(user), Some(group)))
     }
 

@@ -2,7 +2,7 @@
 //! lines of the connections, in the order of their numbers, and looks at what is known; the second one writes and commits.
 
 use super::{
-    codes, entries, lines, refused,
+    codes, entries, erasures, lines, refused,
     shared::{Accepting, Touched},
     stages::{self, StageRow},
     store::{Core, Postgres},

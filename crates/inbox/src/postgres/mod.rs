@@ -15,6 +15,7 @@
 //! store     the open inbox
 //! readings, refused, stored, select, views    questions about the other tables
 //! settle, claim    how leases end and begin
+//! erasures  who was erased, for journals that still hold something of them
 //! intake, committer, queue, shelf, sinks, desk, erase, audit, watch, upkeep    the interfaces of the inbox
 //! listen    receivers wake each other
 //! open      opens it, and starts its tasks

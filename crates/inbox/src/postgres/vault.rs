@@ -48,7 +48,7 @@ impl Sealing {
 
 /// Keys that are ready to open some rows.
 #[derive(Debug, Default)]
-pub(super) struct Opening(HashMap<i64, Arc<DataKey>>, Vec<i64>, bool);
+pub(super) struct Opening(HashMap<i64, Arc<DataKey>>);
 
 impl Opening {
     /// The plain text of what was written.

@@ -211,7 +211,7 @@ impl Vault {
 
 /// Keys in use. When the young generation is full it becomes the old one, and what was not used meanwhile is forgotten.
 #[derive(Debug)]
-pub(crate) struct Generations<K> {
+struct Generations<K> {
     young: HashMap<K, Arc<DataKey>>,
     old: HashMap<K, Arc<DataKey>>,
 }
@@ -223,7 +223,7 @@ impl<K> Default for Generations<K> {
 }
 
 impl<K: Eq + Hash + Clone> Generations<K> {
-    pub(crate) fn get(&mut self, at: &K) -> Option<Arc<DataKey>> {
+    fn get(&mut self, at: &K) -> Option<Arc<DataKey>> {
         if let Some(key) = self.young.get(at) {
             return Some(Arc::clone(key));
         }
@@ -232,14 +232,14 @@ impl<K: Eq + Hash + Clone> Generations<K> {
         Some(key)
     }
 
-    pub(crate) fn put(&mut self, at: K, key: Arc<DataKey>) {
+    fn put(&mut self, at: K, key: Arc<DataKey>) {
         if self.young.len() >= REMEMBERED {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(at, key);
     }
 
-    pub(crate) fn forget(&mut self, at: &K) {
+    fn forget(&mut self, at: &K) {
         self.young.remove(at);
         self.old.remove(at);
     }

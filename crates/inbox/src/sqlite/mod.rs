@@ -61,4 +61,5 @@ pub(crate) use copy::{Contents, copy, forget, identity, put_in_place, read_all, 
 pub(crate) use erase::log_left;
 pub use open::Access;
 pub(crate) use open::{is_damage, is_gone, lock, look, refuse_log_alone};
+pub(crate) use schema::VERSION;
 pub(crate) use store::{Sqlite, look_for_left_behind};

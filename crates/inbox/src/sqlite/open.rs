@@ -276,7 +276,7 @@ pub(crate) fn refuse_log_alone(path: &Path) -> Result<(), Error> {
 }
 
 /// Takes the lock of an inbox that is about to be exchanged.
-pub(crate) fn lock(path: &Path) -> Result<impl Sized, Error> {
+pub(crate) fn lock(path: &Path) -> Result<impl Send + use<>, Error> {
     Opener::new(path, Access::Owner)
 }
 

@@ -83,7 +83,7 @@ pub(super) const STEPS: [(i64, &str); 6] = [
     ),
 ];
 /// The version that this build writes: that of the last step.
-pub(super) const VERSION: i64 = 9;
+pub(crate) const VERSION: i64 = 9;
 
 /// The version of a store; 0 for an empty file.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {

@@ -74,11 +74,12 @@ impl File {
     }
 
     pub(super) async fn target(path: &Path, settings: &Settings) -> Result<Self, Error> {
-        let lock = lock(path)?;
         let store = Store::Sqlite(path.to_owned());
-        if path.exists() {
+        if !sqlite::is_gone(path) {
             return Err(refused(&store, "there is a file already: name one that is not there"));
         }
+        // The lock is on an empty file, which the copy takes the place of.
+        let lock = lock(path)?;
         let copying = beside(path, COPYING);
         let made = Settings {
             store: Store::Sqlite(copying.clone()),

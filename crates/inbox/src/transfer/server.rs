@@ -77,11 +77,11 @@ impl Server {
             return Err(refused(store, "it holds an inbox already: name another schema or database"));
         }
         let keys: Vec<String> = KEYS.iter().map(|name| format!("'{name}'")).collect();
-        let begin = format!(
+        let start = format!(
             "BEGIN; DELETE FROM meta WHERE name IN ({}); DELETE FROM sink; INSERT INTO meta (name, number) VALUES ('{COPYING}', 1); COMMIT",
             keys.join(", ")
         );
-        Ok(self.connection.batch_execute(&begin).await?)
+        Ok(self.connection.batch_execute(&start).await?)
     }
 
     async fn number(&self, sql: &str) -> Result<i64, Error> {

@@ -67,7 +67,8 @@ async fn a_copy_there_and_back_is_the_same_inbox() {
     let Some(Folded::Stored { seq, .. }) = shared.intake.accept(event("new", "c5")).await.unwrap().folded else {
         panic!()
     };
-    assert_eq!(seq.0, 303);
+    assert!(seq.0 > 302, "{seq}");
+    let before = seq;
     let stats = shared.upkeep.stats().await.unwrap();
     assert!(stats.of_sink(&SinkName::new("app")).parked > 0, "{stats:?}");
     let after = seen(&shared).await;
@@ -81,7 +82,7 @@ async fn a_copy_there_and_back_is_the_same_inbox() {
     let Some(Folded::Stored { seq, .. }) = last.intake.accept(event("newer", "c5")).await.unwrap().folded else {
         panic!()
     };
-    assert_eq!(seq.0, 304);
+    assert!(seq > before, "{seq}");
 }
 
 fn server_without_inbox() -> double::servers::Postgres {

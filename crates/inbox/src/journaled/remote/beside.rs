@@ -20,7 +20,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinHandle};
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub(super) struct Beside {
     oldest: Mutex<Option<Timestamp>>,
     /// The server did not answer the last time.
     is_away: AtomicBool,
+    /// The task that folds; `None` before it runs, and once the end has come.
+    pub(super) folding: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Beside {
@@ -68,6 +70,7 @@ impl Beside {
             lines: Mutex::default(),
             oldest: Mutex::default(),
             is_away: AtomicBool::new(false),
+            folding: Mutex::default(),
             journal,
         };
         if this.unfolded() > 0 {

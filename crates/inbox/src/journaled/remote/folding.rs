@@ -55,8 +55,15 @@ enum Stuck {
     Ended(#[from] JoinError),
 }
 
+/// Starts the task, where there is a journal.
+pub(super) fn start(remote: &Arc<Remote>) {
+    if let Some(beside) = remote.beside.get() {
+        *lock(&beside.folding) = Some(tokio::spawn(run(Arc::clone(remote))));
+    }
+}
+
 /// Folds until [`Progress::end`](super::super::progress::Progress::end), and then what is left.
-pub(super) async fn run(remote: Arc<Remote>) {
+async fn run(remote: Arc<Remote>) {
     let Some(beside) = remote.beside.get() else { return };
     let mut fold = Fold { reader: reader(beside), pending: Arc::default() };
     let mut last_try = None;

@@ -56,25 +56,11 @@ pub(crate) async fn open(server: &Server, settings: &Settings, sinks: &[SinkName
     match remote.try_open(settings, sinks).await {
         Ok(()) => {}
         Err(Error::Away(problem)) => {
-            let error = chain(&*problem);
-            let is_taken = remote.beside.get().is_some();
-            tracing::error!(
-                code = "store_away",
-                error,
-                "PostgreSQL does not answer: {}",
-                if is_taken {
-                    "events are accepted into the journal until it does"
-                } else {
-                    "events are answered 503 until it does"
-                }
-            );
-            *lock(&remote.problem) = Some(error);
+            remote.tell(chain(&*problem));
         }
         Err(error) => return Err(error),
     }
-    if remote.beside.get().is_some() {
-        drop(tokio::spawn(folding::run(Arc::clone(&remote))));
-    }
+    folding::start(&remote);
     let watcher = (Arc::downgrade(&remote), settings.clone(), sinks.to_vec());
     drop(tokio::spawn(async move {
         let (remote, settings, sinks) = watcher;
@@ -122,19 +108,19 @@ impl Remote {
             match Box::pin(self.try_open(settings, sinks)).await {
                 Ok(()) => {
                     *lock(&self.problem) = None;
-                    tracing::warn!(code = "store_back", "PostgreSQL answers: the inbox is open");
+                    say_back();
                 }
                 Err(error) => self.tell(chain(&error)),
             }
             if !had_journal && self.beside.get().is_some() {
-                drop(tokio::spawn(folding::run(Arc::clone(self))));
+                folding::start(self);
             }
         } else if let Some(fault) = self.pool.foreign() {
             self.tell(fault.to_string());
             // Whether the right one is back is known from a new connection alone.
             drop(self.pool.get(LOOK).await);
         } else if lock(&self.problem).take().is_some() {
-            tracing::warn!(code = "store_back", "PostgreSQL answers with the right inbox again");
+            say_back();
         }
     }
 
@@ -142,8 +128,16 @@ impl Remote {
     fn tell(&self, problem: String) {
         let mut known = lock(&self.problem);
         if known.as_ref() != Some(&problem) {
-            tracing::error!(code = "store_away", error = problem, "the inbox on PostgreSQL cannot be used");
+            tracing::error!(
+                code = "store_away",
+                error = problem,
+                "the inbox on PostgreSQL cannot be used now; events are accepted into the journal, where there is one, or answered 503"
+            );
             *known = Some(problem);
         }
     }
+}
+
+fn say_back() {
+    tracing::warn!(code = "store_back", "PostgreSQL answers, and the inbox is open");
 }

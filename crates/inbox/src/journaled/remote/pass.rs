@@ -9,7 +9,7 @@ use crate::{
     Shortfall, SinkName, Sinks, Span, Stage, Stats, Story, Subject, Upkeep, Watch,
 };
 use async_trait::async_trait;
-use base::clock::Timestamp;
+use base::{clock::Timestamp, sync::lock};
 use bytes::Bytes;
 use event::UserId;
 use std::{
@@ -291,8 +291,12 @@ impl Beside {
         let stopped = tokio::task::spawn_blocking(move || journal.stop()).await;
         self.progress.end();
         self.called.notify_one();
-        let is_folded = timeout(DRAIN_TIME, self.progress.wait(self.journal.synced())).await;
-        drop((stopped, is_folded));
+        let folding = lock(&self.folding).take();
+        if let Some(folding) = folding {
+            // It says itself what it had to leave.
+            drop(timeout(DRAIN_TIME, folding).await);
+        }
+        drop(stopped);
         let (journal, folded) = (Arc::clone(&self.journal), self.progress.folded());
         let ended = tokio::task::spawn_blocking(move || {
             journal.let_go(folded);

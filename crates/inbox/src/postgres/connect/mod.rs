@@ -22,7 +22,7 @@ mod manager;
 mod session;
 mod tls;
 
-pub use fault::Fault;
+pub(crate) use fault::Fault;
 pub(crate) use manager::Manager;
 
 use crate::{Error, Identity, Settings, settings::Server};
@@ -41,7 +41,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The connections of one process. Clones share them.
 #[derive(Clone)]
-pub struct Pool {
+pub(crate) struct Pool {
     connections: managed::Pool<Manager>,
     way: Arc<Way>,
 }
@@ -57,7 +57,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`Fault::Unfit`]: a file of certificates cannot be used.
-    pub fn new(server: &Server, settings: &Settings) -> Result<Self, Fault> {
+    pub(crate) fn new(server: &Server, settings: &Settings) -> Result<Self, Fault> {
         let way = Arc::new(Way::new(server.clone(), settings)?);
         let connections = managed::Pool::builder(Manager::new(Arc::clone(&way)))
             .max_size(settings.connections)
@@ -109,6 +109,14 @@ impl Pool {
     /// From now on a connection to another inbox than this one is refused ([`Fault::Foreign`]).
     pub(crate) fn expect(&self, identity: Identity) {
         self.way.expect(identity);
+    }
+
+    /// Settings of the server that are allowed, and should be known: one sentence each.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(crate) async fn remarks(&self, within: Duration) -> Result<Vec<String>, Fault> {
+        Ok(session::remarks(&**self.get(within).await?).await?)
     }
 
     /// Says that the server held another inbox than is expected, when a connection to it was last tried.

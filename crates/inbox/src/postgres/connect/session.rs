@@ -64,6 +64,28 @@ pub(super) async fn begin(client: &Client) -> Result<Option<Identity>, Fault> {
     Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map(Identity))
 }
 
+/// What the server is set to where this session has not said something else.
+const SETTINGS: &str = "SELECT name, reset_val FROM pg_settings WHERE
+                        name IN ('synchronous_commit', 'full_page_writes') AND reset_val IN ('off', 'local')";
+
+/// Settings that are allowed, and should be known.
+pub(super) async fn remarks(client: &Client) -> Result<Vec<String>, tokio_postgres::Error> {
+    let answer = client.simple_query(SETTINGS).await?;
+    let remark = |row: &SimpleQueryRow| {
+        let facts = Facts::of(Some(row));
+        match facts.of_index(0) {
+            "full_page_writes" => {
+                "full_page_writes is off in PostgreSQL: a power cut may damage its pages, unless its file system never tears them".to_owned()
+            }
+            name => format!(
+                "{name} is {} in PostgreSQL: this service asks for more in each of its transactions, and others on the server may lose what they were told",
+                facts.of_index(1)
+            ),
+        }
+    };
+    Ok(answer.iter().filter_map(row).map(remark).collect())
+}
+
 /// A row of texts.
 struct Facts(Vec<String>);
 
