@@ -65,7 +65,9 @@ pub(super) async fn listen(core: Weak<Core>) {
                 let (Some(payload), Some(core)) = (payload, core.upgrade()) else { break };
                 let (sender, kinds) = parse(&payload);
                 if sender != Some(core.number) {
-                    kinds.into_iter().for_each(|kind| core.shared.waker(kind).notify_one());
+                    for kind in kinds {
+                        core.shared.waker(kind).notify_one();
+                    }
                 }
             }
         }

@@ -8,7 +8,7 @@
 //! schema    tables, and the way from one version to the next
 //! tally     how many stages there are of each kind
 //! shared    what callers know without asking the server
-//! vault     seals and opens
+//! vault     opens what is kept
 //! stages, attempts, entries, delete, erasures    what is written to the tables
 //! board     stages in memory, while their lines are locked: lets the rules change them
 //! lines     locks lines, and loads a board
