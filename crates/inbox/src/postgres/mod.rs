@@ -67,7 +67,7 @@ pub(crate) use codes::{plain, text};
 pub(crate) use entries::rank;
 pub(crate) use store::Postgres;
 
-use crate::{Access, Error, Identity, Inbox, Settings, SinkName};
+use crate::{Access, Error, Identity, Settings, SinkName};
 use base::clock::Timestamp;
 use connect::Pool;
 use std::sync::Arc;
@@ -91,8 +91,6 @@ pub(crate) async fn open(
     sinks: &[SinkName],
     access: Access,
     local: fn() -> Timestamp,
-) -> Result<Inbox, Error> {
-    let store = Arc::new(Postgres::open(pool, settings, sinks, access, local).await?);
-    let keys = store.keys().clone();
-    Ok(Inbox::of(&store, keys))
+) -> Result<Arc<Postgres>, Error> {
+    Postgres::open(pool, settings, sinks, access, local).await.map(Arc::new)
 }

@@ -120,9 +120,9 @@ async fn an_accepted_event_is_still_there_after_a_crash(backend: Backend) {
     let mut store = Store::new(backend, &["app"]).await;
     let json = event("e1", "7", 1, false);
     let seq = store.accept_json(&json).await;
-    let identity = store.get().keys.identity;
+    let identity = store.get().keys.get().unwrap().identity;
     store.crash().await;
-    assert_eq!(store.get().keys.identity, identity);
+    assert_eq!(store.get().keys.get().unwrap().identity, identity);
     assert_eq!(folded(&store, &json).await, Folded::Duplicate { seq });
     assert_eq!(store.claim_one(&Stage::deliver("app")).await.body, json.as_bytes());
 }

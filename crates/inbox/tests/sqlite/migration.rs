@@ -315,11 +315,11 @@ async fn refused_requests_survive() {
 async fn it_is_migrated_once_and_keeps_its_identity() {
     let migrated = Migrated::new();
     let path = migrated.folder.path().join("inbox.db");
-    let identity = migrated.inbox.keys.identity;
+    let identity = migrated.inbox.keys.get().unwrap().identity;
     let body = migrated.body(1).await;
     migrated.inbox.upkeep.close().await;
     let again = open_at(&path);
-    assert_eq!(again.keys.identity, identity);
+    assert_eq!(again.keys.get().unwrap().identity, identity);
     assert_eq!(folded(&again, &body).await, Folded::Duplicate { seq: Seq(1) });
     let file = rusqlite::Connection::open(&path).unwrap();
     let verdict: String = file.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
