@@ -15,7 +15,6 @@
 //! store     the open inbox
 //! readings, refused, stored, select, views    questions about the other tables
 //! settle, claim    how leases end and begin
-//! erasures  who was erased, for journals that still hold something of them
 //! intake, committer, queue, shelf, sinks, desk, erase, audit, watch, upkeep    the interfaces of the inbox
 //! listen    receivers wake each other
 //! open      opens it, and starts its tasks
@@ -68,7 +67,7 @@ pub(crate) use codes::{plain, text};
 pub(crate) use entries::rank;
 pub(crate) use store::Postgres;
 
-use crate::{Access, Error, Identity, Inbox, Settings, SinkName};
+use crate::{Access, Error, Identity, Settings, SinkName};
 use base::clock::Timestamp;
 use connect::Pool;
 use std::sync::Arc;
@@ -92,8 +91,6 @@ pub(crate) async fn open(
     sinks: &[SinkName],
     access: Access,
     local: fn() -> Timestamp,
-) -> Result<Inbox, Error> {
-    let store = Arc::new(Postgres::open(pool, settings, sinks, access, local).await?);
-    let keys = store.keys().clone();
-    Ok(Inbox::of(&store, keys))
+) -> Result<Arc<Postgres>, Error> {
+    Postgres::open(pool, settings, sinks, access, local).await.map(Arc::new)
 }
