@@ -7,7 +7,6 @@ use super::{
 };
 use crate::{Fetch, Filter, Seq, State, fold, kind::Kind};
 use event::{ConnectionId, UserId};
-use std::fmt::Write as _;
 
 /// In which order entries are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +31,9 @@ impl Conditions {
             match part.strip_suffix('?') {
                 Some(before) => {
                     number += 1;
-                    // Nothing that is written to a string fails.
-                    drop(write!(self.sql, "{before}${number}"));
+                    self.sql.push_str(before);
+                    self.sql.push('$');
+                    self.sql.push_str(&number.to_string());
                 }
                 None => self.sql.push_str(part),
             }
