@@ -209,7 +209,7 @@ impl<'a> Stage<'a> {
              \n  curl --cacert {folder}/ca.pem --cert {folder}/client.pem --key {folder}/client.key --json @{folder}/event.json {url}\
              \n  linxo-webhook send --url {url} --ca {folder}/ca.pem --cert {folder}/client.pem --key {folder}/client.key --accounts 3\
              \n  linxo-webhook --config {folder}/linxo-webhook.toml inbox ls\
-             \n  curl {admin}/readyz; curl --oauth2-bearer $(cat {folder}/admin_token) {admin}/metrics\
+             \n  curl {admin}/readyz\
              \n  the page: {admin}/, where the token in {folder}/admin_token logs you in"
         ))
     }

@@ -42,6 +42,8 @@
     if (source || document.hidden) return;
     source = new EventSource("/live");
     source.addEventListener("happened", look);
+    // What happened between the making of this page and the beginning of the stream is told by no hint.
+    source.addEventListener("open", look);
   }
 
   function rest() {
