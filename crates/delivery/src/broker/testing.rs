@@ -29,7 +29,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 /// Longest wait for a state.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Host and port of a shared server.
 pub(crate) fn shared(kind: &str, usual: u16) -> String {
@@ -282,7 +282,7 @@ pub(crate) const fn refused(status: u16) -> FailureKind {
 /// Connections, and events of each, for tests of crashes: 2,000 events, or as many as `LINXO_WEBHOOK_TEST_EVENTS` says.
 pub(crate) fn size() -> (usize, usize) {
     const CONNECTIONS: usize = 200;
-    let events = std::env::var("LINXO_WEBHOOK_TEST_EVENTS").map_or(2_000, |events| events.parse().unwrap());
+    let events = std::env::var("LINXO_WEBHOOK_TEST_EVENTS").map_or(2_000_usize, |events| events.parse().unwrap());
     (CONNECTIONS, events.div_ceil(CONNECTIONS))
 }
 
