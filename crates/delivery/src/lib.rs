@@ -41,6 +41,10 @@ mod settings;
 mod signature;
 mod sink;
 mod slot;
+#[cfg_attr(
+    not(feature = "broker"),
+    allow(dead_code, unused_imports, reason = "only kinds on brokers fill templates in")
+)]
 mod template;
 mod tls;
 mod writer;

@@ -208,7 +208,7 @@ fn named(word: &str) -> Result<Attribute, Flaw> {
     let found = ATTRIBUTES.iter().find(|(known, _)| *known == word).map(|(_, attribute)| *attribute);
     found.ok_or_else(|| {
         let known: Vec<_> = ATTRIBUTES.iter().map(|(word, _)| format!("{{{word}}}")).collect();
-        Flaw::new(format!("names the attribute {:?}, which there is not", word), format!("use {}", known.join(", ")))
+        Flaw::new(format!("names the attribute {word:?}, which there is not"), format!("use {}", known.join(", ")))
     })
 }
 

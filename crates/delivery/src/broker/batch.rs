@@ -146,10 +146,12 @@ mod tests {
     use std::sync::Mutex;
     use tokio::sync::oneshot;
 
+    type Answer = oneshot::Sender<Result<(), Failure>>;
+
     /// Takes messages, and acknowledges them when it is told to.
     #[derive(Default)]
     struct Toy {
-        taken: Mutex<Vec<(String, oneshot::Sender<Result<(), Failure>>)>>,
+        taken: Mutex<Vec<(String, Answer)>>,
     }
 
     #[async_trait]

@@ -29,7 +29,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 /// Longest wait for a state.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Host and port of a shared server.
 pub(crate) fn shared(kind: &str, usual: u16) -> String {

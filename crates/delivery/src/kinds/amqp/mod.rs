@@ -18,7 +18,8 @@ mod settings;
 mod sink;
 #[cfg(feature = "amqp")]
 mod socket;
-#[cfg(all(test, feature = "amqp"))]
+#[cfg(feature = "amqp")]
+#[cfg(test)]
 mod tests;
 
 pub use self::settings::Settings;

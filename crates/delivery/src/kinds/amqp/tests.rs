@@ -87,7 +87,7 @@ impl Queue {
         let options = BasicGetOptions { no_ack: true };
         while let Some(message) = self.channel.basic_get(short(&self.name), options).await.unwrap() {
             let message = message.delivery;
-            messages.push((message.properties, message.routing_key.to_string(), message.data.to_vec()));
+            messages.push((message.properties, message.routing_key.to_string(), message.data));
         }
         messages
     }

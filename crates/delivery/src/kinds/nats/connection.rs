@@ -135,15 +135,14 @@ pub(super) async fn connect(settings: &Settings, tls: Option<&rustls::ClientConf
 async fn judged(settings: &Settings) -> Result<Vec<async_nats::ServerAddr>, Failure> {
     let (mut fine, mut last) = (Vec::new(), Failure::transient("no server is configured"));
     for server in &settings.servers {
-        match outbound::resolve(&server.host, server.port).await {
+        if let Err(error) = outbound::resolve(&server.host, server.port).await {
+            last = could_not_connect(&error);
+            continue;
+        }
+        let scheme = if server.is_encrypted { "tls" } else { "nats" };
+        match format!("{scheme}://{}", server.authority()).parse() {
+            Ok(address) => fine.push(address),
             Err(error) => last = could_not_connect(&error),
-            Ok(_) => {
-                let scheme = if server.is_encrypted { "tls" } else { "nats" };
-                match format!("{scheme}://{}", server.authority()).parse() {
-                    Ok(address) => fine.push(address),
-                    Err(error) => last = could_not_connect(&error),
-                }
-            }
         }
     }
     if fine.is_empty() { Err(last) } else { Ok(fine) }

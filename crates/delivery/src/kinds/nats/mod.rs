@@ -14,7 +14,8 @@ mod fault;
 mod settings;
 #[cfg(feature = "nats")]
 mod sink;
-#[cfg(all(test, feature = "nats"))]
+#[cfg(feature = "nats")]
+#[cfg(test)]
 mod tests;
 
 pub use self::settings::Settings;

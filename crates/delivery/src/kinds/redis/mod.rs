@@ -15,7 +15,8 @@ mod fault;
 mod settings;
 #[cfg(feature = "redis")]
 mod sink;
-#[cfg(all(test, feature = "redis"))]
+#[cfg(feature = "redis")]
+#[cfg(test)]
 mod tests;
 
 pub use self::settings::Settings;
