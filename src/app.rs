@@ -192,12 +192,10 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
     tasks.spawn(reload.run(asked, stop.clone()));
     let figures =
         (inbox::Figures::new(&mut registry, (&config.inbox).into()), work::checkpoint_failures(&mut registry));
-    tasks.spawn(upkeep(&config, &inbox, figures.clone(), last_event).run(stop.clone()));
-    tasks.spawn(Sealing { inbox: Arc::clone(&inbox.upkeep) }.run(stop.clone()));
+    start_upkeep(&mut tasks, upkeep(&config, &inbox, figures.clone(), last_event), &inbox, &stop);
     let admin_figures = admin::Figures::new(&mut registry);
     let exposition = Arc::new(Exposition::new(registry));
     tasks.spawn(operators::record(&inbox, &exposition, &control, stop.clone()));
-    let access = operators::say_listening(admin.as_ref());
     let state = admin::State {
         intake: Arc::clone(&inbox.intake),
         upkeep: Arc::clone(&inbox.upkeep),
@@ -206,15 +204,12 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
         figures: admin_figures,
         readiness: readiness.clone(),
         hindrance: hindrance(&receiver),
-        desk: access.map(|access| operators::desk(&inbox, control, &receiver, access)),
+        desk: admin.as_ref().map(|admin| operators::desk(&inbox, control, &receiver, admin.access())),
     };
     said::of_the_admin_listener(admin_address);
     let standing = standing(&bound, &state);
-    let told = stop.clone();
     let ending = Ending {
-        receiver: tokio::spawn(async move {
-            bound.serve(receiver, told).await;
-        }),
+        receiver: tokio::spawn(serve(bound, receiver, stop.clone())),
         tasks,
         admin: admin.map(|bound| (bound, state)),
         inbox: inbox.clone(),
@@ -235,6 +230,16 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
         hangup,
         task,
     })
+}
+
+/// Takes events until the drain is over.
+async fn serve(bound: receive::Bound, receiver: Arc<Receiver>, stop: CancellationToken) {
+    bound.serve(receiver, stop).await;
+}
+
+fn start_upkeep(tasks: &mut JoinSet<()>, upkeep: Upkeep, inbox: &Inbox, stop: &CancellationToken) {
+    tasks.spawn(upkeep.run(stop.clone()));
+    tasks.spawn(Sealing { inbox: Arc::clone(&inbox.upkeep) }.run(stop.clone()));
 }
 
 fn standing(bound: &receive::Bound, state: &admin::State) -> Standing {

@@ -1,16 +1,24 @@
-//! How fast a waiting backlog is delivered.
+//! How fast a waiting backlog is delivered, and up to which rate what comes is delivered meanwhile.
 
 use crate::{
     Outcome,
     bodies::Bodies,
     child::Process,
-    measure::Scale,
+    measure::{Scale, round},
     scene::{Scene, Settings},
 };
 use double::load::{Load, load};
-use std::{fmt::Write as _, time::Instant};
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
+use tokio::time::sleep;
 
 const BACKLOG: u64 = 20_000;
+/// Events a second that come while others are delivered.
+const RATES: [u32; 4] = [4_000, 6_000, 8_000, 10_000];
+/// Seconds for which they come.
+const LASTS: u32 = 10;
 
 /// From the start of the service to the last settled delivery.
 pub(crate) async fn run(scale: &Scale) -> Outcome<String> {
@@ -49,5 +57,38 @@ pub(crate) async fn run(scale: &Scale) -> Outcome<String> {
         writeln!(table, "| {words} | {:.0} | {:.0} |", events / elapsed, cpu * 1e6 / events)?;
         service.stop().await?;
     }
+    Ok(table)
+}
+
+/// Events come at rates that are kept, and are delivered to a file beside that. Where deliveries keep up, as little waits at
+/// the end as at any time.
+pub(crate) async fn steady(scale: &Scale) -> Outcome<String> {
+    let scene = Scene::new()?;
+    let sink = scene.file_sink("delivered.ndjson");
+    let configuration = scene.configuration("steady", Settings { workers: 32, sink: &sink, linxo: "" })?;
+    let service = Process::service(&configuration).await?;
+    let target = scene.target(&service)?;
+    let mut table = format!(
+        "### Received and delivered to a file, {LASTS} s for each rate\n\n\
+         | events/s that come | received/s | not delivered at the end | ms until they were | CPU an event, µs |\n\
+         | ---: | ---: | ---: | ---: | ---: |\n"
+    );
+    let mut accepted = 0;
+    for rate in RATES {
+        let posts = u64::from(rate * LASTS) / scale.divisor;
+        let plan = Load { posts, concurrency: 64, rate: Some(rate), reconnect: false };
+        let bodies = Bodies::new()?;
+        let before = service.cpu()?;
+        let came = round(&target, &service, plan, 200, move |number| bodies.make(number)).await?;
+        accepted += posts;
+        let (left, ended) = (scene.left("steady", accepted)?, Instant::now());
+        while scene.left("steady", accepted)? > 0 {
+            sleep(Duration::from_millis(2)).await;
+        }
+        let late = ended.elapsed().as_millis();
+        let cpu = service.cpu()?.saturating_sub(before).as_secs_f64() * 1e6 / f64::from(u32::try_from(posts)?);
+        writeln!(table, "| {rate} | {:.0} | {left} | {late} | {cpu:.0} |", came.rate)?;
+    }
+    service.stop().await?;
     Ok(table)
 }

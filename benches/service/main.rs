@@ -1,6 +1,6 @@
 //! The service's figures, all taken in one run, as tables that can be pasted into `docs/benchmarks.md`.
 //!
-//! In: names of parts (`receipt beside handshakes delivery completion memory start many-receipt many-delivery`; none: all) and `--quick`. Out: one
+//! In: names of parts (`receipt beside steady handshakes delivery completion memory start many-receipt many-delivery`; none: all) and `--quick`. Out: one
 //! Markdown table a part on standard output, what is being done on standard error.
 //!
 //! The service is the real binary in a process of its own, as shipped: durable commits, a log line for each event. Where it
@@ -32,8 +32,18 @@ use std::{
 /// What a part gives back; an error ends the run, because a figure of something broken is worse than none.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 9] =
-    ["receipt", "beside", "handshakes", "delivery", "completion", "memory", "start", "many-receipt", "many-delivery"];
+const PARTS: [&str; 10] = [
+    "receipt",
+    "beside",
+    "steady",
+    "handshakes",
+    "delivery",
+    "completion",
+    "memory",
+    "start",
+    "many-receipt",
+    "many-delivery",
+];
 
 fn main() -> ExitCode {
     // Fails only when a provider is installed already, and then there is one.
@@ -68,6 +78,7 @@ async fn run(arguments: &[String]) -> Outcome<()> {
         let table = match part {
             "receipt" => Box::pin(receipt::alone(&scale)).await?,
             "beside" => Box::pin(receipt::beside(&scale)).await?,
+            "steady" => Box::pin(delivery::steady(&scale)).await?,
             "handshakes" => Box::pin(receipt::handshakes(&scale)).await?,
             "delivery" => Box::pin(delivery::run(&scale)).await?,
             "completion" => Box::pin(completion::run(&scale)).await?,

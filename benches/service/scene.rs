@@ -160,6 +160,18 @@ address = "127.0.0.1:0"
         }
     }
 
+    /// How many of so many accepted events are not delivered yet, or not even folded.
+    pub(crate) fn left(&self, name: &str, accepted: u64) -> Outcome<u64> {
+        let inbox = read(&self.path(&format!("{name}.db")))?;
+        let delivered: i64 = inbox.query_row(
+            "SELECT (SELECT coalesce(max(seq), 0) FROM entry)
+                  - (SELECT count(*) FROM stage INDEXED BY stage_line WHERE state IN ('queued', 'due', 'leased'))",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok(accepted.saturating_sub(u64::try_from(delivered)?))
+    }
+
     /// How many deliveries are done.
     pub(crate) fn delivered(&self, name: &str) -> Outcome<u64> {
         let inbox = read(&self.path(&format!("{name}.db")))?;

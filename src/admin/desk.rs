@@ -86,8 +86,8 @@ impl Desk {
             Some(State::Waiting | State::Leased) => |counts| counts.waiting + counts.leased,
             Some(State::Done) | None => return Ok(false),
         };
-        let stats = self.inbox.upkeep.stats().await?;
-        Ok(stats.stages.iter().map(|(_, counts)| count(counts)).sum::<u64>() <= FEW)
+        let figures = self.inbox.upkeep.stats().await?;
+        Ok(figures.stages.iter().map(|(_, counts)| count(counts)).sum::<u64>() <= FEW)
     }
 
     /// The entry with a number.

@@ -82,13 +82,6 @@ pub(super) fn record(
     admin::record(Arc::clone(&inbox.charts), Arc::clone(exposition), control.service.clone(), stop)
 }
 
-/// Says where the admin listener is, and returns who may use it.
-pub(super) fn say_listening(admin: Option<&admin::Bound>) -> Option<Access> {
-    let admin = admin?;
-    tracing::info!(code = "admin_listening", address = %admin.address(), "admin listening");
-    Some(admin.access())
-}
-
 /// What the page and the API work on.
 pub(super) fn desk(inbox: &Inbox, control: control::State, receiver: &Arc<Receiver>, access: Access) -> Desk {
     let receiver = Arc::clone(receiver);

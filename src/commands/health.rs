@@ -183,6 +183,7 @@ mod tests {
     use super::*;
     use crate::{
         admin,
+        config::{Admin, AdminTls, TlsVersion},
         observe::{metrics as exposed, readiness::Readiness},
     };
     use inbox::double::Double;
@@ -199,10 +200,10 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn tells_alive_from_ready() {
-        let address = "127.0.0.1:0".parse().unwrap();
-        let bound = admin::bind(address, admin::Guards::load(&settings::defaults().unwrap()).unwrap()).await.unwrap();
+    /// A listener that answers until the runtime ends.
+    async fn listen(settings: &Admin) -> (SocketAddr, Readiness) {
+        let guards = admin::Guards::load(settings).unwrap();
+        let bound = admin::bind("127.0.0.1:0".parse().unwrap(), guards).await.unwrap();
         let (address, readiness) = (bound.address(), Readiness::new(CancellationToken::new()));
         let double = Arc::new(Double::default());
         let mut registry = exposed::registry();
@@ -217,10 +218,37 @@ mod tests {
             desk: None,
         };
         tokio::spawn(bound.serve(state, CancellationToken::new()));
+        (address, readiness)
+    }
+
+    #[tokio::test]
+    async fn tells_alive_from_ready() {
+        let (address, readiness) = listen(&settings::defaults().unwrap()).await;
         assert_eq!(ask(address, false, true).await, Ok("alive"));
         assert_eq!(ask(address, false, false).await, Err("not ready: starting".to_owned()));
         readiness.set_ready();
         assert_eq!(ask(address, false, false).await, Ok("ready"));
+        assert!(ask(address, true, true).await.unwrap_err().contains("did not answer in TLS"));
+    }
+
+    #[tokio::test]
+    async fn asks_over_tls_whatever_the_certificate_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = (folder.path().join("a.pem"), folder.path().join("a.key"));
+        let other = double::pki::Authority::new("Other").unwrap().server(&["other.example"]).unwrap();
+        double::pki::write_identity(&certificate, &key, &other).unwrap();
+        let tls = AdminTls {
+            certificate,
+            key,
+            minimum_version: TlsVersion::V1_3,
+            authorities: Vec::new(),
+            revocations: Vec::new(),
+            read: Vec::new(),
+            act: Vec::new(),
+        };
+        let (address, _) = listen(&Admin { tls: Some(tls), ..settings::defaults().unwrap() }).await;
+        assert_eq!(ask(address, true, true).await, Ok("alive"));
+        assert!(ask(address, false, true).await.is_err());
     }
 
     #[tokio::test]

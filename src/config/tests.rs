@@ -402,6 +402,7 @@ fn every_example_loads() {
             ("webhook.example.com.pem", pems::server().0),
             ("webhook.example.com.key", pems::server().1),
             ("linxo-clients-ca.pem", pems::authority()),
+            ("internal-ca.pem", pems::authority()),
         ] {
             text = text.replace(&format!("certs/{name}"), &put(&folder, name, content));
         }
@@ -412,13 +413,16 @@ fn every_example_loads() {
             ("ADMIN_TOKEN", CANARY),
             ("APP_DATABASE_PASSWORD", CANARY),
             ("LINXO_PATH_SECRET", "0123456789abcdef"),
+            ("NATS_PASSWORD", CANARY),
+            ("RABBITMQ_PASSWORD", CANARY),
+            ("REDIS_PASSWORD", CANARY),
         ];
         let config = load_with(&text, &variables).unwrap_or_else(|problems| panic!("{}: {problems}", path.display()));
         assert!(!config.effective().contains(CANARY));
         assert_eq!(config.warnings, Vec::from_iter(config.exposure()));
         count += 1;
     }
-    assert_eq!(count, 4);
+    assert_eq!(count, 7);
 }
 
 proptest::proptest! {

@@ -9,7 +9,7 @@ use super::{
     compose::{Stop, compose},
     figures::Figures,
     gate::Gate,
-    pool::Handler,
+    pool::{Handler, room_for},
     retry::{Failed, Policy},
     spans,
 };
@@ -42,7 +42,7 @@ pub struct Route {
     pub slot: Arc<Slot>,
     /// Whether a delivery may go now, and what its end says about the sink.
     pub gate: Arc<Gate>,
-    /// Deliveries under way at once.
+    /// Deliveries, or batches of them, under way at once.
     pub hands: usize,
     /// From the first failed attempt to parking.
     pub retry_for: Duration,
@@ -176,7 +176,7 @@ impl Route {
             let due = clock::now().after(after + JITTER.mul_f64(fastrand::f64()));
             Err(Ok(Outcome::Postpone { due, reason }))
         };
-        let turn = match self.gate.ask(lease.entry.connection.as_str(), self.hands) {
+        let turn = match self.gate.ask(lease.entry.connection.as_str(), room_for(self.hands, self.slot.batch())) {
             Asked::Go(turn) => turn,
             Asked::Wait { after, why } => return wait(after, format!("the sink {why}")),
             Asked::Full { .. } => return wait(Duration::ZERO, "the sink is given no more at once for now".to_owned()),

@@ -1,7 +1,8 @@
 //! Works off the inbox: leases stages, fetches what events left out, delivers, ends the leases.
 //!
 //! ```text
-//! pool          the loop of one stage: takes leases, keeps them, ends them
+//! pool          the loop of one stage: takes leases, keeps them, says how they end
+//! settler       ends leases, many in one commit
 //! fetch         what is done with the stages that get something from the vendor's API
 //! deliver       what is done with the stage of a sink; compose makes the delivery, body streams its accounts
 //! gate          whether a delivery may go to its sink now, and what its end says about the sink
@@ -27,10 +28,12 @@ mod fetch;
 mod figures;
 mod gate;
 mod pool;
+mod pool_figures;
 mod recovery;
 mod retry;
 mod sealing;
 pub mod settings;
+mod settler;
 mod source;
 mod spans;
 mod upkeep;
@@ -41,7 +44,8 @@ pub use deliver::Route;
 pub use fetch::{Fetcher, Figures as FetchFigures};
 pub use figures::Figures as DeliveryFigures;
 pub use gate::{Gate, View};
-pub use pool::{Figures as PoolFigures, Handler, Pool};
+pub use pool::{Handler, Pool};
+pub use pool_figures::Figures as PoolFigures;
 pub use recovery::Recovery;
 pub use sealing::Sealing;
 pub use source::Source;

@@ -1,22 +1,21 @@
 //! The loop of one stage: takes leases from the inbox, has a handler work on them, keeps them alive meanwhile, ends them.
 //!
-//! A pool asks for only as many leases as it has free permits. A handler may take several leases at once. A lease is
-//! prolonged while its work is under way; when it is lost, the work goes on for others of its batch, but this one is not
-//! settled. On shutdown no new lease is taken, work under way may finish for a while, and what is left is given back.
+//! A pool asks for only as many leases as it has room for ([`room_for`]). A handler may take several leases at once. A lease
+//! is prolonged while its work is under way; when it is lost, the work goes on for others of its batch, but this one is not
+//! settled. What is finished makes room at once, and is settled with whatever else is finished by then ([`Settler`]). On shutdown
+//! no new lease is taken, work under way may finish for a while, and what is left is given back.
 
+use super::{
+    pool_figures::Figures,
+    settler::{Finished, Settler},
+};
 use async_trait::async_trait;
 use base::{clock, error::chain};
 use futures_util::{FutureExt as _, future::join_all};
 use inbox::{Error, Lease, Outcome, Queue, Stage};
-use prometheus_client::{metrics::counter::Counter, registry::Registry};
-use std::{
-    panic::AssertUnwindSafe,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -35,6 +34,17 @@ const AFTER_STORE_FAILURE: Duration = Duration::from_secs(5);
 const CROWDED_FOR: Duration = Duration::from_millis(250);
 /// After the inbox failed, before it is asked again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Leases under work at once at most, where the handler takes many at once.
+const MOST_IN_BATCHES: usize = 1024;
+/// Bytes of a body that count for one of them; a longer body counts for several.
+const BYTES_OF_ONE: usize = 16 * 1024;
+
+/// How many leases are under work at once at most. Each of the hands takes one, or a whole batch where the handler takes many
+/// at once: to write 500 lines and to sync them is one thing to do.
+#[must_use]
+pub(super) fn room_for(hands: usize, batch: usize) -> usize {
+    hands.max(hands.saturating_mul(batch).min(MOST_IN_BATCHES)).max(1)
+}
 
 /// What is done with the leases of one stage.
 #[async_trait]
@@ -74,29 +84,11 @@ pub trait Handler: Send + Sync {
     fn crowded(&self, _hands: usize) {}
 }
 
-/// What pools count.
-#[derive(Clone, Debug)]
-pub struct Figures {
-    leases_lost: Counter,
-    panics: Counter,
-}
-
-impl Figures {
-    /// Registers the figures.
-    #[must_use]
-    pub fn new(registry: &mut Registry) -> Self {
-        let this = Self { leases_lost: Counter::default(), panics: Counter::default() };
-        registry.register("leases_lost", "Leases that expired before they were settled", this.leases_lost.clone());
-        registry.register("work_panics", "Attempts that ended in a panic: a defect", this.panics.clone());
-        this
-    }
-}
-
 /// The loop of one stage.
 pub struct Pool {
     /// Which stage.
     pub stage: Stage,
-    /// Leases under work at once; at least 1.
+    /// Leases, or batches of them, under work at once; at least 1.
     pub concurrency: usize,
     /// Where work comes from.
     pub queue: Arc<dyn Queue>,
@@ -109,44 +101,70 @@ pub struct Pool {
 impl Pool {
     /// Runs until `draining` is cancelled; then lets work under way finish for `grace` and gives the rest back.
     pub async fn run(self, draining: CancellationToken, grace: Duration) {
-        let this = Arc::new(self);
-        let permits = Arc::new(Semaphore::new(this.concurrency.max(1)));
-        let (tasks, abandon) = (TaskTracker::new(), CancellationToken::new());
-        let mut may_be_more = false;
-        loop {
-            let permit = tokio::select! {
-                () = draining.cancelled() => break,
-                permit = this.permit(&permits, may_be_more) => permit,
-            };
-            let Some(permit) = permit else { break };
-            // Not under `select!`: leases that were given out must not be dropped on the way.
-            let wait = this.take(permit, &permits, &tasks, &abandon).await;
-            may_be_more = wait.may_be_more;
-            tokio::select! {
-                () = draining.cancelled() => break,
-                () = this.queue.wake(&this.stage), if wait.wakes => {}
-                () = time::sleep(wait.at_most) => {}
-            }
-        }
+        let tasks = TaskTracker::new();
+        let (finished, settling) = mpsc::unbounded_channel();
+        let work = Work { pool: self, finished, abandon: CancellationToken::new() };
+        tasks.spawn(work.settler().run(settling, tasks.clone()));
+        let abandon = work.abandon.clone();
+        let mut taking = Taking {
+            room: Arc::new(Semaphore::new(work.most())),
+            work: Arc::new(work),
+            tasks: tasks.clone(),
+            may_be_more: false,
+        };
+        while taking.go_on(&draining).await {}
+        // The settler ends when nobody is left to finish something.
+        drop(taking);
         tasks.close();
         if time::timeout(grace, tasks.wait()).await.is_err() {
             abandon.cancel();
             tasks.wait().await;
         }
     }
+}
 
-    /// Waits for a free hand. While there is none, and there may be work for it, the handler is told so.
+/// The side of a pool that takes leases.
+struct Taking {
+    room: Arc<Semaphore>,
+    work: Arc<Work>,
+    tasks: TaskTracker,
+    may_be_more: bool,
+}
+
+impl Taking {
+    /// Takes leases once there is room, and waits until there may be more; returns whether there is more to come.
+    async fn go_on(&mut self, draining: &CancellationToken) -> bool {
+        let permit = tokio::select! {
+            () = draining.cancelled() => return false,
+            permit = self.permit() => permit,
+        };
+        let Some(permit) = permit else { return false };
+        // Not under `select!`: leases that were given out must not be dropped on the way.
+        let wait = self.take(permit).await;
+        self.may_be_more = wait.may_be_more;
+        let pool = &self.work.pool;
+        tokio::select! {
+            () = draining.cancelled() => return false,
+            () = pool.queue.wake(&pool.stage), if wait.wakes => {}
+            () = time::sleep(wait.at_most) => {}
+        }
+        true
+    }
+
+    /// Waits for room. While there is none, and there may be work for it, the handler is told so.
     ///
     /// # Cancel safety
     /// Loses a wake-up at most, and every look at the inbox follows a permit.
-    async fn permit(&self, permits: &Arc<Semaphore>, mut may_be_more: bool) -> Option<OwnedSemaphorePermit> {
-        let mut permit = pin!(Arc::clone(permits).acquire_owned());
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        let pool = &self.work.pool;
+        let mut may_be_more = self.may_be_more;
+        let mut permit = pin!(Arc::clone(&self.room).acquire_owned());
         loop {
             tokio::select! {
                 biased;
                 permit = &mut permit => return permit.ok(),
-                () = self.queue.wake(&self.stage), if !may_be_more => may_be_more = true,
-                () = time::sleep(CROWDED_FOR), if may_be_more => self.handler.crowded(self.concurrency),
+                () = pool.queue.wake(&pool.stage), if !may_be_more => may_be_more = true,
+                () = time::sleep(CROWDED_FOR), if may_be_more => pool.handler.crowded(self.work.most()),
             }
         }
     }
@@ -155,49 +173,75 @@ impl Pool {
     ///
     /// # Cancel safety
     /// Not cancel safe: leases may be lost until they expire.
-    async fn take(
-        self: &Arc<Self>,
-        first: OwnedSemaphorePermit,
-        permits: &Arc<Semaphore>,
-        tasks: &TaskTracker,
-        abandon: &CancellationToken,
-    ) -> Wait {
-        let (pause, most) = self.handler.room();
+    async fn take(&self, first: OwnedSemaphorePermit) -> Wait {
+        let pool = &self.work.pool;
+        let (pause, most) = pool.handler.room();
         if let Some(pause) = pause {
             return Wait { wakes: false, at_most: pause.min(POLL), may_be_more: false };
         }
-        // Only this loop takes permits, so those that are free now are free below.
-        let room = (permits.available_permits() + 1).min(most.max(1));
         drop(first);
-        let claimed = match self.queue.claim(&self.stage, room, LEASE).await {
+        // Only this takes room, so what is free now is free below.
+        let room = self.room.available_permits().min(most.max(1));
+        let claimed = match pool.queue.claim(&pool.stage, room, LEASE).await {
             Ok(claimed) => claimed,
             Err(error) => {
-                tracing::error!(code = "work_not_taken", stage = %self.stage, error = %chain(&error), "no work can be taken from the inbox");
+                tracing::error!(code = "work_not_taken", stage = %pool.stage, error = %chain(&error), "no work can be taken from the inbox");
                 return Wait { wakes: false, at_most: AFTER_FAILURE, may_be_more: false };
             }
         };
         let is_full = claimed.leases.len() == room;
-        let mut leases = claimed.leases.into_iter().peekable();
-        while leases.peek().is_some() {
-            let batch: Vec<Lease> = leases.by_ref().take(self.handler.batch().max(1)).collect();
-            let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-            let Ok(permit) = Arc::clone(permits).acquire_many_owned(count).await else { break };
-            let (this, abandon) = (Arc::clone(self), abandon.clone());
-            tasks.spawn(async move {
-                this.work(batch, &abandon).await;
-                drop(permit);
-            });
+        let mut leases = claimed.leases.into_iter();
+        let batch = pool.handler.batch().max(1);
+        while leases.len() > 0 {
+            let some: Vec<Lease> = leases.by_ref().take(batch).collect();
+            let Some(room) = self.room_of(&some, batch, leases.len()) else { break };
+            let work = Arc::clone(&self.work);
+            self.tasks.spawn(async move { work.run(some, room).await });
         }
         if is_full {
-            // There may be more; go on as soon as a permit is free.
+            // There may be more; go on as soon as there is room.
             return Wait { wakes: false, at_most: Duration::ZERO, may_be_more: true };
         }
         let at_most = claimed.next_due.map_or(POLL, |due| due.since(clock::now())).min(POLL);
         Wait { wakes: true, at_most: at_most.max(Duration::from_millis(1)), may_be_more: false }
     }
 
+    /// The room that leases take, while so many others still need some of what is free. Long bodies take more, so that batches
+    /// of them do not fill the memory.
+    fn room_of(&self, leases: &[Lease], batch: usize, others: usize) -> Option<OwnedSemaphorePermit> {
+        let weight = |lease: &Lease| if batch == 1 { 1 } else { lease.body.len().div_ceil(BYTES_OF_ONE).max(1) };
+        let free = self.room.available_permits().saturating_sub(others);
+        let takes = leases.iter().map(weight).sum::<usize>().min(free);
+        Arc::clone(&self.room).try_acquire_many_owned(u32::try_from(takes).unwrap_or(u32::MAX)).ok()
+    }
+}
+
+/// The side of a pool that works.
+struct Work {
+    pool: Pool,
+    /// Where finished work goes.
+    finished: mpsc::UnboundedSender<Finished>,
+    /// Cancelled when work under way is to be given back.
+    abandon: CancellationToken,
+}
+
+impl Work {
+    fn most(&self) -> usize {
+        room_for(self.pool.concurrency, self.pool.handler.batch())
+    }
+
+    fn settler(&self) -> Settler {
+        Settler {
+            stage: self.pool.stage.clone(),
+            queue: Arc::clone(&self.pool.queue),
+            figures: self.pool.figures.clone(),
+            patience: LEASE,
+            abandon: self.abandon.clone(),
+        }
+    }
+
     /// Works on leases to their end, whatever that is.
-    async fn work(&self, leases: Vec<Lease>, abandon: &CancellationToken) {
+    async fn run(&self, leases: Vec<Lease>, room: OwnedSemaphorePermit) {
         // A panic ends this attempt, and nothing else.
         let handled = AssertUnwindSafe(self.handle(&leases)).catch_unwind();
         let outcomes = tokio::select! {
@@ -209,45 +253,33 @@ impl Pool {
                 }
             },
             outcomes = self.hold(&leases) => outcomes,
-            () = abandon.cancelled() => leases.iter().map(|_| Ok(Outcome::GiveBack)).collect(),
+            () = self.abandon.cancelled() => leases.iter().map(|_| Ok(Outcome::GiveBack)).collect(),
         };
-        self.end(&leases, outcomes, abandon).await;
+        let ended = leases.into_iter().zip(outcomes).filter_map(|(lease, outcome)| self.ends(lease, outcome)).collect();
+        drop(room);
+        // The settler is there for as long as this is.
+        self.finished.send(ended).unwrap_or_default();
     }
 
     async fn handle(&self, leases: &[Lease]) -> Vec<Result<Outcome, Error>> {
         match leases {
-            [lease] => vec![self.handler.handle(lease).await],
-            leases => self.handler.handle_many(leases).await,
+            [lease] => vec![self.pool.handler.handle(lease).await],
+            leases => self.pool.handler.handle_many(leases).await,
         }
     }
 
-    /// Ends leases as their work ended.
-    async fn end(&self, leases: &[Lease], outcomes: Vec<Result<Outcome, Error>>, abandon: &CancellationToken) {
-        let mut ended = Vec::with_capacity(leases.len());
-        for (lease, outcome) in leases.iter().zip(outcomes) {
-            match outcome {
-                Ok(outcome) => ended.push((lease, outcome)),
-                Err(Error::Full(_)) => ended.push((lease, short_of_room())),
-                Err(error @ (Error::Store(_) | Error::Away(_))) => {
-                    ended.push((lease, self.store_failed(lease, &error)))
-                }
-                Err(error) => self.unsettled(lease, &error),
+    /// How a lease ends as its work ended. `None`: it is held no longer.
+    fn ends(&self, lease: Lease, outcome: Result<Outcome, Error>) -> Option<(Lease, Outcome)> {
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(Error::Full(_)) => short_of_room(),
+            Err(error @ (Error::Store(_) | Error::Away(_))) => self.store_failed(&lease, &error),
+            Err(error) => {
+                self.pool.figures.unsettled(&self.pool.stage, &lease, &error);
+                return None;
             }
-        }
-        self.settle(ended, abandon).await;
-    }
-
-    /// Counts and logs work that counts for nothing.
-    fn unsettled(&self, lease: &Lease, error: &Error) {
-        self.figures.leases_lost.inc();
-        tracing::warn!(
-            code = "lease_lost",
-            stage = %self.stage,
-            entry = lease.seq.0,
-            event.id = %lease.entry.event_id,
-            error = %chain(error),
-            "work on an entry could not be settled; it is done again"
-        );
+        };
+        Some((lease, outcome))
     }
 
     /// Work that the store failed in waits a little. Given back at once, work on a page that cannot be read would turn in a
@@ -255,7 +287,7 @@ impl Pool {
     fn store_failed(&self, lease: &Lease, error: &Error) -> Outcome {
         tracing::warn!(
             code = "work_ended_by_store",
-            stage = %self.stage,
+            stage = %self.pool.stage,
             entry = lease.seq.0,
             event.id = %lease.entry.event_id,
             error = %chain(error),
@@ -268,39 +300,17 @@ impl Pool {
     /// Lets go of a lease whose work panicked. It expires soon, and that counts: an entry that loses its lease again and
     /// again is parked by the inbox.
     async fn lose(&self, lease: &Lease) {
-        self.figures.panics.inc();
+        self.pool.figures.panicked_once();
         tracing::error!(
             code = "work_panicked",
-            stage = %self.stage,
+            stage = %self.pool.stage,
             entry = lease.seq.0,
             event.id = %lease.entry.event_id,
             attempts = lease.attempts,
             "work on an entry panicked: a defect, the line before this one says where; the entry is tried again a few times"
         );
-        if let Err(error) = self.queue.renew(lease, AFTER_FAILURE).await {
-            tracing::warn!(code = "lease_not_ended", stage = %self.stage, entry = lease.seq.0, event.id = %lease.entry.event_id, error = %chain(&error), "the lease of that entry ends by itself");
-        }
-    }
-
-    /// Settles; while the store fails, again and again for as long as the lease may last: what is done need not be done
-    /// twice because the disk was full for a moment.
-    async fn settle(&self, mut ended: Vec<(&Lease, Outcome)>, abandon: &CancellationToken) {
-        let give_up = Instant::now() + LEASE;
-        while !ended.is_empty() {
-            let settled = self.queue.settle(&ended).await;
-            let may_go_on = Instant::now() < give_up && !abandon.is_cancelled();
-            let mut left = Vec::new();
-            for ((lease, outcome), settled) in ended.into_iter().zip(settled) {
-                match settled {
-                    Ok(()) => {}
-                    Err(Error::Full(_) | Error::Store(_) | Error::Away(_)) if may_go_on => left.push((lease, outcome)),
-                    Err(error) => self.unsettled(lease, &error),
-                }
-            }
-            if !left.is_empty() {
-                time::sleep(AFTER_FAILURE).await;
-            }
-            ended = left;
+        if let Err(error) = self.pool.queue.renew(lease, AFTER_FAILURE).await {
+            tracing::warn!(code = "lease_not_ended", stage = %self.pool.stage, entry = lease.seq.0, event.id = %lease.entry.event_id, error = %chain(&error), "the lease of that entry ends by itself");
         }
     }
 
@@ -309,12 +319,16 @@ impl Pool {
         let mut lost: Vec<Option<Error>> = leases.iter().map(|_| None).collect();
         while lost.iter().any(Option::is_none) {
             time::sleep(RENEWAL).await;
-            for (lease, lost) in leases.iter().zip(&mut lost).filter(|(_, lost)| lost.is_none()) {
-                match self.queue.renew(lease, LEASE).await {
+            let held = leases.iter().zip(&mut lost).filter(|(_, lost)| lost.is_none());
+            // At once, so that they share a commit.
+            let renewed =
+                held.map(|(lease, lost)| async move { (lease, lost, self.pool.queue.renew(lease, LEASE).await) });
+            for (lease, lost, renewed) in join_all(renewed).await {
+                match renewed {
                     Ok(()) => {}
                     Err(error @ (Error::LeaseLost(_) | Error::Closed)) => *lost = Some(error),
                     Err(error) => {
-                        tracing::warn!(code = "lease_not_prolonged", stage = %self.stage, entry = lease.seq.0, event.id = %lease.entry.event_id, error = %chain(&error), "a lease could not be prolonged yet");
+                        tracing::warn!(code = "lease_not_prolonged", stage = %self.pool.stage, entry = lease.seq.0, event.id = %lease.entry.event_id, error = %chain(&error), "a lease could not be prolonged yet");
                     }
                 }
             }

@@ -3,9 +3,11 @@
 use super::*;
 use event::Event;
 use inbox::{Access, Filter, NewEntry, Settings, SinkName, State, settings::Store};
+use prometheus_client::registry::Registry;
 use std::{
     path::Path,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Instant,
 };
 
 /// Nothing here takes this long; it only turns a hang into a failure.
@@ -80,7 +82,7 @@ async fn a_panic_ends_one_attempt_and_an_entry_that_goes_on_panicking_is_parked(
     assert_eq!(first.state, State::Parked);
     assert!(first.stages[0].reason.as_deref().unwrap().contains("10 times in a row"), "{first:?}");
     assert!(handler.panics.load(Relaxed) >= 10);
-    assert_eq!(figures.panics.get(), u64::from(handler.panics.load(Relaxed)));
+    assert_eq!(figures.panicked(), u64::from(handler.panics.load(Relaxed)));
     draining.cancel();
     running.await.unwrap();
 }
@@ -175,4 +177,129 @@ async fn a_handler_that_likes_batches_gets_them_and_each_lease_is_settled() {
     let sizes = handler.0.lock().unwrap().clone();
     assert_eq!(sizes.iter().sum::<usize>(), 10);
     assert!(sizes.iter().all(|size| *size <= 4) && sizes.contains(&4), "{sizes:?}");
+}
+
+#[test]
+fn a_hand_takes_a_batch_and_batches_do_not_take_everything() {
+    assert_eq!(room_for(32, 1), 32);
+    assert_eq!(room_for(4, 100), 400);
+    assert_eq!(room_for(32, 512), MOST_IN_BATCHES);
+    assert_eq!(room_for(5000, 512), 5000, "what was asked for is given");
+    assert_eq!(room_for(0, 1), 1);
+}
+
+/// A queue in front of an inbox's own, whose settling fails or takes as long as a test wants.
+#[derive(Debug)]
+struct Slow {
+    inbox: Arc<dyn Queue>,
+    /// Settling goes on for each permit.
+    goes_on: Semaphore,
+    /// So many times it fails before.
+    fails: AtomicU32,
+    handled: Arc<AtomicU32>,
+}
+
+#[async_trait]
+impl Queue for Slow {
+    async fn claim(&self, stage: &Stage, limit: usize, lease_for: Duration) -> Result<inbox::Claimed, Error> {
+        self.inbox.claim(stage, limit, lease_for).await
+    }
+
+    async fn wake(&self, stage: &Stage) {
+        self.inbox.wake(stage).await;
+    }
+
+    async fn renew(&self, lease: &Lease, lease_for: Duration) -> Result<(), Error> {
+        self.inbox.renew(lease, lease_for).await
+    }
+
+    async fn settle(&self, ended: &[(&Lease, Outcome)]) -> Vec<Result<(), Error>> {
+        if self.fails.fetch_update(Relaxed, Relaxed, |fails| fails.checked_sub(1)).is_ok() {
+            return ended.iter().map(|_| Err(Error::Full(None))).collect();
+        }
+        self.goes_on.acquire().await.unwrap().forget();
+        self.inbox.settle(ended).await
+    }
+
+    async fn awaiting(&self, user: Option<&event::UserId>) -> Result<Vec<inbox::Awaiting>, Error> {
+        self.inbox.awaiting(user).await
+    }
+
+    async fn resume(&self, which: &inbox::Resume, limit: usize) -> Result<u64, Error> {
+        self.inbox.resume(which, limit).await
+    }
+}
+
+#[async_trait]
+impl Handler for Slow {
+    async fn handle(&self, _: &Lease) -> Result<Outcome, Error> {
+        self.handled.fetch_add(1, Relaxed);
+        Ok(Outcome::Done)
+    }
+}
+
+/// One hand, and entries of so many connections.
+async fn one_hand(folder: &Path, entries: usize, fails: u32) -> (inbox::Inbox, Arc<Slow>, Pool) {
+    let inbox = open(folder);
+    for number in 0..entries {
+        inbox.intake.accept(entry(&number.to_string(), &number.to_string())).await.unwrap();
+    }
+    let slow = Arc::new(Slow {
+        inbox: Arc::clone(&inbox.queue),
+        goes_on: Semaphore::new(0),
+        fails: AtomicU32::new(fails),
+        handled: Arc::default(),
+    });
+    let pool = Pool {
+        stage: Stage::deliver("app"),
+        concurrency: 1,
+        queue: Arc::<Slow>::clone(&slow),
+        handler: Arc::<Slow>::clone(&slow),
+        figures: Figures::new(&mut Registry::default()),
+    };
+    (inbox, slow, pool)
+}
+
+async fn done(inbox: &inbox::Inbox) -> usize {
+    let wanted = Filter { state: Some(State::Done), ..Filter::default() };
+    inbox.desk.list(&wanted, 20).await.unwrap().len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hand_does_not_wait_for_the_commit_of_what_it_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let (inbox, slow, pool) = one_hand(folder.path(), 5, 0).await;
+    let draining = CancellationToken::new();
+    let running = tokio::spawn(pool.run(draining.clone(), LIMIT));
+    let all_handled = async {
+        while slow.handled.load(Relaxed) < 5 {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    time::timeout(LIMIT, all_handled).await.expect("all are worked on while the first is being settled");
+    assert_eq!(done(&inbox).await, 0);
+    slow.goes_on.add_permits(5);
+    // What was finished is settled before the pool ends.
+    draining.cancel();
+    running.await.unwrap();
+    assert_eq!(done(&inbox).await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_store_failed_to_settle_is_settled_later_and_not_done_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (inbox, slow, pool) = one_hand(folder.path(), 1, 2).await;
+    slow.goes_on.add_permits(5);
+    let draining = CancellationToken::new();
+    let lost = pool.figures.clone();
+    let running = tokio::spawn(pool.run(draining.clone(), LIMIT));
+    let settled = async {
+        while done(&inbox).await < 1 {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    time::timeout(LIMIT, settled).await.expect("it is settled at last");
+    draining.cancel();
+    running.await.unwrap();
+    assert_eq!((slow.handled.load(Relaxed), lost.lost(), slow.fails.load(Relaxed)), (1, 0, 0));
 }

@@ -5,7 +5,8 @@ use settings::{number, section};
 section! {
     /// Completion and delivery of what is in the inbox.
     pub struct Worker {
-        /// Entries worked on at once, for each sink and for completion. 0: events are only received.
+        /// Entries worked on at once, for each sink and for completion. A sink that takes many at once, such as a file, is given
+        /// so many batches instead, of 1024 entries together. 0: events are only received.
         pub concurrency: usize = number().default("32").between("0", "10000"),
     }
 }

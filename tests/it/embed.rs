@@ -36,5 +36,5 @@ async fn a_sink_that_nobody_brings_is_refused() {
     assert!(base::error::chain(&error).contains("this program brings no sink of its own"), "{error}");
     let output = site.run(&["check"]).await;
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("cannot open the sink tally: this program brings no sink of its own"), "{said}");
+    assert!(said.contains("cannot be used: this program brings no sink of its own"), "{said}");
 }

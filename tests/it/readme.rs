@@ -58,6 +58,10 @@ fn configurations_in_documents_pass_the_check() {
     let mut tried = 0;
     for document in documents() {
         for block in blocks(&fs::read_to_string(&document).unwrap(), "toml") {
+            // The usual build does not have it, and says so.
+            if block.contains("type = \"kafka\"") && !cfg!(feature = "kafka") {
+                continue;
+            }
             // Everything that the block names is there.
             let folder = tempfile::tempdir().unwrap();
             let authority = Authority::new("test").unwrap();

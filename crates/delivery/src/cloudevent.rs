@@ -77,6 +77,17 @@ struct Opening<'a> {
     tracestate: Option<&'a str>,
 }
 
+/// The structured form of a delivery as a document of its own.
+#[cfg(feature = "broker")]
+pub(crate) async fn document(delivery: &Delivery) -> Result<Vec<u8>, Error> {
+    let body = usize::try_from(delivery.body.length()).unwrap_or_default();
+    let mut document = Vec::with_capacity(body.saturating_add(1024));
+    append_line(delivery, &mut document).await?;
+    // The line feed.
+    document.pop();
+    Ok(document)
+}
+
 /// The document up to its data.
 fn append_opening(delivery: &Delivery, out: &mut Vec<u8>) -> Result<(), Failure> {
     let trace = delivery.trace.as_ref();

@@ -9,7 +9,9 @@
 //! sink                    the interface that every kind implements
 //! cloudevent, signature   the forms that the kinds write
 //! built                   kinds that a build may leave out
+//! template                subjects, keys and headers that are made of attributes
 //! tls, fault              whom a sink trusts, and what goes wrong on the way to a server
+//! broker                  what the kinds that speak to a broker have in common: connections, batches
 //! writer                  the thread that writes lines for `file` and `stdout`
 //! kinds                   one folder for each kind, and the one list of them
 //! settings, slot          a configured sink, and the place where a running one can be exchanged
@@ -24,6 +26,8 @@
 
 mod attributes;
 mod body;
+#[cfg(feature = "broker")]
+mod broker;
 mod built;
 mod cloudevent;
 #[cfg(test)]
@@ -37,6 +41,7 @@ mod settings;
 mod signature;
 mod sink;
 mod slot;
+mod template;
 mod tls;
 mod writer;
 

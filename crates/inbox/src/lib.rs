@@ -57,7 +57,7 @@ mod journaled;
 mod kind;
 mod lease;
 mod persons;
-pub mod postgres;
+mod postgres;
 mod queue;
 mod readings;
 pub mod rules;
@@ -174,13 +174,17 @@ impl Inbox {
 pub async fn connect(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<Inbox, Error> {
     let self::settings::Store::Postgres(server) = &settings.store else { return open(settings, sinks, access) };
     match access {
-        Access::Owner => remote::open(server, settings, sinks).await,
+        Access::Owner => {
+            let remote = remote::open(server, settings, sinks).await?;
+            let (keys, link) = remote.ways();
+            Ok(Inbox { link: Some(link), ..Inbox::of_late(&remote, keys) })
+        }
         Access::Guest => {
             let pool = Pool::new(server, settings)?;
             pool.must_have_inbox(GUEST_TIME).await?;
             let link = Some(Link::new(pool.clone()));
-            let inbox = postgres::open(pool, settings, sinks, access, base::clock::now).await?;
-            Ok(Inbox { link, ..inbox })
+            let store = postgres::open(pool, settings, sinks, access, base::clock::now).await?;
+            Ok(Inbox { link, ..Inbox::of(&store, store.keys().clone()) })
         }
     }
 }
@@ -192,7 +196,8 @@ pub async fn connect(settings: &Settings, sinks: &[SinkName], access: Access) ->
 /// Those of [`connect`], and [`Error::Open`] where the configured store is a file.
 pub async fn connect_by(settings: &Settings, sinks: &[SinkName], local: fn() -> Timestamp) -> Result<Inbox, Error> {
     let self::settings::Store::Postgres(server) = &settings.store else { return open(settings, sinks, Access::Owner) };
-    postgres::open(Pool::new(server, settings)?, settings, sinks, Access::Owner, local).await
+    let store = postgres::open(Pool::new(server, settings)?, settings, sinks, Access::Owner, local).await?;
+    Ok(Inbox::of(&store, store.keys().clone()))
 }
 
 /// Tries the server that the configured inbox is on; says what was found, and what of it should be known. `None`: it is on none.

@@ -343,7 +343,10 @@ pub fn texts<T: Display + 'static>(parse: fn(&str) -> Result<T, Flaw>) -> Kind<V
         let mut texts = Vec::new();
         for text in at.list(name)? {
             let text = parse(text).map_err(|flaw| {
-                let reason = format!("holds {}, which {}", quoted(text), flaw.reason);
+                // Credentials may stand before the `@` or behind the `?` of a URL.
+                let hides = text.contains("://") && text.contains(['@', '?']);
+                let entry = if hides { "an entry".to_owned() } else { quoted(text) };
+                let reason = format!("holds {entry}, which {}", flaw.reason);
                 at.flawed(name, Flaw { reason, hint: flaw.hint })
             })?;
             texts.push(text);

@@ -7,7 +7,7 @@
 
 use crate::flaw::Flaw;
 use base::outbound;
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 use url::{Host, Url};
 
 /// An absolute URL without credentials and fragment, encrypted unless it stays on this machine.
@@ -76,6 +76,75 @@ pub fn proxy(text: &str) -> Result<String, Flaw> {
         return Err(Flaw::new("has something behind host and port", HINT));
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// The two schemes of a protocol, and the port that each has where none is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schemes {
+    /// Encrypted from the start, or before the first secret.
+    pub encrypted: (&'static str, u16),
+    /// For this machine alone.
+    pub plain: (&'static str, u16),
+}
+
+/// A server that is spoken to in another protocol than HTTP: scheme, host and port, and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    text: String,
+    /// Whether TLS is spoken there.
+    pub is_encrypted: bool,
+    /// A name, or an address without brackets.
+    pub host: String,
+    /// As it was written, or else that of the scheme.
+    pub port: u16,
+}
+
+impl Server {
+    /// Host and port, as people write them.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A server of a protocol with these schemes, under the rules of [`destination`].
+///
+/// # Errors
+/// Why nothing may be sent there.
+pub fn server(text: &str, schemes: &Schemes) -> Result<Server, Flaw> {
+    let ((encrypted, _), (plain, _)) = (schemes.encrypted, schemes.plain);
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let is_encrypted = scheme == encrypted;
+    if !is_encrypted && scheme != plain {
+        let hint = format!("write a server such as \"{encrypted}://broker.internal\"");
+        return Err(Flaw::new(format!("is neither {encrypted}:// nor {plain}://"), hint));
+    }
+    let url = destination(&format!("https://{rest}"))?;
+    if rest.contains(['/', '?']) {
+        let hint = format!("write host and port alone, such as \"{encrypted}://{}\"", url.authority());
+        return Err(Flaw::new("has something behind host and port", hint));
+    }
+    if !is_encrypted && !is_loopback(&url) {
+        let hint = format!(
+            "bank data goes there: use {encrypted}://; {plain}:// is only for localhost, 127.0.0.0/8 and [::1]"
+        );
+        return Err(Flaw::new("is not encrypted", hint));
+    }
+    let host = match url.host() {
+        Some(Host::Ipv6(address)) => address.to_string(),
+        _ => url.host_str().unwrap_or_default().to_owned(),
+    };
+    // A port that is HTTP's own is not shown by the URL that stands for the server's.
+    let written = url.port().or_else(|| Url::parse(&format!("http://{rest}")).ok()?.port());
+    let port = written.unwrap_or(if is_encrypted { schemes.encrypted.1 } else { schemes.plain.1 });
+    Ok(Server { text: text.to_owned(), is_encrypted, host, port })
 }
 
 /// Whether a URL names an address of a private network.
@@ -187,6 +256,37 @@ mod tests {
         ] {
             assert_eq!(proxy(text).unwrap_err().reason, reason, "{text}");
         }
+    }
+
+    #[test]
+    fn a_server_is_host_and_port_encrypted_or_local() {
+        const AMQP: Schemes = Schemes { encrypted: ("amqps", 5671), plain: ("amqp", 5672) };
+        for (text, host, port, is_encrypted) in [
+            ("amqps://rabbit.internal", "rabbit.internal", 5671, true),
+            ("amqps://rabbit.internal:443", "rabbit.internal", 443, true),
+            ("amqps://10.0.0.1:80", "10.0.0.1", 80, true),
+            ("amqp://localhost", "localhost", 5672, false),
+            ("amqp://[::1]:5", "::1", 5, false),
+        ] {
+            let server = server(text, &AMQP).unwrap();
+            assert_eq!((server.host.as_str(), server.port, server.is_encrypted), (host, port, is_encrypted), "{text}");
+            assert_eq!(server.to_string(), text);
+        }
+        for (text, reason) in [
+            ("amqp://rabbit.internal", "is not encrypted"),
+            ("amqp://10.0.0.1:5672", "is not encrypted"),
+            ("AMQPS://rabbit.internal", "is neither amqps:// nor amqp://"),
+            ("rabbit.internal:5671", "is neither amqps:// nor amqp://"),
+            ("https://rabbit.internal", "is neither amqps:// nor amqp://"),
+            ("amqps://me:canary@rabbit.internal", "holds credentials"),
+            ("amqps://rabbit.internal/vhost", "has something behind host and port"),
+            ("amqps://rabbit.internal?heartbeat=1", "has something behind host and port"),
+            ("amqps://169.254.169.254", "is a link-local address, as the metadata services of clouds have"),
+            ("amqps://", "is not a URL: empty host"),
+        ] {
+            assert_eq!(server(text, &AMQP).unwrap_err().reason, reason, "{text}");
+        }
+        assert_eq!(server("amqp://[::1]", &AMQP).unwrap().authority(), "[::1]:5672");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Tries the servers that the service would call.
 //!
 //! A token is asked for where that can be done without an event; the API, the endpoint for tokens and each `http` sink are
-//! reached by TCP and TLS, and sent nothing. What is not tried is said.
+//! reached by TCP and TLS, and sent nothing. Sinks on brokers log in, and deliver nothing. What is not tried is said.
 
 use super::findings::Findings;
 use crate::config::{Config, Linxo};
@@ -43,7 +43,10 @@ pub(in crate::commands) async fn look(config: &Config, found: &mut Findings) {
     }
     for (name, tried) in sinks {
         match tried {
-            Ok(said) => found.facts.push(format!("online: sink {name:?} {said}")),
+            Ok((said, known)) => {
+                found.facts.push(format!("online: sink {name:?} {said}"));
+                found.warnings.extend(known.into_iter().map(|known| format!("sink {name}: {known}")));
+            }
             Err(problem) => found.servers.push((format!("sink {name:?} {problem}"), true)),
         }
     }
@@ -60,17 +63,14 @@ async fn ask(settings: Option<&Linxo>) -> Vec<linxo::Tried> {
     }
 }
 
-async fn sink(settings: &delivery::Settings) -> (&str, Result<String, String>) {
+async fn sink(settings: &delivery::Settings) -> (&str, Result<(String, Vec<String>), String>) {
     let name = settings.name.as_str();
     let Some(server) = settings.kind.server() else {
-        return (name, Ok(format!("calls no server (type {:?})", settings.kind.word())));
+        return (name, Ok((format!("calls no server (type {:?})", settings.kind.word()), Vec::new())));
     };
     let host = server.host;
     let tried = match server.reach.await {
-        Ok(notes) => {
-            let notes: String = notes.iter().map(|note| format!("; {note}")).collect();
-            Ok(format!("can be reached ({host}); nothing was delivered{notes}"))
-        }
+        Ok(known) => Ok((format!("can be reached ({host}); nothing was delivered"), known)),
         Err(reason) => Err(format!(
             "cannot be reached ({host}): {reason}\n    hint: check the URL, the network and the certificate; deliveries wait meanwhile"
         )),

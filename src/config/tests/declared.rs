@@ -77,10 +77,6 @@ fn every_word_is_understood() {
             }
         }
     }
-    for later in ["nats", "amqp", "redis"] {
-        let toml = format!("[[sink]]\nname = \"a\"\ntype = \"{later}\"");
-        refused(&toml, &format!("sink \"a\".type = \"{later}\""), "is not available in this version");
-    }
 }
 
 #[test]

@@ -231,7 +231,9 @@ impl Trust {
         }
         let is_trial = self.breaker.is_down();
         let limit = self.breaker.limit(now);
-        if self.slots.under_way() >= slots || (!is_trial && self.slots.brisk(now) >= limit) {
+        let under_way = self.slots.under_way();
+        // To tell brisk calls from others is worth a look at each only where they can be too many.
+        if under_way >= slots || (!is_trial && under_way >= limit && self.slots.brisk(now) >= limit) {
             return Answer::Full { look_at: now.after(slots::LOOK_EVERY) };
         }
         if let Some(look_at) = self.breaker.spacing(now) {

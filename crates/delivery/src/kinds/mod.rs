@@ -2,11 +2,14 @@
 //!
 //! A new kind is a folder with its settings, its sink and its tests, and three lines here: the module, the variant, the arm.
 
+pub mod amqp;
 pub mod file;
 pub mod http;
 pub mod kafka;
+pub mod nats;
 pub mod own;
 pub mod postgres;
+pub mod redis;
 pub mod stdout;
 
 use crate::{
@@ -28,10 +31,15 @@ settings::variants! {
         Postgres(postgres::Settings) = "postgres",
         /// A message on a topic of Kafka. Not in the usual build: it needs the cargo feature `kafka`.
         Kafka(kafka::Settings) = "kafka",
+        /// A message on a subject of NATS, acknowledged by the JetStream stream that keeps it.
+        Nats(nats::Settings) = "nats",
+        /// A persistent message on an exchange of RabbitMQ (AMQP 0-9-1), confirmed by the broker.
+        Amqp(amqp::Settings) = "amqp",
+        /// An entry of a Redis stream.
+        Redis(redis::Settings) = "redis",
         /// A sink that the program brings which this service is embedded in. The usual program brings none.
         Own(own::Settings) = "own",
     }
-    later = ["nats", "amqp", "redis"]
 }
 
 impl Kind {
@@ -43,6 +51,9 @@ impl Kind {
             Self::Postgres(settings) => settings,
             Self::Kafka(settings) => settings,
             Self::Own(settings) => settings,
+            Self::Nats(settings) => settings,
+            Self::Amqp(settings) => settings,
+            Self::Redis(settings) => settings,
         }
     }
 

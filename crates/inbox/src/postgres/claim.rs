@@ -131,9 +131,9 @@ impl Claiming {
             statement!(NEXT_DUE, self.kind.0),
         ];
         let (tx, found) = Tx::begin(&self.core.pool, &self.core.clock, &first).await?;
-        let [leased, odd, next_due] = found.as_slice() else { return Err(Trouble::Again) };
-        let mut taken = Vec::with_capacity(leased.len());
-        for row in leased {
+        let [claimed, odd, next_due] = found.as_slice() else { return Err(Trouble::Again) };
+        let mut taken = Vec::with_capacity(claimed.len());
+        for row in claimed {
             let place: i64 = row.try_get("place")?;
             taken.push((place, self.taken(stages::read(row)?)));
         }
@@ -141,8 +141,11 @@ impl Claiming {
         let odd: Result<Vec<Odd>, Trouble> = odd
             .iter()
             .map(|row| {
-                let token = row.try_get::<_, Option<i64>>("token")?.map(Token);
-                Ok(Odd { seq: row.try_get("seq")?, line: row.try_get("line")?, token })
+                Ok(Odd {
+                    seq: row.try_get("seq")?,
+                    line: row.try_get("line")?,
+                    token: row.try_get::<_, Option<i64>>("token")?.map(Token),
+                })
             })
             .collect();
         let odd = odd?;
@@ -220,9 +223,9 @@ impl Claiming {
             }
             has_changed = true;
             let mut claim = rules::Claim::Waits;
-            let token = Shared::token();
+            let new = Shared::token();
             board.apply(odd.seq, kind, |progress| {
-                claim = progress.claim(token, now.after(self.lease_for), now, is_first);
+                claim = progress.claim(new, now.after(self.lease_for), now, is_first);
             });
             match claim {
                 rules::Claim::Leased => taken.extend(board.get(odd.seq, kind).cloned()),
@@ -252,7 +255,7 @@ impl Claiming {
         }
         let mut rows = self.core.commit(tx, &writes, touched).await?;
         let rows = if is_any { rows.pop().unwrap_or_default() } else { Vec::new() };
-        let mut stored = stored::read(&self.core, &rows).await?;
+        let mut stored = stored::read(&self.core, &rows)?;
         let (mut leases, mut damaged) = (Vec::with_capacity(taken.len()), Vec::new());
         for Taken { row, token, hold } in taken {
             let Some(Stored { entry, body, delivered }) = stored.remove(&row.seq) else { continue };

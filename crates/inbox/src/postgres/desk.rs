@@ -15,7 +15,6 @@ use crate::{
     Batch, Cause, Desk, EntryView, Error, Filter, RefusedView, Seq, Span, Story,
     kind::Kind,
     rules::{Progress, Standing},
-    seal::Place,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,8 +29,8 @@ impl Desk for Postgres {
     }
 
     async fn body(&self, seq: Seq) -> Result<Option<Bytes>, Error> {
-        let sql = "SELECT bytes AS stored, key, connection, \"user\" FROM entry JOIN body USING (seq) WHERE seq = $1";
-        Ok(shelf::open(&self.0, statement!(sql, seq.0), Place::Body(seq.0)).await?)
+        let sql = "SELECT bytes AS stored, key FROM entry JOIN body USING (seq) WHERE seq = $1";
+        Ok(shelf::open(&self.0, statement!(sql, seq.0)).await?)
     }
 
     async fn between(&self, span: Span) -> Result<Option<(Seq, Seq)>, Error> {

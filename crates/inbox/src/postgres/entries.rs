@@ -4,12 +4,10 @@ use super::{
     clock::Clock,
     codes,
     tx::{Statement, statement},
-    vault::Sealing,
 };
 use crate::{
     TraceParent,
     fold::{self, Record},
-    seal::{Flaw, Owner, Place},
 };
 use event::{ChannelDefinitionId, UserId};
 
@@ -24,15 +22,15 @@ pub(crate) const fn rank(conflict: bool, body_key: i64) -> i64 {
 }
 
 /// Adds entries and their bodies. Fails where the same content, or a first entry of the same id, came in between.
-pub(super) fn insert(new: &[(i64, bool, &Record)], sealing: &Sealing, clock: &Clock) -> Result<Vec<Statement>, Flaw> {
+pub(super) fn insert(new: &[(i64, bool, &Record)], clock: &Clock) -> Vec<Statement> {
     if new.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let mut rows = Rows::default();
     for (seq, conflict, record) in new {
-        rows.add(*seq, *conflict, record, sealing, clock)?;
+        rows.add(*seq, *conflict, record, clock);
     }
-    Ok(vec![
+    vec![
         statement!(
             "INSERT INTO known (id_key, rank, body_key, seq)
              SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])",
@@ -81,7 +79,7 @@ pub(super) fn insert(new: &[(i64, bool, &Record)], sealing: &Sealing, clock: &Cl
             rows.seq,
             rows.bytes,
         ),
-    ])
+    ]
 }
 
 /// Entries by column, as arrays.
@@ -118,10 +116,8 @@ struct Rows {
 }
 
 impl Rows {
-    fn add(&mut self, seq: i64, conflict: bool, record: &Record, sealing: &Sealing, clock: &Clock) -> Result<(), Flaw> {
+    fn add(&mut self, seq: i64, conflict: bool, record: &Record, clock: &Clock) {
         let (entry, event) = (&record.entry, &record.entry.event);
-        let owner = Owner::of(event);
-        let key = sealing.key(&owner);
         let delivery_id = fold::delivery_id(event.id.as_str(), record.content, !conflict);
         let drift = event.drift.as_ref().map(ToString::to_string);
         self.seq.push(seq);
@@ -131,7 +127,7 @@ impl Rows {
         self.id_key.push(record.content.id);
         self.rank.push(rank(conflict, record.content.body));
         self.body_key.push(record.content.body);
-        self.digest.push(key.map_or(record.digest, |key| key.digest(&entry.body)).to_vec());
+        self.digest.push(record.digest.to_vec());
         self.size.push(codes::signed(entry.body.len()));
         self.event_type.push(codes::text(&event.event_type));
         self.resource_type.push(codes::text(&event.resource_type));
@@ -150,8 +146,7 @@ impl Rows {
         self.confirm.push(entry.confirm);
         self.sender.push(codes::maybe(entry.sender.as_deref()));
         self.trace.push(codes::maybe(entry.trace.as_ref().map(TraceParent::as_str)));
-        self.key.push(key.map(crate::seal::DataKey::id));
-        self.bytes.push(sealing.seal(&owner, Place::Body(seq), &entry.body)?.bytes.into_owned());
-        Ok(())
+        self.key.push(None);
+        self.bytes.push(entry.body.to_vec());
     }
 }

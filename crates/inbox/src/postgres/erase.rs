@@ -1,18 +1,16 @@
 //! [`Persons`] on the server: what is held of somebody, and its erasure.
 //!
-//! Entries go in batches, and the last transaction deletes what is left. The keys are erased before its commit, so that a crash in
-//! between leaves rows whose keys are gone, and these are removed at the next opening; it never leaves keys whose rows are gone.
+//! Entries go in batches, and the last transaction deletes what is left. It may be done again at any time, also after a failure.
 
 use super::{
     codes, delete, erasures, lines, refused,
     shared::Touched,
-    shelf,
     store::{Core, Postgres},
     tx::{self, Trouble, Tx, statement},
+    vault,
 };
 use crate::{
     Erased, Error, Held, HeldReading, Persons, ReadingId, RefusedView, Seq, Span, Subject, fold, persons::names_it,
-    seal::Place,
 };
 use async_trait::async_trait;
 use base::error::chain;
@@ -27,8 +25,7 @@ const BATCH: usize = 500;
 
 /// What no deletion in PostgreSQL reaches.
 const BACKUPS: &str = "PostgreSQL keeps what was deleted in its log, its backups and on its standbys for as long as those are kept, and in \
-                       free room of its files until that is used again: let them expire, or seal the inbox (inbox.key) so that erased keys \
-                       make them unreadable";
+                       free room of its files until that is used again: let them expire";
 
 #[async_trait]
 impl Persons for Postgres {
@@ -51,9 +48,7 @@ impl Persons for Postgres {
                 chain(&error)
             ));
         }
-        if !erased.is_sealed {
-            erased.left.push(BACKUPS.to_owned());
-        }
+        erased.left.push(BACKUPS.to_owned());
         Ok(erased)
     }
 }
@@ -95,7 +90,7 @@ async fn erase(core: &Arc<Core>, subject: &Subject) -> Result<Erased, Trouble> {
         readings: readings.len() as u64,
         refused: rest.refused.len() as u64,
         keys: 0,
-        is_sealed: core.vault.is_on(),
+        is_sealed: false,
         left: Vec::new(),
     })
 }
@@ -183,19 +178,17 @@ async fn gather(core: &Core, subject: &Subject, after: i64, known: &BTreeSet<Str
         statement!(format!("SELECT * FROM reading WHERE {condition} ORDER BY id"), codes::text(id), names),
     )
     .await?;
-    let keys: Result<Vec<Option<i64>>, _> = rows.iter().map(|row| row.try_get("key")).collect();
-    let opening = core.vault.opening(keys?).await?;
     let mut readings = Vec::with_capacity(rows.len());
     for row in &rows {
         let id: i64 = row.try_get("id")?;
         let resource = row.try_get::<_, Option<Vec<u8>>>("resource")?;
-        let (key, owner) = (row.try_get("key")?, shelf::owner(row)?);
+        let key = row.try_get("key")?;
         readings.push(HeldReading {
             id: ReadingId(id),
             connection: ConnectionId::new(codes::read(row, "connection")?),
             user: codes::read_maybe(row, "user")?.map(UserId::new),
             started: core.clock.local(codes::time(row, "started")?.unwrap_or_default()),
-            resource: resource.map(|stored| opening.open(key, &owner, Place::Resource(id), stored)).transpose()?,
+            resource: resource.map(|stored| vault::open(key, stored)).transpose()?,
         });
     }
     let mut refused = refused::list(core, Span::default().bounds(), usize::MAX >> 1).await?;

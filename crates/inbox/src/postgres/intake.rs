@@ -14,7 +14,6 @@ use crate::{
     happenings::Noted,
     kind::Kind,
     rules::{Progress, Standing},
-    seal::Owner,
 };
 use async_trait::async_trait;
 use std::{
@@ -94,8 +93,6 @@ struct Found {
 
 /// Makes entries and stages of records, unless the same content is there already.
 pub(super) async fn fold(core: &Core, records: &[Record]) -> Result<Vec<(Position, Folded)>, Trouble> {
-    // Before the transaction, so that a key is on the disk before what it seals.
-    let sealing = core.vault.sealing(records.iter().map(|record| Owner::of(&record.entry.event))).await?;
     let (tx, mut found) = look(core, records).await?;
     let mut touched = Touched::default();
     let (mut new, mut stages, mut folded) = (Vec::new(), Vec::new(), Vec::with_capacity(records.len()));
@@ -134,7 +131,7 @@ pub(super) async fn fold(core: &Core, records: &[Record]) -> Result<Vec<(Positio
         }
         folded.push((position, Folded::Stored { seq: Seq(seq), conflict }));
     }
-    let mut writes: Vec<Statement> = entries::insert(&new, &sealing, &core.clock)?;
+    let mut writes: Vec<Statement> = entries::insert(&new, &core.clock);
     writes.extend(stages::insert(&stages));
     writes.extend(stages::tally(&touched.numbers, tx.slot));
     core.commit(tx, &writes, touched).await?;

@@ -48,17 +48,26 @@ pub(super) async fn tell(core: Weak<Core>) {
 /// Hears what became due at other receivers, as long as the store is open.
 pub(super) async fn listen(core: Weak<Core>) {
     loop {
-        let Some((pool, channel)) =
-            core.upgrade().filter(|core| !core.shared.is_closed()).map(|core| (core.pool.clone(), channel(&core)))
+        let Some((pool, channel, mut end)) = core
+            .upgrade()
+            .filter(|core| !core.shared.is_closed())
+            .map(|core| (core.pool.clone(), channel(&core), core.shared.end_of_all()))
         else {
             return;
         };
         if let Ok(mut heard) = pool.listen(&channel).await {
-            while let Some(payload) = heard.next().await {
-                let Some(core) = core.upgrade().filter(|core| !core.shared.is_closed()) else { return };
+            loop {
+                // Both are cancel safe.
+                let payload = tokio::select! {
+                    payload = heard.next() => payload,
+                    _closed = end.wait_for(|is_closed| *is_closed) => return,
+                };
+                let (Some(payload), Some(core)) = (payload, core.upgrade()) else { break };
                 let (sender, kinds) = parse(&payload);
                 if sender != Some(core.number) {
-                    kinds.into_iter().for_each(|kind| core.shared.waker(kind).notify_one());
+                    for kind in kinds {
+                        core.shared.waker(kind).notify_one();
+                    }
                 }
             }
         }

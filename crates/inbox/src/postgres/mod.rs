@@ -8,14 +8,13 @@
 //! schema    tables, and the way from one version to the next
 //! tally     how many stages there are of each kind
 //! shared    what callers know without asking the server
-//! vault     seals and opens
+//! vault     opens what is kept
 //! stages, attempts, entries, delete, erasures    what is written to the tables
 //! board     stages in memory, while their lines are locked: lets the rules change them
 //! lines     locks lines, and loads a board
 //! store     the open inbox
 //! readings, refused, stored, select, views    questions about the other tables
 //! settle, claim    how leases end and begin
-//! erasures  who was erased, for journals that still hold something of them
 //! intake, committer, queue, shelf, sinks, desk, erase, audit, watch, upkeep    the interfaces of the inbox
 //! listen    receivers wake each other
 //! open      opens it, and starts its tasks
@@ -69,7 +68,7 @@ pub(crate) use codes::{plain, text};
 pub(crate) use entries::rank;
 pub(crate) use store::Postgres;
 
-use crate::{Access, Error, Identity, Inbox, Settings, SinkName};
+use crate::{Access, Error, Identity, Settings, SinkName};
 use base::clock::Timestamp;
 use connect::Pool;
 use std::sync::Arc;
@@ -93,8 +92,6 @@ pub(crate) async fn open(
     sinks: &[SinkName],
     access: Access,
     local: fn() -> Timestamp,
-) -> Result<Inbox, Error> {
-    let store = Arc::new(Postgres::open(pool, settings, sinks, access, local).await?);
-    let keys = store.keys().clone();
-    Ok(Inbox::of(&store, keys))
+) -> Result<Arc<Postgres>, Error> {
+    Postgres::open(pool, settings, sinks, access, local).await.map(Arc::new)
 }

@@ -9,7 +9,6 @@ use super::{
     stages,
     store::{Core, Failed, Postgres},
     tx::{self, Trouble, Tx, statement},
-    vault::Vault,
 };
 use crate::{
     Access, Error, Settings, SinkName, Stage,
@@ -55,7 +54,6 @@ impl Postgres {
             sinks: registered,
             keys,
             number: fastrand::u64(..),
-            vault: Vault,
             max_waiting: settings.max_waiting,
             refused: settings.refused,
             committer: Mutex::new(Some(committer)),

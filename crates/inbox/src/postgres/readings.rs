@@ -4,13 +4,8 @@ use super::{
     codes,
     store::Core,
     tx::{Statement, Trouble, Tx, statement},
-    vault::Sealing,
 };
-use crate::{
-    Facts, Found, Page, PageFacts, Reading, ReadingId, Shortfall,
-    kind::Kind,
-    seal::{Owner, Place},
-};
+use crate::{Facts, Found, Page, PageFacts, Reading, ReadingId, Shortfall, kind::Kind};
 use event::{AccountId, UserId};
 use std::{collections::BTreeMap, time::Duration};
 use tokio_postgres::Row;
@@ -115,17 +110,10 @@ fn ids(row: &Row, column: &str) -> Result<Vec<AccountId>, Trouble> {
 }
 
 /// Keeps a page, in place of the one that was kept before.
-pub(super) fn keep_page(
-    tx: &Tx,
-    reading: ReadingId,
-    page: &Page,
-    sealing: &Sealing,
-    owner: &Owner,
-) -> Result<Vec<Statement>, Trouble> {
+pub(super) fn keep_page(tx: &Tx, reading: ReadingId, page: &Page) -> Vec<Statement> {
     let json =
         |ids: &[AccountId]| serde_json::Value::from(ids.iter().map(AccountId::as_str).collect::<Vec<_>>()).to_string();
-    let sealed = sealing.seal(owner, Place::Page(reading.0, page.number), &page.accounts)?;
-    Ok(vec![
+    vec![
         statement!(
             "INSERT INTO page (reading, number, received, fresh, ids, foreign_ids, accounts, size, unusable, key)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -138,21 +126,21 @@ pub(super) fn keep_page(
             i64::from(page.fresh),
             json(&page.ids),
             json(&page.foreign),
-            sealed.bytes.into_owned(),
+            page.accounts.to_vec(),
             codes::signed(page.accounts.len()),
             i64::from(page.unusable),
-            sealed.key,
+            None::<i64>,
         ),
         statement!("UPDATE reading SET changed = $2 WHERE id = $1", reading.0, tx.now.as_millis()),
-    ])
+    ]
 }
+
+/// An entry, its fetch, and the reading that the fetch ended with; none where the connection is gone.
+pub(super) type FetchEnd = (i64, Kind, Option<(ReadingId, Found)>);
 
 /// Notes which readings entries were given, finished with what was found, or that the connection is gone. Readings that entries had
 /// before, and that nobody needs any more, go.
-pub(super) async fn finish(
-    tx: &Tx,
-    ends: &[(i64, Kind, Option<(ReadingId, Found)>)],
-) -> Result<Vec<Statement>, Trouble> {
+pub(super) async fn finish(tx: &Tx, ends: &[FetchEnd]) -> Result<Vec<Statement>, Trouble> {
     let (seqs, kinds) =
         (ends.iter().map(|end| end.0).collect::<Vec<_>>(), ends.iter().map(|end| end.1.0).collect::<Vec<_>>());
     let readings: Vec<Option<i64>> = ends.iter().map(|end| end.2.map(|(reading, _)| reading.0)).collect();

@@ -7,7 +7,6 @@ use super::{
 };
 use crate::{Fetch, Filter, Seq, State, fold, kind::Kind};
 use event::{ConnectionId, UserId};
-use std::fmt::Write as _;
 
 /// In which order entries are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +31,9 @@ impl Conditions {
             match part.strip_suffix('?') {
                 Some(before) => {
                     number += 1;
-                    // Nothing that is written to a string fails.
-                    drop(write!(self.sql, "{before}${number}"));
+                    self.sql.push_str(before);
+                    self.sql.push('$');
+                    self.sql.push_str(&number.to_string());
                 }
                 None => self.sql.push_str(part),
             }
@@ -82,6 +82,13 @@ async fn conditions(core: &Core, filter: &Filter) -> Result<Conditions, Trouble>
     if let Some(of) = &filter.user {
         conditions.add_one("entry.\"user\" = ?", codes::text(UserId::as_str(of)));
     }
+    if let Some(reason) = &filter.reason {
+        let same = || Box::new(codes::text(reason)) as Value;
+        conditions.add(
+            "EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND (cause = ? OR position(? IN reason) > 0))",
+            vec![same(), same()],
+        );
+    }
     if let Some(id) = &filter.id {
         // An event id or a delivery id; both are found by the key of the event id that they may stand for.
         let made_of = fold::event_id_of(id).unwrap_or_else(|| id.clone());
@@ -89,13 +96,6 @@ async fn conditions(core: &Core, filter: &Filter) -> Result<Conditions, Trouble>
         conditions.add(
             "entry.seq IN (SELECT seq FROM known WHERE id_key = ANY(?)) AND ? IN (entry.id, entry.delivery_id)",
             vec![Box::new(keys), Box::new(codes::text(id))],
-        );
-    }
-    if let Some(reason) = &filter.reason {
-        let same = || Box::new(codes::text(reason)) as Value;
-        conditions.add(
-            "EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND (cause = ? OR strpos(reason, ?) > 0))",
-            vec![same(), same()],
         );
     }
     match (&filter.sink, filter.state) {

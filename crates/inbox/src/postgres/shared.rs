@@ -11,10 +11,7 @@ use crate::{
 use base::sync::lock;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 use tokio::sync::{Notify, oneshot, watch};
@@ -63,7 +60,7 @@ pub(super) struct Shared {
     pub(super) happenings: Happenings,
     /// Kinds that have new work, of which the other receivers are not told yet.
     pub(super) news: watch::Sender<BTreeSet<Kind>>,
-    closed: AtomicBool,
+    closed: watch::Sender<bool>,
 }
 
 impl Default for Shared {
@@ -74,7 +71,7 @@ impl Default for Shared {
             given: Mutex::default(),
             happenings: Happenings::default(),
             news: watch::Sender::new(BTreeSet::new()),
-            closed: AtomicBool::new(false),
+            closed: watch::Sender::new(false),
         }
     }
 }
@@ -144,11 +141,16 @@ impl Shared {
     }
 
     pub(super) fn close(&self) -> bool {
-        !self.closed.swap(true, Ordering::AcqRel)
+        !self.closed.send_replace(true)
+    }
+
+    /// Tells when the store is closed, or when nobody has it any more.
+    pub(super) fn end_of_all(&self) -> watch::Receiver<bool> {
+        self.closed.subscribe()
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        *self.closed.borrow()
     }
 }
 

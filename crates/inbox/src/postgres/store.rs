@@ -7,7 +7,6 @@ use super::{
     shared::{Accepting, Shared, Touched},
     stages::{self, StageRow},
     tx::{self, Statement, Trouble, Tx, statement},
-    vault::Vault,
 };
 use crate::{
     Error, Keys, Lease, Seq, Source,
@@ -38,7 +37,6 @@ pub(super) struct Core {
     pub(super) keys: Keys,
     /// Tells this receiver from others; a new one with each opening.
     pub(super) number: u64,
-    pub(super) vault: Vault,
     pub(super) max_waiting: u64,
     /// Refused requests that are kept.
     pub(super) refused: u64,
@@ -134,13 +132,11 @@ impl Core {
             held.token
         );
         let (tx, rows) = Tx::begin_with(&self.pool, &self.clock, lock).await?;
-        match rows.first() {
-            Some(row) => Ok((tx, stages::read(row)?)),
-            None => {
-                tx.give_up();
-                Err(Error::LeaseLost(Seq(held.seq)).into())
-            }
+        if let Some(row) = rows.first() {
+            return Ok((tx, stages::read(row)?));
         }
+        tx.give_up();
+        Err(Error::LeaseLost(Seq(held.seq)).into())
     }
 
     /// What names a lease in the tables.
@@ -206,8 +202,7 @@ impl Failed {
             _ => Error::Store,
         };
         // The sentence of the error itself is said again by what is made of it.
-        let said =
-            std::error::Error::source(error).map_or_else(|| error.to_string(), |source| chain(source).to_string());
+        let said = std::error::Error::source(error).map_or_else(|| error.to_string(), chain);
         Self { what, said }
     }
 

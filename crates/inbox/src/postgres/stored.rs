@@ -4,12 +4,9 @@ use super::{
     codes,
     store::Core,
     tx::{Statement, Trouble, statement},
+    vault,
 };
-use crate::{
-    DeliveryId, Facts, Fetched, Found, ReadingId, TraceParent,
-    kind::Kind,
-    seal::{Flaw, Owner, Place},
-};
+use crate::{DeliveryId, Facts, Fetched, Found, ReadingId, TraceParent, kind::Kind};
 use base::clock::Timestamp;
 use bytes::Bytes;
 use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
@@ -19,9 +16,6 @@ use tokio_postgres::Row;
 /// Why an entry is parked whose body does not have the digest that it was stored with.
 const DAMAGED: &str = "the stored event is not the one that was accepted: the database or its disk is damaged; restore it from a \
                        backup, then replay the entry";
-/// Why an entry is parked whose body cannot be opened.
-const NO_KEY: &str = "the stored event is sealed, and its key is not in the keys store: put the newest copy of the keys store \
-                      back, then replay the entry";
 
 /// See the head of this file.
 pub(super) struct Stored {
@@ -49,25 +43,15 @@ pub(super) fn select(at: &[(i64, i64)], kind: Kind) -> Statement {
 }
 
 /// Reads the rows of [`select`], by entry.
-pub(super) async fn read(core: &Core, rows: &[Row]) -> Result<HashMap<i64, Stored>, Trouble> {
-    let keys: Result<Vec<Option<i64>>, _> = rows.iter().map(|row| row.try_get("key")).collect();
-    let opening = core.vault.opening(keys?).await?;
+pub(super) fn read(core: &Core, rows: &[Row]) -> Result<HashMap<i64, Stored>, Trouble> {
     let mut found = HashMap::with_capacity(rows.len());
     for row in rows {
         let seq: i64 = row.try_get("seq")?;
         let entry = facts(core, row)?;
-        let owner = Owner::of_ids(&entry.connection, entry.user.as_ref());
         let (stored, key): (Vec<u8>, Option<i64>) = (row.try_get("bytes")?, row.try_get("key")?);
         let accepted: &[u8] = row.try_get("digest")?;
-        let opened = opening
-            .open(key, &owner, Place::Body(seq), stored)
-            .and_then(|body| Ok((opening.digest(key, &body)? == *accepted, body)));
-        let body = match opened {
-            Ok((true, body)) => Ok(body),
-            Ok((false, _)) | Err(Flaw::Changed) => Err(DAMAGED),
-            Err(Flaw::Missing | Flaw::Erased) => Err(NO_KEY),
-            Err(other) => return Err(other.into()),
-        };
+        let body = vault::open(key, stored)?;
+        let body = if vault::digest(&body) == *accepted { Ok(body) } else { Err(DAMAGED) };
         found.insert(seq, Stored { entry, body, delivered: codes::time(row, "delivered")? });
     }
     Ok(found)

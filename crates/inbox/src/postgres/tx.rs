@@ -159,7 +159,7 @@ impl Tx {
         first: &[Statement],
     ) -> Result<(Self, Vec<Vec<Row>>), Trouble> {
         let connection = pool.get(WAIT).await.map_err(Error::from)?;
-        let begin = connection.prepare_cached(BEGIN).await?;
+        let asks = connection.prepare_cached(BEGIN).await?;
         let mut prepared = Vec::with_capacity(first.len());
         for statement in first {
             prepared.push(connection.prepare_cached(&statement.sql).await?);
@@ -171,7 +171,7 @@ impl Tx {
             // In this order they are sent, because each is polled for the first time in this order.
             let (began, row, found) = join3(
                 client.batch_execute("BEGIN"),
-                client.query_one(&begin, &[]),
+                client.query_one(&asks, &[]),
                 join_all(prepared.iter().zip(first).map(|(prepared, statement)| {
                     let values = values(&statement.values);
                     async move { client.query(prepared, &values).await }

@@ -28,9 +28,9 @@ mod place;
 mod ring;
 mod vault;
 
-pub(crate) use cipher::{Cipher, OVERHEAD, Raw, random};
+pub(crate) use cipher::{Cipher, OVERHEAD, random};
 pub(crate) use flaw::Flaw;
 pub(crate) use keys::{KeysFile, copy as copy_keys, merge as merge_keys};
 pub(crate) use place::{Owner, Place};
 pub(crate) use ring::{Ring, WRAPPED, Wrapped, parse};
-pub(crate) use vault::{DataKey, Generations, Seal, Sealed};
+pub(crate) use vault::{DataKey, Seal, Sealed};

@@ -3,7 +3,7 @@
 //! Keys in use are remembered, a bounded number of them. Without `inbox.key` everything is stored as it is.
 
 use super::{
-    cipher::{Cipher, Raw},
+    cipher::Cipher,
     flaw::Flaw,
     keys::{Kept, KeysFile},
     place::{Owner, Place},
@@ -82,19 +82,19 @@ impl Seal {
     /// What is to be written in place of a plain text.
     pub(crate) fn seal<'a>(&self, owner: &Owner, place: Place, plain: &'a [u8]) -> Result<Sealed<'a>, Flaw> {
         let Some(key) = self.key(owner)? else { return Ok(Sealed { bytes: Cow::Borrowed(plain), key: None }) };
-        Ok(Sealed { bytes: Cow::Owned(key.seal(place, owner, plain)?), key: Some(key.id) })
+        Ok(Sealed { bytes: Cow::Owned(key.cipher.seal(&place.bytes(owner), plain)?), key: Some(key.id) })
     }
 
     /// The plain text of what was written.
     pub(crate) fn open(&self, key: Option<i64>, owner: &Owner, place: Place, stored: Vec<u8>) -> Result<Bytes, Flaw> {
         let Some(id) = key else { return Ok(stored.into()) };
-        self.by_id(id)?.open(place, owner, stored)
+        self.by_id(id)?.cipher.open(&place.bytes(owner), stored)
     }
 
     /// The digest that stands beside a body under this key.
     pub(crate) fn digest(&self, key: Option<i64>, body: &[u8]) -> Result<[u8; 32], Flaw> {
         match key {
-            Some(id) => Ok(self.by_id(id)?.digest(body)),
+            Some(id) => Ok(self.by_id(id)?.cipher.digest(body)),
             None => Ok(Sha256::digest(body).into()),
         }
     }
@@ -131,21 +131,6 @@ impl DataKey {
     /// What rows name it by.
     pub(crate) const fn id(&self) -> i64 {
         self.id
-    }
-
-    /// A key with this id, of its random bytes.
-    pub(crate) fn new(id: i64, raw: &Raw) -> Result<Self, Flaw> {
-        Ok(Self { id, cipher: Cipher::new(raw)? })
-    }
-
-    /// As [`Seal::seal`].
-    pub(crate) fn seal(&self, place: Place, owner: &Owner, plain: &[u8]) -> Result<Vec<u8>, Flaw> {
-        self.cipher.seal(&place.bytes(owner), plain)
-    }
-
-    /// As [`Seal::open`].
-    pub(crate) fn open(&self, place: Place, owner: &Owner, stored: Vec<u8>) -> Result<Bytes, Flaw> {
-        self.cipher.open(&place.bytes(owner), stored)
     }
 
     /// As [`Seal::digest`].
@@ -205,13 +190,13 @@ impl Vault {
 
     fn unwrap(&self, (id, wrapped): &Kept) -> Result<Arc<DataKey>, Flaw> {
         let raw = self.ring()?.unwrap(&self.file.purpose(*id), wrapped)?;
-        Ok(Arc::new(DataKey::new(*id, &raw)?))
+        Ok(Arc::new(DataKey { id: *id, cipher: Cipher::new(&raw)? }))
     }
 }
 
 /// Keys in use. When the young generation is full it becomes the old one, and what was not used meanwhile is forgotten.
 #[derive(Debug)]
-pub(crate) struct Generations<K> {
+struct Generations<K> {
     young: HashMap<K, Arc<DataKey>>,
     old: HashMap<K, Arc<DataKey>>,
 }
@@ -223,7 +208,7 @@ impl<K> Default for Generations<K> {
 }
 
 impl<K: Eq + Hash + Clone> Generations<K> {
-    pub(crate) fn get(&mut self, at: &K) -> Option<Arc<DataKey>> {
+    fn get(&mut self, at: &K) -> Option<Arc<DataKey>> {
         if let Some(key) = self.young.get(at) {
             return Some(Arc::clone(key));
         }
@@ -232,14 +217,14 @@ impl<K: Eq + Hash + Clone> Generations<K> {
         Some(key)
     }
 
-    pub(crate) fn put(&mut self, at: K, key: Arc<DataKey>) {
+    fn put(&mut self, at: K, key: Arc<DataKey>) {
         if self.young.len() >= REMEMBERED {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(at, key);
     }
 
-    pub(crate) fn forget(&mut self, at: &K) {
+    fn forget(&mut self, at: &K) {
         self.young.remove(at);
         self.old.remove(at);
     }
@@ -248,6 +233,7 @@ impl<K: Eq + Hash + Clone> Generations<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::cipher::Raw;
 
     #[test]
     fn keys_that_are_used_are_remembered_and_their_number_is_bounded() {

@@ -170,6 +170,7 @@ impl Opener {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(&self.path, flags)?;
             distrust(&connection)?;
+            keep_plans(&connection)?;
             connection.busy_timeout(Duration::from_secs(5))?;
             connection.pragma_update(None, "query_only", true)?;
             connection.set_prepared_statement_cache_capacity(32);
@@ -192,6 +193,7 @@ impl Opener {
         connection.set_prepared_statement_cache_capacity(128);
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         distrust(&connection)?;
+        keep_plans(&connection)?;
         if !connection.query_row("SELECT sqlite_compileoption_used('ENABLE_DBPAGE_VTAB')", [], |row| row.get(0))? {
             return Err(rusqlite::Error::SqliteFailure(
                 rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_MISUSE),
@@ -324,6 +326,13 @@ fn distrust(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cell_size_check", true)
 }
 
+/// Has a statement keep its plan. Otherwise a value that is bound to a kept statement may change it, as the condition of a
+/// partial index might be met by another value, and each execution of such a statement parses and plans it anew.
+fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
+}
+
 /// Takes from others whatever they may do with a file that was there before: bank data is for its owner alone.
 fn narrow(path: &Path) -> Result<(), Error> {
     let narrowed = || -> std::io::Result<()> {
@@ -360,6 +369,7 @@ fn take(lock: &File) -> Result<(), fs::TryLockError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rusqlite::StatementStatus;
 
     #[test]
     fn a_commit_is_synced() {
@@ -374,5 +384,20 @@ mod tests {
         assert_eq!((number("trusted_schema"), number("cell_size_check")), (0, 1));
         let mode: String = opened.connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
         assert_eq!(mode, "wal");
+    }
+
+    #[test]
+    fn a_statement_is_planned_once_whatever_is_bound_to_it() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let opened = Opener::new(&folder.path().join("inbox.db"), Access::Owner).unwrap().open().unwrap();
+        let mut statement = opened
+            .connection
+            .prepare("SELECT count(*) FROM stage WHERE seq = ?1 AND kind <= ?2 AND state <> ?3 LIMIT ?4")
+            .unwrap();
+        for seq in 0..10 {
+            let none: i64 = statement.query_row((seq, 0, "done", 1), |row| row.get(0)).unwrap();
+            assert_eq!(none, 0);
+        }
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
     }
 }

@@ -12,7 +12,7 @@ pub(super) const BASE: i64 = 3;
 pub(super) const MOVING: i64 = 2;
 
 /// What each later version adds, in order. No step needs another.
-pub(super) const STEPS: [(i64, &str); 7] = [
+pub(super) const STEPS: [(i64, &str); 8] = [
     // Of the requests that are there nobody knows whether their sender was known.
     (4, "ALTER TABLE refused ADD COLUMN known INTEGER NOT NULL DEFAULT 0;"),
     // line.short: how many announced accounts were missing when the connection was last completed; -1: the connection was
@@ -94,9 +94,15 @@ pub(super) const STEPS: [(i64, &str); 7] = [
              PRIMARY KEY (at, receiver)
          ) STRICT, WITHOUT ROWID;",
     ),
+    // stage_line holds what its condition asks for, so that stages are counted, and the first of a line is found, in it alone.
+    (
+        11,
+        "DROP INDEX stage_line;
+         CREATE INDEX stage_line ON stage (kind, line, seq, state) WHERE state IN ('queued', 'due', 'leased');",
+    ),
 ];
 /// The version that this build writes: that of the last step.
-pub(crate) const VERSION: i64 = 10;
+pub(crate) const VERSION: i64 = 11;
 
 /// The version of a store; 0 for an empty file.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {

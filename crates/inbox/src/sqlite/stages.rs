@@ -155,21 +155,21 @@ pub(super) fn recount(tx: &mut Tx<'_>, counted_at: i64) -> rusqlite::Result<()> 
 pub(super) fn count_all(connection: &Connection) -> rusqlite::Result<Counted> {
     // The version first: what others write between the two is counted again, and not missed.
     let mut counted = Counted { version: data_version(connection)?, ..Counted::default() };
-    let by_kind = |sql| -> rusqlite::Result<Vec<(Kind, i64)>> {
-        connection.prepare_cached(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-    };
-    for (kind, count) in by_kind(
-        "SELECT kind, count(*) FROM stage INDEXED BY stage_line WHERE state IN ('queued', 'due', 'leased') GROUP BY kind",
-    )? {
-        counted.by_kind.entry(kind).or_default().unfinished = count;
+    let mut in_line = connection.prepare_cached(
+        "SELECT kind, count(*), count(*) FILTER (WHERE state = 'leased') FROM stage INDEXED BY stage_line
+         WHERE state IN ('queued', 'due', 'leased') GROUP BY kind",
+    )?;
+    let mut rows = in_line.query([])?;
+    while let Some(row) = rows.next()? {
+        let numbers = counted.by_kind.entry(row.get(0)?).or_default();
+        (numbers.unfinished, numbers.leased) = (row.get(1)?, row.get(2)?);
     }
-    for (kind, count) in
-        by_kind("SELECT kind, count(*) FROM stage INDEXED BY stage_parked WHERE state = 'parked' GROUP BY kind")?
-    {
-        counted.by_kind.entry(kind).or_default().parked = count;
-    }
-    for row in leased(connection)? {
-        counted.by_kind.entry(row.kind).or_default().leased += 1;
+    let mut parked = connection.prepare_cached(
+        "SELECT kind, count(*) FROM stage INDEXED BY stage_parked WHERE state = 'parked' GROUP BY kind",
+    )?;
+    let mut rows = parked.query([])?;
+    while let Some(row) = rows.next()? {
+        counted.by_kind.entry(row.get(0)?).or_default().parked = row.get(1)?;
     }
     Ok(counted)
 }

@@ -273,12 +273,17 @@ fn register(connection: &Connection, names: &[SinkName], access: Access) -> rusq
 
 /// Sinks that are not configured any more, with how many deliveries wait for each.
 pub(super) fn left_behind(connection: &Connection, configured: &[SinkName]) -> rusqlite::Result<Vec<(String, i64)>> {
-    let mut waiting = connection.prepare(
-        "SELECT name, (SELECT count(*) FROM stage WHERE kind = sink.id AND state IN ('queued', 'due', 'leased')) FROM sink",
-    )?;
-    let found = waiting.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
-    let mut found = found.collect::<rusqlite::Result<Vec<_>>>()?;
-    found.retain(|(name, waiting)| *waiting > 0 && configured.iter().all(|sink| sink.as_str() != name));
+    let mut sinks = connection.prepare("SELECT id, name FROM sink")?;
+    let mut waiting =
+        connection.prepare("SELECT count(*) FROM stage WHERE kind = ?1 AND state IN ('queued', 'due', 'leased')")?;
+    let mut found = Vec::new();
+    for sink in sinks.query_map([], |row| Ok((row.get::<_, Kind>(0)?, row.get::<_, String>(1)?)))? {
+        let (kind, name) = sink?;
+        if configured.iter().all(|sink| sink.as_str() != name) {
+            found.push((name, waiting.query_row([kind], |row| row.get(0))?));
+        }
+    }
+    found.retain(|(_, waiting)| *waiting > 0);
     Ok(found)
 }
 

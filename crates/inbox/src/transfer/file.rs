@@ -1,8 +1,8 @@
 //! A SQLite file as a side of the copy. What is copied to stands beside its place under another name until it is whole.
 
 use super::{
-    Rest, Row, Side, refused,
-    tables::{KEYS, NUMBERED, Table},
+    side::{Rest, Side, refused},
+    tables::{KEYS, NUMBERED, Row, Table},
     value::Value,
 };
 use crate::{

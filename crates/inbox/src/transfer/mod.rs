@@ -3,6 +3,7 @@
 //! ```text
 //! tables   which tables and columns there are, and in which order rows are taken
 //! value    a value of a row, the same on both sides
+//! side     what is asked of either side
 //! file     a SQLite file as a side of the copy
 //! server   PostgreSQL as a side of the copy
 //! ```
@@ -16,54 +17,16 @@
 
 mod file;
 mod server;
+mod side;
 mod tables;
 mod value;
 
 use crate::{Error, Settings, settings::Store};
-use async_trait::async_trait;
 use file::File;
 use server::Server;
 use sha2::{Digest as _, Sha256};
+use side::{Side, refused};
 use tables::{TABLES, Table};
-use value::Value;
-
-/// A row, in the order of the table's columns.
-type Row = Vec<Value>;
-
-/// The identity and the keys, by name.
-type Keys = Vec<(String, Vec<u8>)>;
-
-/// What stays of a store when its rows are copied.
-#[derive(Debug, Default)]
-struct Rest {
-    keys: Keys,
-    /// The last number that was given away in each table that hands out numbers.
-    numbers: Vec<(&'static str, i64)>,
-    /// How many events were accepted.
-    position: i64,
-}
-
-/// One side of a copy.
-#[async_trait]
-trait Side: Send {
-    /// Up to so many rows behind a key.
-    async fn rows(&mut self, table: &Table, after: Option<Vec<Value>>) -> Result<Vec<Row>, Error>;
-
-    /// The key of the last row.
-    async fn last(&mut self, table: &Table) -> Result<Option<Vec<Value>>, Error>;
-
-    /// How many rows there are.
-    async fn count(&mut self, table: &Table) -> Result<u64, Error>;
-
-    /// Adds rows, durably; those that are there already stay.
-    async fn add(&mut self, table: &Table, rows: Vec<Row>) -> Result<(), Error>;
-
-    /// What is no row.
-    async fn rest(&mut self) -> Result<Rest, Error>;
-
-    /// The copy is whole: it becomes an inbox.
-    async fn finish(&mut self, rest: Rest) -> Result<(), Error>;
-}
 
 /// How far a copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,13 +113,10 @@ async fn digest(side: &mut dyn Side, table: &Table, mut tell: impl FnMut(u64)) -
         let Some(last) = rows.last() else { break };
         after = Some(table.key_of(last));
         count += rows.len() as u64;
-        rows.iter().flatten().for_each(|value| value.add_to(&mut hasher));
+        for value in rows.iter().flatten() {
+            value.add_to(&mut hasher);
+        }
         tell(count);
     }
     Ok((count, hasher.finalize().into()))
-}
-
-/// Nothing was done.
-fn refused(store: &Store, problem: &str) -> Error {
-    Error::Open { path: store.to_string(), problem: problem.to_owned(), source: None }
 }

@@ -1,8 +1,8 @@
 //! PostgreSQL as a side of the copy. What is copied to has tables, and no identity until it is whole.
 
 use super::{
-    Rest, Row, Side, refused,
-    tables::{KEYS, NUMBERED, Table},
+    side::{Rest, Side, refused},
+    tables::{KEYS, NUMBERED, Row, Table},
     value::Value,
 };
 use crate::{
@@ -14,11 +14,17 @@ use crate::{
     settings::{Server as Address, Store},
 };
 use async_trait::async_trait;
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 use tokio_postgres::types::ToSql;
 
 /// For the server to be there.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For connections to go whose process has ended.
+const LEAVING: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(50);
 /// Stands in `meta` while a copy is not whole.
 const COPYING: &str = "copying";
 
@@ -41,8 +47,13 @@ impl Server {
         let others =
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
                       AND application_name = current_setting('application_name')";
-        if this.number(others).await? > 0 {
-            return Err(refused(&store, "it is used: stop every receiver and every command on it first"));
+        // Those of a receiver that ended just now go a moment after it.
+        let until = Instant::now() + LEAVING;
+        while this.number(others).await? > 0 {
+            if Instant::now() >= until {
+                return Err(refused(&store, "it is used: stop every receiver and every command on it first"));
+            }
+            tokio::time::sleep(LOOK).await;
         }
         if is_source {
             if this.pool.must_have_inbox(PATIENCE).await.is_err() {

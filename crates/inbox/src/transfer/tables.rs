@@ -1,7 +1,10 @@
 //! Which tables and columns are copied, and in which order rows are taken. What a store makes of these by itself, such as counts, is not
 //! copied but made again.
 
-use super::{Row, value::Value};
+use super::value::Value;
+
+/// A row, in the order of the table's columns.
+pub(super) type Row = Vec<Value>;
 
 /// A table, as both sides know it.
 #[derive(Debug)]

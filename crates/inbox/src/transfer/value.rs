@@ -55,7 +55,9 @@ mod tests {
     fn rows_that_differ_have_different_digests() {
         let digest = |row: &[Value]| {
             let mut hasher = Sha256::new();
-            row.iter().for_each(|value| value.add_to(&mut hasher));
+            for value in row {
+                value.add_to(&mut hasher);
+            }
             hasher.finalize()
         };
         let text = |text: &str| Value::Text(text.to_owned());

@@ -28,7 +28,7 @@ impl Schema {
     pub(crate) async fn new() -> Self {
         let this = Self::absent();
         this.init().await.unwrap_or_else(|error| {
-            let error = base::error::chain(&error).to_string();
+            let error = base::error::chain(&error);
             panic!(
                 "these cases need a PostgreSQL server: {error}. Start one on 127.0.0.1:5432 that lets the user postgres in without a \
                  password, or name another one in {VARIABLE}"

@@ -200,14 +200,13 @@ impl Store {
             ("sink", "paused"),
         ];
         let updates = columns.map(|(table, column)| format!("UPDATE {table} SET {column} = {column} + {by};"));
-        match &self.schema {
-            Some(schema) => schema.run(&updates.concat()).await,
-            None => {
-                let file = rusqlite::Connection::open(self.folder.path().join("inbox.db")).unwrap();
-                file.busy_timeout(Duration::from_secs(10)).unwrap();
-                file.execute_batch(&updates.concat()).unwrap();
-            }
+        if let Some(schema) = &self.schema {
+            schema.run(&updates.concat()).await;
+            return;
         }
+        let file = rusqlite::Connection::open(self.folder.path().join("inbox.db")).unwrap();
+        file.busy_timeout(Duration::from_secs(10)).unwrap();
+        file.execute_batch(&updates.concat()).unwrap();
     }
 }
 

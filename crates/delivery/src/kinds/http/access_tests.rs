@@ -116,8 +116,8 @@ fn length(head: &str) -> usize {
     value.map_or(0, |value| value.parse().unwrap())
 }
 
-fn secret(text: &str) -> Option<Secret> {
-    Some(Secret::new(text.to_owned()))
+fn secret(text: &str) -> Secret {
+    Secret::new(text.to_owned())
 }
 
 async fn deliver(settings: &Settings) -> Result<(), Failure> {
@@ -134,7 +134,7 @@ async fn shows_its_token_and_its_headers_and_never_instead_of_ours() {
     let (port, mut requests) = files.endpoint(false).await;
     let pair = |name: &str, value: Given| Pair { name: name.to_owned(), value };
     let settings = Settings {
-        bearer: secret("canary-token"),
+        bearer: Some(secret("canary-token")),
         headers: vec![
             pair("X-Team", Given::Text("bank data".to_owned())),
             pair("X-Api-Key", Given::Secret(Secret::new("canary-key".to_owned()))),
@@ -231,8 +231,8 @@ async fn goes_through_the_proxy_encrypted_up_to_the_endpoint() {
     let (url, mut heads) = proxy(Some("proxy-authorization: basic dXNlcjpjYW5hcnk="), "200 OK").await;
     let settings = Settings {
         proxy: Some(url),
-        proxy_credentials: secret("user:canary"),
-        bearer: secret("token"),
+        proxy_credentials: Some(secret("user:canary")),
+        bearer: Some(secret("token")),
         certificate: Some(files.at("client.pem")),
         key: Some(files.at("client.key")),
         ..files.settings(port)
@@ -259,7 +259,7 @@ async fn says_what_is_wrong_with_the_proxy() {
     for (url, credentials, told) in [
         (
             proxy(Some("basic xyz"), "200 OK").await.0,
-            secret("user:canary"),
+            Some(secret("user:canary")),
             "the proxy asks for other credentials: see to the sink's proxy_credentials",
         ),
         (

@@ -156,7 +156,10 @@ impl Way {
         }
         session.forgets = fact(0) == "off";
         if session.forgets && !self.is_told.swap(true, Ordering::Relaxed) {
-            tracing::warn!(code = "sink_not_durable", "{FORGETS}");
+            tracing::warn!(
+                code = "sink_not_durable",
+                "the PostgreSQL of a sink has fsync off: what it acknowledged may be lost when its machine crashes"
+            );
         }
         Ok(session)
     }

@@ -55,7 +55,7 @@ impl Tables {
             text = format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\";\n\n");
         }
         let table = self.qualified(events);
-        text.push_str(&format!(
+        text.extend([format!(
             "-- One row for each event: its completed JSON, byte for byte, and the attributes of its delivery.
 CREATE TABLE IF NOT EXISTS {table} (
   id text PRIMARY KEY,
@@ -76,10 +76,10 @@ CREATE TABLE IF NOT EXISTS {table} (
 );
 CREATE INDEX IF NOT EXISTS \"{events}_connection\" ON {table} (connection_id, as_of);
 "
-        ));
+        )]);
         if let Some(name) = accounts {
             let table = self.qualified(name);
-            text.push_str(&format!(
+            text.extend([format!(
                 "
 -- One row for each account: its latest state. `listed` is false when a newer complete list had it no more.
 CREATE TABLE IF NOT EXISTS {table} (
@@ -94,7 +94,7 @@ CREATE TABLE IF NOT EXISTS {table} (
   PRIMARY KEY (connection_id, id)
 );
 "
-            ));
+            )]);
         }
         text
     }
@@ -128,7 +128,7 @@ CREATE TABLE IF NOT EXISTS {table} (
         );
         if let Some(accounts) = &self.accounts {
             let accounts = self.qualified(accounts);
-            text.push_str(&format!(
+            text.extend([format!(
                 ", news AS MATERIALIZED (
   SELECT * FROM given WHERE NOT EXISTS (
     SELECT FROM {events} AS newer WHERE newer.connection_id = given.connection_id AND newer.as_of > given.as_of)
@@ -154,7 +154,7 @@ CREATE TABLE IF NOT EXISTS {table} (
     AND news.type = 'com.linxo.connections.updated'
     AND NOT EXISTS (SELECT FROM listed WHERE listed.connection_id = known.connection_id AND listed.id = known.id)
 )"
-            ));
+            )]);
         }
         text.push_str("\nSELECT count(*) FROM durable");
         text

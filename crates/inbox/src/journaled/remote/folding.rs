@@ -4,7 +4,7 @@
 //! records again, and the store knows them by their content. While the server does not answer, it is tried again and again, and the journal
 //! keeps what comes. At the end everything is folded, unless the server does not answer: then the next start goes on.
 
-use super::{super::payload, Remote, beside::Beside};
+use super::{super::payload, beside::Beside, state::Remote};
 use crate::{
     Position,
     fold::Record,

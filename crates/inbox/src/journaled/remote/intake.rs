@@ -1,6 +1,6 @@
 //! The way in: the store, or the journal where the server does not answer.
 
-use super::Remote;
+use super::state::Remote;
 use crate::{Error, Folded, Intake, NewEntry, Receipt, Refused, fold, intake::Told, postgres::connect};
 use async_trait::async_trait;
 use std::time::Duration;

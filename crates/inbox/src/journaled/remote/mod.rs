@@ -3,6 +3,7 @@
 //! ```text
 //! reached   how far this journal is folded, in a file of its own
 //! beside    the journal: when it takes an event, and which connections have events in it
+//! state     what all of these know together
 //! folding   moves what the journal took into the store, once the server is back
 //! opening   waits for the server, and opens the store when it is there
 //! intake    the way in: the store, or the journal
@@ -26,68 +27,6 @@ mod intake;
 mod opening;
 mod pass;
 mod reached;
+mod state;
 
 pub(crate) use opening::open;
-
-use crate::{
-    Error, Keys,
-    intake::Told,
-    postgres::{Postgres, connect::Pool},
-};
-use base::sync::lock;
-use beside::Beside;
-use std::{
-    fmt,
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
-};
-use tokio::sync::{Notify, watch};
-
-/// See the head of this file.
-pub(crate) struct Remote {
-    pool: Pool,
-    /// `None` until the server was there once.
-    store: watch::Sender<Option<Arc<Postgres>>>,
-    keys: Arc<OnceLock<Keys>>,
-    /// Why the store is not open, or why its server cannot be used now; `None`: nothing is known against it.
-    problem: Mutex<Option<String>>,
-    /// The journal, once it is known of which inbox it is.
-    beside: OnceLock<Beside>,
-    told: Arc<OnceLock<Told>>,
-    /// Pauses of sinks were asked for since the store is open, so nothing is delivered to a sink that an operator paused.
-    knows_pauses: AtomicBool,
-    is_closed: AtomicBool,
-    closing: Notify,
-}
-
-impl fmt::Debug for Remote {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remote").field("pool", &self.pool).field("problem", &self.problem).finish_non_exhaustive()
-    }
-}
-
-impl Remote {
-    /// The store, where it is open.
-    fn opened(&self) -> Option<Arc<Postgres>> {
-        self.store.borrow().clone()
-    }
-
-    /// The store, or why there is none.
-    fn store(&self) -> Result<Arc<Postgres>, Error> {
-        self.opened().ok_or_else(|| self.away())
-    }
-
-    /// Why the server cannot be used.
-    fn away(&self) -> Error {
-        if self.is_closed.load(Ordering::Acquire) {
-            return Error::Closed;
-        }
-        if let Some(fault) = self.pool.foreign() {
-            return fault.into();
-        }
-        let problem = lock(&self.problem).clone();
-        Error::Away(problem.unwrap_or_else(|| "PostgreSQL was not reached yet".to_owned()).into())
-    }
-}

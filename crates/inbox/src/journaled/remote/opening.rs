@@ -1,8 +1,8 @@
 //! Waits for the server, and opens the store when it is there.
 
-use super::{Remote, beside::Beside, folding};
+use super::{beside::Beside, folding, state::Remote};
 use crate::{
-    Access, Error, Identity, Inbox, Settings, SinkName, journal,
+    Access, Error, Identity, Keys, Settings, SinkName, journal,
     postgres::{
         Postgres,
         connect::{Link, Pool},
@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// [`Error::Unusable`], [`Error::Open`], [`Error::Seal`], with what to do.
-pub(crate) async fn open(server: &Server, settings: &Settings, sinks: &[SinkName]) -> Result<Inbox, Error> {
+pub(crate) async fn open(server: &Server, settings: &Settings, sinks: &[SinkName]) -> Result<Arc<Remote>, Error> {
     let pool = Pool::new(server, settings)?;
     let folder = settings.journal_folder();
     let known = folder.as_deref().and_then(journal::identity).map(Identity);
@@ -70,12 +70,15 @@ pub(crate) async fn open(server: &Server, settings: &Settings, sinks: &[SinkName
             drop(timeout(LOOK, remote.closing.notified()).await);
         }
     }));
-    let keys = Arc::clone(&remote.keys);
-    let link = Some(Link::new(remote.pool.clone()));
-    Ok(Inbox { link, ..Inbox::of_late(&remote, keys) })
+    Ok(remote)
 }
 
 impl Remote {
+    /// Which inbox it is, once that is known, and how its server is reached.
+    pub(crate) fn ways(&self) -> (Arc<OnceLock<Keys>>, Link) {
+        (Arc::clone(&self.keys), Link::new(self.pool.clone()))
+    }
+
     fn open_beside(&self, identity: Identity, settings: &Settings) -> Result<(), Error> {
         let Some(folder) = settings.journal_folder() else { return Ok(()) };
         let beside = Beside::open(&folder, identity.0, settings)?;

@@ -2,7 +2,7 @@
 //!
 //! Without a store there is no work, and that is no error: the work loops would log one every second for as long as it lasts.
 
-use super::{Remote, beside::Beside};
+use super::{beside::Beside, state::Remote};
 use crate::{
     Act, ActView, Audit, Awaiting, Batch, Charts, Claimed, Desk, EntryView, Erased, Error, Expired, Filter, Held,
     Lease, Minute, Outcome, Page, Persons, Queue, Reading, ReadingId, Readings, RefusedView, Resealed, Resume, Seen,
@@ -21,6 +21,8 @@ use tokio::time::timeout;
 
 /// How long the figures of the store are waited for.
 const STORE_TIME: Duration = Duration::from_millis(1500);
+/// How long retention is waited for.
+const EXPIRE_TIME: Duration = Duration::from_secs(5);
 /// For the fold to come to an end when the service ends.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
@@ -210,7 +212,8 @@ impl Audit for Remote {
     }
 
     async fn forget(&self, cutoff: Timestamp) -> Result<u64, Error> {
-        Audit::forget(&*self.store()?, cutoff).await
+        let Some(store) = self.usable() else { return Ok(0) };
+        Audit::forget(&*store, cutoff).await
     }
 }
 
@@ -233,7 +236,7 @@ impl Upkeep for Remote {
             Some(store) => timeout(STORE_TIME, store.stats()).await.ok(),
             None => None,
         };
-        let is_away = !matches!(found, Some(Ok(_)));
+        let is_away = !matches!(found, Some(Ok(_))) || self.usable().is_none();
         let stats = match found {
             Some(Ok(stats)) => stats,
             // A store that tells nothing is when those of the journal are needed most.
@@ -244,8 +247,10 @@ impl Upkeep for Remote {
     }
 
     async fn expire(&self, cutoff: Timestamp, limit: usize) -> Result<Expired, Error> {
-        let Some(store) = self.opened() else { return Ok(Expired { deleted: 0, is_done: true }) };
-        store.expire(cutoff, limit).await
+        // The figures wait for this, and they are wanted most when the server is away.
+        let Some(store) = self.usable() else { return Ok(Expired { deleted: 0, is_done: true }) };
+        let late = |_elapsed| Error::Away("it did not delete old entries in time".into());
+        timeout(EXPIRE_TIME, store.expire(cutoff, limit)).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
     }
 
     async fn checkpoint(&self) -> Result<(), Error> {

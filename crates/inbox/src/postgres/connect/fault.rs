@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 
 /// Why there is no connection, or none that may be used.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// The server cannot be reached, does not answer, starts, stops, or takes no writes. It may be there in a moment.
     #[error("{0}")]
     Away(String),
@@ -100,7 +100,7 @@ impl From<tokio_postgres::Error> for Fault {
             Some(_) => "mend what PostgreSQL says",
             None => "look at the certificate of the server, at inbox.authorities, and at inbox.password",
         };
-        Self::Unfit(format!("PostgreSQL cannot be used: {said}; {remedy}"))
+        Self::Unfit(format!("{said}; {remedy}"))
     }
 }
 

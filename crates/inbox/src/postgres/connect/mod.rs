@@ -22,7 +22,7 @@ mod manager;
 mod session;
 mod tls;
 
-pub use fault::Fault;
+pub(crate) use fault::Fault;
 pub(crate) use manager::Manager;
 
 use crate::{Error, Identity, Settings, settings::Server};
@@ -30,7 +30,7 @@ use deadpool::managed::{self, Object, PoolError, Timeouts};
 use deadpool_postgres::ClientWrapper;
 use manager::{Access, Way};
 use std::{fmt, sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// A connection; it goes back to the pool when dropped. Take it out ([`Object::take`]) where it is not known how it stands,
 /// for example after a statement that did not end in time.
@@ -41,9 +41,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The connections of one process. Clones share them.
 #[derive(Clone)]
-pub struct Pool {
+pub(crate) struct Pool {
     connections: managed::Pool<Manager>,
     way: Arc<Way>,
+    /// Whether it was closed, for those who listen.
+    closed: Arc<watch::Sender<bool>>,
 }
 
 impl fmt::Debug for Pool {
@@ -57,13 +59,13 @@ impl Pool {
     ///
     /// # Errors
     /// [`Fault::Unfit`]: a file of certificates cannot be used.
-    pub fn new(server: &Server, settings: &Settings) -> Result<Self, Fault> {
+    pub(crate) fn new(server: &Server, settings: &Settings) -> Result<Self, Fault> {
         let way = Arc::new(Way::new(server.clone(), settings)?);
         let connections = managed::Pool::builder(Manager::new(Arc::clone(&way)))
             .max_size(settings.connections)
             .build()
             .map_err(|error| Fault::Unfit(error.to_string()))?;
-        Ok(Self { connections, way })
+        Ok(Self { connections, way, closed: Arc::default() })
     }
 
     /// A connection, waited for at most so long: for a free place among the connections, and for the server.
@@ -90,10 +92,10 @@ impl Pool {
     /// # Errors
     /// [`Fault`].
     pub(crate) async fn listen(&self, channel: &str) -> Result<Heard, Fault> {
-        let (told, heard) = mpsc::unbounded_channel();
+        let (told, payloads) = mpsc::unbounded_channel();
         let client = self.way.attempt(Some(told)).await?;
         client.batch_execute(&format!("LISTEN {channel}")).await?;
-        Ok(Heard { _client: client, heard })
+        Ok(Heard { _client: client, payloads, closed: self.closed.subscribe() })
     }
 
     /// Why nobody got a connection in time.
@@ -141,22 +143,27 @@ impl Pool {
     /// Gives out no connection any more.
     pub(crate) fn close(&self) {
         self.connections.close();
+        self.closed.send_replace(true);
     }
 }
 
 /// What is heard on a channel, as long as the connection lasts.
 pub(crate) struct Heard {
     _client: ClientWrapper,
-    heard: mpsc::UnboundedReceiver<String>,
+    payloads: mpsc::UnboundedReceiver<String>,
+    closed: watch::Receiver<bool>,
 }
 
 impl Heard {
-    /// The next payload; `None`: the connection has ended.
+    /// The next payload; `None`: the connection has ended, or the pool was closed.
     ///
     /// # Cancel safety
     /// Safe: nothing is lost.
     pub(crate) async fn next(&mut self) -> Option<String> {
-        self.heard.recv().await
+        tokio::select! {
+            payload = self.payloads.recv() => payload,
+            _ = self.closed.wait_for(|closed| *closed) => None,
+        }
     }
 }
 
