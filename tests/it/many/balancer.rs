@@ -40,12 +40,14 @@ impl Balancer {
         fs::write(&path, configuration(&shipped, address, receivers)).unwrap();
         let mut command = Command::new("haproxy");
         command.arg("-db").arg("-f").arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        command.stderr(fs::File::create(site.path("haproxy.log")).unwrap());
         let mut child = command.spawn().unwrap_or_else(|error| match error.kind() {
             ErrorKind::NotFound => panic!("this test needs haproxy, which Debian has"),
             _ => panic!("haproxy: {error}"),
         });
         eventually("the balancer listens", async || {
-            assert_eq!(child.try_wait().unwrap(), None, "haproxy ended");
+            let said = || fs::read_to_string(site.path("haproxy.log")).unwrap();
+            assert_eq!(child.try_wait().unwrap(), None, "haproxy ended: {}", said());
             std::net::TcpStream::connect(address).ok()
         })
         .await;

@@ -28,6 +28,8 @@ pub(super) struct Receivers {
     pub(super) door: Door,
     _balancer: Balancer,
     _simulator: Simulator,
+    /// Certificates and secrets of all are in its folder.
+    _first: Site,
 }
 
 struct Receiver {
@@ -67,8 +69,15 @@ impl Receivers {
         }
         let balancer = Balancer::start(&first, &addresses).await;
         let door = first.door(balancer.address);
-        let receivers =
-            Self { receivers, stops: Vec::new(), consumer, door, _balancer: balancer, _simulator: simulator };
+        let receivers = Self {
+            receivers,
+            stops: Vec::new(),
+            consumer,
+            door,
+            _balancer: balancer,
+            _simulator: simulator,
+            _first: first,
+        };
         for number in 0..count {
             receivers.serves(number).await;
         }
