@@ -50,10 +50,17 @@ async fn client(server: &str) -> MultiplexedConnection {
 
 type Fields = Vec<(String, String)>;
 
-/// The entries of a stream: their fields.
+/// The entries of a stream: their fields. Read in pages, because a long answer takes longer than the client waits.
 async fn entries(redis: &mut MultiplexedConnection, stream: &str) -> Vec<Fields> {
-    let all: Vec<(String, Fields)> = cmd("XRANGE").arg(stream).arg("-").arg("+").query_async(redis).await.unwrap();
-    all.into_iter().map(|(_, fields)| fields).collect()
+    let (mut all, mut start) = (Vec::new(), "-".to_owned());
+    loop {
+        let mut range = cmd("XRANGE");
+        range.arg(stream).arg(&start).arg("+").arg("COUNT").arg(1000);
+        let page: Vec<(String, Fields)> = range.query_async(redis).await.unwrap();
+        let Some((last, _)) = page.last() else { return all };
+        start = format!("({last}");
+        all.extend(page.into_iter().map(|(_, fields)| fields));
+    }
 }
 
 async fn run(redis: &mut MultiplexedConnection, words: &[&str]) {
