@@ -57,7 +57,7 @@ pub enum Error {
 
 impl Error {
     /// The same answer to each of those who asked together. What only concerns the store as a whole can be answered like this.
-    pub(crate) fn to_each<T>(self, count: usize) -> Vec<Result<T, Self>> {
+    pub(crate) fn shared_by<T>(self, count: usize) -> Vec<Result<T, Self>> {
         let shared = Arc::new(self);
         let again = |_| {
             let source: Source = Box::new(Arc::clone(&shared));

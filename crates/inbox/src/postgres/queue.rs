@@ -59,7 +59,7 @@ impl Queue for Postgres {
                 }
                 settled
             }
-            Err(error) => error.to_each(ended.len()),
+            Err(error) => error.shared_by(ended.len()),
         }
     }
 

@@ -54,7 +54,7 @@ impl Queue for Remote {
     async fn settle(&self, ended: &[(&Lease, Outcome)]) -> Vec<Result<(), Error>> {
         match self.store() {
             Ok(store) => store.settle(ended).await,
-            Err(error) => error.to_each(ended.len()),
+            Err(error) => error.shared_by(ended.len()),
         }
     }
 
