@@ -148,8 +148,7 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
 
     let (bound, admin) = listeners::bind(&config, sockets).await?;
     let stop = CancellationToken::new();
-    let readiness = Readiness::new(stop.clone());
-    let (hangup, asked) = mpsc::unbounded_channel();
+    let (readiness, (hangup, asked)) = (Readiness::new(stop.clone()), mpsc::unbounded_channel());
     let (address, admin_address) = (bound.address(), admin.as_ref().map(admin::Bound::address));
     let receiver = Arc::new(Receiver::new(
         &config.listener,
@@ -186,12 +185,12 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
         &mut registry,
         &stop,
     );
-    let held = operators::held(&config, address, admin_address);
-    let control = operators::control(&config, &inbox, &sinks, (gates, held, source, source_of(&config).to_owned()));
+    let reached = (gates, operators::held(&config, address, admin_address), source, source_of(&config).to_owned());
+    let control = operators::control(&config, &inbox, &sinks, reached);
     tasks.spawn(operators::serve(&config, control.clone(), stop.clone()));
     tasks.spawn(reload.run(asked, stop.clone()));
-    let figures =
-        (inbox::Figures::new(&mut registry, (&config.inbox).into()), work::checkpoint_failures(&mut registry));
+    let kept = inbox::Figures::new(&mut registry, (&config.inbox).into());
+    let figures = (kept, work::checkpoint_failures(&mut registry));
     start_upkeep(&mut tasks, upkeep(&config, &inbox, figures.clone(), last_event), &inbox, &stop);
     let admin_figures = admin::Figures::new(&mut registry);
     let exposition = Arc::new(Exposition::new(registry));

@@ -145,7 +145,7 @@ pub(crate) async fn receipt(scale: &Scale) -> Outcome<String> {
             note(&format!("  {count} receivers: pgbench {most:.0}/s, receivers {rate:.0}/s"));
             pairs.push((most, rate));
         }
-        let cpu = (receivers.cpu()? - cpu).as_secs_f64() * 1e6 / (of(events)? * of(scale.rounds as u64)?);
+        let cpu = receivers.cpu()?.saturating_sub(cpu).as_secs_f64() * 1e6 / (of(events)? * of(scale.rounds as u64)?);
         writeln!(
             table,
             "| {count} | {:.0} | {:.0} | {:.2} | {batch:.0} | {cpu:.0} | {:.0} |",
@@ -248,9 +248,9 @@ pub(crate) async fn delivery(scale: &Scale) -> Outcome<String> {
     let endpoint = Process::role("endpoint", &scene.path("endpoint")).await?;
     let sink = scene.http_sink(&endpoint.address)?;
     let entries = BACKLOG / scale.divisor;
-    let mut table = format!(
+    let mut table = String::from(
         "### Delivery from one PostgreSQL, over HTTP, signed\n\n\
-         | receivers | waiting at the start | delivered/s | CPU of the receivers an event, µs |\n| ---: | ---: | ---: | ---: |\n"
+         | receivers | waiting at the start | delivered/s | CPU of the receivers an event, µs |\n| ---: | ---: | ---: | ---: |\n",
     );
     for count in RECEIVERS {
         let schema = format!("delivery{count}");
@@ -284,7 +284,7 @@ pub(crate) async fn delivery(scale: &Scale) -> Outcome<String> {
         let (before, cpu, started) = (unfinished(&postgres, &schema)?, receivers.cpu()?, Instant::now());
         sleep(scale.round * 4).await;
         let (after, elapsed) = (unfinished(&postgres, &schema)?, started.elapsed().as_secs_f64());
-        let cpu = (receivers.cpu()? - cpu).as_secs_f64();
+        let cpu = receivers.cpu()?.saturating_sub(cpu).as_secs_f64();
         let done = before - after;
         writeln!(table, "| {count} | {large} | {:.0} | {:.0} |", done / elapsed, cpu * 1e6 / done)?;
         drop(receivers);

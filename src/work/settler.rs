@@ -65,7 +65,7 @@ impl Settler {
             match settled {
                 Ok(()) => {}
                 Err(error @ (Error::Full(_) | Error::Store(_) | Error::Away(_))) => {
-                    left.push(Left { lease, outcome, error })
+                    left.push(Left { lease, outcome, error });
                 }
                 Err(error) => self.figures.unsettled(&self.stage, &lease, &error),
             }

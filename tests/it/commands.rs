@@ -252,7 +252,7 @@ async fn the_demo_cleans_up() {
         let read = timeout(LIMIT, output.read(&mut part)).await.unwrap().unwrap();
         assert!(read > 0, "it ended:\n{said}");
         said.push_str(&String::from_utf8_lossy(&part[..read]));
-        said.contains("/metrics").then_some(())
+        said.contains("logs you in").then_some(())
     })
     .await;
     let is_named = |word: &&str| word.contains("/data/linxo-webhook-demo-");

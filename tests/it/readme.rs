@@ -71,7 +71,9 @@ fn configurations_in_documents_pass_the_check() {
             let path = |name: &str| folder.path().join(name);
             let server = authority.server(&["localhost"]).unwrap();
             write_identity(&path("certs/server.pem"), &path("certs/server.key"), &server).unwrap();
-            for name in quoted(&block).filter(|name| name.ends_with(".key") && !path(name).exists()) {
+            for name in quoted(&block)
+                .filter(|name| Path::new(name).extension().is_some_and(|kind| kind == "key") && !path(name).exists())
+            {
                 let client = authority.client::<&str>("client", &[]).unwrap();
                 write_identity(&path(name).with_extension("pem"), &path(name), &client).unwrap();
             }
@@ -80,8 +82,9 @@ fn configurations_in_documents_pass_the_check() {
             }
             for name in quoted(&block).filter(|name| name.starts_with("secrets/")) {
                 // Each another one, and good as a token and as a signing secret alike: digits are base64 too.
-                let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
-                fs::write(path(name), format!("whsec_{digits:0<96.96}")).unwrap();
+                let digits: String = data_encoding::HEXLOWER.encode(name.as_bytes());
+                let headers = if name == "secrets/otlp" { "api-key=" } else { "" };
+                fs::write(path(name), format!("{headers}whsec_{digits:0<96.96}")).unwrap();
             }
             fs::write(path("config.toml"), &block).unwrap();
             let output = Command::new(env!("CARGO_BIN_EXE_linxo-webhook"))

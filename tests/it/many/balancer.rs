@@ -1,4 +1,4 @@
-//! HAProxy with the configuration that is shipped (`deploy/haproxy.cfg`), in front of receivers of this machine.
+//! `HAProxy` with the configuration that is shipped (`deploy/haproxy.cfg`), in front of receivers of this machine.
 
 use crate::support::{Site, eventually};
 use std::{
@@ -72,7 +72,7 @@ fn configuration(shipped: &str, address: SocketAddr, receivers: &[Addresses]) ->
     for (number, Addresses { public, admin }) in receivers.iter().enumerate() {
         // Ports and health checks are those of the shipped configuration.
         assert_eq!(admin.port(), 9090);
-        text.push_str(&format!("    server receiver-{number} {public}\n"));
+        text.extend([format!("    server receiver-{number} {public}\n")]);
     }
     text
 }

@@ -214,11 +214,13 @@ fn good() -> History {
     history
 }
 
+/// Breaks a promise on purpose.
+type Break = fn(&mut History);
+
 #[test]
 fn a_good_history_is_good_and_each_broken_promise_is_found() {
     assert_eq!(good().broken(), [""; 0]);
     assert_eq!(good().repeats(), 1);
-    type Break = fn(&mut History);
     let breaks: [(&str, Break); 5] = [
         ("EventId { connection: 1, number: 2 } was acknowledged and not delivered", |history| {
             history.deliveries.retain(|delivery| delivery.id != "1-2");
@@ -238,7 +240,7 @@ fn a_good_history_is_good_and_each_broken_promise_is_found() {
             history.deliveries[4].body = first;
         }),
         ("connection 1: 1-0 of receiver 0 and 1-1 of receiver 1 were under way at a time", |history| {
-            history.deliveries[1].ended = history.deliveries[3].began + Duration::from_millis(1)
+            history.deliveries[1].ended = history.deliveries[3].began + Duration::from_millis(1);
         }),
     ];
     for (words, spoil) in breaks {

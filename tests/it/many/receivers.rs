@@ -21,7 +21,7 @@ pub(super) enum Journal {
 
 /// Receivers of one inbox.
 pub(super) struct Receivers {
-    receivers: Vec<Receiver>,
+    all: Vec<Receiver>,
     stops: Vec<Stop>,
     consumer: Consumer,
     /// The way in, through the balancer.
@@ -70,7 +70,7 @@ impl Receivers {
         let balancer = Balancer::start(&first, &addresses).await;
         let door = first.door(balancer.address);
         let receivers = Self {
-            receivers,
+            all: receivers,
             stops: Vec::new(),
             consumer,
             door,
@@ -86,7 +86,7 @@ impl Receivers {
 
     /// Drains one and starts it anew; it ends as it should.
     pub(super) async fn replace(&mut self, number: usize) {
-        let process = self.receivers[number].process.take().expect("it runs");
+        let process = self.all[number].process.take().expect("it runs");
         process.signal(Signal::TERM);
         let (status, log) = process.ended().await;
         assert_eq!(status.code(), Some(0), "{log}");
@@ -95,17 +95,17 @@ impl Receivers {
 
     /// Kills one; somebody must `begin` it again.
     pub(super) async fn kill(&mut self, number: usize) {
-        self.receivers[number].process.take().expect("it runs").kill().await;
+        self.all[number].process.take().expect("it runs").kill().await;
     }
 
     pub(super) async fn begin(&mut self, number: usize) {
-        let process = self.receivers[number].site.spawn().await;
-        self.receivers[number].process = Some(process);
+        let process = self.all[number].site.spawn().await;
+        self.all[number].process = Some(process);
     }
 
     /// Lets one stand still for so long.
     pub(super) async fn stand_still(&mut self, number: usize, pause: Duration) {
-        let process = self.receivers[number].process.as_ref().expect("it runs");
+        let process = self.all[number].process.as_ref().expect("it runs");
         let from = Instant::now();
         process.signal(Signal::STOP);
         sleep(pause).await;
@@ -134,7 +134,7 @@ impl Receivers {
 
     /// Requests that a receiver has answered.
     async fn requests(&self, number: usize) -> u64 {
-        let process = self.receivers[number].process.as_ref().expect("it runs");
+        let process = self.all[number].process.as_ref().expect("it runs");
         let metrics = crate::support::admin(process.admin, "/metrics", Some(crate::support::secrets::ADMIN)).await.body;
         let lines = metrics.lines().filter(|line| line.starts_with("linxo_webhook_requests_total{"));
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
