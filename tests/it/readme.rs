@@ -84,7 +84,7 @@ fn configurations_in_documents_pass_the_check() {
                 // Each another one, and good as a token and as a signing secret alike: digits are base64 too.
                 let digits: String = data_encoding::HEXLOWER.encode(name.as_bytes());
                 let headers = if name == "secrets/otlp" { "api-key=" } else { "" };
-                fs::write(path(name), format!("{headers}whsec_{digits:0<96.96}")).unwrap();
+                fs::write(path(name), format!("{headers}whsec_{digits:0<64.64}")).unwrap();
             }
             fs::write(path("config.toml"), &block).unwrap();
             let output = Command::new(env!("CARGO_BIN_EXE_linxo-webhook"))

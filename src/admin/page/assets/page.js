@@ -4,6 +4,8 @@
   const news = document.getElementById("news");
   const parts = () => document.querySelectorAll("[data-live]");
   if (!news || parts().length === 0 || !window.EventSource) return;
+  // A page that came of revealing an event cannot be asked for again; the entry that it shows can.
+  const address = location.pathname.replace(/\/reveal$/, "") + location.search;
   let source = null;
   let waiting = false;
 
@@ -19,7 +21,7 @@
     }
     waiting = true;
     try {
-      const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+      const answer = await fetch(address, { headers: { accept: "text/html" } });
       if (answer.redirected) { location.reload(); return; }
       if (!answer.ok) return;
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
