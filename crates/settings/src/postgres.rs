@@ -20,6 +20,26 @@ const APPLICATION: &str = "linxo-webhook";
 const LONGEST_NAME: usize = 63;
 const HINT: &str = "write \"postgres://user@host/database\"";
 
+/// How those who read such a URL call what stands beside it, and what they say of a schema.
+#[derive(Clone, Copy, Debug)]
+pub struct Words {
+    /// Where a password belongs, which the URL may not hold.
+    pub password: &'static str,
+    /// The key that names the authorities of the server's certificate.
+    pub authorities: &'static str,
+    /// Checks the schema.
+    pub schema: fn(&str) -> Result<String, Flaw>,
+}
+
+impl Words {
+    /// Those of a section that has its keys beside the URL.
+    pub const BESIDE: Self = Self {
+        password: "URLs end up in logs; write password = { file = \"secrets/postgres\" } beside it",
+        authorities: "`authorities`",
+        schema: name,
+    };
+}
+
 /// PostgreSQL, and the schema in it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Server {
@@ -48,11 +68,19 @@ impl Server {
         self.config.get_ssl_mode() == SslMode::Require
     }
 
+    /// Reads a URL, beside which its keys stand.
+    ///
+    /// # Errors
+    /// As those of [`parse_in`](Self::parse_in).
+    pub fn parse(text: &str) -> Result<Self, Flaw> {
+        Self::parse_in(text, &Words::BESIDE)
+    }
+
     /// Reads a URL.
     ///
     /// # Errors
     /// What is wrong with it, without a piece of it that may be secret.
-    pub fn parse(text: &str) -> Result<Self, Flaw> {
+    pub fn parse_in(text: &str, words: &Words) -> Result<Self, Flaw> {
         let (start, query) = text.split_once('?').unwrap_or((text, ""));
         let (mut sslmode, mut schema, mut rest) = (None, None, Vec::new());
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -60,7 +88,7 @@ impl Server {
             match name {
                 "sslmode" => sslmode = Some(value),
                 "schema" => schema = Some(value),
-                "password" => return Err(password()),
+                "password" => return Err(password(words)),
                 "application_name" | "host" | "port" | "user" | "dbname" => rest.push(pair),
                 _ => {
                     let reason = format!("has the parameter {}, which is not known here", base::text::printable(name));
@@ -73,7 +101,7 @@ impl Server {
         let mut config: Config =
             rest.parse().map_err(|_untold: tokio_postgres::Error| Flaw::new("is not a URL of PostgreSQL", HINT))?;
         if config.get_password().is_some() {
-            return Err(password());
+            return Err(password(words));
         }
         for (part, is_there) in [
             ("user", config.get_user().is_some_and(|user| !user.is_empty())),
@@ -90,13 +118,13 @@ impl Server {
                 "give each host its port, or all the same one",
             ));
         }
-        config.ssl_mode(encryption(config.get_hosts(), sslmode)?);
+        config.ssl_mode(encryption(config.get_hosts(), sslmode, words)?);
         if config.get_application_name().is_none() {
             config.application_name(APPLICATION);
         }
         // Of several hosts only the one that takes writes is the right one.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        Ok(Self { text: text.to_owned(), config, schema: schema.map(name).transpose()? })
+        Ok(Self { text: text.to_owned(), config, schema: schema.map(words.schema).transpose()? })
     }
 }
 
@@ -112,12 +140,12 @@ impl fmt::Debug for Server {
     }
 }
 
-fn password() -> Flaw {
-    Flaw::new("holds a password", "URLs end up in logs; write password = { file = \"secrets/postgres\" } beside it")
+fn password(words: &Words) -> Flaw {
+    Flaw::new("holds a password", words.password)
 }
 
 /// Whether the way to these hosts is encrypted.
-fn encryption(hosts: &[Host], sslmode: Option<&str>) -> Result<SslMode, Flaw> {
+fn encryption(hosts: &[Host], sslmode: Option<&str>, words: &Words) -> Result<SslMode, Flaw> {
     let sockets = hosts.iter().filter(|host| matches!(host, Host::Unix(_))).count();
     if sockets > 0 && sockets < hosts.len() {
         return Err(Flaw::new("names sockets and other hosts", "name one kind of them"));
@@ -140,7 +168,10 @@ fn encryption(hosts: &[Host], sslmode: Option<&str>) -> Result<SslMode, Flaw> {
         )),
         Some("require" | "prefer" | "allow" | "verify-ca") => Err(Flaw::new(
             "has an sslmode that does not tell the server from an impostor",
-            "write sslmode=verify-full, and name the authority of the server's certificate in `authorities`",
+            format!(
+                "write sslmode=verify-full, and name the authority of the server's certificate in {}",
+                words.authorities
+            ),
         )),
         Some(_) => Err(Flaw::new("has an sslmode that is not known", "write sslmode=verify-full")),
     }

@@ -1,176 +1,76 @@
-//! The URL of an inbox on PostgreSQL: which servers, which database, whether the way there is encrypted.
-//!
-//! In: `postgres://user@host/database?sslmode=verify-full`. Out: a [`Server`] that can be connected to, or what is wrong with it
-//! and what to write instead. A URL ends up in logs, so it may hold no password. `sslmode` is read here and not by the library,
-//! whose words leave the server's certificate unchecked: absent means `verify-full`.
+//! The URL of an inbox on PostgreSQL: [`settings::postgres`] reads it, and the tables stand in a schema of their own unless it names
+//! another.
 
-use base::outbound;
-use settings::Flaw;
-use std::{fmt, net::IpAddr};
-use tokio_postgres::{
-    Config,
-    config::{Host, SslMode, TargetSessionAttrs},
+use settings::{
+    Flaw,
+    postgres::{self, Words},
 };
+use std::fmt;
+use tokio_postgres::Config;
 
-/// What may stand behind the `?`.
-const PARAMETERS: &str = "sslmode, schema, application_name, host, port, user and dbname";
 /// The schema of the tables, where the URL names none.
 const SCHEMA: &str = "linxo_webhook";
-/// How the service introduces itself, as `pg_stat_activity` shows it.
-const APPLICATION: &str = "linxo-webhook";
-/// Bytes of a name that PostgreSQL keeps (NAMEDATALEN - 1).
-const LONGEST_NAME: usize = 63;
-const HINT: &str = "write \"postgres://user@host/database\"";
+/// How the keys beside the URL are called.
+const WORDS: Words = Words {
+    password: "URLs end up in logs; write inbox.password = { file = \"secrets/postgres\" }",
+    authorities: "inbox.authorities",
+    schema,
+};
 
 /// PostgreSQL, and the inbox in it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Server {
-    /// As it was given. It holds no password.
-    text: String,
-    config: Config,
-    schema: String,
-}
+pub struct Server(postgres::Server);
 
 impl Server {
     /// Hosts, user, database, as the library wants them. Without a password.
     pub(crate) const fn config(&self) -> &Config {
-        &self.config
+        self.0.config()
     }
 
     /// The schema that holds the tables: a plain name that needs no quotation marks.
     #[must_use]
     pub fn schema(&self) -> &str {
-        &self.schema
+        self.0.schema().unwrap_or(SCHEMA)
     }
 
     /// Whether the way there is encrypted, and the server's certificate is checked.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
-        self.config.get_ssl_mode() == SslMode::Require
+        self.0.is_encrypted()
     }
 
     /// Reads a URL.
     pub(super) fn parse(text: &str) -> Result<Self, Flaw> {
-        let (start, query) = text.split_once('?').unwrap_or((text, ""));
-        let (mut sslmode, mut schema, mut rest) = (None, None, Vec::new());
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            match name {
-                "sslmode" => sslmode = Some(value),
-                "schema" => schema = Some(value),
-                "password" => return Err(password()),
-                "application_name" | "host" | "port" | "user" | "dbname" => rest.push(pair),
-                _ => {
-                    let reason = format!("has the parameter {}, which is not known here", base::text::printable(name));
-                    return Err(Flaw::new(reason, format!("what may stand behind the `?` is {PARAMETERS}")));
-                }
-            }
-        }
-        let rest = if rest.is_empty() { start.to_owned() } else { format!("{start}?{}", rest.join("&")) };
-        // The error may repeat a piece of the text, and that may be a password.
-        let mut config: Config =
-            rest.parse().map_err(|_untold: tokio_postgres::Error| Flaw::new("is not a URL of PostgreSQL", HINT))?;
-        if config.get_password().is_some() {
-            return Err(password());
-        }
-        for (part, is_there) in [
-            ("user", config.get_user().is_some_and(|user| !user.is_empty())),
-            ("host", !config.get_hosts().is_empty()),
-            ("database", config.get_dbname().is_some_and(|name| !name.is_empty())),
-        ] {
-            if !is_there {
-                return Err(Flaw::new(format!("names no {part}"), HINT));
-            }
-        }
-        if config.get_ports().len() > 1 && config.get_ports().len() != config.get_hosts().len() {
-            return Err(Flaw::new(
-                "has another number of ports than of hosts",
-                "give each host its port, or all the same one",
-            ));
-        }
-        config.ssl_mode(encryption(config.get_hosts(), sslmode)?);
-        if config.get_application_name().is_none() {
-            config.application_name(APPLICATION);
-        }
-        // Of several hosts only the one that takes writes is the right one.
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        Ok(Self { text: text.to_owned(), config, schema: schema_name(schema.unwrap_or(SCHEMA))? })
+        postgres::Server::parse_in(text, &WORDS).map(Self)
     }
 }
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.text.fmt(f)
+        self.0.fmt(f)
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.text.fmt(f)
+        self.0.fmt(f)
     }
 }
 
-fn password() -> Flaw {
-    Flaw::new("holds a password", "URLs end up in logs; write inbox.password = { file = \"secrets/postgres\" }")
-}
-
-/// Whether the way to these hosts is encrypted.
-fn encryption(hosts: &[Host], sslmode: Option<&str>) -> Result<SslMode, Flaw> {
-    let sockets = hosts.iter().filter(|host| matches!(host, Host::Unix(_))).count();
-    if sockets > 0 && sockets < hosts.len() {
-        return Err(Flaw::new("names sockets and other hosts", "name one kind of them"));
-    }
-    for host in hosts {
-        let address = if let Host::Tcp(name) = host { name.parse::<IpAddr>().ok() } else { None };
-        if let Some(refusal) = address.and_then(outbound::refusal) {
-            return Err(Flaw::new(format!("names a host that {refusal}"), "name the server that is meant"));
-        }
-    }
-    let is_near = hosts.iter().all(is_loopback);
-    match sslmode {
-        // PostgreSQL has no TLS on sockets.
-        None | Some("verify-full" | "disable") if sockets > 0 => Ok(SslMode::Disable),
-        None | Some("verify-full") => Ok(SslMode::Require),
-        Some("disable") if is_near => Ok(SslMode::Disable),
-        Some("disable") => Err(Flaw::new(
-            "has sslmode=disable with a host that is not this machine",
-            "bank data goes there: remove it, which means verify-full; disable is only for localhost, 127.0.0.0/8, [::1] and sockets",
-        )),
-        Some("require" | "prefer" | "allow" | "verify-ca") => Err(Flaw::new(
-            "has an sslmode that does not tell the server from an impostor",
-            "write sslmode=verify-full, and name the authority of the server's certificate in inbox.authorities",
-        )),
-        Some(_) => Err(Flaw::new("has an sslmode that is not known", "write sslmode=verify-full")),
-    }
-}
-
-fn is_loopback(host: &Host) -> bool {
-    match host {
-        Host::Unix(_) => true,
-        Host::Tcp(name) => {
-            name.eq_ignore_ascii_case("localhost")
-                || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
-        }
-    }
-}
-
-fn schema_name(name: &str) -> Result<String, Flaw> {
-    let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-    if is_plain && starts_well && name.len() <= LONGEST_NAME && !name.starts_with("pg_") {
-        Ok(name.to_owned())
-    } else {
-        Err(Flaw::new(
+fn schema(name: &str) -> Result<String, Flaw> {
+    postgres::name(name).map_err(|_not_plain| {
+        Flaw::new(
             "has a schema that is no plain name",
             "take lower-case letters, digits and `_`, at most 63, such as schema=linxo_webhook; `pg_` is PostgreSQL's own",
-        ))
-    }
+        )
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use rstest::rstest;
+    use tokio_postgres::config::TargetSessionAttrs;
 
     #[rstest]
     #[case("postgres://u@db.internal/inbox", true)]
