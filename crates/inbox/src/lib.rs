@@ -56,6 +56,7 @@ mod journal;
 mod journaled;
 mod kind;
 mod lease;
+mod numbers;
 mod persons;
 mod postgres;
 mod queue;

@@ -5,7 +5,7 @@ use super::{
     store::Core,
     tx::{self, Statement, Trouble, Value, statement},
 };
-use crate::{Fetch, Filter, Seq, State, fold, kind::Kind};
+use crate::{Fetch, Filter, Seq, State, fold, kind::Kind, numbers::Numbers};
 use event::{ConnectionId, UserId};
 
 /// In which order entries are wanted.
@@ -127,7 +127,7 @@ const FEW: i64 = 10_000;
 async fn are_few(core: &Core, state: Option<State>) -> Result<bool, Trouble> {
     core.count().await?;
     let numbers = core.shared.tally(|tally| tally.numbers().clone());
-    let sum = |value: fn(&super::tally::Numbers) -> i64| numbers.values().map(value).sum::<i64>();
+    let sum = |value: fn(&Numbers) -> i64| numbers.values().map(value).sum::<i64>();
     Ok(match state {
         None | Some(State::Done) => false,
         Some(State::Waiting | State::Leased) => sum(|numbers| numbers.unfinished) <= FEW,

@@ -3,12 +3,13 @@
 use super::{
     codes,
     connect::Pool,
-    tally::{Changes, Numbers, Snapshot},
+    tally::{Changes, Snapshot},
     tx::{self, Statement, Trouble, statement},
 };
 use crate::{
     Cause, Doubts, Fetch, Stage, Token,
     kind::Kind,
+    numbers::Numbers,
     rules::{Progress, Standing},
 };
 use base::clock::Timestamp;

@@ -5,48 +5,8 @@
 //! a look is added here. A look and a commit may overlap; whether the look saw the commit is told by the number of the
 //! transaction and the snapshot of the look, so nothing is counted twice or missed.
 
-use crate::{StageCounts, kind::Kind, rules::Standing};
+use crate::{kind::Kind, numbers::Numbers, rules::Standing};
 use std::collections::BTreeMap;
-
-/// How many stages there are of a kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Numbers {
-    /// In line, under work or not.
-    pub(super) unfinished: i64,
-    pub(super) leased: i64,
-    pub(super) parked: i64,
-}
-
-impl Numbers {
-    /// Adds stages that stand so.
-    pub(super) const fn stand(&mut self, standing: Standing, by: i64) {
-        match standing {
-            Standing::Leased => {
-                self.unfinished += by;
-                self.leased += by;
-            }
-            Standing::Queued | Standing::Due => self.unfinished += by,
-            Standing::Parked => self.parked += by,
-            Standing::Done => {}
-        }
-    }
-
-    const fn add(&mut self, other: Self) {
-        self.unfinished += other.unfinished;
-        self.leased += other.leased;
-        self.parked += other.parked;
-    }
-
-    /// As the interface of the inbox has them.
-    pub(super) fn counts(self) -> StageCounts {
-        let count = |number: i64| u64::try_from(number).unwrap_or(0);
-        StageCounts {
-            waiting: count(self.unfinished - self.leased),
-            leased: count(self.leased),
-            parked: count(self.parked),
-        }
-    }
-}
 
 /// By how much one transaction changes the numbers.
 #[derive(Clone, Debug, Default)]
@@ -55,14 +15,7 @@ pub(super) struct Changes(BTreeMap<Kind, Numbers>);
 impl Changes {
     /// A stage stands differently than before; `None`: it was not there, or is not any more.
     pub(super) fn stands(&mut self, kind: Kind, was: Option<Standing>, is: Option<Standing>) {
-        self.stand(kind, was, -1);
-        self.stand(kind, is, 1);
-    }
-
-    fn stand(&mut self, kind: Kind, standing: Option<Standing>, by: i64) {
-        if let Some(standing) = standing {
-            self.0.entry(kind).or_default().stand(standing, by);
-        }
+        self.0.entry(kind).or_default().stands(was, is);
     }
 
     /// So many stages were leased.
@@ -142,7 +95,7 @@ impl Tally {
 
 fn add(sum: &mut BTreeMap<Kind, Numbers>, changes: &Changes) {
     for (kind, by) in changes.by_kind() {
-        sum.entry(kind).or_default().add(by);
+        *sum.entry(kind).or_default() += by;
     }
 }
 

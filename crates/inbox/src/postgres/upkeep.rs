@@ -5,10 +5,12 @@ use super::{
     shared::Touched,
     stages,
     store::{Core, Postgres},
-    tally::Numbers,
     tx::{self, Trouble, Tx, statement},
 };
-use crate::{Error, Expired, Failure, Resealed, Seq, Stage, StageCounts, Stats, Upkeep, kind::Kind, rules::Standing};
+use crate::{
+    Error, Expired, Failure, Resealed, Seq, Stage, StageCounts, Stats, Upkeep, kind::Kind, numbers::Numbers,
+    rules::Standing,
+};
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use std::{

@@ -5,7 +5,7 @@ use super::{
     codes::Kind,
     happenings::{Happenings, Noted},
 };
-use crate::{Hold, StageCounts, Token, busy::Busy, rules::Standing};
+use crate::{Hold, Token, busy::Busy, numbers::Numbers, rules::Standing};
 use base::sync::lock;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,45 +38,13 @@ impl Touched {
 
     /// A stage of this kind stands differently than before; `None`: it was not there, or is not any more.
     pub(super) fn stands(&mut self, kind: Kind, was: Option<Standing>, is: Option<Standing>) {
-        let changed = self.changed.entry(kind).or_default();
-        changed.add(was, -1);
-        changed.add(is, 1);
+        self.changed.entry(kind).or_default().stands(was, is);
     }
 
     /// A stage of this kind became due.
     pub(super) fn due(&mut self, kind: Kind) {
         if !self.due.contains(&kind) {
             self.due.push(kind);
-        }
-    }
-}
-
-/// How many stages there are of a kind. They are kept, because to count a million takes too long for a look at the figures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Numbers {
-    /// In line, under work or not.
-    pub(super) unfinished: i64,
-    pub(super) leased: i64,
-    pub(super) parked: i64,
-}
-
-impl Numbers {
-    fn add(&mut self, standing: Option<Standing>, by: i64) {
-        match standing {
-            Some(Standing::Leased) => (self.unfinished, self.leased) = (self.unfinished + by, self.leased + by),
-            Some(Standing::Queued | Standing::Due) => self.unfinished += by,
-            Some(Standing::Parked) => self.parked += by,
-            Some(Standing::Done) | None => {}
-        }
-    }
-
-    /// As the interface of the inbox has them.
-    pub(super) fn counts(self) -> StageCounts {
-        let count = |number: i64| u64::try_from(number).unwrap_or(0);
-        StageCounts {
-            waiting: count(self.unfinished - self.leased),
-            leased: count(self.leased),
-            parked: count(self.parked),
         }
     }
 }
@@ -111,10 +79,7 @@ impl Shared {
         if !touched.changed.is_empty() {
             let mut counted = lock(&self.counted);
             for (kind, by) in touched.changed {
-                let numbers = counted.by_kind.entry(kind).or_default();
-                numbers.unfinished += by.unfinished;
-                numbers.leased += by.leased;
-                numbers.parked += by.parked;
+                *counted.by_kind.entry(kind).or_default() += by;
             }
         }
         self.happenings.add(touched.happened);
