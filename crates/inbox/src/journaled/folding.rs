@@ -91,20 +91,9 @@ impl Fold {
             }
             self.gather();
             match self.fold_some() {
-                Ok(()) => {
-                    if self.progress.set_stuck(false) {
-                        tracing::warn!(code = "fold_goes_on", "accepted events are moved into the inbox's store again");
-                    }
-                }
+                Ok(()) => self.progress.goes_on(),
                 Err(stuck) => {
-                    if !self.progress.set_stuck(true) {
-                        let error = base::error::chain(&stuck);
-                        tracing::error!(
-                            code = "fold_stuck",
-                            error,
-                            "accepted events cannot be moved into the inbox's store; they are safe in the journal, and it is tried again"
-                        );
-                    }
+                    self.progress.stuck(&stuck);
                     if self.progress.is_ending() {
                         tracing::warn!(
                             code = "fold_unfinished",

@@ -129,8 +129,22 @@ impl Progress {
         self.is_ending.load(Ordering::Acquire)
     }
 
-    pub(super) fn set_stuck(&self, stuck: bool) -> bool {
-        self.is_stuck.swap(stuck, Ordering::AcqRel)
+    /// The fold does its work; said once after it was stuck.
+    pub(super) fn goes_on(&self) {
+        if self.is_stuck.swap(false, Ordering::AcqRel) {
+            tracing::warn!(code = "fold_goes_on", "accepted events are moved into the inbox's store again");
+        }
+    }
+
+    /// The fold cannot do its work now, and tries again; said once.
+    pub(super) fn stuck(&self, error: &(dyn std::error::Error + 'static)) {
+        if !self.is_stuck.swap(true, Ordering::AcqRel) {
+            tracing::error!(
+                code = "fold_stuck",
+                error = base::error::chain(error),
+                "accepted events cannot be moved into the inbox's store; they are safe in the journal, and it is tried again"
+            );
+        }
     }
 
     pub(super) fn is_stuck(&self) -> bool {

@@ -92,20 +92,9 @@ async fn run(remote: Arc<Remote>) {
             continue;
         };
         match fold.some(&remote, beside, &store).await {
-            Ok(()) => {
-                if beside.progress.set_stuck(false) {
-                    tracing::warn!(code = "fold_goes_on", "accepted events are moved into the inbox's store again");
-                }
-            }
+            Ok(()) => beside.progress.goes_on(),
             Err(stuck) => {
-                if !beside.progress.set_stuck(true) {
-                    let error = base::error::chain(&stuck);
-                    tracing::error!(
-                        code = "fold_stuck",
-                        error,
-                        "accepted events cannot be moved into the inbox's store; they are safe in the journal, and it is tried again"
-                    );
-                }
+                beside.progress.stuck(&stuck);
                 // Looked at before the try: what comes back at the last moment is tried once more.
                 if is_late {
                     say_unfinished(beside);
