@@ -11,7 +11,7 @@ pub(crate) fn must_be_built(at: &mut At<'_, '_>, kind: &str, is_built: bool) {
 }
 
 /// Why a sink cannot be opened that is not part of this build.
-#[cfg(not(all(feature = "postgres", feature = "kafka")))]
+#[cfg(not(all(feature = "postgres", feature = "nats", feature = "amqp", feature = "kafka", feature = "redis")))]
 #[derive(Debug, thiserror::Error)]
 #[error("sinks of this type are not part of this build")]
 pub(crate) struct NotBuilt;

@@ -1,7 +1,6 @@
 //! What the settings of every kind of sink have in common.
 
 use crate::sink::Sink;
-use settings::{At, Flaw};
 use std::{error::Error as StdError, path::Path, pin::Pin};
 
 /// Why a sink cannot be opened, in the words of its kind.
@@ -65,17 +64,3 @@ pub(crate) trait Opens {
         false
     }
 }
-
-/// Reports a kind whose client library is not part of this build. Its name is that of its cargo feature.
-pub(crate) fn must_be_built(at: &mut At<'_, '_>, kind: &str, is_built: bool) {
-    if !is_built {
-        let hint = format!("build it with `cargo build --release --features {kind}`, or choose another type");
-        at.flawed("type", Flaw::new("is not part of this build", hint));
-    }
-}
-
-/// Why a sink cannot be opened that is not part of this build.
-#[cfg(not(all(feature = "nats", feature = "amqp", feature = "redis")))]
-#[derive(Debug, thiserror::Error)]
-#[error("sinks of this type are not part of this build")]
-pub(crate) struct NotBuilt;

@@ -4,7 +4,7 @@
 //! leaves the server's certificate unverified.
 
 use settings::{At, Flaw, Read, authorities, certificate, private_file, section};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 section! {
     /// TLS towards the server.
@@ -35,9 +35,10 @@ fn both_or_neither(at: &mut At<'_, '_>, certificate: &Read<Option<PathBuf>>, key
     }
 }
 
+#[cfg(feature = "broker")]
 impl Tls {
     /// The files that it is made of.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &std::path::Path> {
         self.authorities.iter().chain(&self.certificate).chain(&self.key).map(PathBuf::as_path)
     }
 }

@@ -63,7 +63,7 @@ section! {
         if let Ok(Store::Postgres(server)) = &store {
             fitting(at, server);
         }
-        certificate_with_key(at);
+        at.together("certificate", "certificate_key");
     }
 }
 
@@ -156,15 +156,6 @@ fn fitting(at: &mut At<'_, '_>, server: &Server) {
             at.flawed(name, Flaw::new("is for an encrypted connection, and inbox.url asks for none", hint));
         }
     }
-}
-
-fn certificate_with_key(at: &mut At<'_, '_>) {
-    let missing = match (at.is_given("certificate"), at.is_given("certificate_key")) {
-        (true, false) => "certificate_key",
-        (false, true) => "certificate",
-        _ => return,
-    };
-    at.flawed(missing, Flaw::new("is required", "give certificate and certificate_key together"));
 }
 
 impl Settings {

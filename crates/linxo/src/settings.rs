@@ -149,7 +149,7 @@ section! {
         pub authorities: Vec<PathBuf> = authorities(),
     }
     check(at) {
-        certificate_with_key(at);
+        at.together("certificate", "key");
     }
 }
 
@@ -325,15 +325,6 @@ fn user_url(text: &str) -> Result<String, Flaw> {
         return Err(Flaw::new("has {user_id} in its host", "put it into the path or the query"));
     }
     Ok(text.to_owned())
-}
-
-fn certificate_with_key(at: &mut At<'_, '_>) {
-    let missing = match (at.is_given("certificate"), at.is_given("key")) {
-        (true, false) => "key",
-        (false, true) => "certificate",
-        _ => return,
-    };
-    at.flawed(missing, Flaw::new("is required", "give certificate and key together"));
 }
 
 fn parameter(text: &str) -> Result<String, Flaw> {

@@ -159,6 +159,24 @@ impl<'a> At<'_, 'a> {
         self.report(problem)
     }
 
+    /// Records a key that is missing beside another one that was given. For keys of which neither means anything alone.
+    pub fn together(&mut self, one: &str, other: &str) {
+        let missing = match (self.is_given(one), self.is_given(other)) {
+            (true, false) => other,
+            (false, true) => one,
+            _ => return,
+        };
+        self.flawed(missing, Flaw::new("is required", format!("give {one} and {other} together")));
+    }
+
+    /// Records that a key was given without the one that it needs.
+    pub fn needs(&mut self, given: &str, missing: &str) {
+        if self.is_given(given) && !self.is_given(missing) {
+            let hint = format!("set `{missing}`, or remove `{given}`");
+            self.flawed(missing, Flaw::new(format!("is required beside `{given}`"), hint));
+        }
+    }
+
     /// Records what was good until it ended, such as a certificate. It is no reason not to start: the clock may be wrong.
     pub fn ended(&mut self, name: &str, flaw: Flaw) {
         let problem = self.problem(name, flaw);

@@ -24,41 +24,9 @@ mod tests;
 
 pub use self::settings::Settings;
 
-#[cfg(feature = "amqp")]
-use self::sink::reach;
-use crate::{
-    opens::{Cause, Opens, Server},
-    sink::Sink,
-};
-use std::path::Path;
-
-impl Opens for Settings {
-    #[cfg(feature = "amqp")]
-    fn open(&self) -> Result<Box<dyn Sink>, Cause> {
-        Ok(Box::new(sink::Amqp::new(self)?))
-    }
-
-    #[cfg(not(feature = "amqp"))]
-    fn open(&self) -> Result<Box<dyn Sink>, Cause> {
-        Err(crate::opens::NotBuilt.into())
-    }
-
-    fn server(&self) -> Option<Server> {
-        let settings = self.clone();
-        Some(Server { host: self.server.authority(), reach: Box::pin(async move { reach(&settings).await }) })
-    }
-
-    fn files(&self) -> Vec<&Path> {
-        self.tls.files().collect()
-    }
-
-    fn may_change(&self) -> bool {
-        true
-    }
-}
-
 #[cfg(not(feature = "amqp"))]
-#[expect(clippy::unused_async, reason = "stands for one that calls the server")]
-async fn reach(_: &Settings) -> Result<Vec<String>, String> {
-    Err(crate::opens::NotBuilt.to_string())
+impl crate::opens::Opens for Settings {
+    fn open(&self) -> Result<Box<dyn crate::Sink>, crate::opens::Cause> {
+        Err(crate::built::NotBuilt.into())
+    }
 }

@@ -1,13 +1,13 @@
 //! What a sink on a RabbitMQ broker is told.
 
 use crate::{
-    opens::must_be_built,
+    built::must_be_built,
     template::{self, Template},
     tls::Tls,
 };
 use base::secret::Secret;
 use settings::{
-    At, Flaw, Pair, duration, flat, pairs, secret, section, size, text,
+    Flaw, Pair, duration, flat, pairs, secret, section, size, text,
     urls::{self, Schemes, Server},
 };
 use std::time::Duration;
@@ -29,7 +29,7 @@ section! {
         /// User name, with `password`. Without both the sink logs in by its `certificate` (EXTERNAL), and without that as `guest`.
         pub user: Option<String> = text(plain).optional(),
         /// Password of the user.
-        pub password: Option<Secret> = secret(anything).optional(),
+        pub password: Option<Secret> = secret(|_| Ok(())).optional(),
         /// Longest wait for the confirmation of a message.
         pub timeout: Duration = duration().default("10s").between("100ms", "10m"),
         /// Largest event that is handed over. The broker's `max_message_size` holds as well.
@@ -39,16 +39,8 @@ section! {
     }
     check(at) {
         must_be_built(at, "amqp", cfg!(feature = "amqp"));
-        both(at);
-    }
-}
-
-fn both(at: &mut At<'_, '_>) {
-    for (given, missing) in [("user", "password"), ("password", "user")] {
-        if at.is_given(given) && !at.is_given(missing) {
-            let hint = format!("set `{missing}`, or remove `{given}`");
-            at.flawed(missing, Flaw::new(format!("is required beside `{given}`"), hint));
-        }
+        at.needs("user", "password");
+        at.needs("password", "user");
     }
 }
 
@@ -59,9 +51,4 @@ fn server(text: &str) -> Result<Server, Flaw> {
 /// Names travel as short strings.
 fn plain(text: &str) -> Result<String, Flaw> {
     if text.len() <= 255 { Ok(text.to_owned()) } else { Err("is longer than 255 bytes".into()) }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "the type of functions that check a secret")]
-fn anything(_: &str) -> Result<(), Flaw> {
-    Ok(())
 }

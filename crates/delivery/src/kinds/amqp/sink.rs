@@ -4,6 +4,7 @@ use super::{connection::Connection, fault, settings::Settings};
 use crate::{
     broker::{Acknowledged, Batch, CONTENT_TYPE, Dial, Link, Message, NAME, Publish},
     cloudevent::header_value,
+    opens::{Cause, Opens, Server},
     sink::{Delivery, Error, Failure, Sink},
     template::Headers,
     tls,
@@ -15,6 +16,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 use std::{
+    path::Path,
     slice::from_ref,
     sync::{
         Arc,
@@ -35,6 +37,25 @@ pub(super) struct Amqp {
     headers: Headers,
     link: Arc<Link<Connection>>,
     batch: Batch,
+}
+
+impl Opens for Settings {
+    fn open(&self) -> Result<Box<dyn Sink>, Cause> {
+        Ok(Box::new(Amqp::new(self)?))
+    }
+
+    fn server(&self) -> Option<Server> {
+        let settings = self.clone();
+        Some(Server { host: self.server.authority(), reach: Box::pin(async move { reach(&settings).await }) })
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        self.tls.files().collect()
+    }
+
+    fn may_change(&self) -> bool {
+        true
+    }
 }
 
 impl Amqp {

@@ -1,7 +1,11 @@
 //! The AMQP sink against a real RabbitMQ. The broker is shared and slow to start, so a proxy stands for its restarts.
 
-use super::{sink::Amqp, *};
+use super::{
+    sink::{Amqp, reach},
+    *,
+};
 use crate::{
+    Sink,
     broker::testing::{
         Pki, Proxy, TRANSIENT, Way, check_all, deliver_all, failure, failure_of, refused, shared, size, unique, until,
     },

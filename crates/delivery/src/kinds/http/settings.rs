@@ -43,7 +43,7 @@ section! {
     }
     check(at) {
         signed_or_said(at, signed, &secrets);
-        certificate_with_key(at);
+        at.together("certificate", "key");
         only_over_tls(at, &url);
         one_authorization(at, &headers);
         credentials_stay_secret(at, &proxy);
@@ -90,15 +90,6 @@ fn credentials(text: &str) -> Result<(), Flaw> {
         Some((user, _)) if !user.is_empty() => Ok(()),
         _ => Err(Flaw::new("has no colon between user name and password", "write user:password into it")),
     }
-}
-
-fn certificate_with_key(at: &mut At<'_, '_>) {
-    let missing = match (at.is_given("certificate"), at.is_given("key")) {
-        (true, false) => "key",
-        (false, true) => "certificate",
-        _ => return,
-    };
-    at.flawed(missing, Flaw::new("is required", "give certificate and key together"));
 }
 
 /// What has no effect without TLS is a mistake: whoever set it relies on it.

@@ -42,7 +42,7 @@ section! {
     check(at) {
         must_be_built(at, "kafka", cfg!(feature = "kafka"));
         some_broker(at, &brokers, encrypted);
-        user_with_password(at);
+        at.together("user", "password");
     }
 }
 
@@ -55,15 +55,6 @@ fn some_broker(at: &mut At<'_, '_>, brokers: &Read<Vec<String>>, encrypted: Read
         let hint = "bank data goes there: remove it; false is only for localhost, 127.0.0.0/8 and [::1]";
         at.flawed("encrypted", Flaw::new("is false with a broker that is not this machine", hint));
     }
-}
-
-fn user_with_password(at: &mut At<'_, '_>) {
-    let missing = match (at.is_given("user"), at.is_given("password")) {
-        (true, false) => "password",
-        (false, true) => "user",
-        _ => return,
-    };
-    at.flawed(missing, Flaw::new("is required", "give user and password together"));
 }
 
 /// The host of a broker, without brackets.

@@ -20,42 +20,9 @@ mod tests;
 
 pub use self::settings::Settings;
 
-#[cfg(feature = "nats")]
-use self::sink::reach;
-use crate::{
-    opens::{Cause, Opens, Server},
-    sink::Sink,
-};
-use std::path::Path;
-
-impl Opens for Settings {
-    #[cfg(feature = "nats")]
-    fn open(&self) -> Result<Box<dyn Sink>, Cause> {
-        Ok(Box::new(sink::Nats::new(self)?))
-    }
-
-    #[cfg(not(feature = "nats"))]
-    fn open(&self) -> Result<Box<dyn Sink>, Cause> {
-        Err(crate::opens::NotBuilt.into())
-    }
-
-    fn server(&self) -> Option<Server> {
-        let host = self.servers.iter().map(::settings::urls::Server::authority).collect::<Vec<_>>().join(", ");
-        let settings = self.clone();
-        Some(Server { host, reach: Box::pin(async move { reach(&settings).await }) })
-    }
-
-    fn files(&self) -> Vec<&Path> {
-        self.tls.files().collect()
-    }
-
-    fn may_change(&self) -> bool {
-        true
-    }
-}
-
 #[cfg(not(feature = "nats"))]
-#[expect(clippy::unused_async, reason = "stands for one that calls the server")]
-async fn reach(_: &Settings) -> Result<Vec<String>, String> {
-    Err(crate::opens::NotBuilt.to_string())
+impl crate::opens::Opens for Settings {
+    fn open(&self) -> Result<Box<dyn crate::Sink>, crate::opens::Cause> {
+        Err(crate::built::NotBuilt.into())
+    }
 }

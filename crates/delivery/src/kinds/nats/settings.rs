@@ -1,7 +1,7 @@
 //! What a sink on a NATS server is told.
 
 use crate::{
-    opens::must_be_built,
+    built::must_be_built,
     template::{self, Template},
     tls::Tls,
 };
@@ -23,11 +23,11 @@ section! {
         /// Headers on top of the sink's own; values as in `subject`, or secrets.
         pub headers: Vec<Pair> = pairs(template::extra_header).example("{ \"X-Team\" = \"bank\" }"),
         /// User name, with `password`.
-        pub user: Option<String> = text(plain).optional(),
+        pub user: Option<String> = text(|text| Ok(text.to_owned())).optional(),
         /// Password of the user.
-        pub password: Option<Secret> = secret(anything).optional(),
+        pub password: Option<Secret> = secret(|_| Ok(())).optional(),
         /// Token, instead of a user.
-        pub token: Option<Secret> = secret(anything).optional(),
+        pub token: Option<Secret> = secret(|_| Ok(())).optional(),
         /// Seed of an NKey (`SU...`), instead of a user.
         pub nkey: Option<Secret> = secret(seed).optional(),
         /// Content of a credentials file (`.creds`: a JWT and a seed), instead of a user.
@@ -46,7 +46,8 @@ section! {
         }
         let given = ["user", "token", "nkey", "credentials"].map(|key| at.is_given(key));
         one_way(at, &given);
-        both("user", "password", at);
+        at.needs("user", "password");
+        at.needs("password", "user");
     }
 }
 
@@ -57,29 +58,8 @@ fn one_way(at: &mut At<'_, '_>, given: &[bool]) {
     }
 }
 
-fn both(one: &str, other: &str, at: &mut At<'_, '_>) {
-    for (given, missing) in [(one, other), (other, one)] {
-        if at.is_given(given) && !at.is_given(missing) {
-            at.flawed(
-                missing,
-                Flaw::new(format!("is required beside `{given}`"), format!("set `{missing}`, or remove `{given}`")),
-            );
-        }
-    }
-}
-
 fn server(text: &str) -> Result<Server, Flaw> {
     urls::server(text, &Schemes { encrypted: ("tls", 4222), plain: ("nats", 4222) })
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "the type of functions that read a text")]
-fn plain(text: &str) -> Result<String, Flaw> {
-    Ok(text.to_owned())
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "the type of functions that check a secret")]
-fn anything(_: &str) -> Result<(), Flaw> {
-    Ok(())
 }
 
 /// An encoded seed: `S`, the kind of key, and base32 (NATS ADR-14).

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     broker::{Acknowledged, Batch, CONTENT_TYPE, Link, Message, Publish, too_large},
     cloudevent::header_value,
+    opens::{Cause, Opens, Server},
     sink::{Delivery, Error, Failure, Sink},
     template::Headers,
     tls,
@@ -20,7 +21,7 @@ use async_nats::{
 };
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 use tokio::sync::broadcast::error::RecvError;
 
 /// Why the sink cannot be built.
@@ -39,6 +40,26 @@ pub(super) struct Nats {
     headers: Headers,
     link: Arc<Link<Connection>>,
     batch: Batch,
+}
+
+impl Opens for Settings {
+    fn open(&self) -> Result<Box<dyn Sink>, Cause> {
+        Ok(Box::new(Nats::new(self)?))
+    }
+
+    fn server(&self) -> Option<Server> {
+        let host = self.servers.iter().map(::settings::urls::Server::authority).collect::<Vec<_>>().join(", ");
+        let settings = self.clone();
+        Some(Server { host, reach: Box::pin(async move { reach(&settings).await }) })
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        self.tls.files().collect()
+    }
+
+    fn may_change(&self) -> bool {
+        true
+    }
 }
 
 impl Nats {

@@ -1,7 +1,11 @@
 //! The NATS sink against real servers.
 
-use super::{sink::Nats, *};
+use super::{
+    sink::{Nats, reach},
+    *,
+};
 use crate::{
+    Sink,
     broker::testing::{
         Own, Pki, Proxy, TRANSIENT, Way, check_all, deliver_all, failure, failure_of, refused, shared, size, unique,
         until,

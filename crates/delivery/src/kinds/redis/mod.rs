@@ -21,41 +21,9 @@ mod tests;
 
 pub use self::settings::Settings;
 
-#[cfg(feature = "redis")]
-use self::sink::reach;
-use crate::{
-    opens::{Cause, Opens, Server},
-    sink::Sink,
-};
-use std::path::Path;
-
-impl Opens for Settings {
-    #[cfg(feature = "redis")]
-    fn open(&self) -> Result<Box<dyn Sink>, Cause> {
-        Ok(Box::new(sink::Redis::new(self)?))
-    }
-
-    #[cfg(not(feature = "redis"))]
-    fn open(&self) -> Result<Box<dyn Sink>, Cause> {
-        Err(crate::opens::NotBuilt.into())
-    }
-
-    fn server(&self) -> Option<Server> {
-        let settings = self.clone();
-        Some(Server { host: self.server.authority(), reach: Box::pin(async move { reach(&settings).await }) })
-    }
-
-    fn files(&self) -> Vec<&Path> {
-        self.tls.files().collect()
-    }
-
-    fn may_change(&self) -> bool {
-        true
-    }
-}
-
 #[cfg(not(feature = "redis"))]
-#[expect(clippy::unused_async, reason = "stands for one that calls the server")]
-async fn reach(_: &Settings) -> Result<Vec<String>, String> {
-    Err(crate::opens::NotBuilt.to_string())
+impl crate::opens::Opens for Settings {
+    fn open(&self) -> Result<Box<dyn crate::Sink>, crate::opens::Cause> {
+        Err(crate::built::NotBuilt.into())
+    }
 }

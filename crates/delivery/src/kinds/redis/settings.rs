@@ -1,7 +1,7 @@
 //! What a sink on a Redis stream is told.
 
 use crate::{
-    opens::must_be_built,
+    built::must_be_built,
     template::{self, Template},
     tls::Tls,
 };
@@ -26,9 +26,9 @@ section! {
         /// Fields on top of the sink's own; values as in `stream`, or secrets.
         pub fields: Vec<Pair> = pairs(template::extra_header).example("{ \"team\" = \"bank\" }"),
         /// User name (ACL), with `password`.
-        pub user: Option<String> = text(plain).optional(),
+        pub user: Option<String> = text(|text| Ok(text.to_owned())).optional(),
         /// Password; without `user` that of the default user.
-        pub password: Option<Secret> = secret(anything).optional(),
+        pub password: Option<Secret> = secret(|_| Ok(())).optional(),
         /// Longest wait for the server's answer.
         pub timeout: Duration = duration().default("10s").between("100ms", "10m"),
         /// Largest event that is handed over.
@@ -38,22 +38,10 @@ section! {
     }
     check(at) {
         must_be_built(at, "redis", cfg!(feature = "redis"));
-        if at.is_given("user") && !at.is_given("password") {
-            at.flawed("password", Flaw::new("is required beside `user`", "set `password`, or remove `user`"));
-        }
+        at.needs("user", "password");
     }
 }
 
 fn server(text: &str) -> Result<Server, Flaw> {
     urls::server(text, &Schemes { encrypted: ("rediss", 6379), plain: ("redis", 6379) })
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "the type of functions that read a text")]
-fn plain(text: &str) -> Result<String, Flaw> {
-    Ok(text.to_owned())
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "the type of functions that check a secret")]
-fn anything(_: &str) -> Result<(), Flaw> {
-    Ok(())
 }

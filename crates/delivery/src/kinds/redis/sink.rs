@@ -3,6 +3,7 @@
 use super::{connection::Connection, fault, settings::Settings};
 use crate::{
     broker::{Acknowledged, Batch, CONTENT_TYPE, Dial, Link, Message, Publish},
+    opens::{Cause, Opens, Server},
     sink::{Delivery, Error, Failure, Sink},
     template::Headers,
     tls,
@@ -13,6 +14,7 @@ use base::sync::lock;
 use futures_util::{FutureExt as _, future::Either};
 use std::{
     future::poll_fn,
+    path::Path,
     slice::from_ref,
     sync::{Arc, Mutex},
     task::Poll,
@@ -27,6 +29,25 @@ pub(super) struct Redis {
     batch: Batch,
     /// What was warned of last, so that it is said once and not for each connection.
     warned: Mutex<Option<String>>,
+}
+
+impl Opens for Settings {
+    fn open(&self) -> Result<Box<dyn Sink>, Cause> {
+        Ok(Box::new(Redis::new(self)?))
+    }
+
+    fn server(&self) -> Option<Server> {
+        let settings = self.clone();
+        Some(Server { host: self.server.authority(), reach: Box::pin(async move { reach(&settings).await }) })
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        self.tls.files().collect()
+    }
+
+    fn may_change(&self) -> bool {
+        true
+    }
 }
 
 impl Redis {

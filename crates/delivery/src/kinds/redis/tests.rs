@@ -1,7 +1,12 @@
 //! The Redis sink against real servers.
 
-use super::{connection::Durability, sink::Redis, *};
+use super::{
+    connection::Durability,
+    sink::{Redis, reach},
+    *,
+};
 use crate::{
+    Sink,
     broker::testing::{
         Own, Pki, Proxy, TRANSIENT, Way, check_all, deliver_all, failure, refused, shared, size, unique, until,
     },
