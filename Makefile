@@ -33,8 +33,8 @@ lint: ## Formatting and lints
 doc: ## API documentation without a warning
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 
-unit: ## All tests
-	$(CARGO) test --locked --workspace
+unit: ## All tests, with the servers that they need (.ci/services)
+	.ci/services $(CARGO) test --locked --workspace
 
 deny: $(if $(shell PATH="$(PATH)" command -v cargo-deny),,$(TOOLS)/bin/cargo-deny) ## Licences, bans and sources of the dependencies
 	$(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources
