@@ -183,8 +183,20 @@ impl<'a> At<'_, 'a> {
         self.reader.ended.push(problem);
     }
 
+    /// The key as it is declared; where it is declared for several words of another key, the one for the word that was given.
+    fn declared(&self, name: &str) -> Option<&Key> {
+        let path = join(&self.pattern, name);
+        let (section, last) = path.rsplit_once('.').unwrap_or(("", &path));
+        let is_meant = |key: &&Key| {
+            let Some((beside, wanted)) = key.only else { return true };
+            self.node(beside).and_then(Node::text) == Some(wanted)
+        };
+        let mut keys = self.reader.tables.table(section)?.keys.iter().filter(|key| key.name == last);
+        keys.clone().find(is_meant).or_else(|| keys.next())
+    }
+
     fn problem(&self, name: &str, flaw: Flaw) -> Problem {
-        let key = self.reader.tables.find(&join(&self.pattern, name));
+        let key = self.declared(name);
         let hint = flaw.hint.or_else(|| key.map(Key::expectation));
         let value = self.shown(name);
         Problem { key: self.title(name), place: self.place(name), value, reason: flaw.reason, hint }
@@ -192,7 +204,7 @@ impl<'a> At<'_, 'a> {
 
     /// The value of a key as it stands in the file, if it may be shown.
     fn shown(&self, name: &str) -> Option<String> {
-        let key = self.reader.tables.find(&join(&self.pattern, name));
+        let key = self.declared(name);
         let shape = key.map(|key| &key.facts.shape);
         let shown = self.node(name).filter(|_| !matches!(shape, None | Some(Shape::Secret | Shape::Secrets)));
         shown.and_then(|node| match &node.content {
@@ -219,13 +231,16 @@ impl<'a> At<'_, 'a> {
         let mut told = Vec::new();
         for key in &table.keys {
             let fits = |other: &Key| other.name == key.name && other.only.is_none_or(|(_, wanted)| wanted == word);
-            let Some((beside, wanted)) = key.only else { continue };
+            let Some((beside, _)) = key.only else { continue };
             if beside != name || told.contains(&key.name) || !self.is_given(key.name) || table.keys.iter().any(fits) {
                 continue;
             }
             told.push(key.name);
-            let reason = format!("is only for {name} = \"{wanted}\"");
-            self.flawed(key.name, Flaw::new(reason, format!("remove the key, or set {name} = \"{wanted}\"")));
+            let others = table.keys.iter().filter(|other| other.name == key.name).filter_map(|other| other.only);
+            let words: Vec<_> = others.filter(|(tag, _)| *tag == name).map(|(_, word)| format!("\"{word}\"")).collect();
+            let words = words.join(" or ");
+            let hint = format!("remove the key, or set {name} = {words}");
+            self.flawed(key.name, Flaw::new(format!("is only for {name} = {words}"), hint));
         }
     }
 
