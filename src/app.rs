@@ -26,7 +26,7 @@ use crate::{
     receive::{self, Receiver, tls},
     reload::{self, Reload, Snapshot, Targets, Watched},
     supervisor::{Sockets, Standing},
-    work::{self, Attempts, Credentials, Fetcher, Gate, Handler, Pool, Recovery, Route, Sealing, Source, Upkeep},
+    work::{self, Attempts, Credentials, Fetcher, Filters, Gate, Handler, Pool, Recovery, Route, Sealing, Source, Upkeep},
 };
 use delivery::Slot;
 use inbox::{Access, Fetch, Inbox, SinkName, Stage};
@@ -355,6 +355,7 @@ fn start_work(
         return;
     }
     let credentials = Arc::new(Credentials::new(Arc::clone(&inbox.queue), Arc::clone(source)));
+    let filters = Filters::new(config.sinks.iter().map(|sink| sink.filter.clone()));
     let mut handlers: Vec<(Stage, Arc<dyn Handler>)> = Vec::new();
     for fetch in Fetch::ALL {
         let handler = Fetcher {
@@ -363,6 +364,7 @@ fn start_work(
             readings: Arc::clone(&inbox.readings),
             shelf: Arc::clone(&inbox.shelf),
             credentials: Arc::clone(&credentials),
+            filters: filters.clone(),
             figures: fetches.clone(),
             tracer: Tracer::clone(tracer),
         };
@@ -378,6 +380,7 @@ fn start_work(
             retry_for: settings.retry_for,
             resumes: settings.resumes,
             drops_stale: settings.drops_stale,
+            filter: settings.filter.clone(),
             source: source_of(config).to_owned(),
             shelf: Arc::clone(&inbox.shelf),
             figures: deliveries.clone(),

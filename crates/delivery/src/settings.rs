@@ -1,12 +1,13 @@
 //! What a sink is told, `[[sink]]`, and how it is opened. Each kind declares its own keys in its own folder.
 
-use crate::{kinds::Kind, opens::Cause, sink::Sink};
-use ::settings::{Flaw, duration, flat, section, switch, text};
+use crate::{filter::Filter, kinds::Kind, opens::Cause, sink::Sink};
+use ::settings::{Flaw, duration, flat, optional, section, switch, text};
 use base::names::SinkName;
 use std::{path::Path, time::Duration};
 
 section! {
-    /// Where completed events go: one `[[sink]]` for each destination. Each gets every event, in order for each connection.
+    /// Where completed events go: one `[[sink]]` for each destination. Each gets every event that its filter does not leave out, in
+    /// order for each connection.
     /// Without any `[[sink]]`, events go to standard output, as here.
     pub struct Settings {
         /// Unique name: letters a to z, digits, `-` and `_`. It is kept beside each entry: a sink that is renamed is a new one.
@@ -30,6 +31,8 @@ section! {
         ).default("mark"),
         /// What kind of destination, with its own settings.
         pub kind: Kind = flat(),
+        /// Which events it is given.
+        pub filter: Option<Filter> = optional("the sink is given every event"),
     }
 }
 

@@ -37,6 +37,9 @@ const GONE: &str = "the API does not know the connection any more";
 /// Why a delivery was not made.
 const SUPERSEDED: &str = "not delivered (stale = \"drop\"): what was delivered of this connection and channel is newer";
 
+/// Why nothing was fetched.
+const UNNEEDED: &str = "not fetched: the filter of every sink leaves this event out";
+
 /// Where a stage stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -186,6 +189,12 @@ pub const fn needs(stage: &Stage) -> &'static [Fetch] {
     }
 }
 
+/// Whether the end of a delivery puts a fetch of the same entry back in line that stands so.
+#[must_use]
+pub fn fetches_again(outcome: &Outcome, fetch: Standing) -> bool {
+    *outcome == Outcome::Unfetched && fetch == Standing::Done
+}
+
 /// What the end of a fetch does to a stage of the same entry that needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follows {
@@ -310,6 +319,8 @@ impl Progress {
             Outcome::Done | Outcome::Fetched { .. } => self.leave(Standing::Done, None, None, now),
             Outcome::Gone => self.leave(Standing::Done, None, Some(GONE.to_owned()), now),
             Outcome::Superseded => self.leave(Standing::Done, None, Some(SUPERSEDED.to_owned()), now),
+            Outcome::Filtered { by } => self.leave(Standing::Done, None, Some(format!("filtered: {by}")), now),
+            Outcome::Unneeded => self.leave(Standing::Done, None, Some(UNNEEDED.to_owned()), now),
             Outcome::Park { cause, reason } => {
                 self.leave(Standing::Parked, Some(cause.clone()), Some(reason.clone()), now);
             }
@@ -327,7 +338,7 @@ impl Progress {
                 self.reason = Some(reason.clone());
                 self.give_back(*due, now);
             }
-            Outcome::GiveBack => self.give_back(now, now),
+            Outcome::GiveBack | Outcome::Unfetched => self.give_back(now, now),
         }
     }
 

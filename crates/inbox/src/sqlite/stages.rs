@@ -9,7 +9,7 @@ use super::{
     tx::Tx,
 };
 use crate::{
-    Doubts, Fetch, Stage, Token,
+    Doubts, Fetch, Outcome, Stage, Token,
     rules::{self, Follows, Progress, Standing},
 };
 use base::clock::Timestamp;
@@ -82,6 +82,17 @@ pub(super) fn load_held(
 /// Every stage of an entry, fetches first.
 pub(super) fn of_entry(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<StageRow>> {
     query(connection, select!("WHERE seq = ?1 ORDER BY kind"), [seq])
+}
+
+/// The fetches of an entry that the end of a delivery puts back in line.
+pub(super) fn to_fetch_again(connection: &Connection, seq: i64, outcome: &Outcome) -> rusqlite::Result<Vec<StageRow>> {
+    // Nearly every delivery ends otherwise.
+    if *outcome != Outcome::Unfetched {
+        return Ok(Vec::new());
+    }
+    let mut found = of_entry(connection, seq)?;
+    found.retain(|row| row.kind.is_fetch() && rules::fetches_again(outcome, row.progress.standing));
+    Ok(found)
 }
 
 /// Stages of a kind that can be leased at a time, the longest due first; at the end those whose due time is too far ahead to be

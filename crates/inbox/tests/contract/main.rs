@@ -20,6 +20,7 @@ mod attempts;
 mod audit;
 mod charts;
 mod desk;
+mod filters;
 mod leases;
 mod limits;
 mod lines;
