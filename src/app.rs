@@ -29,7 +29,7 @@ use crate::{
     work::{self, Attempts, Credentials, Fetcher, Filters, Gate, Handler, Pool, Recovery, Route, Sealing, Source, Upkeep},
 };
 use delivery::Slot;
-use inbox::{Access, Fetch, Inbox, SinkName, Stage};
+use inbox::{Access, Fetch, Inbox, SinkName, Stage, rules::Order};
 use linxo::credentials::FingerprintKey;
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use std::{net::SocketAddr, sync::Arc};
@@ -169,6 +169,8 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
 
     let deliveries = work::DeliveryFigures::new(&mut registry);
     let gates = gates(&inbox, names, &deliveries).await?;
+    let orders = config.sinks.iter().map(|sink| (sink.name.clone(), Order::of(sink.is_strict)));
+    let orders = work::tell_orders(&*inbox.sinks, orders.collect()).await;
     let (mut tasks, attempts) = (JoinSet::new(), Attempts::default());
     start_work(
         &mut tasks,
@@ -178,6 +180,7 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
             source: &source,
             sinks: &sinks,
             gates: &gates,
+            orders: &orders,
             attempts: &attempts,
             tracer: &tracer,
         },
@@ -333,6 +336,8 @@ struct Parts<'a> {
     sinks: &'a [Arc<Slot>],
     /// In the order of the sinks.
     gates: &'a [Arc<Gate>],
+    /// What the inbox does not know yet.
+    orders: &'a [(SinkName, Order)],
     attempts: &'a Attempts,
     tracer: &'a Tracer,
 }
@@ -346,7 +351,7 @@ fn start_work(
     stop: &CancellationToken,
 ) {
     let (pools, fetches) = (work::PoolFigures::new(registry), work::FetchFigures::new(registry));
-    let Parts { config, inbox, source, sinks, gates, attempts, tracer } = parts;
+    let Parts { config, inbox, source, sinks, gates, orders, attempts, tracer } = parts;
     if config.worker.concurrency == 0 {
         tracing::warn!(
             code = "no_workers",
@@ -401,7 +406,8 @@ fn start_work(
         tasks.spawn(pool.run(stop.clone(), config.listener.drain_timeout));
     }
     tasks.spawn(credentials.watch(stop.clone()));
-    tasks.spawn(Recovery { sinks: Arc::clone(&inbox.sinks), gates: recovering }.run(stop.clone()));
+    let recovery = Recovery { sinks: Arc::clone(&inbox.sinks), gates: recovering, orders: orders.to_vec() };
+    tasks.spawn(recovery.run(stop.clone()));
 }
 
 /// What runs, and what has to be ended in order.

@@ -12,7 +12,7 @@ use clap::Args;
 use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
 use inbox::{
     Act, ActView, AttemptView, Audit, Batch, Cause, Certainty, DeliveryId, Desk, EntryView, Error, Fetch, Filter,
-    Found, ReadingView, RefusedView, Seq, SinkName, Sinks, Span, Stage, StageView, State, Story,
+    Found, ReadingView, RefusedView, Seq, SinkName, Sinks, Span, Stage, StageView, State, Story, rules::Order,
 };
 use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode, Url, redirect};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -335,6 +335,11 @@ impl Sinks for Service {
         Ok(Self::pause(self, sink.as_str(), pause).await?.changed)
     }
 
+    /// The configuration says it, and the service knows.
+    async fn set_order(&self, _sink: &SinkName, _order: Order) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     async fn resume(&self, _sink: &SinkName, _before: Timestamp, _limit: usize) -> Result<u64, Error> {
         Ok(0)
     }
@@ -436,6 +441,7 @@ impl From<Part> for StageView {
             cause: part.cause.as_deref().and_then(|cause| Cause::parse(cause, None)),
             reason: part.reason,
             is_queued: false,
+            held_by: None,
         }
     }
 }

@@ -49,7 +49,7 @@ pub use filters::Filters;
 pub use gate::{Gate, View};
 pub use pool::{Handler, Pool};
 pub use pool_figures::Figures as PoolFigures;
-pub use recovery::Recovery;
+pub use recovery::{Recovery, tell_orders};
 pub use sealing::Sealing;
 pub use source::Source;
 pub use upkeep::{Upkeep, checkpoint_failures};

@@ -29,6 +29,15 @@ section! {
             ("mark", "It is delivered and marked with `linxostale`."),
             ("drop", "It is done without being delivered, and the entry says so."),
         ).default("mark"),
+        /// What happens to later events of a connection while one of it is parked at this sink.
+        pub is_strict("order"): bool = switch(
+            ("resume", "They pass it. When it goes on, it comes late."),
+            (
+                "strict",
+                "They wait until it is done or purged, so that the sink never gets an event before an older one of the same \
+                 connection. Other connections go on.",
+            ),
+        ).default("resume"),
         /// What kind of destination, with its own settings.
         pub kind: Kind = flat(),
         /// Which events it is given.

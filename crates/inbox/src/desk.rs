@@ -106,6 +106,8 @@ pub struct StageView {
     pub reason: Option<String>,
     /// Whether it waits for an earlier entry of its connection, or for what it needs.
     pub is_queued: bool,
+    /// The parked entry of the same connection that it waits behind, where its sink keeps strict order.
+    pub held_by: Option<Seq>,
 }
 
 /// One attempt of the past.

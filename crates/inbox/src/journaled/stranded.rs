@@ -12,6 +12,7 @@ use crate::{
     Stage, Stats, Story, Subject, Upkeep, Watch,
     intake::{Folded, Refused},
     journal::{Journal, Limits, identity},
+    rules::Order,
     seal::Ring,
     space::Space,
 };
@@ -179,6 +180,10 @@ impl Sinks for Stranded {
 
     async fn pause(&self, _sink: &SinkName, _pause: bool) -> Result<bool, Error> {
         self.unusable()
+    }
+
+    async fn set_order(&self, _sink: &SinkName, _order: Order) -> Result<bool, Error> {
+        Ok(false)
     }
 
     async fn resume(&self, _sink: &SinkName, _before: Timestamp, _limit: usize) -> Result<u64, Error> {

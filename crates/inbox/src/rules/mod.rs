@@ -11,10 +11,16 @@
 //! ```
 //!
 //! A **line** is what one connection has to do at one stage, in the order of places. Queued, due and leased stages stand in
-//! it; done and parked ones have left it. Promises, held by the model in `model`:
-//! - A stage is made due only when it is first in its line and everything that it needs is done.
-//! - A stage that is first in its line, and whose needs are done, is due or leased: nothing waits for ever.
+//! it; done and parked ones have left it. At a sink that keeps strict order ([`Order::Strict`]) a parked stage still holds up those
+//! behind it. Promises, held by the model in `model`:
+//! - A stage is made due only when nothing before it holds up its line and everything that it needs is done.
+//! - A stage that nothing before it holds up, and whose needs are done, is due or leased: nothing waits for ever.
 //! - A stage is parked with a cause and a reason.
+
+mod order;
+
+pub(crate) use order::frees;
+pub use order::Order;
 
 use crate::{Cause, Doubts, Fetch, Outcome, Stage, State, Token};
 use base::clock::Timestamp;
@@ -373,6 +379,22 @@ impl Progress {
     /// Takes it out of its line because an operator says so.
     pub fn park_by_hand(&mut self, reason: &str, now: Timestamp) {
         self.leave(Standing::Parked, Some(Cause::Operator), Some(reason.to_owned()), now);
+    }
+
+    /// Ends it because another sink has taken it over, or had it already.
+    pub fn close(&mut self, reason: &str, now: Timestamp) {
+        self.leave(Standing::Done, None, Some(reason.to_owned()), now);
+    }
+
+    /// How it begins at the sink that takes it over. What is parked stays parked, for the same reason.
+    #[must_use]
+    pub fn taken_over(&self, now: Timestamp) -> Self {
+        match (&self.cause, &self.reason) {
+            (Some(cause), Some(reason)) if self.standing == Standing::Parked => {
+                Self::parked(cause.clone(), reason.clone(), now)
+            }
+            _ => Self::queued(now),
+        }
     }
 
     /// Takes it out of its line because what it needs was parked.

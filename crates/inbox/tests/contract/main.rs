@@ -26,6 +26,7 @@ mod limits;
 mod lines;
 mod looking;
 mod model;
+mod order;
 mod parking;
 mod readings;
 mod receivers;
