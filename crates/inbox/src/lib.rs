@@ -79,7 +79,7 @@ pub use base::{
     trace::TraceParent,
 };
 pub use charts::{Charts, Minute};
-pub use desk::{AttemptView, Batch, Desk, EntryView, Filter, ReadingView, RefusedView, StageView, Story};
+pub use desk::{AttemptView, Batch, Desk, EntryView, Fill, Filter, ReadingView, RefusedView, StageView, Story};
 pub use error::{Error, Source};
 pub use figures::{Figures, Limits};
 pub use ids::{Fetch, Identity, Keys, Position, ReadingId, Seq, Stage, State, Token};

@@ -199,9 +199,11 @@ impl Board {
     /// Lets later stages of the line that were due, and not begun, wait behind this one.
     fn step_back(&mut self, seq: i64, kind: Kind) {
         let Some(line) = self.lines.get(&seq).copied() else { return };
+        let first = self.first(line, kind);
         let later = (line, kind, seq.saturating_add(1))..=(line, kind, i64::MAX);
-        for (_, cell) in self.cells.range_mut(later) {
-            if cell.row.progress.standing == Standing::Due {
+        for (at, cell) in self.cells.range_mut(later) {
+            // What has gone in parked holds up others only where order is strict.
+            if cell.row.progress.standing == Standing::Due && first.is_some_and(|first| first < at.2) {
                 cell.row.progress.step_back();
                 cell.moved();
             }

@@ -22,7 +22,7 @@ mod order;
 pub(crate) use order::frees;
 pub use order::Order;
 
-use crate::{Cause, Doubts, Fetch, Outcome, Stage, State, Token};
+use crate::{Cause, Doubts, Fetch, Outcome, SinkName, Stage, State, Token};
 use base::clock::Timestamp;
 use event::{Drift, Event, Shape};
 use std::time::Duration;
@@ -252,6 +252,16 @@ impl Progress {
         }
     }
 
+    /// New in line, of an entry whose fetches stand so.
+    #[must_use]
+    pub fn added(fetches: &[Standing], now: Timestamp) -> Self {
+        let mut progress = Self::queued(now);
+        if fetches.contains(&Standing::Parked) {
+            progress.park_for_needs(now);
+        }
+        progress
+    }
+
     fn parked(cause: Cause, reason: String, now: Timestamp) -> Self {
         let mut progress = Self::queued(now);
         progress.leave(Standing::Parked, Some(cause), Some(reason), now);
@@ -381,6 +391,16 @@ impl Progress {
         self.leave(Standing::Parked, Some(Cause::Operator), Some(reason.to_owned()), now);
     }
 
+    /// Whether another sink may take it over: nobody works on it.
+    #[must_use]
+    pub fn is_free(&self, now: Timestamp) -> bool {
+        match self.standing {
+            Standing::Queued | Standing::Due | Standing::Parked => true,
+            Standing::Leased => self.due <= now,
+            Standing::Done => false,
+        }
+    }
+
     /// Ends it because another sink has taken it over, or had it already.
     pub fn close(&mut self, reason: &str, now: Timestamp) {
         self.leave(Standing::Done, None, Some(reason.to_owned()), now);
@@ -418,6 +438,13 @@ impl Progress {
         let Self { attempts, resumed, .. } = *self;
         *self = Self { standing: to, attempts, cause, reason, resumed, ..Self::queued(now) };
     }
+}
+
+/// Why a delivery ended at the sink that left it behind.
+#[must_use]
+pub(crate) fn moved(to: &SinkName, has_it: bool) -> String {
+    let which = if has_it { ", which had it already" } else { "" };
+    format!("moved to the sink {to}{which}")
 }
 
 /// Whether an attempt that ended like this is remembered beside the stage. A success is not: the stage itself says it.

@@ -68,7 +68,9 @@ fn what_another_sink_takes_over_begins_anew_or_stays_parked() {
     assert_eq!((taken.standing, taken.attempts, taken.changed), (Standing::Parked, 0, at(300)));
     assert_eq!((taken.cause, taken.reason.as_deref()), (Some(Cause::Gone), Some("why")));
     let mut waits = leased();
+    assert!(!waits.is_free(at(199)) && waits.is_free(at(200)), "its lease ends at 200");
     waits.settle(&retry(900, true), at(150));
+    assert!(waits.is_free(at(150)) && taken.is_free(at(300)));
     assert_eq!(waits.taken_over(at(300)), Progress::queued(at(300)));
     waits.close("moved to books", at(300));
     assert_eq!((waits.standing, waits.reason.as_deref()), (Standing::Done, Some("moved to books")));

@@ -265,9 +265,12 @@ pub(super) fn step_back(tx: &mut Tx<'_>, row: &StageRow) -> rusqlite::Result<()>
         params![row.kind, row.line, row.seq],
     )?;
     for mut later in later {
-        let was = later.progress.standing;
-        later.progress.step_back();
-        store(tx, &later, was)?;
+        // What has gone in parked holds up others only where order is strict.
+        if !is_first(tx.connection, &later)? {
+            let was = later.progress.standing;
+            later.progress.step_back();
+            store(tx, &later, was)?;
+        }
     }
     Ok(())
 }

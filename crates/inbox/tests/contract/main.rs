@@ -21,6 +21,7 @@ mod audit;
 mod charts;
 mod desk;
 mod filters;
+mod handing;
 mod leases;
 mod limits;
 mod lines;

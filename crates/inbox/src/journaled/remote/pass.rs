@@ -4,7 +4,7 @@
 
 use super::{beside::Beside, state::Remote};
 use crate::{
-    Act, ActView, Audit, Awaiting, Batch, Charts, Claimed, Desk, EntryView, Erased, Error, Expired, Filter, Held,
+    Act, ActView, Audit, Awaiting, Batch, Charts, Claimed, Desk, EntryView, Erased, Error, Expired, Fill, Filter, Held,
     Lease, Minute, Outcome, Page, Persons, Queue, Reading, ReadingId, Readings, RefusedView, Resealed, Resume, Seen,
     Seq, Shelf, Shortfall, SinkName, Sinks, Span, Stage, Stats, Story, Subject, Upkeep, Watch, rules::Order,
 };
@@ -175,6 +175,14 @@ impl Desk for Remote {
 
     async fn replay(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {
         Desk::replay(&*self.store()?, filter, limit).await
+    }
+
+    async fn fill(&self, sink: &SinkName, filter: &Filter, limit: usize, how: Fill) -> Result<Option<Batch>, Error> {
+        Desk::fill(&*self.store()?, sink, filter, limit, how).await
+    }
+
+    async fn hand_over(&self, filter: &Filter, to: &SinkName, limit: usize) -> Result<Option<Batch>, Error> {
+        Desk::hand_over(&*self.store()?, filter, to, limit).await
     }
 
     async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<Batch, Error> {
