@@ -26,7 +26,9 @@ use crate::{
     receive::{self, Receiver, tls},
     reload::{self, Reload, Snapshot, Targets, Watched},
     supervisor::{Sockets, Standing},
-    work::{self, Attempts, Credentials, Fetcher, Filters, Gate, Handler, Pool, Recovery, Route, Sealing, Source, Upkeep},
+    work::{
+        self, Attempts, Credentials, Fetcher, Filters, Gate, Handler, Pool, Recovery, Route, Sealing, Source, Upkeep,
+    },
 };
 use delivery::Slot;
 use inbox::{Access, Fetch, Inbox, SinkName, Stage, rules::Order};
@@ -361,7 +363,7 @@ fn start_work(
     }
     let credentials = Arc::new(Credentials::new(Arc::clone(&inbox.queue), Arc::clone(source)));
     let filters = Filters::new(config.sinks.iter().map(|sink| sink.filter.clone()));
-    let mut handlers: Vec<(Stage, Arc<dyn Handler>)> = Vec::new();
+    let mut handlers: Vec<(Stage, usize, Arc<dyn Handler>)> = Vec::new();
     for fetch in Fetch::ALL {
         let handler = Fetcher {
             fetch,
@@ -373,16 +375,19 @@ fn start_work(
             figures: fetches.clone(),
             tracer: Tracer::clone(tracer),
         };
-        handlers.push((Stage::Fetch(fetch), Arc::new(handler)));
+        handlers.push((Stage::Fetch(fetch), config.worker.concurrency, Arc::new(handler)));
     }
     let mut recovering = Vec::new();
     for ((slot, gate), settings) in sinks.iter().zip(*gates).zip(&config.sinks) {
         recovering.push((Arc::clone(gate), settings.resumes));
+        let hands = settings.concurrency.unwrap_or(config.worker.concurrency);
         let route = Route {
             slot: Arc::clone(slot),
             gate: Arc::clone(gate),
-            hands: config.worker.concurrency,
+            hands,
             retry_for: settings.retry_for,
+            retry_first: settings.retry_first,
+            retry_longest: settings.retry_longest,
             resumes: settings.resumes,
             drops_stale: settings.drops_stale,
             filter: settings.filter.clone(),
@@ -393,16 +398,10 @@ fn start_work(
             tracer: Tracer::clone(tracer),
             kind: settings.kind.word(),
         };
-        handlers.push((Stage::Deliver(slot.name().clone()), Arc::new(route)));
+        handlers.push((Stage::Deliver(slot.name().clone()), hands, Arc::new(route)));
     }
-    for (stage, handler) in handlers {
-        let pool = Pool {
-            stage,
-            concurrency: config.worker.concurrency,
-            queue: Arc::clone(&inbox.queue),
-            handler,
-            figures: pools.clone(),
-        };
+    for (stage, concurrency, handler) in handlers {
+        let pool = Pool { stage, concurrency, queue: Arc::clone(&inbox.queue), handler, figures: pools.clone() };
         tasks.spawn(pool.run(stop.clone(), config.listener.drain_timeout));
     }
     tasks.spawn(credentials.watch(stop.clone()));

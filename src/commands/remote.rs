@@ -13,8 +13,8 @@ use bytes::Bytes;
 use clap::Args;
 use event::{ConnectionId, UserId};
 use inbox::{
-    Act, ActView, Audit, Batch, Desk, EntryView, Error, Fill, Filter, RefusedView, Seq, SinkName, Sinks, Span, Stage, State, Story,
-    rules::Order,
+    Act, ActView, Audit, Batch, Desk, EntryView, Error, Fill, Filter, RefusedView, Seq, SinkName, Sinks, Span, Stage,
+    State, Story, rules::Order,
 };
 use parts::{Entry, Reading, Refused, time};
 use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode, Url, redirect};

@@ -34,8 +34,6 @@ const REFUSED: Proof = Proof::USUAL;
 const JITTER: Duration = Duration::from_millis(250);
 /// What a person can do about what is parked for good.
 const BY_HAND: &str = "mend the sink, then replay";
-/// Longest wait between two tries of a delivery.
-const LONGEST_WAIT: Duration = Duration::from_mins(15);
 
 /// The way to one sink.
 pub struct Route {
@@ -47,6 +45,10 @@ pub struct Route {
     pub hands: usize,
     /// From the first failed attempt to parking.
     pub retry_for: Duration,
+    /// Longest wait before the second attempt; doubles with each further one.
+    pub retry_first: Duration,
+    /// Longest wait between two attempts.
+    pub retry_longest: Duration,
     /// Whether what the sink's trouble parks goes back in line by itself.
     pub resumes: bool,
     /// Whether what is older than the last delivery of its connection and channel is left out.
@@ -263,7 +265,7 @@ impl Route {
             FailureKind::Refused { status } => self.refused(lease, status, failed),
             FailureKind::Transient { after } | FailureKind::Busy { after } => Failed { after, ..failed },
         };
-        let policy = Policy { first: Duration::from_secs(1), longest: LONGEST_WAIT, give_up_after: self.retry_for };
+        let policy = Policy { first: self.retry_first, longest: self.retry_longest, give_up_after: self.retry_for };
         policy.decide(failed, clock::now(), fastrand::u64(..))
     }
 

@@ -49,6 +49,8 @@ fn route(sink: &Reader, broken: Option<usize>) -> Route {
         drops_stale: false,
         filter: None,
         retry_for: Duration::from_hours(1),
+        retry_first: Duration::from_secs(1),
+        retry_longest: Duration::from_mins(15),
         source: "https://api.oxlin.io/v2.1".to_owned(),
         shelf: Arc::new(Double::with_pages(pages, broken)),
         figures,
@@ -267,7 +269,10 @@ async fn what_the_filter_leaves_out_is_not_delivered() {
     let asks = Route { filter: Some(filter("SUCCESS")), ..route(&sink, None) };
     assert_eq!(asks.handle(&of(None, false)).await.unwrap(), Outcome::Done, "it does not say");
     let hint = asks.handle(&of(Some("FAILED"), true)).await;
-    assert!(matches!(hint, Err(Error::Closed)), "the connection that the API confirmed is asked for, and this shelf has none");
+    assert!(
+        matches!(hint, Err(Error::Closed)),
+        "the connection that the API confirmed is asked for, and this shelf has none"
+    );
 }
 
 /// An event whose accounts nobody needed is never delivered without them.
@@ -281,6 +286,24 @@ async fn what_was_not_fetched_is_fetched_before_the_delivery() {
     let unclear = TRUNCATED.replace("\"account_count\":3", "\"account_count\":[]");
     let unclear = Lease { body: unclear.into(), ..lacks };
     assert_eq!(route(&sink, None).handle(&unclear).await.unwrap(), Outcome::Done);
+}
+
+/// Each sink has a schedule of its own.
+#[tokio::test]
+async fn the_next_try_is_as_far_away_as_the_sink_says() {
+    let due = async |first, longest, attempts| {
+        let route =
+            Route { retry_first: first, retry_longest: longest, ..answering(FailureKind::Transient { after: None }) };
+        match route.handle(&Lease { attempts, ..lease() }).await.unwrap() {
+            Outcome::Retry { due, .. } => due.since(clock::now()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let second = Duration::from_secs(1);
+    for _ in 0..20 {
+        assert!(due(second / 10, second, 1).await <= second / 10);
+        assert!(due(second / 10, second, 60).await <= second);
+    }
 }
 
 /// (E1) What ran out of `retry_for` goes back as soon as the sink takes a delivery, although no breaker was open.

@@ -25,9 +25,8 @@ impl Filters {
 
     /// Whether every sink leaves an entry out. Of a hint nothing is known before the API has confirmed it.
     pub(super) fn leave_out(&self, entry: &Facts) -> bool {
-        let leaves_out = |filter: &Option<Filter>| {
-            filter.as_ref().is_some_and(|filter| filter.leaves_out(&told(entry)).is_some())
-        };
+        let leaves_out =
+            |filter: &Option<Filter>| filter.as_ref().is_some_and(|filter| filter.leaves_out(&told(entry)).is_some());
         !entry.confirm && !self.0.is_empty() && self.0.iter().all(leaves_out)
     }
 }

@@ -35,11 +35,9 @@ pub(super) fn completed(span: &mut Span, outcome: &Outcome) {
         Outcome::Gone => "gone",
         Outcome::Postpone { .. } => "waits",
         Outcome::Unneeded => "unneeded",
-        Outcome::Done
-        | Outcome::Superseded
-        | Outcome::Filtered { .. }
-        | Outcome::Unfetched
-        | Outcome::GiveBack => "nothing",
+        Outcome::Done | Outcome::Superseded | Outcome::Filtered { .. } | Outcome::Unfetched | Outcome::GiveBack => {
+            "nothing"
+        }
     };
     span.text("linxo.outcome", word);
 }

@@ -36,7 +36,10 @@ section! {
 /// A list that is given and names nothing would leave out every event.
 fn never_empty<T>(at: &mut At<'_, '_>, name: &str, list: &Read<Vec<T>>) {
     if at.is_given(name) && list.as_ref().is_ok_and(Vec::is_empty) {
-        at.flawed(name, Flaw::new("is an empty list, which no event fits", "name what the sink is given, or remove the key"));
+        at.flawed(
+            name,
+            Flaw::new("is an empty list, which no event fits", "name what the sink is given, or remove the key"),
+        );
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a sink is told, `[[sink]]`, and how it is opened. Each kind declares its own keys in its own folder.
 
 use crate::{filter::Filter, kinds::Kind, opens::Cause, sink::Sink};
-use ::settings::{Flaw, duration, flat, optional, section, switch, text};
+use ::settings::{Flaw, duration, flat, number, optional, section, switch, text};
 use base::names::SinkName;
 use std::{path::Path, time::Duration};
 
@@ -14,6 +14,13 @@ section! {
         pub name: SinkName = text(sink_name).example("\"app\""),
         /// How long a delivery is tried again after its first failed attempt. Then it is parked.
         pub retry_for: Duration = duration().default("3d").between("1s", "365d"),
+        /// Longest wait before the second try. It doubles with each further try; each wait is a random part of it, so that not all
+        /// tries come at once.
+        pub retry_first: Duration = duration().default("1s").between("100ms", "30m"),
+        /// Longest wait between two tries, however many there were.
+        pub retry_longest: Duration = duration().default("15m").between("1s", "30m"),
+        /// Entries delivered at once, or batches of them, as `worker.concurrency` says. Not given: as many as that.
+        pub concurrency: Option<usize> = number().example("8").between("1", "10000").optional(),
         /// What happens to deliveries that were parked because of this sink's trouble: it refused several connections, with no
         /// success between, or `retry_for` was over.
         pub resumes("resume"): bool = switch(
@@ -42,6 +49,14 @@ section! {
         pub kind: Kind = flat(),
         /// Which events it is given.
         pub filter: Option<Filter> = optional("the sink is given every event"),
+    }
+    check(at) {
+        if let (Ok(first), Ok(longest)) = (&retry_first, &retry_longest)
+            && first > longest
+        {
+            let hint = "make it shorter, or `retry_longest` longer";
+            at.flawed("retry_first", Flaw::new("is longer than `retry_longest`", hint));
+        }
     }
 }
 

@@ -243,7 +243,10 @@ fn a_connection_of_the_api_says_what_it_can_be_read_of() {
         let wire::Known { user, status, provider } = wire::known_of(json.as_bytes());
         [user, status, provider].map(Option::unwrap_or_default)
     };
-    assert_eq!(known(r#"{"id":"7","user_id":321,"status":"FAILED","provider_id":"246","more":[]}"#), ["321", "FAILED", "246"]);
+    assert_eq!(
+        known(r#"{"id":"7","user_id":321,"status":"FAILED","provider_id":"246","more":[]}"#),
+        ["321", "FAILED", "246"]
+    );
     assert_eq!(known(r#"{"id":"7","user_id":null,"status":["FAILED"],"provider_id":12}"#), ["", "", "12"]);
     assert_eq!(known("[]"), ["", "", ""]);
 }

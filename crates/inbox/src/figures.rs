@@ -104,7 +104,8 @@ impl Collector for Figures {
                 entries.encode_family(&labels)?.encode_gauge(&count)?;
             }
         }
-        let (name, help) = ("inbox_held", "Connections whose work waits behind a parked entry, because the sink keeps strict order");
+        let (name, help) =
+            ("inbox_held", "Connections whose work waits behind a parked entry, because the sink keeps strict order");
         let mut held = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (stage, _) in stats.stages.iter().filter(|(stage, _)| matches!(stage, Stage::Deliver(_))) {
             let lines = stats.held.iter().find(|(found, _)| found == stage).map_or(0, |(_, lines)| *lines);

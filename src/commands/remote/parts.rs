@@ -3,7 +3,8 @@
 use base::clock::Timestamp;
 use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
 use inbox::{
-    AttemptView, Cause, Certainty, DeliveryId, EntryView, Fetch, Found, ReadingView, RefusedView, Seq, Stage, StageView, State,
+    AttemptView, Cause, Certainty, DeliveryId, EntryView, Fetch, Found, ReadingView, RefusedView, Seq, Stage,
+    StageView, State,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;

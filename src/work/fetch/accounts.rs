@@ -255,11 +255,7 @@ fn log(lease: &Lease, took: Duration, trace_id: Option<&str>, outcome: &Outcome)
             trace_id,
             "accounts not fetched: the filter of every sink leaves the event out"
         ),
-        Outcome::Done
-        | Outcome::Superseded
-        | Outcome::Filtered { .. }
-        | Outcome::Unfetched
-        | Outcome::GiveBack => {}
+        Outcome::Done | Outcome::Superseded | Outcome::Filtered { .. } | Outcome::Unfetched | Outcome::GiveBack => {}
     }
 }
 

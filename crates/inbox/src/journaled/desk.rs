@@ -6,8 +6,8 @@
 
 use super::progress::Progress;
 use crate::{
-    Batch, Desk, EntryView, Erased, Error, Fill, Filter, Held, Persons, Position, RefusedView, Seq, SinkName, Span, Story,
-    Subject,
+    Batch, Desk, EntryView, Erased, Error, Fill, Filter, Held, Persons, Position, RefusedView, Seq, SinkName, Span,
+    Story, Subject,
     journal::{self, Journal},
     sqlite::Sqlite,
 };

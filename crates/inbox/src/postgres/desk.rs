@@ -75,8 +75,7 @@ impl Desk for Postgres {
         self.detached(move |core| async move {
             let Some(from) = only(&core, &filter).await? else { return Ok(None) };
             let Some(kind) = kind_of(&core, to.as_str()).await? else { return Ok(None) };
-            let moved =
-                || each(&core, &filter, limit, |board, rows| Some(hand_over(board, rows, from, (kind, &to))));
+            let moved = || each(&core, &filter, limit, |board, rows| Some(hand_over(board, rows, from, (kind, &to))));
             tx::until_done(moved).await.map(Some)
         })
         .await

@@ -50,7 +50,8 @@ pub(super) async fn load(pool: &Pool, clock: &Clock, entries: &[(i64, i64)]) -> 
     ];
     let (tx, found) = Tx::begin(pool, clock, &first).await?;
     let [locked, entries, heads, strict] = found.as_slice() else { return Err(Trouble::Again) };
-    let strict: Result<BTreeSet<Kind>, tokio_postgres::Error> = strict.iter().map(|row| row.try_get(0).map(Kind)).collect();
+    let strict: Result<BTreeSet<Kind>, tokio_postgres::Error> =
+        strict.iter().map(|row| row.try_get(0).map(Kind)).collect();
     let mut board = Board::new(tx.now, clock.local(tx.now), strict?);
     let locked: Result<BTreeSet<i64>, tokio_postgres::Error> = locked.iter().map(|row| row.try_get(0)).collect();
     let locked = locked?;

@@ -19,8 +19,8 @@
 
 mod order;
 
-pub(crate) use order::frees;
 pub use order::Order;
+pub(crate) use order::frees;
 
 use crate::{Cause, Doubts, Fetch, Outcome, SinkName, Stage, State, Token};
 use base::clock::Timestamp;

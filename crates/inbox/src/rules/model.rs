@@ -45,7 +45,9 @@ impl Memory {
         let mut line: Vec<usize> = (0..self.rows.len())
             .filter(|index| {
                 let other = &self.rows[*index];
-                other.stage == stage && other.connection == connection && order(&row.stage).holds(other.progress.standing)
+                other.stage == stage
+                    && other.connection == connection
+                    && order(&row.stage).holds(other.progress.standing)
             })
             .collect();
         line.sort_by_key(|index| self.rows[*index].place);

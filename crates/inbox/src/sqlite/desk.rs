@@ -205,12 +205,7 @@ fn insert(
 }
 
 /// Hands what a sink has left behind of an entry over to another sink.
-fn hand_over(
-    tx: &mut Tx<'_>,
-    rows: &[StageRow],
-    from: Kind,
-    (to, name): (Kind, &SinkName),
-) -> rusqlite::Result<bool> {
+fn hand_over(tx: &mut Tx<'_>, rows: &[StageRow], from: Kind, (to, name): (Kind, &SinkName)) -> rusqlite::Result<bool> {
     let now = tx.now;
     let free = rows.iter().find(|row| row.kind == from && row.progress.is_free(now));
     let Some(old) = free else { return Ok(false) };

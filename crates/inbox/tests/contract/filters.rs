@@ -66,11 +66,10 @@ async fn a_fetch_that_nobody_needed_is_made_when_somebody_does(backend: Backend)
     store.settle(&lease, Outcome::Unfetched).await;
     assert!(store.claim(&books).await.is_empty(), "it waits for the fetch");
     let view = store.view(seq).await;
-    assert_eq!(view.stages.iter().map(|stage| stage.state).collect::<Vec<_>>(), [
-        State::Waiting,
-        State::Done,
-        State::Waiting
-    ]);
+    assert_eq!(
+        view.stages.iter().map(|stage| stage.state).collect::<Vec<_>>(),
+        [State::Waiting, State::Done, State::Waiting]
+    );
     assert_eq!(view.stages[2].attempts, 0, "it was not tried");
     let fetch = store.claim_one(&Stage::ACCOUNTS).await;
     assert_eq!(fetch.seq, seq, "ahead of the later one, which was not begun");
