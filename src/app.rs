@@ -26,10 +26,12 @@ use crate::{
     receive::{self, Receiver, tls},
     reload::{self, Reload, Snapshot, Targets, Watched},
     supervisor::{Sockets, Standing},
-    work::{self, Attempts, Credentials, Fetcher, Gate, Handler, Pool, Recovery, Route, Sealing, Source, Upkeep},
+    work::{
+        self, Attempts, Credentials, Fetcher, Filters, Gate, Handler, Pool, Recovery, Route, Sealing, Source, Upkeep,
+    },
 };
 use delivery::Slot;
-use inbox::{Access, Fetch, Inbox, SinkName, Stage};
+use inbox::{Access, Fetch, Inbox, SinkName, Stage, rules::Order};
 use linxo::credentials::FingerprintKey;
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use std::{net::SocketAddr, sync::Arc};
@@ -169,6 +171,8 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
 
     let deliveries = work::DeliveryFigures::new(&mut registry);
     let gates = gates(&inbox, names, &deliveries).await?;
+    let orders = config.sinks.iter().map(|sink| (sink.name.clone(), Order::of(sink.is_strict)));
+    let orders = work::tell_orders(&*inbox.sinks, orders.collect()).await;
     let (mut tasks, attempts) = (JoinSet::new(), Attempts::default());
     start_work(
         &mut tasks,
@@ -178,6 +182,7 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
             source: &source,
             sinks: &sinks,
             gates: &gates,
+            orders: &orders,
             attempts: &attempts,
             tracer: &tracer,
         },
@@ -333,6 +338,8 @@ struct Parts<'a> {
     sinks: &'a [Arc<Slot>],
     /// In the order of the sinks.
     gates: &'a [Arc<Gate>],
+    /// What the inbox does not know yet.
+    orders: &'a [(SinkName, Order)],
     attempts: &'a Attempts,
     tracer: &'a Tracer,
 }
@@ -346,7 +353,7 @@ fn start_work(
     stop: &CancellationToken,
 ) {
     let (pools, fetches) = (work::PoolFigures::new(registry), work::FetchFigures::new(registry));
-    let Parts { config, inbox, source, sinks, gates, attempts, tracer } = parts;
+    let Parts { config, inbox, source, sinks, gates, orders, attempts, tracer } = parts;
     if config.worker.concurrency == 0 {
         tracing::warn!(
             code = "no_workers",
@@ -355,7 +362,8 @@ fn start_work(
         return;
     }
     let credentials = Arc::new(Credentials::new(Arc::clone(&inbox.queue), Arc::clone(source)));
-    let mut handlers: Vec<(Stage, Arc<dyn Handler>)> = Vec::new();
+    let filters = Filters::new(config.sinks.iter().map(|sink| sink.filter.clone()));
+    let mut handlers: Vec<(Stage, usize, Arc<dyn Handler>)> = Vec::new();
     for fetch in Fetch::ALL {
         let handler = Fetcher {
             fetch,
@@ -363,21 +371,26 @@ fn start_work(
             readings: Arc::clone(&inbox.readings),
             shelf: Arc::clone(&inbox.shelf),
             credentials: Arc::clone(&credentials),
+            filters: filters.clone(),
             figures: fetches.clone(),
             tracer: Tracer::clone(tracer),
         };
-        handlers.push((Stage::Fetch(fetch), Arc::new(handler)));
+        handlers.push((Stage::Fetch(fetch), config.worker.concurrency, Arc::new(handler)));
     }
     let mut recovering = Vec::new();
     for ((slot, gate), settings) in sinks.iter().zip(*gates).zip(&config.sinks) {
         recovering.push((Arc::clone(gate), settings.resumes));
+        let hands = settings.concurrency.unwrap_or(config.worker.concurrency);
         let route = Route {
             slot: Arc::clone(slot),
             gate: Arc::clone(gate),
-            hands: config.worker.concurrency,
+            hands,
             retry_for: settings.retry_for,
+            retry_first: settings.retry_first,
+            retry_longest: settings.retry_longest,
             resumes: settings.resumes,
             drops_stale: settings.drops_stale,
+            filter: settings.filter.clone(),
             source: source_of(config).to_owned(),
             shelf: Arc::clone(&inbox.shelf),
             figures: deliveries.clone(),
@@ -385,20 +398,15 @@ fn start_work(
             tracer: Tracer::clone(tracer),
             kind: settings.kind.word(),
         };
-        handlers.push((Stage::Deliver(slot.name().clone()), Arc::new(route)));
+        handlers.push((Stage::Deliver(slot.name().clone()), hands, Arc::new(route)));
     }
-    for (stage, handler) in handlers {
-        let pool = Pool {
-            stage,
-            concurrency: config.worker.concurrency,
-            queue: Arc::clone(&inbox.queue),
-            handler,
-            figures: pools.clone(),
-        };
+    for (stage, concurrency, handler) in handlers {
+        let pool = Pool { stage, concurrency, queue: Arc::clone(&inbox.queue), handler, figures: pools.clone() };
         tasks.spawn(pool.run(stop.clone(), config.listener.drain_timeout));
     }
     tasks.spawn(credentials.watch(stop.clone()));
-    tasks.spawn(Recovery { sinks: Arc::clone(&inbox.sinks), gates: recovering }.run(stop.clone()));
+    let recovery = Recovery { sinks: Arc::clone(&inbox.sinks), gates: recovering, orders: orders.to_vec() };
+    tasks.spawn(recovery.run(stop.clone()));
 }
 
 /// What runs, and what has to be ended in order.

@@ -8,10 +8,11 @@
 //!
 //! ```text
 //! view                 how entries look: pure
-//! output               the way to standard output
+//! output, progress     the way to standard output; a bar on standard error
 //! when, selection      which entries a command means
 //! lists, show          what only reads
 //! changes              what changes entries
+//! fill, hand_over      a sink that is given what it never had, or what another one left behind
 //! persons              what a person may ask for: everything erased, everything printed
 //! stats, tail          what the running service knows best
 //! init, copy           the tables of an inbox on PostgreSQL; an inbox moved there or back
@@ -21,10 +22,13 @@
 mod archive;
 mod changes;
 mod copy;
+mod fill;
+mod hand_over;
 mod init;
 mod lists;
 mod output;
 mod persons;
+mod progress;
 mod selection;
 mod show;
 mod stats;
@@ -105,11 +109,16 @@ enum Entries {
         #[arg(long)]
         json: bool,
     },
-    /// Put parked or done entries back in line; with --sink for this sink only
+    /// Put parked or done entries back in line; with --sink for this sink only. With --sink and nothing else but a span of time: give
+    /// the sink what it never had, and leave the rest as it is
     Replay {
         #[command(flatten)]
         selection: Selection,
+        #[command(flatten)]
+        how: fill::How,
     },
+    /// Move what waits or is parked for a sink that is not configured any more to another one
+    Move(hand_over::Args),
     /// Stop work on unfinished entries until they are replayed
     Park {
         #[command(flatten)]
@@ -197,6 +206,12 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
             if matches!(action, Entries::Purge { .. } | Entries::Export { .. } | Entries::Refused { body: true, .. }) {
                 remote.refuse("inbox purge, export, refused --body")?;
             }
+            if matches!(&action, Entries::Move(_)) {
+                remote.refuse("inbox move")?;
+            }
+            if matches!(&action, Entries::Replay { selection, .. } if selection.fills().is_some()) {
+                remote.refuse("inbox replay --sink NAME")?;
+            }
             if let Some(service) = remote.service()? {
                 let hands = Hands::from(&service);
                 if let Some(selection) = action.selection() {
@@ -217,11 +232,11 @@ impl Entries {
     fn selection(&self) -> Option<&Selection> {
         match self {
             Self::Ls { selection, .. }
-            | Self::Replay { selection }
+            | Self::Replay { selection, .. }
             | Self::Park { selection, .. }
             | Self::Purge { selection, .. }
             | Self::Export { selection } => Some(selection),
-            Self::Show { .. } | Self::Audit { .. } | Self::Refused { .. } => None,
+            Self::Show { .. } | Self::Audit { .. } | Self::Refused { .. } | Self::Move(_) => None,
         }
     }
 
@@ -229,7 +244,11 @@ impl Entries {
         match self {
             Self::Ls { selection, .. } | Self::Export { selection } => selection.when.check(),
             Self::Audit { when, .. } | Self::Refused { when, .. } => when.check(),
-            Self::Replay { selection } | Self::Park { selection, .. } => selection.meant().map(drop),
+            Self::Replay { selection, how } => {
+                selection.meant()?;
+                how.check(selection)
+            }
+            Self::Park { selection, .. } => selection.meant().map(drop),
             Self::Purge { selection, yes } => {
                 selection.meant()?;
                 if *yes {
@@ -240,7 +259,7 @@ impl Entries {
                     ))
                 }
             }
-            Self::Show { .. } => Ok(()),
+            Self::Show { .. } | Self::Move(_) => Ok(()),
         }
     }
 
@@ -272,6 +291,10 @@ impl Entries {
                 .await
             }
             Self::Purge { selection, yes: _ } => changes::purge(config, inbox, &selection).await,
+            Self::Replay { selection, how } if selection.fills().is_some() => {
+                fill::run(config, inbox, &selection, how).await
+            }
+            Self::Move(args) => hand_over::run(config, inbox, &args).await,
             other => other.look_or_change(inbox.into()).await,
         }
     }
@@ -291,10 +314,10 @@ impl Entries {
                 noted(audit, which, Unnoted::Stops, async || Ok(((), show::show(hands, &entry, true, json).await?)))
                     .await
             }
-            Self::Replay { selection } => changes::replay(hands, &selection).await,
+            Self::Replay { selection, .. } => changes::replay(hands, &selection).await,
             Self::Park { selection, reason } => changes::park(hands, &selection, &reason).await,
             // Those were done by who has the inbox.
-            Self::Purge { .. } | Self::Export { .. } => Ok(()),
+            Self::Purge { .. } | Self::Export { .. } | Self::Move(_) => Ok(()),
         }
     }
 }

@@ -3,20 +3,23 @@
 //! What the API says becomes what an inbox beside the command would say, so that commands show it in the same way. The service notes
 //! acts in its audit trail under the name of the token.
 
+mod parts;
+
 use super::{Failure, chain};
 use crate::control::{Changed, Overview, SinkReport};
 use async_trait::async_trait;
 use base::{clock::Timestamp, text::printable};
 use bytes::Bytes;
 use clap::Args;
-use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
+use event::{ConnectionId, UserId};
 use inbox::{
-    Act, ActView, AttemptView, Audit, Batch, Cause, Certainty, DeliveryId, Desk, EntryView, Error, Fetch, Filter,
-    Found, ReadingView, RefusedView, Seq, SinkName, Sinks, Span, Stage, StageView, State, Story,
+    Act, ActView, Audit, Batch, Desk, EntryView, Error, Fill, Filter, RefusedView, Seq, SinkName, Sinks, Span, Stage,
+    State, Story, rules::Order,
 };
+use parts::{Entry, Reading, Refused, time};
 use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode, Url, redirect};
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 use std::{collections::BTreeMap, env, fs, path::PathBuf, time::Duration};
 
 /// The variable that holds the token where no file is named.
@@ -265,6 +268,14 @@ impl Desk for Service {
         Ok(Batch { changed, ..Batch::default() })
     }
 
+    async fn fill(&self, _: &SinkName, _: &Filter, _limit: usize, _how: Fill) -> Result<Option<Batch>, Error> {
+        Err(Refusal::Said("sinks are not filled through the admin listener".to_owned()).into())
+    }
+
+    async fn hand_over(&self, _: &Filter, _to: &SinkName, _limit: usize) -> Result<Option<Batch>, Error> {
+        Err(Refusal::Said("work is not moved through the admin listener".to_owned()).into())
+    }
+
     async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<Batch, Error> {
         let changed = self.change("park", filter, limit as u64, Some(reason)).await?;
         Ok(Batch { changed, ..Batch::default() })
@@ -335,158 +346,12 @@ impl Sinks for Service {
         Ok(Self::pause(self, sink.as_str(), pause).await?.changed)
     }
 
+    /// The configuration says it, and the service knows.
+    async fn set_order(&self, _sink: &SinkName, _order: Order) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     async fn resume(&self, _sink: &SinkName, _before: Timestamp, _limit: usize) -> Result<u64, Error> {
         Ok(0)
     }
-}
-
-/// As `story::json` writes it.
-#[derive(Deserialize)]
-struct Entry {
-    seq: i64,
-    id: String,
-    delivery_id: String,
-    state: String,
-    connection_id: String,
-    user_id: Option<String>,
-    channel_definition_id: Option<String>,
-    event_type: String,
-    resource_type: String,
-    accepted: String,
-    account_count: Option<u64>,
-    accounts_listed: u64,
-    accounts_fetched: Option<u64>,
-    conflict: bool,
-    drift: Option<String>,
-    bytes: u64,
-    sender: Option<Box<RawValue>>,
-    stages: Vec<Part>,
-    attempts: Vec<Part>,
-}
-
-/// A stage, or an attempt.
-#[derive(Deserialize)]
-struct Part {
-    stage: String,
-    state: String,
-    #[serde(default)]
-    attempts: u32,
-    due: Option<String>,
-    #[serde(alias = "at")]
-    changed: String,
-    cause: Option<String>,
-    reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Reading {
-    started: String,
-    changed: String,
-    pages: u64,
-    accounts: Option<u64>,
-    unusable: Option<u64>,
-    certainty: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Refused {
-    number: i64,
-    #[serde(rename = "refused")]
-    at: String,
-    reason: String,
-    status: u16,
-    bytes: Option<u64>,
-    sender: Option<Box<RawValue>>,
-}
-
-impl From<Entry> for EntryView {
-    fn from(entry: Entry) -> Self {
-        Self {
-            seq: Seq(entry.seq),
-            event_id: EventId::new(entry.id),
-            delivery_id: DeliveryId::new(entry.delivery_id),
-            state: state(&entry.state),
-            connection: ConnectionId::new(entry.connection_id),
-            user: entry.user_id.map(UserId::new),
-            channel: entry.channel_definition_id.map(ChannelDefinitionId::new),
-            event_type: entry.event_type,
-            resource_type: entry.resource_type,
-            accepted: time(&entry.accepted),
-            account_count: entry.account_count,
-            listed: entry.accounts_listed,
-            fetched: entry.accounts_fetched,
-            conflict: entry.conflict,
-            drift: entry.drift,
-            bytes: entry.bytes,
-            sender: entry.sender.map(|sender| sender.get().to_owned()),
-            stages: entry.stages.into_iter().map(StageView::from).collect(),
-            attempts: entry.attempts.into_iter().map(AttemptView::from).collect(),
-        }
-    }
-}
-
-impl From<Part> for StageView {
-    fn from(part: Part) -> Self {
-        Self {
-            stage: stage(&part.stage),
-            state: state(&part.state),
-            attempts: part.attempts,
-            due: part.due.as_deref().map(time),
-            changed: time(&part.changed),
-            cause: part.cause.as_deref().and_then(|cause| Cause::parse(cause, None)),
-            reason: part.reason,
-            is_queued: false,
-        }
-    }
-}
-
-impl From<Part> for AttemptView {
-    fn from(part: Part) -> Self {
-        Self { stage: stage(&part.stage), at: time(&part.changed), state: state(&part.state), reason: part.reason }
-    }
-}
-
-impl From<Reading> for ReadingView {
-    fn from(reading: Reading) -> Self {
-        let found = reading.accounts.zip(reading.certainty).map(|(accounts, certainty)| Found {
-            accounts,
-            unusable: reading.unusable.unwrap_or_default(),
-            certainty: match certainty.as_str() {
-                "as_announced" => Certainty::AsAnnounced,
-                "agreed" => Certainty::Agreed,
-                _ => Certainty::Unsettled,
-            },
-        });
-        Self { started: time(&reading.started), changed: time(&reading.changed), pages: reading.pages, found }
-    }
-}
-
-impl From<Refused> for RefusedView {
-    fn from(refused: Refused) -> Self {
-        Self {
-            number: refused.number,
-            at: time(&refused.at),
-            reason: refused.reason,
-            status: refused.status,
-            bytes: refused.bytes,
-            sender: refused.sender.map(|sender| sender.get().to_owned()).unwrap_or_default(),
-            start: None,
-        }
-    }
-}
-
-fn stage(word: &str) -> Stage {
-    let fetch = Fetch::ALL.into_iter().find(|fetch| fetch.as_str() == word);
-    fetch.map_or_else(|| Stage::deliver(word), Stage::Fetch)
-}
-
-/// A word of a later version counts as one that is not done.
-fn state(word: &str) -> State {
-    State::ALL.into_iter().find(|state| state.as_str() == word).unwrap_or(State::Waiting)
-}
-
-/// RFC 3339, or milliseconds.
-fn time(text: &str) -> Timestamp {
-    let at = text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond);
-    Timestamp::from_millis(at.ok().or_else(|| text.parse().ok()).unwrap_or_default())
 }

@@ -68,6 +68,10 @@ pub fn may_concern(view: &ActView, entry: &EntryView) -> bool {
     let is_seq = |word: &str| word == entry.seq.to_string();
     match act.what.as_str() {
         "show --body" => is_id(&act.which) || is_seq(&act.which),
+        "move" => {
+            let of = |name: &str| act.which.split_once(name).and_then(|(_, rest)| rest.split_whitespace().next());
+            entry.stages.iter().any(|stage| of("--from ") == Some(stage.stage.as_str()))
+        }
         "replay" | "park" | "purge" | "export" | "reveal" => {
             let options = act.which.split_once(" --reason ").map_or(act.which.as_str(), |(options, _)| options);
             options.split("--").filter_map(|option| option.trim_end().split_once(' ')).all(|(name, value)| match name {

@@ -133,6 +133,12 @@ fn comes(stage: &StageView, entry: &EntryView, told: &Told) -> Option<(String, O
         Stage::Fetch(_) => None,
     };
     let behind = told.story.behind.iter().find(|(queued, _)| *queued == stage.stage);
+    if let (State::Waiting, None, Some(first)) = (stage.state, paused, stage.held_by) {
+        return Some((
+            format!("waits until entry {first}, which is parked, is done or purged: `inbox show {first}`"),
+            None,
+        ));
+    }
     Some(match (stage.state, paused, behind) {
         (State::Done, ..) => return None,
         (State::Leased, ..) => ("is under way; where it does not end by then, it is tried anew".to_owned(), stage.due),

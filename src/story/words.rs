@@ -12,9 +12,12 @@ pub fn time(at: Timestamp) -> String {
 /// Why a stage waits or is parked.
 #[must_use]
 pub fn reason(stage: &StageView) -> Option<String> {
-    match &stage.reason {
-        None if stage.is_queued => Some("waits for an earlier entry of its connection or for its accounts".to_owned()),
-        reason => reason.clone(),
+    match (&stage.reason, stage.held_by) {
+        (_, Some(first)) => Some(format!("waits behind entry {first}, which is parked (order = \"strict\")")),
+        (None, None) if stage.is_queued => {
+            Some("waits for an earlier entry of its connection or for its accounts".to_owned())
+        }
+        (reason, None) => reason.clone(),
     }
 }
 

@@ -139,7 +139,7 @@ async fn confirmed(shelf: &Arc<dyn Shelf>, lease: &Lease) -> Result<Parts, Stop>
         body: accounts_between(before, Arc::clone(shelf), reading, b"]}}".to_vec()).await?,
         completion: Completion::Api,
         accounts: found.accounts,
-        user: event::wire::user_of(&connection).map(UserId::new),
+        user: event::wire::known_of(&connection).user.map(UserId::new),
         channel: None,
         mode: None,
         // When something happened is a claim of the event as well. When the event was accepted is known.

@@ -8,6 +8,7 @@ use super::{
     body::inbox_error,
     compose::{Stop, compose},
     figures::Figures,
+    filters,
     gate::Gate,
     pool::{Handler, room_for},
     retry::{Failed, Policy},
@@ -20,7 +21,7 @@ use base::{
     neighbour::{Asked, Turn},
     trust::{self, Ended, Proof, Whose},
 };
-use delivery::{Attributes, Delivery, Failure, FailureKind, Slot};
+use delivery::{Attributes, Delivery, Failure, FailureKind, Filter, Slot};
 use inbox::{Cause, Error, Lease, Outcome, Shelf};
 use std::{
     sync::Arc,
@@ -33,8 +34,6 @@ const REFUSED: Proof = Proof::USUAL;
 const JITTER: Duration = Duration::from_millis(250);
 /// What a person can do about what is parked for good.
 const BY_HAND: &str = "mend the sink, then replay";
-/// Longest wait between two tries of a delivery.
-const LONGEST_WAIT: Duration = Duration::from_mins(15);
 
 /// The way to one sink.
 pub struct Route {
@@ -46,10 +45,16 @@ pub struct Route {
     pub hands: usize,
     /// From the first failed attempt to parking.
     pub retry_for: Duration,
+    /// Longest wait before the second attempt; doubles with each further one.
+    pub retry_first: Duration,
+    /// Longest wait between two attempts.
+    pub retry_longest: Duration,
     /// Whether what the sink's trouble parks goes back in line by itself.
     pub resumes: bool,
     /// Whether what is older than the last delivery of its connection and channel is left out.
     pub drops_stale: bool,
+    /// Which events it is given; `None`: every one.
+    pub filter: Option<Filter>,
     /// `source` of every delivery: base of the vendor's API.
     pub source: String,
     /// Where completed accounts are read from.
@@ -158,19 +163,12 @@ const fn meaning(result: &Result<(), delivery::Error>) -> Ended {
 impl Route {
     /// The delivery of an entry, and leave to make it; or how the lease ends without one.
     async fn prepare(&self, lease: &Lease) -> Result<Ready<'_>, Result<Outcome, Error>> {
-        if lease.is_stale && self.drops_stale {
-            let outcome = Outcome::Superseded;
+        if let Some(outcome) = self.left_out(lease).await.map_err(Err)? {
             self.figures.count(self.slot.name().as_str(), &outcome, Duration::ZERO, lease.entry.accepted);
-            tracing::info!(
-                code = "delivery_stale",
-                event.id = %lease.entry.event_id,
-                delivery.id = %lease.entry.delivery_id,
-                entry = lease.seq.0,
-                connection.id = %lease.entry.connection,
-                sink = %self.slot.name(),
-                "event not delivered: the sink was given something newer of the same connection and channel, and stale = \"drop\""
-            );
             return Err(Ok(outcome));
+        }
+        if filters::lacks_fetch(lease) {
+            return Err(Ok(Outcome::Unfetched));
         }
         let wait = |after: Duration, reason: String| {
             let due = clock::now().after(after + JITTER.mul_f64(fastrand::f64()));
@@ -189,6 +187,40 @@ impl Route {
                 Err(stopped(stop))
             }
         }
+    }
+
+    /// How the lease of a delivery ends that is not to be made; `None`: it is to be made.
+    async fn left_out(&self, lease: &Lease) -> Result<Option<Outcome>, Error> {
+        let by = match &self.filter {
+            Some(filter) => filters::left_out_by(filter, lease, &self.shelf).await?,
+            None => None,
+        };
+        if let Some(by) = by {
+            tracing::info!(
+                code = "delivery_filtered",
+                event.id = %lease.entry.event_id,
+                delivery.id = %lease.entry.delivery_id,
+                entry = lease.seq.0,
+                connection.id = %lease.entry.connection,
+                sink = %self.slot.name(),
+                filter = by,
+                "event not delivered: the sink's filter leaves it out"
+            );
+            return Ok(Some(Outcome::Filtered { by }));
+        }
+        let is_dropped = lease.is_stale && self.drops_stale;
+        if is_dropped {
+            tracing::info!(
+                code = "delivery_stale",
+                event.id = %lease.entry.event_id,
+                delivery.id = %lease.entry.delivery_id,
+                entry = lease.seq.0,
+                connection.id = %lease.entry.connection,
+                sink = %self.slot.name(),
+                "event not delivered: the sink was given something newer of the same connection and channel, and stale = \"drop\""
+            );
+        }
+        Ok(is_dropped.then_some(Outcome::Superseded))
     }
 
     /// What becomes of the entry after an attempt.
@@ -233,7 +265,7 @@ impl Route {
             FailureKind::Refused { status } => self.refused(lease, status, failed),
             FailureKind::Transient { after } | FailureKind::Busy { after } => Failed { after, ..failed },
         };
-        let policy = Policy { first: Duration::from_secs(1), longest: LONGEST_WAIT, give_up_after: self.retry_for };
+        let policy = Policy { first: self.retry_first, longest: self.retry_longest, give_up_after: self.retry_for };
         policy.decide(failed, clock::now(), fastrand::u64(..))
     }
 

@@ -47,7 +47,10 @@ fn route(sink: &Reader, broken: Option<usize>) -> Route {
         hands: 32,
         resumes: true,
         drops_stale: false,
+        filter: None,
         retry_for: Duration::from_hours(1),
+        retry_first: Duration::from_secs(1),
+        retry_longest: Duration::from_mins(15),
         source: "https://api.oxlin.io/v2.1".to_owned(),
         shelf: Arc::new(Double::with_pages(pages, broken)),
         figures,
@@ -69,6 +72,9 @@ fn lease() -> Lease {
         user: None,
         channel: None,
         mode: None,
+        status: None,
+        provider: None,
+        new_transactions: None,
         created: None,
         accepted: clock::now(),
         account_count: Some(3),
@@ -238,6 +244,66 @@ async fn what_comes_late_is_marked_or_left_out() {
     assert!(sink.read.lock().unwrap().is_empty());
     assert_eq!(route(&sink, None).handle(&late()).await.unwrap(), Outcome::Done);
     assert_eq!(sink.read.lock().unwrap().len(), 1);
+}
+
+/// What a filter leaves out is done without being delivered, whatever else is true of it. A hint is asked by what the API said.
+#[tokio::test]
+async fn what_the_filter_leaves_out_is_not_delivered() {
+    let sink = Reader::default();
+    let filter = |status: &'static str| delivery::Filter {
+        status: vec![status],
+        mode: vec![],
+        provider: vec![],
+        user: vec![],
+        new_transactions: None,
+    };
+    let of = |status: Option<&str>, confirm: bool| {
+        let entry = Facts { status: status.map(str::to_owned), confirm, ..(*lease().entry).clone() };
+        Lease { is_stale: true, entry: Arc::new(entry), ..lease() }
+    };
+    let asks = Route { filter: Some(filter("SUCCESS")), drops_stale: true, ..route(&sink, None) };
+    assert_eq!(asks.handle(&of(Some("FAILED"), false)).await.unwrap(), Outcome::Filtered { by: "status" });
+    assert_eq!(counted(&asks, "filtered"), 1);
+    assert_eq!(asks.handle(&of(Some("SUCCESS"), false)).await.unwrap(), Outcome::Superseded);
+    assert!(sink.read.lock().unwrap().is_empty());
+    let asks = Route { filter: Some(filter("SUCCESS")), ..route(&sink, None) };
+    assert_eq!(asks.handle(&of(None, false)).await.unwrap(), Outcome::Done, "it does not say");
+    let hint = asks.handle(&of(Some("FAILED"), true)).await;
+    assert!(
+        matches!(hint, Err(Error::Closed)),
+        "the connection that the API confirmed is asked for, and this shelf has none"
+    );
+}
+
+/// An event whose accounts nobody needed is never delivered without them.
+#[tokio::test]
+async fn what_was_not_fetched_is_fetched_before_the_delivery() {
+    let sink = Reader::default();
+    let entry = Facts { fetched: None, ..(*lease().entry).clone() };
+    let lacks = Lease { entry: Arc::new(entry), ..lease() };
+    assert_eq!(route(&sink, None).handle(&lacks).await.unwrap(), Outcome::Unfetched);
+    // It announces accounts, and nobody can tell how many: a person had it delivered as it is.
+    let unclear = TRUNCATED.replace("\"account_count\":3", "\"account_count\":[]");
+    let unclear = Lease { body: unclear.into(), ..lacks };
+    assert_eq!(route(&sink, None).handle(&unclear).await.unwrap(), Outcome::Done);
+}
+
+/// Each sink has a schedule of its own.
+#[tokio::test]
+async fn the_next_try_is_as_far_away_as_the_sink_says() {
+    let due = async |first, longest, attempts| {
+        let route =
+            Route { retry_first: first, retry_longest: longest, ..answering(FailureKind::Transient { after: None }) };
+        match route.handle(&Lease { attempts, ..lease() }).await.unwrap() {
+            Outcome::Retry { due, .. } => due.since(clock::now()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let second = Duration::from_secs(1);
+    for _ in 0..20 {
+        assert!(due(second / 10, second, 1).await <= second / 10);
+        assert!(due(second / 10, second, 60).await <= second);
+    }
 }
 
 /// (E1) What ran out of `retry_for` goes back as soon as the sink takes a delivery, although no breaker was open.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 const DELIVERED: &str = "delivered";
 const STALE: &str = "stale";
+const FILTERED: &str = "filtered";
 const RETRY: &str = "retry";
 const PARKED: &str = "parked";
 
@@ -31,7 +32,7 @@ pub struct Figures {
 struct Ended {
     /// Configured name.
     sink: String,
-    /// `delivered`, `stale`, `retry`, `parked`
+    /// `delivered`, `stale`, `filtered`, `retry`, `parked`
     outcome: &'static str,
 }
 
@@ -98,7 +99,7 @@ impl Figures {
     #[must_use]
     pub fn of_sink(&self, sink: &str) -> SinkFigures {
         let to = To { sink: sink.to_owned() };
-        for outcome in [DELIVERED, STALE, RETRY, PARKED] {
+        for outcome in [DELIVERED, STALE, FILTERED, RETRY, PARKED] {
             drop(self.deliveries.get_or_create(&Ended { sink: sink.to_owned(), outcome }));
         }
         drop(self.seconds.get_or_create(&to));
@@ -121,10 +122,14 @@ impl Figures {
         let outcome = match outcome {
             Outcome::Done => DELIVERED,
             Outcome::Superseded => STALE,
+            Outcome::Filtered { .. } => FILTERED,
             Outcome::Park { .. } => PARKED,
             _ => RETRY,
         };
-        self.seconds.get_or_create(&to).observe(took.as_secs_f64());
+        // What was left out was no attempt.
+        if !matches!(outcome, STALE | FILTERED) {
+            self.seconds.get_or_create(&to).observe(took.as_secs_f64());
+        }
         self.deliveries.get_or_create(&Ended { sink: sink.to_owned(), outcome }).inc();
     }
 

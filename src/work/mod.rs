@@ -5,6 +5,7 @@
 //! settler       ends leases, many in one commit
 //! fetch         what is done with the stages that get something from the vendor's API
 //! deliver       what is done with the stage of a sink; compose makes the delivery, body streams its accounts
+//! filters       what the filters of sinks say of an entry
 //! gate          whether a delivery may go to its sink now, and what its end says about the sink
 //! recovery      pauses of sinks, and what goes back in line when a sink is well again
 //! source        the client of the API that is in use
@@ -26,6 +27,7 @@ mod credentials;
 mod deliver;
 mod fetch;
 mod figures;
+mod filters;
 mod gate;
 mod pool;
 mod pool_figures;
@@ -43,10 +45,11 @@ pub use credentials::Credentials;
 pub use deliver::Route;
 pub use fetch::{Fetcher, Figures as FetchFigures};
 pub use figures::Figures as DeliveryFigures;
+pub use filters::Filters;
 pub use gate::{Gate, View};
 pub use pool::{Handler, Pool};
 pub use pool_figures::Figures as PoolFigures;
-pub use recovery::Recovery;
+pub use recovery::{Recovery, tell_orders};
 pub use sealing::Sealing;
 pub use source::Source;
 pub use upkeep::{Upkeep, checkpoint_failures};

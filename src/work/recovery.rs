@@ -3,7 +3,7 @@
 
 use super::gate::Gate;
 use base::{clock, error::chain, trust::RESUME_AGAIN_AFTER};
-use inbox::{Error, Sinks};
+use inbox::{Error, SinkName, Sinks, rules::Order};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -22,11 +22,34 @@ pub struct Recovery {
     pub sinks: Arc<dyn Sinks>,
     /// Each with whether what its trouble parked goes back by itself.
     pub gates: Vec<(Arc<Gate>, bool)>,
+    /// What the inbox could not be told at the start, because it was away: the order of each sink.
+    pub orders: Vec<(SinkName, Order)>,
+}
+
+/// Tells the inbox what parked deliveries of sinks mean to later ones; returns what it could not be told.
+pub async fn tell_orders(sinks: &dyn Sinks, orders: Vec<(SinkName, Order)>) -> Vec<(SinkName, Order)> {
+    let mut left = Vec::new();
+    for (sink, order) in orders {
+        match sinks.set_order(&sink, order).await {
+            Ok(false) => {}
+            Ok(true) => tracing::info!(
+                code = "sink_order_changed",
+                sink = %sink,
+                order = if order == Order::Strict { "strict" } else { "resume" },
+                "the order of a sink was changed: lines with parked entries are arranged anew"
+            ),
+            Err(error) => {
+                tracing::debug!(code = "sink_order_untold", sink = %sink, error = %chain(&error), "the inbox could not be told the order of a sink yet");
+                left.push((sink, order));
+            }
+        }
+    }
+    left
 }
 
 impl Recovery {
     /// Runs until `draining` is cancelled.
-    pub async fn run(self, draining: CancellationToken) {
+    pub async fn run(mut self, draining: CancellationToken) {
         let mut summed_up = Instant::now();
         loop {
             if let Err(error) = self.look().await {
@@ -48,7 +71,8 @@ impl Recovery {
         self.gates.iter().for_each(|(gate, _)| gate.summary());
     }
 
-    async fn look(&self) -> Result<(), Error> {
+    async fn look(&mut self) -> Result<(), Error> {
+        self.orders = tell_orders(&*self.sinks, std::mem::take(&mut self.orders)).await;
         // Another process may have paused a sink, or let it go on.
         let paused = self.sinks.paused().await?;
         for (gate, goes_back) in &self.gates {

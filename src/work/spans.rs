@@ -34,7 +34,10 @@ pub(super) fn completed(span: &mut Span, outcome: &Outcome) {
         }
         Outcome::Gone => "gone",
         Outcome::Postpone { .. } => "waits",
-        Outcome::Done | Outcome::Superseded | Outcome::GiveBack => "nothing",
+        Outcome::Unneeded => "unneeded",
+        Outcome::Done | Outcome::Superseded | Outcome::Filtered { .. } | Outcome::Unfetched | Outcome::GiveBack => {
+            "nothing"
+        }
     };
     span.text("linxo.outcome", word);
 }

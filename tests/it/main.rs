@@ -25,6 +25,7 @@ mod doctor;
 mod embed;
 mod evidence;
 mod export;
+mod fanout;
 mod full;
 mod hostile;
 mod json;

@@ -14,6 +14,7 @@
 //! broker                  what the kinds that speak to a broker have in common: connections, batches
 //! writer                  the thread that writes lines for `file` and `stdout`
 //! kinds                   one folder for each kind, and the one list of them
+//! filter                  which events a sink is given: pure
 //! settings, slot          a configured sink, and the place where a running one can be exchanged
 //! ```
 //!
@@ -33,6 +34,7 @@ mod cloudevent;
 #[cfg(test)]
 mod contract;
 mod fault;
+mod filter;
 #[cfg(test)]
 mod fixture;
 pub mod kinds;
@@ -53,6 +55,7 @@ pub use self::settings::{OpenError, Settings, open, rehearse};
 pub use attributes::{Attributes, Completion};
 pub use base::names::{DeliveryId, SinkName};
 pub use body::{Body, BodyError, Pieces, Source};
+pub use filter::{Filter, Told};
 pub use kinds::Kind;
 pub use opens::{Init, Server};
 pub use signature::sign;

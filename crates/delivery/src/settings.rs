@@ -1,18 +1,26 @@
 //! What a sink is told, `[[sink]]`, and how it is opened. Each kind declares its own keys in its own folder.
 
-use crate::{kinds::Kind, opens::Cause, sink::Sink};
-use ::settings::{Flaw, duration, flat, section, switch, text};
+use crate::{filter::Filter, kinds::Kind, opens::Cause, sink::Sink};
+use ::settings::{Flaw, duration, flat, number, optional, section, switch, text};
 use base::names::SinkName;
 use std::{path::Path, time::Duration};
 
 section! {
-    /// Where completed events go: one `[[sink]]` for each destination. Each gets every event, in order for each connection.
+    /// Where completed events go: one `[[sink]]` for each destination. Each gets every event that its filter does not leave out, in
+    /// order for each connection.
     /// Without any `[[sink]]`, events go to standard output, as here.
     pub struct Settings {
         /// Unique name: letters a to z, digits, `-` and `_`. It is kept beside each entry: a sink that is renamed is a new one.
         pub name: SinkName = text(sink_name).example("\"app\""),
         /// How long a delivery is tried again after its first failed attempt. Then it is parked.
         pub retry_for: Duration = duration().default("3d").between("1s", "365d"),
+        /// Longest wait before the second try. It doubles with each further try; each wait is a random part of it, so that not all
+        /// tries come at once.
+        pub retry_first: Duration = duration().default("1s").between("100ms", "30m"),
+        /// Longest wait between two tries, however many there were.
+        pub retry_longest: Duration = duration().default("15m").between("1s", "30m"),
+        /// Entries delivered at once, or batches of them, as `worker.concurrency` says. Not given: as many as that.
+        pub concurrency: Option<usize> = number().example("8").between("1", "10000").optional(),
         /// What happens to deliveries that were parked because of this sink's trouble: it refused several connections, with no
         /// success between, or `retry_for` was over.
         pub resumes("resume"): bool = switch(
@@ -28,8 +36,27 @@ section! {
             ("mark", "It is delivered and marked with `linxostale`."),
             ("drop", "It is done without being delivered, and the entry says so."),
         ).default("mark"),
+        /// What happens to later events of a connection while one of it is parked at this sink.
+        pub is_strict("order"): bool = switch(
+            ("resume", "They pass it. When it goes on, it comes late."),
+            (
+                "strict",
+                "They wait until it is done or purged, so that the sink never gets an event before an older one of the same \
+                 connection. Other connections go on.",
+            ),
+        ).default("resume"),
         /// What kind of destination, with its own settings.
         pub kind: Kind = flat(),
+        /// Which events it is given.
+        pub filter: Option<Filter> = optional("the sink is given every event"),
+    }
+    check(at) {
+        if let (Ok(first), Ok(longest)) = (&retry_first, &retry_longest)
+            && first > longest
+        {
+            let hint = "make it shorter, or `retry_longest` longer";
+            at.flawed("retry_first", Flaw::new("is longer than `retry_longest`", hint));
+        }
     }
 }
 

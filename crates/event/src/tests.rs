@@ -238,6 +238,20 @@ fn splicing_touches_nothing_else() {
 }
 
 #[test]
+fn a_connection_of_the_api_says_what_it_can_be_read_of() {
+    let known = |json: &str| {
+        let wire::Known { user, status, provider } = wire::known_of(json.as_bytes());
+        [user, status, provider].map(Option::unwrap_or_default)
+    };
+    assert_eq!(
+        known(r#"{"id":"7","user_id":321,"status":"FAILED","provider_id":"246","more":[]}"#),
+        ["321", "FAILED", "246"]
+    );
+    assert_eq!(known(r#"{"id":"7","user_id":null,"status":["FAILED"],"provider_id":12}"#), ["", "", "12"]);
+    assert_eq!(known("[]"), ["", "", ""]);
+}
+
+#[test]
 fn compacting_keeps_strings_and_digits() {
     let text = b"{ \"a b\" : [ 1.50 ,\t-4 ],\r\n \"c\\\" d\" : \" \\\\\" }";
     assert_eq!(compact(text), b"{\"a b\":[1.50,-4],\"c\\\" d\":\" \\\\\"}");

@@ -296,15 +296,37 @@ pub struct Loan<'a> {
     pub interest: Option<Amount<'a>>,
 }
 
-/// The user that a connection belongs to, where it says so.
+/// What a connection, as the API gives it, says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// `user_id`
+    pub user: Option<String>,
+    /// `status`
+    pub status: Option<String>,
+    /// `provider_id`
+    pub provider: Option<String>,
+}
+
+/// What a connection says of itself, as far as each member can be read.
 #[must_use]
-pub fn user_of(connection: &[u8]) -> Option<String> {
+pub fn known_of(connection: &[u8]) -> Known {
     #[derive(Deserialize)]
-    struct Owned<'a> {
+    struct Members<'a> {
         #[serde(borrow)]
-        user_id: Option<Id<'a>>,
+        user_id: Option<&'a RawValue>,
+        #[serde(borrow)]
+        status: Option<&'a RawValue>,
+        #[serde(borrow)]
+        provider_id: Option<&'a RawValue>,
     }
-    serde_json::from_slice::<Owned<'_>>(connection).ok()?.user_id.map(|id| id.0.into_owned())
+    let id = |raw: &RawValue| serde_json::from_str::<Id<'_>>(raw.get()).ok().map(|id| id.0.into_owned());
+    let text = |raw: &RawValue| serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0.into_owned());
+    let Ok(members) = serde_json::from_slice::<Members<'_>>(connection) else { return Known::default() };
+    Known {
+        user: members.user_id.and_then(id),
+        status: members.status.and_then(text),
+        provider: members.provider_id.and_then(id),
+    }
 }
 
 /// The JSON path of the member that could not be typed; parses a second time, so for failures only.

@@ -44,6 +44,15 @@ pub struct Batch {
     pub last: Option<Seq>,
 }
 
+/// What becomes of entries that a sink is to be filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// They are counted.
+    Trial,
+    /// They get a part for the sink.
+    Real,
+}
+
 /// One entry as operators see it, its body apart.
 #[derive(Clone, Debug)]
 pub struct EntryView {
@@ -106,6 +115,8 @@ pub struct StageView {
     pub reason: Option<String>,
     /// Whether it waits for an earlier entry of its connection, or for what it needs.
     pub is_queued: bool,
+    /// The parked entry of the same connection that it waits behind, where its sink keeps strict order.
+    pub held_by: Option<Seq>,
 }
 
 /// One attempt of the past.
@@ -187,6 +198,16 @@ pub trait Desk: Send + Sync + fmt::Debug {
     /// entries, oldest first. Of an entry that has parked work, that work goes back, else what is done is done again. A parked
     /// fetch always goes back, and with it every delivery that was parked because of the fetch, also at other sinks.
     async fn replay(&self, filter: &Filter, limit: usize) -> Result<Batch, Error>;
+
+    /// Gives a sink what it never had: of the next `limit` entries that match, oldest first, each that has no part for the sink gets
+    /// one, in its old place of the line; what is there stays as it is. A [`trial`](Fill::Trial) changes nothing. `changed` are those
+    /// that get one, `left` those that have one. `None`: this inbox has never seen the sink.
+    async fn fill(&self, sink: &SinkName, filter: &Filter, limit: usize, how: Fill) -> Result<Option<Batch>, Error>;
+
+    /// Hands a batch of matching entries' work over from the sink that the filter names to another one, oldest first: what waits
+    /// begins anew there, and what is parked stays parked. Where the other sink has it already, the old part ends. What somebody works
+    /// on is `left`. `None`: this inbox has never seen one of the sinks.
+    async fn hand_over(&self, filter: &Filter, to: &SinkName, limit: usize) -> Result<Option<Batch>, Error>;
 
     /// Parks a batch of matching unfinished entries.
     async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<Batch, Error>;

@@ -3,7 +3,7 @@
 //! The figures are taken over as one whole ([`Figures::show`]), so that nobody sees half of them. What is not known is absent
 //! ([`Figures::forget`]): a 0 would say that nothing waits.
 
-use crate::{Settings, Stats};
+use crate::{Settings, Stage, Stats};
 use base::{clock, sync::lock};
 use prometheus_client::{
     collector::Collector,
@@ -103,6 +103,13 @@ impl Collector for Figures {
                 let labels = [("stage", stage.to_string()), ("state", state.to_owned())];
                 entries.encode_family(&labels)?.encode_gauge(&count)?;
             }
+        }
+        let (name, help) =
+            ("inbox_held", "Connections whose work waits behind a parked entry, because the sink keeps strict order");
+        let mut held = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (stage, _) in stats.stages.iter().filter(|(stage, _)| matches!(stage, Stage::Deliver(_))) {
+            let lines = stats.held.iter().find(|(found, _)| found == stage).map_or(0, |(_, lines)| *lines);
+            held.encode_family(&[("stage", stage.to_string())])?.encode_gauge(&lines)?;
         }
         let (name, help) = ("inbox_oldest_unfinished", "Age of the oldest unfinished entry of a stage; 0 without one");
         let mut oldest = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;

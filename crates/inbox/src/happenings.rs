@@ -40,12 +40,12 @@ impl Noted {
         at: Timestamp,
     ) -> Option<Self> {
         let (what, due) = match outcome {
-            Outcome::Fetched { .. } | Outcome::Gone => (What::Completed, None),
+            Outcome::Fetched { .. } | Outcome::Gone | Outcome::Unneeded => (What::Completed, None),
             Outcome::Done if kind.is_fetch() => (What::Completed, None),
             Outcome::Done => (What::Delivered, None),
-            Outcome::Superseded => (What::Dropped, None),
+            Outcome::Superseded | Outcome::Filtered { .. } => (What::Dropped, None),
             Outcome::Retry { due, .. } => (What::Waiting, Some(*due)),
-            Outcome::Park { .. } | Outcome::Postpone { .. } | Outcome::GiveBack => return None,
+            Outcome::Park { .. } | Outcome::Postpone { .. } | Outcome::GiveBack | Outcome::Unfetched => return None,
         };
         Some(Self { at, what, seq, kind: Some(kind), reason: reason.map(Box::from), due })
     }

@@ -68,6 +68,12 @@ pub struct Facts {
     pub channel: Option<ChannelDefinitionId>,
     /// The channel's mode, if found.
     pub mode: Option<String>,
+    /// The connection's status, if the event had one.
+    pub status: Option<String>,
+    /// The bank, if the event named one.
+    pub provider: Option<String>,
+    /// Whether there are new transactions, if the event said so.
+    pub new_transactions: Option<bool>,
     /// Seconds since the epoch, from the event.
     pub created: Option<i64>,
     /// When it was accepted.

@@ -34,7 +34,8 @@
 //! - A stage is leased to one worker at a time. A lease has an expiry and a token; `settle` needs both. A lease that is
 //!   never settled is found again, and an entry that repeatedly loses its lease is parked instead of tried for ever.
 //! - For each stage, the entries of one connection are leased one after the other, in the order of their places. A line
-//!   hands out its places under a lock, so that this holds with several writers. A parked entry leaves its line.
+//!   hands out its places under a lock, so that this holds with several writers. A parked entry leaves its line, and at a
+//!   sink that keeps strict order holds it up all the same.
 //! - Nothing unfinished is ever deleted.
 //!
 //! Not here: what work means and how long to wait after a failure (`work`).
@@ -79,7 +80,7 @@ pub use base::{
     trace::TraceParent,
 };
 pub use charts::{Charts, Minute};
-pub use desk::{AttemptView, Batch, Desk, EntryView, Filter, ReadingView, RefusedView, StageView, Story};
+pub use desk::{AttemptView, Batch, Desk, EntryView, Fill, Filter, ReadingView, RefusedView, StageView, Story};
 pub use error::{Error, Source};
 pub use figures::{Figures, Limits};
 pub use ids::{Fetch, Identity, Keys, Position, ReadingId, Seq, Stage, State, Token};

@@ -33,6 +33,16 @@ pub enum Outcome {
     /// The delivery is done without being made: what was delivered of the same connection and channel is newer
     /// ([`Lease::is_stale`]).
     Superseded,
+    /// The delivery is done without being made: the sink's filter leaves the event out.
+    Filtered {
+        /// The key of the filter that does.
+        by: &'static str,
+    },
+    /// The fetch is done without being made: the filter of every sink leaves the event out.
+    Unneeded,
+    /// Not tried, because it needs a fetch that ended as [`Unneeded`](Self::Unneeded): that one goes back in line, and this waits
+    /// for it. The attempt does not count.
+    Unfetched,
     /// Stop until a person acts, or until the cause is gone.
     Park {
         /// What kind of trouble it is.

@@ -1,6 +1,6 @@
 //! What an inbox keeps of a sink as a whole: whether an operator paused it, and what goes back in line when it is well again.
 
-use crate::{Error, SinkName};
+use crate::{Error, SinkName, rules::Order};
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use std::{collections::BTreeMap, fmt};
@@ -19,6 +19,10 @@ pub trait Sinks: Send + Sync + fmt::Debug {
     /// Pauses a sink, or lets it go on. One that is paused already keeps its time. Returns whether that changed anything; a name
     /// that this inbox has never seen changes nothing.
     async fn pause(&self, sink: &SinkName, pause: bool) -> Result<bool, Error>;
+
+    /// Says what a parked delivery of this sink means to later ones of its connection. Lines that something is parked in are arranged
+    /// anew. Returns whether that changed anything; a sink that is not configured changes nothing.
+    async fn set_order(&self, sink: &SinkName, order: Order) -> Result<bool, Error>;
 
     /// Puts back in line up to `limit` deliveries that were parked because of this sink's trouble
     /// ([`Cause::passes`](crate::Cause::passes)) and have not gone back by themselves

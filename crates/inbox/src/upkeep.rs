@@ -38,6 +38,9 @@ pub struct Stats {
     /// For each stage that has something to work on: when the oldest entry was accepted that is first in its line there. What
     /// waits for its fetch counts as work of the fetch.
     pub oldest_by_stage: Vec<(Stage, Timestamp)>,
+    /// For each sink that keeps strict order: how many connections have something that waits behind a parked entry. Where more than
+    /// [`Stats::HELD`] entries are parked there, only so many are looked at.
+    pub held: Vec<(Stage, u64)>,
     /// The last failed attempt of each stage that ever had one.
     pub failures: Vec<(Stage, Failure)>,
     /// When the newest entry was accepted.
@@ -65,6 +68,9 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Parked entries of a sink that are looked at for [`held`](Self::held) at most.
+    pub const HELD: u32 = 10_000;
+
     /// The work for a sink.
     #[must_use]
     pub fn of_sink(&self, sink: &SinkName) -> StageCounts {

@@ -20,7 +20,7 @@ pub enum What {
     Completed,
     /// A sink took the delivery.
     Delivered,
-    /// The delivery was left out, because what the sink has is newer.
+    /// The delivery was left out: what the sink has is newer, or its filter asks for other events.
     Dropped,
     /// An attempt failed; there will be another one.
     Waiting,

@@ -99,6 +99,7 @@ pub use kind::{
     Kind, Number, address, address_or_off, authorities, certificate, duration, files, flag, networks, number, pairs,
     path, private_file, secret, secrets, size, switch, text, texts, url, word, words,
 };
+pub use nearest::one_of;
 pub use networks::Networks;
 pub use page::Page;
 pub use pairs::{Given, Pair};

@@ -1,6 +1,7 @@
 //! Keys that nobody knows, and what was probably meant.
 
 use crate::{
+    flaw::Flaw,
     keys::{Table, Tables, join},
     problem::{Place, Problem, entry_title},
     tree::{Content, Node},
@@ -58,6 +59,20 @@ fn unknown(tables: &Tables, path: &str, name: &str, section: &str, place: &Place
         Some(table) => problem.hint(format!("`{name}` belongs to `{}`", table.path.trim_end_matches(".*"))),
         None => problem.hint(format!("known here: {}", known.join(", "))),
     }
+}
+
+/// One of these words, which are all of one kind. For lists of words.
+///
+/// # Errors
+/// A flaw that names the nearest word, or else all of them.
+pub fn one_of(text: &str, known: &[&'static str]) -> Result<&'static str, Flaw> {
+    if let Some(word) = known.iter().find(|word| **word == text) {
+        return Ok(word);
+    }
+    // Who writes the right word in small letters is not far away.
+    let hint = nearest(&text.to_uppercase(), known.iter().copied());
+    let hint = hint.map_or_else(|| format!("one of: {}", known.join(", ")), |word| format!("did you mean {word:?}?"));
+    Err(Flaw::new("is not one of the known words", hint))
 }
 
 /// The known name that differs least, if it differs little: in a third of its letters.

@@ -1,5 +1,6 @@
 //! `copy`: moves an inbox between a SQLite file and PostgreSQL, while nobody uses either.
 
+use super::progress::Bar;
 use crate::commands::{
     Failure, Global,
     guest::{failure, note},
@@ -9,7 +10,6 @@ use inbox::{
     settings::Store,
     transfer::{Progress, Transferred, transfer},
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::str::FromStr as _;
 
 /// From where to where.
@@ -33,18 +33,14 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
         })
     });
     let (from, to) = (from?, to?);
-    // Where standard error is no terminal nothing is drawn.
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{msg:20} {wide_bar} {pos}/{len}");
-    bar.set_style(style.unwrap_or_else(|_not_one| ProgressStyle::default_bar()));
+    let bar = Bar::new(0);
     let tell = |progress: Progress| {
         let what = if progress.is_verified { "compared" } else { "copied" };
-        bar.set_message(format!("{} {what}", progress.table));
-        bar.set_length(progress.of);
-        bar.set_position(progress.rows);
+        bar.of(progress.of);
+        bar.at(progress.rows, &format!("{} {what}", progress.table));
     };
     let copied = Box::pin(transfer(&config.inbox, (&from, &to), tell)).await;
-    bar.finish_and_clear();
+    drop(bar);
     let Transferred { tables } = copied.map_err(|error| failure(&error))?;
     for (table, rows) in tables.iter().filter(|(_, rows)| *rows > 0) {
         note(format_args!("{table}: {rows} rows, the same on both sides"));

@@ -89,6 +89,13 @@ impl Selection {
         words.join(" ")
     }
 
+    /// The sink, where nothing else is selected but a span of time: a replay then gives the sink what it never had.
+    pub(super) fn fills(&self) -> Option<SinkName> {
+        let Self { state, sink, connection, user, id, seq, when: _, limit: _, all: _ } = self;
+        let others = state.is_some() || seq.is_some() || [connection, user, id].into_iter().any(Option::is_some);
+        sink.as_deref().filter(|_| !others).map(SinkName::new)
+    }
+
     /// The user, where nothing else is selected: then everything of theirs is meant.
     pub(super) fn user(&self) -> Option<UserId> {
         self.user.clone().map(UserId::new)

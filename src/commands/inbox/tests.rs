@@ -30,6 +30,7 @@ fn stage(name: &str, state: State, reason: Option<&str>) -> StageView {
         cause: (state == State::Parked).then_some(Cause::Refused),
         reason: reason.map(str::to_owned),
         is_queued: false,
+        held_by: None,
     }
 }
 

@@ -81,6 +81,9 @@ impl From<Error> for Stop {
 impl Fetcher {
     /// From the event to its accounts, by way of a reading that does for it.
     async fn complete(&self, lease: &Lease, calls: Calls<'_>) -> Result<Outcome, Stop> {
+        if self.filters.leave_out(&lease.entry) {
+            return Ok(Outcome::Unneeded);
+        }
         let expected = announced(lease)?;
         let client = self.source.client().ok_or_else(|| without_api(expected))?;
         let credentials = client.fingerprint(lease.entry.user.as_ref()).await;
@@ -244,7 +247,15 @@ fn log(lease: &Lease, took: Duration, trace_id: Option<&str>, outcome: &Outcome)
             reason,
             "the accounts of an event could not be fetched and the entry is parked; a person must act"
         ),
-        Outcome::Done | Outcome::Superseded | Outcome::GiveBack => {}
+        Outcome::Unneeded => tracing::info!(
+            code = "accounts_unneeded",
+            event.id = %entry.event_id,
+            entry = lease.seq.0,
+            connection.id = %entry.connection,
+            trace_id,
+            "accounts not fetched: the filter of every sink leaves the event out"
+        ),
+        Outcome::Done | Outcome::Superseded | Outcome::Filtered { .. } | Outcome::Unfetched | Outcome::GiveBack => {}
     }
 }
 

@@ -3,7 +3,7 @@
 use super::figures::Figures;
 use crate::{
     observe::traces::Tracer,
-    work::{credentials::Credentials, source::Source},
+    work::{credentials::Credentials, filters::Filters, source::Source},
 };
 use inbox::{Fetch, Readings, Shelf};
 use std::sync::Arc;
@@ -20,6 +20,8 @@ pub struct Fetcher {
     pub shelf: Arc<dyn Shelf>,
     /// Who is told that a user's credentials are good.
     pub credentials: Arc<Credentials>,
+    /// Those of the sinks: what all of them leave out is not fetched.
+    pub filters: Filters,
     /// What is counted.
     pub figures: Figures,
     /// Makes spans of completions and their calls.

@@ -13,6 +13,7 @@ const GONE: &str = "gone";
 const RETRY: &str = "retry";
 const PAUSED: &str = "paused";
 const PARKED: &str = "parked";
+const UNNEEDED: &str = "unneeded";
 
 /// What fetches of accounts count.
 #[derive(Clone, Debug)]
@@ -27,7 +28,7 @@ impl Figures {
     #[must_use]
     pub fn new(registry: &mut Registry) -> Self {
         let this = Self {
-            completions: counters(outcomes([COMPLETED, GONE, RETRY, PAUSED, PARKED])),
+            completions: counters(outcomes([COMPLETED, GONE, RETRY, PAUSED, PARKED, UNNEEDED])),
             seconds: metrics::seconds(),
             mismatch: Counter::default(),
         };
@@ -56,7 +57,13 @@ impl Figures {
             Outcome::Gone => GONE,
             Outcome::Postpone { .. } => PAUSED,
             Outcome::Park { .. } => PARKED,
-            Outcome::Fetched { .. } | Outcome::Done | Outcome::Superseded | Outcome::GiveBack => COMPLETED,
+            Outcome::Unneeded => UNNEEDED,
+            Outcome::Fetched { .. }
+            | Outcome::Done
+            | Outcome::Superseded
+            | Outcome::Filtered { .. }
+            | Outcome::Unfetched
+            | Outcome::GiveBack => COMPLETED,
         };
         self.completions.get_or_create(&metrics::outcome(outcome)).inc();
     }

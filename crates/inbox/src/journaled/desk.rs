@@ -6,7 +6,8 @@
 
 use super::progress::Progress;
 use crate::{
-    Batch, Desk, EntryView, Erased, Error, Filter, Held, Persons, Position, RefusedView, Seq, Span, Story, Subject,
+    Batch, Desk, EntryView, Erased, Error, Fill, Filter, Held, Persons, Position, RefusedView, Seq, SinkName, Span,
+    Story, Subject,
     journal::{self, Journal},
     sqlite::Sqlite,
 };
@@ -137,6 +138,16 @@ impl Desk for PatientDesk {
     async fn replay(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {
         self.catch_up().await;
         self.store.replay(filter, limit).await
+    }
+
+    async fn fill(&self, sink: &SinkName, filter: &Filter, limit: usize, how: Fill) -> Result<Option<Batch>, Error> {
+        self.catch_up().await;
+        self.store.fill(sink, filter, limit, how).await
+    }
+
+    async fn hand_over(&self, filter: &Filter, to: &SinkName, limit: usize) -> Result<Option<Batch>, Error> {
+        self.catch_up().await;
+        self.store.hand_over(filter, to, limit).await
     }
 
     async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<Batch, Error> {

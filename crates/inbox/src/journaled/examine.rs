@@ -68,8 +68,8 @@ pub fn seal_standing(settings: &Settings) -> Result<SealStanding, Error> {
 /// A sink was renamed or taken out, and has work.
 fn left_behind(name: &str, waiting: i64) -> String {
     format!(
-        "{waiting} deliveries wait for the sink {name}, which is not configured: configure it again under this name, or give \
-         them up with `inbox park --sink {name} --all`"
+        "{waiting} deliveries wait for the sink {name}, which is not configured: configure it again under this name, give \
+         them to another sink with `inbox move --from {name} --to NAME`, or give them up with `inbox park --sink {name} --all`"
     )
 }
 

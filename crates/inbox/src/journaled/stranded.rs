@@ -6,12 +6,13 @@
 
 use super::payload;
 use crate::{
-    Act, ActView, Audit, Awaiting, Batch, Charts, Claimed, Desk, EntryView, Erased, Error, Expired, Filter, Held,
+    Act, ActView, Audit, Awaiting, Batch, Charts, Claimed, Desk, EntryView, Erased, Error, Expired, Fill, Filter, Held,
     Identity, Intake, Keys, Lease, Minute, NewEntry, Outcome, Page, Persons, Position, Queue, Reading, ReadingId,
     Readings, Receipt, RefusedView, Resealed, Resume, Seen, Seq, Settings, Shelf, Shortfall, SinkName, Sinks, Span,
     Stage, Stats, Story, Subject, Upkeep, Watch,
     intake::{Folded, Refused},
     journal::{Journal, Limits, identity},
+    rules::Order,
     seal::Ring,
     space::Space,
 };
@@ -181,6 +182,10 @@ impl Sinks for Stranded {
         self.unusable()
     }
 
+    async fn set_order(&self, _sink: &SinkName, _order: Order) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     async fn resume(&self, _sink: &SinkName, _before: Timestamp, _limit: usize) -> Result<u64, Error> {
         Ok(0)
     }
@@ -235,6 +240,14 @@ impl Desk for Stranded {
     }
 
     async fn replay(&self, _filter: &Filter, _limit: usize) -> Result<Batch, Error> {
+        self.unusable()
+    }
+
+    async fn fill(&self, _: &SinkName, _: &Filter, _limit: usize, _how: Fill) -> Result<Option<Batch>, Error> {
+        self.unusable()
+    }
+
+    async fn hand_over(&self, _: &Filter, _to: &SinkName, _limit: usize) -> Result<Option<Batch>, Error> {
         self.unusable()
     }
 

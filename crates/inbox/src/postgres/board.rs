@@ -1,6 +1,7 @@
 //! Stages in memory, while the lines that they stand in are locked: loads them, lets the rules change them, stores what changed.
 //!
-//! A board holds every stage of the entries that a transaction is about, and of each of their lines the stages that are first. That is
+//! A board holds every stage of the entries that a transaction is about, and of each of their lines the stages that are first; where a
+//! sink keeps strict order, also the parked ones that are first. That is
 //! all that the rules can touch: what leaves its line makes the next one due, and what comes back into its line lets the one that
 //! is due step back. A board of any size is loaded in one round trip and stored in one (`lines`, `stages`).
 //!
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     happenings::Noted,
     kind::Kind,
-    rules::{self, Follows, Progress, Standing},
+    rules::{self, Follows, Order, Progress, Standing},
 };
 use base::clock::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -56,6 +57,8 @@ pub(super) struct Board {
     local_now: Timestamp,
     cells: BTreeMap<(i64, Kind, i64), Cell>,
     lines: HashMap<i64, i64>,
+    /// The sinks that keep strict order.
+    strict: BTreeSet<Kind>,
     attempts: Vec<Attempt>,
     /// Entries whose unfinished readings are dropped.
     dropped: BTreeSet<i64>,
@@ -63,12 +66,13 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub(super) fn new(now: Timestamp, local_now: Timestamp) -> Self {
+    pub(super) fn new(now: Timestamp, local_now: Timestamp, strict: BTreeSet<Kind>) -> Self {
         Self {
             now,
             local_now,
             cells: BTreeMap::new(),
             lines: HashMap::new(),
+            strict,
             attempts: Vec::new(),
             dropped: BTreeSet::new(),
             happened: Vec::new(),
@@ -130,9 +134,9 @@ impl Board {
         if was != Standing::Parked && is == Standing::Parked {
             self.happened.push(Noted::parked(seq, kind, cell.row.progress.reason.as_deref(), self.local_now));
         }
-        if was.is_in_line() && !is.is_in_line() {
+        if rules::frees(was, is) {
             self.move_up(line, kind);
-            if kind.is_fetch() {
+            if was.is_in_line() && kind.is_fetch() {
                 // A list that was begun and will not be finished would hold bank data for no use.
                 self.dropped.insert(seq);
                 self.dependents(seq, is);
@@ -185,6 +189,8 @@ impl Board {
         for kind in kinds {
             if let Some(cell) = self.cells.remove(&(line, kind, seq)) {
                 touched.numbers.stands(kind, cell.was, None);
+                // Where order is strict, others may have waited behind it.
+                self.move_up(line, kind);
             }
         }
         self.attempts.retain(|attempt| attempt.seq != seq);
@@ -193,9 +199,11 @@ impl Board {
     /// Lets later stages of the line that were due, and not begun, wait behind this one.
     fn step_back(&mut self, seq: i64, kind: Kind) {
         let Some(line) = self.lines.get(&seq).copied() else { return };
+        let first = self.first(line, kind);
         let later = (line, kind, seq.saturating_add(1))..=(line, kind, i64::MAX);
-        for (_, cell) in self.cells.range_mut(later) {
-            if cell.row.progress.standing == Standing::Due {
+        for (at, cell) in self.cells.range_mut(later) {
+            // What has gone in parked holds up others only where order is strict.
+            if cell.row.progress.standing == Standing::Due && first.is_some_and(|first| first < at.2) {
                 cell.row.progress.step_back();
                 cell.moved();
             }
@@ -233,10 +241,11 @@ impl Board {
         }
     }
 
-    /// The entry that is first in a line.
+    /// The entry that is first of those that hold up a line.
     fn first(&self, line: i64, kind: Kind) -> Option<i64> {
+        let order = Order::of(self.strict.contains(&kind));
         let cells = self.cells.range((line, kind, i64::MIN)..=(line, kind, i64::MAX));
-        cells.filter(|(_, cell)| cell.row.progress.standing.is_in_line()).map(|(at, _)| at.2).next()
+        cells.filter(|(_, cell)| order.holds(cell.row.progress.standing)).map(|(at, _)| at.2).next()
     }
 
     fn needs_are_done(&self, line: i64, kind: Kind, seq: i64) -> bool {

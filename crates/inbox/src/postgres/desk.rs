@@ -12,9 +12,9 @@ use super::{
     views,
 };
 use crate::{
-    Batch, Cause, Desk, EntryView, Error, Filter, RefusedView, Seq, Span, Story,
+    Batch, Cause, Desk, EntryView, Error, Fill, Filter, RefusedView, Seq, SinkName, Span, Story,
     kind::Kind,
-    rules::{Progress, Standing},
+    rules::{self, Progress, Standing},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -53,6 +53,32 @@ impl Desk for Postgres {
     async fn replay(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {
         let filter = filter.clone();
         self.detached(move |core| async move { tx::until_done(|| replay(&core, &filter, limit)).await }).await
+    }
+
+    async fn fill(&self, sink: &SinkName, filter: &Filter, limit: usize, how: Fill) -> Result<Option<Batch>, Error> {
+        let (sink, filter) = (sink.clone(), Filter { sink: None, ..filter.clone() });
+        self.detached(move |core| async move {
+            let Some(kind) = kind_of(&core, sink.as_str()).await? else { return Ok(None) };
+            let batch = match how {
+                Fill::Trial => try_fill(&core, kind, &filter, limit).await?,
+                Fill::Real => {
+                    tx::until_done(|| each(&core, &filter, limit, |board, rows| Some(fill(board, rows, kind)))).await?
+                }
+            };
+            Ok(Some(batch))
+        })
+        .await
+    }
+
+    async fn hand_over(&self, filter: &Filter, to: &SinkName, limit: usize) -> Result<Option<Batch>, Error> {
+        let (filter, to) = (filter.clone(), to.clone());
+        self.detached(move |core| async move {
+            let Some(from) = only(&core, &filter).await? else { return Ok(None) };
+            let Some(kind) = kind_of(&core, to.as_str()).await? else { return Ok(None) };
+            let moved = || each(&core, &filter, limit, |board, rows| Some(hand_over(board, rows, from, (kind, &to))));
+            tx::until_done(moved).await.map(Some)
+        })
+        .await
     }
 
     async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<Batch, Error> {
@@ -182,12 +208,53 @@ fn replay_one(board: &mut Board, rows: &[StageRow], only: Option<Kind>, sinks: &
                 changed = true;
             }
             (None, Some(other)) if is_meant => {
-                let progress = Progress::queued(board.now);
-                board.add(StageRow { seq: other.seq, kind: *kind, line: other.line, progress });
+                add(board, other, *kind);
                 changed = true;
             }
             _ => {}
         }
     }
     changed
+}
+
+/// Gives an entry a stage for a sink that it has none for.
+fn add(board: &mut Board, other: &StageRow, kind: Kind) {
+    let stages = board.of_entry(other.seq);
+    let fetches: Vec<Standing> =
+        stages.iter().filter(|row| row.kind.is_fetch()).map(|row| row.progress.standing).collect();
+    let progress = Progress::added(&fetches, board.now);
+    board.add(StageRow { seq: other.seq, kind, line: other.line, progress });
+}
+
+/// Gives an entry a stage for a sink, unless it has one; says whether it had none.
+fn fill(board: &mut Board, rows: &[StageRow], kind: Kind) -> bool {
+    match rows.first() {
+        Some(other) if rows.iter().all(|row| row.kind != kind) => {
+            add(board, other, kind);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// How many entries have no stage for a sink.
+async fn try_fill(core: &Core, kind: Kind, filter: &Filter, limit: usize) -> Result<Batch, Trouble> {
+    let seqs = select(core, filter, limit, Order::OldestFirst).await?;
+    let sql = "SELECT count(*) FROM stage WHERE seq = ANY($1) AND kind = $2";
+    let rows = tx::query(&core.pool, statement!(sql, seqs.clone(), kind.0)).await?;
+    let left = rows.first().map_or(Ok(0), |row| row.try_get::<_, i64>(0))?.unsigned_abs();
+    Ok(Batch { changed: (seqs.len() as u64).saturating_sub(left), left, last: seqs.last().copied().map(Seq) })
+}
+
+/// Hands what a sink has left behind of an entry over to another sink; says whether it could.
+fn hand_over(board: &mut Board, rows: &[StageRow], from: Kind, (to, name): (Kind, &SinkName)) -> bool {
+    let now = board.now;
+    let free = rows.iter().find(|row| row.kind == from && row.progress.is_free(now));
+    let Some(old) = free else { return false };
+    let has_it = rows.iter().any(|row| row.kind == to);
+    if !has_it {
+        board.add(StageRow { kind: to, progress: old.progress.taken_over(now), ..old.clone() });
+    }
+    board.apply(old.seq, from, |progress| progress.close(&rules::moved(name, has_it), now));
+    true
 }

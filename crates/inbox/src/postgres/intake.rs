@@ -13,7 +13,7 @@ use crate::{
     fold::Record,
     happenings::Noted,
     kind::Kind,
-    rules::{Progress, Standing},
+    rules::{Order, Progress, Standing},
 };
 use async_trait::async_trait;
 use std::{
@@ -75,11 +75,19 @@ impl Postgres {
 const LINES: &str =
     "INSERT INTO line (key) SELECT key FROM unnest($1::bigint[]) AS n (key) ORDER BY key ON CONFLICT DO NOTHING";
 const KNOWN: &str = "SELECT id_key, body_key, seq FROM known WHERE id_key = ANY($1)";
-/// Where something stands in line.
+/// Where something stands in line; where order is strict, also where something is parked. With no line: the sinks that keep strict
+/// order.
 const OCCUPIED: &str = "
     SELECT k.kind, l.line FROM unnest($1::bigint[]) AS l (line) CROSS JOIN unnest($2::bigint[]) AS k (kind)
          CROSS JOIN LATERAL (SELECT 1 FROM stage WHERE stage.kind = k.kind AND stage.line = l.line
-                             AND state IN ('queued', 'due', 'leased') LIMIT 1) AS s";
+                             AND state IN ('queued', 'due', 'leased') LIMIT 1) AS s
+    UNION ALL
+    SELECT s.kind, s.line FROM sink
+         CROSS JOIN LATERAL (SELECT kind, line FROM stage
+                             WHERE stage.kind = sink.id AND stage.line = ANY($1) AND state = 'parked') AS s
+    WHERE sink.strict
+    UNION ALL
+    SELECT id, NULL FROM sink WHERE strict";
 /// Numbers, handed out while the lines are locked: within a line they grow in the order of the commits.
 const NUMBERS: &str = "SELECT nextval('position'), nextval('entry_seq') FROM generate_series(1, $1::bigint)";
 
@@ -88,6 +96,7 @@ struct Found {
     /// By the key of an event id: the keys of contents, and the entries.
     known: HashMap<i64, Vec<(i64, i64)>>,
     occupied: HashSet<(Kind, i64)>,
+    strict: HashSet<Kind>,
     numbers: std::vec::IntoIter<(i64, i64)>,
 }
 
@@ -111,7 +120,7 @@ pub(super) async fn fold(core: &Core, records: &[Record]) -> Result<Vec<(Positio
         let mut stand = |kind: Kind, mut progress: Progress, is_ready: bool| {
             let is_first = !found.occupied.contains(&(kind, record.line));
             progress.stand(is_first, is_ready);
-            if progress.standing.is_in_line() {
+            if Order::of(found.strict.contains(&kind)).holds(progress.standing) {
                 found.occupied.insert((kind, record.line));
             }
             if progress.standing == Standing::Due {
@@ -162,8 +171,14 @@ async fn look(core: &Core, records: &[Record]) -> Result<(Tx, Found), Trouble> {
         let (id, body) = pair(row)?;
         by_id.entry(id).or_default().push((body, row.try_get(2)?));
     }
-    let occupied: Result<HashSet<(Kind, i64)>, Trouble> =
-        occupied.iter().map(|row| pair(row).map(|(kind, line)| (Kind(kind), line))).collect();
+    let (mut strict, mut taken) = (HashSet::new(), HashSet::new());
+    for row in occupied {
+        let (kind, line): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+        match line {
+            Some(line) => drop(taken.insert((Kind(kind), line))),
+            None => drop(strict.insert(Kind(kind))),
+        }
+    }
     let numbers: Result<Vec<(i64, i64)>, Trouble> = numbers.iter().map(pair).collect();
-    Ok((tx, Found { known: by_id, occupied: occupied?, numbers: numbers?.into_iter() }))
+    Ok((tx, Found { known: by_id, occupied: taken, strict, numbers: numbers?.into_iter() }))
 }

@@ -7,21 +7,27 @@ use super::{
     stages::read,
     tx::{self, Trouble, Tx, statement},
 };
+use crate::kind::Kind;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Locks lines. In the order of their numbers, as everybody does, so that nobody waits in a circle.
 pub(super) const LOCK: &str = "SELECT key FROM line WHERE key = ANY($1) ORDER BY key FOR UPDATE";
 /// All stages of some entries, locked.
 const OF_ENTRIES: &str = "SELECT * FROM stage WHERE seq = ANY($1) ORDER BY seq, kind FOR UPDATE";
-/// Of each line, and each kind of stage, the first ones that stand in it.
+/// The sinks that keep strict order.
+const STRICT: &str = "SELECT id FROM sink WHERE strict";
+/// Of each line, and each kind of stage, the first ones that stand in it; where order is strict, also the first ones that are parked.
 const FIRST: &str = "
     SELECT s.*, s.kind <= 0 OR NOT EXISTS (
                SELECT 1 FROM stage AS f WHERE f.seq = s.seq AND f.kind <= 0 AND f.state <> 'done') AS needs_are_done
     FROM unnest($1::bigint[], $2::bigint[]) AS l (line, most)
-         CROSS JOIN (SELECT 0::bigint AS kind UNION ALL SELECT id FROM sink) AS k
+         CROSS JOIN (SELECT 0::bigint AS kind, false AS strict UNION ALL SELECT id, strict FROM sink) AS k
          CROSS JOIN LATERAL (
-             SELECT * FROM stage WHERE stage.kind = k.kind AND stage.line = l.line AND state IN ('queued', 'due', 'leased')
-             ORDER BY seq LIMIT l.most) AS s";
+             (SELECT * FROM stage WHERE stage.kind = k.kind AND stage.line = l.line AND state IN ('queued', 'due', 'leased')
+              ORDER BY seq LIMIT l.most)
+             UNION ALL
+             (SELECT * FROM stage WHERE k.strict AND stage.kind = k.kind AND stage.line = l.line AND state = 'parked'
+              ORDER BY seq LIMIT l.most)) AS s";
 
 /// The lines of entries.
 pub(super) const LINES: &str = "SELECT DISTINCT seq, line FROM stage WHERE seq = ANY($1)";
@@ -36,10 +42,17 @@ pub(super) async fn load(pool: &Pool, clock: &Clock, entries: &[(i64, i64)]) -> 
     let keys: Vec<i64> = lines.keys().copied().collect();
     // Each entry may leave its line, and then the next one is needed.
     let most: Vec<i64> = lines.values().map(|count| count + 1).collect();
-    let first = [statement!(LOCK, keys.clone()), statement!(OF_ENTRIES, seqs), statement!(FIRST, keys, most)];
+    let first = [
+        statement!(LOCK, keys.clone()),
+        statement!(OF_ENTRIES, seqs),
+        statement!(FIRST, keys, most),
+        statement!(STRICT),
+    ];
     let (tx, found) = Tx::begin(pool, clock, &first).await?;
-    let mut board = Board::new(tx.now, clock.local(tx.now));
-    let [locked, entries, heads] = found.as_slice() else { return Err(Trouble::Again) };
+    let [locked, entries, heads, strict] = found.as_slice() else { return Err(Trouble::Again) };
+    let strict: Result<BTreeSet<Kind>, tokio_postgres::Error> =
+        strict.iter().map(|row| row.try_get(0).map(Kind)).collect();
+    let mut board = Board::new(tx.now, clock.local(tx.now), strict?);
     let locked: Result<BTreeSet<i64>, tokio_postgres::Error> = locked.iter().map(|row| row.try_get(0)).collect();
     let locked = locked?;
     for row in entries {

@@ -86,7 +86,7 @@ async fn warn_of_left_behind(core: &Core, configured: &[SinkName]) -> Result<(),
                 code = "sink_not_configured",
                 sink = name.as_str(),
                 entries = numbers.unfinished,
-                "a sink with waiting entries is no longer configured: configure it again, or park or purge its entries with `inbox park --sink`"
+                "a sink with waiting entries is no longer configured: configure it again, give its work to another sink with `inbox move`, or park and purge it with `inbox park --sink`"
             );
         }
     }

@@ -23,10 +23,13 @@ struct Step {
 }
 
 /// Every step, in order. No step is ever changed once it was released.
-const STEPS: [Step; 1] = [Step { version: 1, readable_from: 1, sql: include_str!("tables.sql") }];
+const STEPS: [Step; 2] = [
+    Step { version: 1, readable_from: 1, sql: include_str!("tables.sql") },
+    Step { version: 2, readable_from: 1, sql: include_str!("order.sql") },
+];
 
 /// The version that this build writes: that of the last step.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 /// Whoever migrates holds this lock, in the number space of this program.
 const MIGRATING: &str =
     "SELECT pg_advisory_xact_lock(hashtextextended('linxo-webhook migration ' || current_schema(), 0))";

@@ -71,6 +71,15 @@ fn apply(core: &Core, board: &mut Board, ending: &Ending) {
         Outcome::Postpone { due, reason } => Outcome::Postpone { due: core.clock.server(*due), reason: reason.clone() },
         other => other.clone(),
     };
+    let again: Vec<Kind> = board
+        .of_entry(seq)
+        .iter()
+        .filter(|row| row.kind.is_fetch() && rules::fetches_again(&outcome, row.progress.standing))
+        .map(|row| row.kind)
+        .collect();
+    for fetch in again {
+        board.put_back(seq, fetch, |progress| progress.requeue(now));
+    }
     board.apply(seq, kind, |progress| progress.settle(&outcome, now));
     let reason = board.get(seq, kind).and_then(|row| row.progress.reason.clone());
     // As the caller has it, by its own clock.

@@ -6,10 +6,26 @@ use super::{
     store::Postgres,
     tx::{self, Tx, statement},
 };
-use crate::{Error, SinkName, Stage};
+use crate::{Error, SinkName, Stage, rules::Order};
 use async_trait::async_trait;
 use base::clock::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Waits until nobody changes a line, and keeps everybody from it until the commit. Claims change no line, and go on.
+const ALONE: &str = "LOCK TABLE line IN EXCLUSIVE MODE";
+/// What the rules say (`Progress::step_back`), of all lines of a sink in which something is parked: what was due behind it waits.
+const STEP_BACK: &str = "
+    UPDATE stage SET state = 'queued'
+    FROM (SELECT line, min(seq) AS first FROM stage WHERE kind = $1 AND state = 'parked' GROUP BY line) AS held
+    WHERE stage.kind = $1 AND stage.line = held.line AND stage.state = 'due' AND stage.seq > held.first";
+/// What the rules say (`Progress::move_up`), of all lines of a sink in which something is parked: the first one that waits is due.
+const MOVE_UP: &str = "
+    UPDATE stage SET state = 'due', due = greatest(due, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+    FROM (SELECT DISTINCT line FROM stage WHERE kind = $1 AND state = 'parked') AS held
+         CROSS JOIN LATERAL (SELECT seq FROM stage AS s WHERE s.kind = $1 AND s.line = held.line
+                             AND s.state IN ('queued', 'due', 'leased') ORDER BY seq LIMIT 1) AS first
+    WHERE stage.kind = $1 AND stage.seq = first.seq AND stage.state = 'queued'
+          AND NOT EXISTS (SELECT 1 FROM stage AS f WHERE f.seq = stage.seq AND f.kind <= 0 AND f.state <> 'done')";
 
 #[async_trait]
 impl crate::Sinks for Postgres {
@@ -38,6 +54,33 @@ impl crate::Sinks for Postgres {
                 let (tx, changed) = Tx::begin_with(&core.pool, &core.clock, change).await?;
                 tx.commit(&[]).await?;
                 Ok(!changed.is_empty())
+            })
+            .await
+        })
+        .await
+    }
+
+    async fn set_order(&self, sink: &SinkName, order: Order) -> Result<bool, Error> {
+        let Some(kind) = self.0.sinks.kind(&Stage::Deliver(sink.clone())) else { return Ok(false) };
+        let is_strict = order == Order::Strict;
+        self.detached(move |core| async move {
+            tx::until_done(|| async {
+                let (tx, differs) = Tx::begin_with(
+                    &core.pool,
+                    &core.clock,
+                    statement!("SELECT 1 FROM sink WHERE id = $1 AND strict <> $2", kind.0, is_strict),
+                )
+                .await?;
+                if differs.is_empty() {
+                    tx.give_up();
+                    return Ok(false);
+                }
+                tx.script(ALONE).await?;
+                let set = statement!("UPDATE sink SET strict = $2 WHERE id = $1", kind.0, is_strict);
+                let arrange = if is_strict { statement!(STEP_BACK, kind.0) } else { statement!(MOVE_UP, kind.0) };
+                let touched = Touched { due: BTreeSet::from([kind]), ..Touched::default() };
+                core.commit(tx, &[set, arrange], touched).await?;
+                Ok(true)
             })
             .await
         })

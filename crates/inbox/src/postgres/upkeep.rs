@@ -90,6 +90,7 @@ async fn stats(core: &Core) -> Result<Stats, Trouble> {
         stages: counts,
         oldest_unfinished: oldest_by_stage.iter().map(|(_, accepted)| *accepted).min(),
         oldest_by_stage,
+        held: held(core, &names).await?,
         failures: failures(core, &names).await?,
         last_accepted: codes::time(row, "last")?.map(|at| core.clock.local(at)),
         size_bytes: codes::unsigned(row, "size")?.unwrap_or(0),
@@ -118,6 +119,32 @@ async fn oldest(core: &Core, names: &BTreeMap<Kind, Stage>) -> Result<Vec<(Stage
         oldest.extend(names.get(&Kind(row.try_get("kind")?)).map(|stage| (stage.clone(), accepted)));
     }
     Ok(oldest)
+}
+
+/// By sink that keeps strict order, how many connections have something that waits behind a parked entry.
+async fn held(core: &Core, names: &BTreeMap<Kind, Stage>) -> Result<Vec<(Stage, u64)>, Trouble> {
+    let rows = tx::query(
+        &core.pool,
+        statement!(
+            "SELECT sink.id, count(held.line) AS lines
+             FROM sink LEFT JOIN LATERAL (
+                 SELECT p.line FROM (
+                     SELECT line, min(seq) AS first FROM (
+                         SELECT line, seq FROM stage WHERE kind = sink.id AND state = 'parked' ORDER BY line, seq LIMIT $1) AS parked
+                     GROUP BY line) AS p
+                 WHERE EXISTS (SELECT 1 FROM stage WHERE stage.kind = sink.id AND stage.line = p.line
+                               AND state IN ('queued', 'due', 'leased') AND seq > p.first)) AS held ON true
+             WHERE strict GROUP BY sink.id ORDER BY sink.id",
+            i64::from(Stats::HELD)
+        ),
+    )
+    .await?;
+    let mut held = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let lines = codes::unsigned(row, "lines")?.unwrap_or(0);
+        held.extend(names.get(&Kind(row.try_get("id")?)).map(|stage| (stage.clone(), lines)));
+    }
+    Ok(held)
 }
 
 /// The last failure of each stage that ever had one.

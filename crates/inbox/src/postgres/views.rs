@@ -70,9 +70,15 @@ async fn stage_views(
     seqs: &[i64],
     names: &BTreeMap<Kind, Stage>,
 ) -> Result<HashMap<i64, Vec<StageView>>, Trouble> {
-    let sql = "SELECT * FROM stage WHERE seq = ANY($1) ORDER BY seq, kind";
+    let sql = "SELECT stage.*,
+                      (SELECT held.seq FROM sink JOIN stage AS held ON held.kind = sink.id
+                       WHERE sink.id = stage.kind AND strict AND stage.state = 'queued' AND held.line = stage.line
+                             AND held.state = 'parked' AND held.seq < stage.seq
+                       ORDER BY held.seq LIMIT 1) AS held_by
+               FROM stage WHERE seq = ANY($1) ORDER BY seq, kind";
     let mut found: HashMap<i64, Vec<StageView>> = HashMap::new();
     for row in tx::query(&core.pool, statement!(sql, seqs.to_vec())).await? {
+        let held_by = row.try_get::<_, Option<i64>>("held_by")?.map(Seq);
         let row = stages::read(&row)?;
         let Some(stage) = names.get(&row.kind) else { continue };
         let progress = row.progress;
@@ -85,6 +91,7 @@ async fn stage_views(
             changed: core.clock.local(progress.changed),
             cause: progress.cause,
             is_queued: progress.standing == Standing::Queued,
+            held_by,
             reason: progress.reason,
         });
     }

@@ -11,12 +11,18 @@
 //! ```
 //!
 //! A **line** is what one connection has to do at one stage, in the order of places. Queued, due and leased stages stand in
-//! it; done and parked ones have left it. Promises, held by the model in `model`:
-//! - A stage is made due only when it is first in its line and everything that it needs is done.
-//! - A stage that is first in its line, and whose needs are done, is due or leased: nothing waits for ever.
+//! it; done and parked ones have left it. At a sink that keeps strict order ([`Order::Strict`]) a parked stage still holds up those
+//! behind it. Promises, held by the model in `model`:
+//! - A stage is made due only when nothing before it holds up its line and everything that it needs is done.
+//! - A stage that nothing before it holds up, and whose needs are done, is due or leased: nothing waits for ever.
 //! - A stage is parked with a cause and a reason.
 
-use crate::{Cause, Doubts, Fetch, Outcome, Stage, State, Token};
+mod order;
+
+pub use order::Order;
+pub(crate) use order::frees;
+
+use crate::{Cause, Doubts, Fetch, Outcome, SinkName, Stage, State, Token};
 use base::clock::Timestamp;
 use event::{Drift, Event, Shape};
 use std::time::Duration;
@@ -36,6 +42,9 @@ const NEEDS_PARKED: &str = "its accounts could not be fetched: see the completio
 const GONE: &str = "the API does not know the connection any more";
 /// Why a delivery was not made.
 const SUPERSEDED: &str = "not delivered (stale = \"drop\"): what was delivered of this connection and channel is newer";
+
+/// Why nothing was fetched.
+const UNNEEDED: &str = "not fetched: the filter of every sink leaves this event out";
 
 /// Where a stage stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +195,12 @@ pub const fn needs(stage: &Stage) -> &'static [Fetch] {
     }
 }
 
+/// Whether the end of a delivery puts a fetch of the same entry back in line that stands so.
+#[must_use]
+pub fn fetches_again(outcome: &Outcome, fetch: Standing) -> bool {
+    *outcome == Outcome::Unfetched && fetch == Standing::Done
+}
+
 /// What the end of a fetch does to a stage of the same entry that needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follows {
@@ -235,6 +250,16 @@ impl Progress {
             reason: None,
             resumed: None,
         }
+    }
+
+    /// New in line, of an entry whose fetches stand so.
+    #[must_use]
+    pub fn added(fetches: &[Standing], now: Timestamp) -> Self {
+        let mut progress = Self::queued(now);
+        if fetches.contains(&Standing::Parked) {
+            progress.park_for_needs(now);
+        }
+        progress
     }
 
     fn parked(cause: Cause, reason: String, now: Timestamp) -> Self {
@@ -310,6 +335,8 @@ impl Progress {
             Outcome::Done | Outcome::Fetched { .. } => self.leave(Standing::Done, None, None, now),
             Outcome::Gone => self.leave(Standing::Done, None, Some(GONE.to_owned()), now),
             Outcome::Superseded => self.leave(Standing::Done, None, Some(SUPERSEDED.to_owned()), now),
+            Outcome::Filtered { by } => self.leave(Standing::Done, None, Some(format!("filtered: {by}")), now),
+            Outcome::Unneeded => self.leave(Standing::Done, None, Some(UNNEEDED.to_owned()), now),
             Outcome::Park { cause, reason } => {
                 self.leave(Standing::Parked, Some(cause.clone()), Some(reason.clone()), now);
             }
@@ -327,7 +354,7 @@ impl Progress {
                 self.reason = Some(reason.clone());
                 self.give_back(*due, now);
             }
-            Outcome::GiveBack => self.give_back(now, now),
+            Outcome::GiveBack | Outcome::Unfetched => self.give_back(now, now),
         }
     }
 
@@ -364,6 +391,32 @@ impl Progress {
         self.leave(Standing::Parked, Some(Cause::Operator), Some(reason.to_owned()), now);
     }
 
+    /// Whether another sink may take it over: nobody works on it.
+    #[must_use]
+    pub fn is_free(&self, now: Timestamp) -> bool {
+        match self.standing {
+            Standing::Queued | Standing::Due | Standing::Parked => true,
+            Standing::Leased => self.due <= now,
+            Standing::Done => false,
+        }
+    }
+
+    /// Ends it because another sink has taken it over, or had it already.
+    pub fn close(&mut self, reason: &str, now: Timestamp) {
+        self.leave(Standing::Done, None, Some(reason.to_owned()), now);
+    }
+
+    /// How it begins at the sink that takes it over. What is parked stays parked, for the same reason.
+    #[must_use]
+    pub fn taken_over(&self, now: Timestamp) -> Self {
+        match (&self.cause, &self.reason) {
+            (Some(cause), Some(reason)) if self.standing == Standing::Parked => {
+                Self::parked(cause.clone(), reason.clone(), now)
+            }
+            _ => Self::queued(now),
+        }
+    }
+
     /// Takes it out of its line because what it needs was parked.
     pub fn park_for_needs(&mut self, now: Timestamp) {
         self.leave(Standing::Parked, Some(Cause::Needs), Some(NEEDS_PARKED.to_owned()), now);
@@ -385,6 +438,13 @@ impl Progress {
         let Self { attempts, resumed, .. } = *self;
         *self = Self { standing: to, attempts, cause, reason, resumed, ..Self::queued(now) };
     }
+}
+
+/// Why a delivery ended at the sink that left it behind.
+#[must_use]
+pub(crate) fn moved(to: &SinkName, has_it: bool) -> String {
+    let which = if has_it { ", which had it already" } else { "" };
+    format!("moved to the sink {to}{which}")
 }
 
 /// Whether an attempt that ended like this is remembered beside the stage. A success is not: the stage itself says it.

@@ -28,7 +28,11 @@ struct Memory {
 }
 
 fn sinks() -> [Stage; 2] {
-    ["one", "two"].map(|name| Stage::Deliver(SinkName::new(name)))
+    ["one", "strict"].map(|name| Stage::Deliver(SinkName::new(name)))
+}
+
+fn order(stage: &Stage) -> Order {
+    Order::of(stage.as_str() == "strict")
 }
 
 impl Memory {
@@ -41,7 +45,9 @@ impl Memory {
         let mut line: Vec<usize> = (0..self.rows.len())
             .filter(|index| {
                 let other = &self.rows[*index];
-                other.stage == stage && other.connection == connection && other.progress.standing.is_in_line()
+                other.stage == stage
+                    && other.connection == connection
+                    && order(&row.stage).holds(other.progress.standing)
             })
             .collect();
         line.sort_by_key(|index| self.rows[*index].place);
@@ -84,9 +90,9 @@ impl Memory {
         rule(&mut self.rows[index].progress);
         self.stand(index);
         let row = self.rows[index].clone();
-        if was.is_in_line() && !row.progress.standing.is_in_line() {
+        if frees(was, row.progress.standing) {
             self.move_up(index);
-            if matches!(row.stage, Stage::Fetch(_)) {
+            if was.is_in_line() && matches!(row.stage, Stage::Fetch(_)) {
                 self.dependents(&row);
             }
         }
@@ -204,6 +210,10 @@ enum Op {
     },
     /// Parked fetches go on, and what needs them.
     Resume,
+    /// Another sink takes over what waits or is parked.
+    Close {
+        row: usize,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -217,6 +227,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<usize>().prop_map(|row| Op::Park { row }),
         2 => any::<usize>().prop_map(|row| Op::Replay { row }),
         1 => Just(Op::Resume),
+        1 => any::<usize>().prop_map(|row| Op::Close { row }),
     ]
 }
 
@@ -276,7 +287,15 @@ fn apply(memory: &mut Memory, held: &mut Held, op: &Op) {
             }
         }
         Op::Replay { row } if !memory.rows.is_empty() => replay(memory, row % memory.rows.len()),
-        Op::Settle { .. } | Op::Park { .. } | Op::Replay { .. } => {}
+        Op::Close { row } if !memory.rows.is_empty() => {
+            let (index, now) = (row % memory.rows.len(), memory.now());
+            let Row { stage, progress, .. } = &memory.rows[index];
+            let is_open = matches!(progress.standing, Standing::Queued | Standing::Due | Standing::Parked);
+            if is_open && matches!(stage, Stage::Deliver(_)) {
+                memory.apply(index, |progress| progress.close("moved", now));
+            }
+        }
+        Op::Settle { .. } | Op::Park { .. } | Op::Replay { .. } | Op::Close { .. } => {}
         Op::Resume => {
             for index in 0..memory.rows.len() {
                 let is_fetch = matches!(memory.rows[index].stage, Stage::Fetch(_));
@@ -333,9 +352,15 @@ proptest! {
             }
         }
 
-        // Whatever happened before: what is in line comes out.
+        // Whatever happened before: what is in line comes out, once what holds it up is replayed.
         for _ in 0..10_000 {
             memory.now += 1_000;
+            for index in 0..memory.rows.len() {
+                let Row { stage, progress, .. } = &memory.rows[index];
+                if progress.standing == Standing::Parked && order(stage) == Order::Strict {
+                    replay(&mut memory, index);
+                }
+            }
             let leases: Vec<_> = [Stage::ACCOUNTS].into_iter().chain(sinks())
                 .flat_map(|stage| memory.claim(&stage, usize::MAX, 100))
                 .collect();

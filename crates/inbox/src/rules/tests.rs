@@ -49,6 +49,34 @@ fn a_stage_is_due_when_it_is_first_and_its_needs_are_done() {
 }
 
 #[test]
+fn a_parked_stage_holds_up_its_line_where_order_is_strict() {
+    use Standing::{Done, Due, Leased, Parked, Queued};
+    for (standing, resume, strict) in
+        [(Queued, true, true), (Due, true, true), (Leased, true, true), (Done, false, false), (Parked, false, true)]
+    {
+        assert_eq!((Order::Resume.holds(standing), Order::Strict.holds(standing)), (resume, strict), "{standing:?}");
+    }
+    assert!(frees(Leased, Done) && frees(Leased, Parked) && frees(Parked, Done));
+    assert!(!frees(Done, Queued) && !frees(Parked, Due) && !frees(Due, Leased));
+}
+
+#[test]
+fn what_another_sink_takes_over_begins_anew_or_stays_parked() {
+    let mut parked = leased();
+    parked.settle(&park(Cause::Gone), at(150));
+    let taken = parked.taken_over(at(300));
+    assert_eq!((taken.standing, taken.attempts, taken.changed), (Standing::Parked, 0, at(300)));
+    assert_eq!((taken.cause, taken.reason.as_deref()), (Some(Cause::Gone), Some("why")));
+    let mut waits = leased();
+    assert!(!waits.is_free(at(199)) && waits.is_free(at(200)), "its lease ends at 200");
+    waits.settle(&retry(900, true), at(150));
+    assert!(waits.is_free(at(150)) && taken.is_free(at(300)));
+    assert_eq!(waits.taken_over(at(300)), Progress::queued(at(300)));
+    waits.close("moved to books", at(300));
+    assert_eq!((waits.standing, waits.reason.as_deref()), (Standing::Done, Some("moved to books")));
+}
+
+#[test]
 fn what_moves_up_is_due_at_once_or_at_its_later_time() {
     for (due, expected) in [(50, 90), (120, 120)] {
         let mut progress = Progress { due: at(due), ..Progress::queued(at(50)) };

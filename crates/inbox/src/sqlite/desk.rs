@@ -11,11 +11,12 @@ use super::{
     views,
 };
 use crate::{
-    Batch, Cause, Desk, EntryView, Error, Filter, Keys, RefusedView, Seq, Span, Story,
-    rules::{Progress, Standing},
+    Batch, Cause, Desk, EntryView, Error, Fill, Filter, Keys, RefusedView, Seq, SinkName, Span, Story,
+    rules::{self, Progress, Standing},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
+use rusqlite::Connection;
 use std::sync::Arc;
 
 #[async_trait]
@@ -45,6 +46,31 @@ impl Desk for Sqlite {
     async fn replay(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {
         let (filter, keys, sinks) = (filter.clone(), self.keys.clone(), Arc::clone(&self.sinks));
         self.write(move |tx| replay(tx, &keys, &filter, limit, &sinks)).await
+    }
+
+    async fn fill(&self, sink: &SinkName, filter: &Filter, limit: usize, how: Fill) -> Result<Option<Batch>, Error> {
+        let (sink, filter, keys) = (sink.clone(), Filter { sink: None, ..filter.clone() }, self.keys.clone());
+        if how == Fill::Trial {
+            return self.read(move |connection| try_fill(connection, &keys, &sink, &filter, limit)).await;
+        }
+        self.write(move |tx| {
+            let Some(kind) = stages::kind_of(tx.connection, sink.as_str())? else { return Ok(None) };
+            each(tx, &keys, &filter, limit, |tx, rows| {
+                if rows.iter().any(|row| row.kind == kind) { Ok(false) } else { add(tx, &rows, kind) }
+            })
+            .map(Some)
+        })
+        .await
+    }
+
+    async fn hand_over(&self, filter: &Filter, to: &SinkName, limit: usize) -> Result<Option<Batch>, Error> {
+        let (filter, to, keys) = (filter.clone(), to.clone(), self.keys.clone());
+        self.write(move |tx| {
+            let from = kind_of(tx, &filter)?.unwrap_or(Kind(i64::MIN));
+            let Some(kind) = stages::kind_of(tx.connection, to.as_str())? else { return Ok(None) };
+            each(tx, &keys, &filter, limit, |tx, rows| hand_over(tx, &rows, from, (kind, &to))).map(Some)
+        })
+        .await
     }
 
     async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<Batch, Error> {
@@ -156,10 +182,59 @@ fn replay(tx: &mut Tx<'_>, keys: &Keys, filter: &Filter, limit: usize, sinks: &S
 /// Gives an entry a stage for a sink that it has none for, in its old place of the line.
 fn add(tx: &mut Tx<'_>, rows: &[StageRow], kind: Kind) -> rusqlite::Result<bool> {
     let Some(other) = rows.first() else { return Ok(false) };
-    let is_fetched = rows.iter().filter(|row| row.kind.is_fetch()).all(|row| row.progress.standing == Standing::Done);
-    let progress = Progress::queued(tx.now);
+    let fetches: Vec<Standing> = stages::of_entry(tx.connection, other.seq)?
+        .iter()
+        .filter(|row| row.kind.is_fetch())
+        .map(|row| row.progress.standing)
+        .collect();
+    insert(tx, other, kind, Progress::added(&fetches, tx.now), &fetches)
+}
+
+/// Puts a stage of an entry in its place of the line; those behind it that were due, and not begun, wait for it.
+fn insert(
+    tx: &mut Tx<'_>,
+    other: &StageRow,
+    kind: Kind,
+    progress: Progress,
+    fetches: &[Standing],
+) -> rusqlite::Result<bool> {
     let mut row = StageRow { seq: other.seq, kind, line: other.line, progress };
-    stages::insert(tx, &mut row, is_fetched)?;
+    stages::insert(tx, &mut row, fetches.iter().all(|fetch| *fetch == Standing::Done))?;
     stages::step_back(tx, &row)?;
     Ok(true)
+}
+
+/// Hands what a sink has left behind of an entry over to another sink.
+fn hand_over(tx: &mut Tx<'_>, rows: &[StageRow], from: Kind, (to, name): (Kind, &SinkName)) -> rusqlite::Result<bool> {
+    let now = tx.now;
+    let free = rows.iter().find(|row| row.kind == from && row.progress.is_free(now));
+    let Some(old) = free else { return Ok(false) };
+    let has_it = rows.iter().any(|row| row.kind == to);
+    if !has_it {
+        let fetches: Vec<Standing> =
+            rows.iter().filter(|row| row.kind.is_fetch()).map(|row| row.progress.standing).collect();
+        insert(tx, old, to, old.progress.taken_over(now), &fetches)?;
+    }
+    stages::apply(tx, &mut old.clone(), |progress| progress.close(&rules::moved(name, has_it), now))?;
+    Ok(true)
+}
+
+/// How many entries have no stage for a sink.
+fn try_fill(
+    connection: &Connection,
+    keys: &Keys,
+    sink: &SinkName,
+    filter: &Filter,
+    limit: usize,
+) -> rusqlite::Result<Option<Batch>> {
+    let Some(kind) = stages::kind_of(connection, sink.as_str())? else { return Ok(None) };
+    let mut batch = Batch::default();
+    for seq in select(connection, keys, filter, limit, Order::OldestFirst)? {
+        batch.last = Some(Seq(seq));
+        match stages::load(connection, seq, kind)? {
+            Some(_) => batch.left += 1,
+            None => batch.changed += 1,
+        }
+    }
+    Ok(Some(batch))
 }

@@ -4,6 +4,7 @@ use super::{readings, stages, tx::Tx};
 use crate::{
     TraceParent,
     fold::{self, Record},
+    rules::Standing,
     seal::{DataKey, Owner, Place, Seal},
 };
 use bytes::Bytes;
@@ -152,7 +153,8 @@ pub(super) fn delete(tx: &mut Tx<'_>, seq: i64) -> rusqlite::Result<()> {
     tx.connection
         .prepare_cached("DELETE FROM known WHERE id_key = ?1 AND body_key = ?2 AND seq = ?3")?
         .execute([content[0], content[1], seq])?;
-    for row in stages::of_entry(tx.connection, seq)? {
+    let rows = stages::of_entry(tx.connection, seq)?;
+    for row in &rows {
         tx.touched.stands(row.kind, Some(row.progress.standing), None);
     }
     for sql in [
@@ -162,6 +164,10 @@ pub(super) fn delete(tx: &mut Tx<'_>, seq: i64) -> rusqlite::Result<()> {
         "DELETE FROM entry WHERE seq = ?1",
     ] {
         tx.connection.prepare_cached(sql)?.execute([seq])?;
+    }
+    // Where order is strict, others may have waited behind what was parked.
+    for row in rows.iter().filter(|row| row.progress.standing == Standing::Parked) {
+        stages::move_up(tx, row.kind, row.line)?;
     }
     Ok(())
 }

@@ -251,7 +251,7 @@ fn stored(connection: &Connection, stage: &StageRow, seal: &Seal) -> rusqlite::R
                     fetched.seq IS NOT NULL, fetched.reading, reading.accounts, reading.certainty, reading.unusable, digest,
                     fetched.snapshot,
                     (SELECT as_of FROM delivered WHERE kind = ?3 AND line = ?4 AND delivered.channel = coalesce(entry.channel, '')),
-                    entry.key
+                    entry.key, entry.status, entry.provider, entry.new_transactions
              FROM entry JOIN body USING (seq)
                   LEFT JOIN fetched ON fetched.seq = entry.seq AND fetched.kind = ?2
                   LEFT JOIN reading ON reading.id = fetched.reading
@@ -286,6 +286,9 @@ fn read_stored(row: &Row<'_>, seq: i64, seal: &Seal) -> rusqlite::Result<Stored>
         user: row.get::<_, Option<String>>(5)?.map(UserId::new),
         channel: row.get::<_, Option<String>>(6)?.map(ChannelDefinitionId::new),
         mode: row.get(7)?,
+        status: row.get(24)?,
+        provider: row.get(25)?,
+        new_transactions: row.get(26)?,
         created: row.get(8)?,
         accepted,
         account_count: unsigned(row, 10)?,
@@ -330,6 +333,9 @@ fn settle(tx: &mut Tx<'_>, row: &mut StageRow, outcome: &Outcome) -> rusqlite::R
         _ => {}
     }
     let now = tx.now;
+    for mut fetch in stages::to_fetch_again(tx.connection, row.seq, outcome)? {
+        stages::put_back(tx, &mut fetch, |progress| progress.requeue(now))?;
+    }
     stages::apply(tx, row, |progress| progress.settle(outcome, now))?;
     let noted = Noted::settled((row.seq, row.kind), outcome, row.progress.reason.as_deref(), now);
     tx.touched.happened.extend(noted);

@@ -12,7 +12,7 @@ pub(super) const BASE: i64 = 3;
 pub(super) const MOVING: i64 = 2;
 
 /// What each later version adds, in order. No step needs another.
-pub(super) const STEPS: [(i64, &str); 8] = [
+pub(super) const STEPS: [(i64, &str); 9] = [
     // Of the requests that are there nobody knows whether their sender was known.
     (4, "ALTER TABLE refused ADD COLUMN known INTEGER NOT NULL DEFAULT 0;"),
     // line.short: how many announced accounts were missing when the connection was last completed; -1: the connection was
@@ -100,9 +100,16 @@ pub(super) const STEPS: [(i64, &str); 8] = [
         "DROP INDEX stage_line;
          CREATE INDEX stage_line ON stage (kind, line, seq, state) WHERE state IN ('queued', 'due', 'leased');",
     ),
+    // sink.strict: 1: a parked stage holds up later ones of its line, which stage_parked finds.
+    (
+        12,
+        "ALTER TABLE sink ADD COLUMN strict INTEGER NOT NULL DEFAULT 0;
+         DROP INDEX stage_parked;
+         CREATE INDEX stage_parked ON stage (kind, line, seq) WHERE state = 'parked';",
+    ),
 ];
 /// The version that this build writes: that of the last step.
-pub(crate) const VERSION: i64 = 11;
+pub(crate) const VERSION: i64 = 12;
 
 /// The version of a store; 0 for an empty file.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {

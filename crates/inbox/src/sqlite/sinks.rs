@@ -1,7 +1,7 @@
 //! [`Sinks`](crate::Sinks) on the file, and the table `delivered`: what a sink was given last.
 
 use super::{codes::Kind, stages, store::Sqlite, tx::Tx};
-use crate::{Error, Facts, SinkName, Stage};
+use crate::{Error, Facts, SinkName, Stage, rules::Order};
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use event::ChannelDefinitionId;
@@ -30,6 +30,21 @@ impl crate::Sinks for Sqlite {
                 .connection
                 .prepare_cached("UPDATE sink SET paused = ?2 WHERE name = ?1 AND (paused IS NULL) <> (?2 IS NULL)")?
                 .execute(params![sink.as_str(), since])?;
+            Ok(changed > 0)
+        })
+        .await
+    }
+
+    async fn set_order(&self, sink: &SinkName, order: Order) -> Result<bool, Error> {
+        let Some(kind) = self.sinks.kind(&Stage::Deliver(sink.clone())) else { return Ok(false) };
+        self.write(move |tx| {
+            let changed = tx
+                .connection
+                .prepare_cached("UPDATE sink SET strict = ?2 WHERE id = ?1 AND strict <> ?2")?
+                .execute(params![kind, order == Order::Strict])?;
+            if changed > 0 {
+                stages::arrange(tx, kind)?;
+            }
             Ok(changed > 0)
         })
         .await

@@ -9,7 +9,7 @@ use super::{
     tx::Tx,
 };
 use crate::{
-    Doubts, Fetch, Stage, Token,
+    Doubts, Fetch, Outcome, Stage, Token,
     rules::{self, Follows, Progress, Standing},
 };
 use base::clock::Timestamp;
@@ -82,6 +82,17 @@ pub(super) fn load_held(
 /// Every stage of an entry, fetches first.
 pub(super) fn of_entry(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<StageRow>> {
     query(connection, select!("WHERE seq = ?1 ORDER BY kind"), [seq])
+}
+
+/// The fetches of an entry that the end of a delivery puts back in line.
+pub(super) fn to_fetch_again(connection: &Connection, seq: i64, outcome: &Outcome) -> rusqlite::Result<Vec<StageRow>> {
+    // Nearly every delivery ends otherwise.
+    if *outcome != Outcome::Unfetched {
+        return Ok(Vec::new());
+    }
+    let mut found = of_entry(connection, seq)?;
+    found.retain(|row| row.kind.is_fetch() && rules::fetches_again(outcome, row.progress.standing));
+    Ok(found)
 }
 
 /// Stages of a kind that can be leased at a time, the longest due first; at the end those whose due time is too far ahead to be
@@ -188,9 +199,9 @@ pub(super) fn apply(tx: &mut Tx<'_>, row: &mut StageRow, rule: impl FnOnce(&mut 
     if was != Standing::Parked && row.progress.standing == Standing::Parked {
         note_parked(tx, row);
     }
-    if was.is_in_line() && !row.progress.standing.is_in_line() {
+    if rules::frees(was, row.progress.standing) {
         move_up(tx, row.kind, row.line)?;
-        if row.kind.is_fetch() {
+        if was.is_in_line() && row.kind.is_fetch() {
             // A list that was begun and will not be finished would hold bank data for no use.
             readings::drop_open(tx, row.seq)?;
             dependents(tx, row)?;
@@ -254,9 +265,12 @@ pub(super) fn step_back(tx: &mut Tx<'_>, row: &StageRow) -> rusqlite::Result<()>
         params![row.kind, row.line, row.seq],
     )?;
     for mut later in later {
-        let was = later.progress.standing;
-        later.progress.step_back();
-        store(tx, &later, was)?;
+        // What has gone in parked holds up others only where order is strict.
+        if !is_first(tx.connection, &later)? {
+            let was = later.progress.standing;
+            later.progress.step_back();
+            store(tx, &later, was)?;
+        }
     }
     Ok(())
 }
@@ -270,8 +284,8 @@ fn stand(connection: &Connection, row: &mut StageRow) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Makes the first stage of a line due, if it is queued and its needs are done.
-fn move_up(tx: &mut Tx<'_>, kind: Kind, line: i64) -> rusqlite::Result<()> {
+/// Makes the first stage of a line due, if it is queued, nothing parked holds it up, and its needs are done.
+pub(super) fn move_up(tx: &mut Tx<'_>, kind: Kind, line: i64) -> rusqlite::Result<()> {
     let first = query(
         tx.connection,
         select!("WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') ORDER BY seq LIMIT 1"),
@@ -279,7 +293,7 @@ fn move_up(tx: &mut Tx<'_>, kind: Kind, line: i64) -> rusqlite::Result<()> {
     )?;
     for mut row in first {
         let was = row.progress.standing;
-        if was == Standing::Queued {
+        if was == Standing::Queued && is_first(tx.connection, &row)? {
             let needs_are_done = needs_are_done(tx.connection, &row)?;
             if row.progress.move_up(needs_are_done, tx.now) {
                 store(tx, &row, was)?;
@@ -316,14 +330,69 @@ pub(super) fn first(connection: &Connection, kind: Kind, line: i64) -> rusqlite:
         .optional()
 }
 
-/// Whether no earlier stage of the line is unfinished.
+/// Whether no earlier stage holds up the line (`rules::Order`).
 pub(super) fn is_first(connection: &Connection, row: &StageRow) -> rusqlite::Result<bool> {
     connection
         .prepare_cached(
             "SELECT NOT EXISTS (SELECT 1 FROM stage
-                WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') AND seq < ?3)",
+                        WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') AND seq < ?3)
+                    AND NOT (EXISTS (SELECT 1 FROM sink WHERE id = ?1 AND strict = 1)
+                             AND EXISTS (SELECT 1 FROM stage INDEXED BY stage_parked
+                                         WHERE kind = ?1 AND line = ?2 AND state = 'parked' AND seq < ?3))",
         )?
         .query_row(params![row.kind, row.line, row.seq], |row| row.get(0))
+}
+
+/// The parked entry that holds up a stage, where its sink keeps strict order.
+pub(super) fn held_by(connection: &Connection, row: &StageRow) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT stage.seq FROM sink JOIN stage INDEXED BY stage_parked ON stage.kind = sink.id
+             WHERE sink.id = ?1 AND strict = 1 AND line = ?2 AND state = 'parked' AND seq < ?3 ORDER BY seq LIMIT 1",
+        )?
+        .query_row(params![row.kind, row.line, row.seq], |row| row.get(0))
+        .optional()
+}
+
+/// Arranges the lines of a sink anew in which something is parked, after its order was changed.
+pub(super) fn arrange(tx: &mut Tx<'_>, kind: Kind) -> rusqlite::Result<()> {
+    let lines: Vec<i64> = tx
+        .connection
+        .prepare_cached("SELECT DISTINCT line FROM stage INDEXED BY stage_parked WHERE kind = ?1 AND state = 'parked'")?
+        .query_map([kind], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for line in lines {
+        let due = query(
+            tx.connection,
+            select!("WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') AND state = 'due'"),
+            params![kind, line],
+        )?;
+        for mut row in due {
+            if !is_first(tx.connection, &row)? {
+                row.progress.step_back();
+                store(tx, &row, Standing::Due)?;
+            }
+        }
+        move_up(tx, kind, line)?;
+    }
+    Ok(())
+}
+
+/// By sink that keeps strict order, how many connections have something that waits behind a parked entry; of many parked ones
+/// the first `most` are looked at.
+pub(super) fn held_lines(connection: &Connection, most: i64) -> rusqlite::Result<Vec<(Kind, u64)>> {
+    connection
+        .prepare_cached(
+            "SELECT id, (SELECT count(*) FROM (
+                 SELECT line, min(seq) AS first FROM (
+                     SELECT line, seq FROM stage INDEXED BY stage_parked WHERE kind = sink.id AND state = 'parked' LIMIT ?1)
+                 GROUP BY line) AS held
+                 WHERE EXISTS (SELECT 1 FROM stage INDEXED BY stage_line WHERE kind = sink.id AND stage.line = held.line
+                               AND state IN ('queued', 'due', 'leased') AND seq > first))
+             FROM sink WHERE strict = 1 ORDER BY id",
+        )?
+        .query_map([most], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
 }
 
 /// Whether every fetch of the entry that a stage needs is done.

@@ -264,7 +264,7 @@ fn register(connection: &Connection, names: &[SinkName], access: Access) -> rusq
                 code = "sink_not_configured",
                 sink = name,
                 entries = waiting,
-                "a sink with waiting entries is no longer configured: configure it again, or park or purge its entries with `inbox park --sink`"
+                "a sink with waiting entries is no longer configured: configure it again, give its work to another sink with `inbox move`, or park and purge it with `inbox park --sink`"
             );
         }
     }

@@ -41,8 +41,13 @@ impl Upkeep for Sqlite {
             for (kind, accepted) in oldest_by_kind(connection)? {
                 oldest_by_stage.push((stages::name(connection, kind)?, accepted));
             }
+            let mut held = Vec::new();
+            for (kind, lines) in stages::held_lines(connection, Stats::HELD.into())? {
+                held.push((stages::name(connection, kind)?, lines));
+            }
             Ok(Stats {
                 stages: counts,
+                held,
                 oldest_unfinished: oldest_by_stage.iter().map(|(_, accepted)| *accepted).min(),
                 oldest_by_stage,
                 failures: failures(connection)?,

@@ -48,6 +48,8 @@ pub(super) fn entry(connection: &Connection, seq: i64) -> rusqlite::Result<Entry
 
 fn stages(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<StageView>> {
     let view = |row: stages::StageRow| {
+        let is_queued = row.progress.standing == rules::Standing::Queued;
+        let held_by = if is_queued { stages::held_by(connection, &row)? } else { None };
         let progress = row.progress;
         let has_time = matches!(progress.standing, rules::Standing::Due | rules::Standing::Leased);
         Ok(StageView {
@@ -57,7 +59,8 @@ fn stages(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<StageView>>
             due: has_time.then_some(progress.due),
             changed: progress.changed,
             cause: progress.cause,
-            is_queued: progress.standing == rules::Standing::Queued,
+            is_queued,
+            held_by: held_by.map(Seq),
             reason: progress.reason,
         })
     };

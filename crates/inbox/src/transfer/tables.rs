@@ -36,7 +36,7 @@ impl Table {
 
 /// Every table. An entry comes before what is known of it.
 pub(super) static TABLES: [Table; 14] = [
-    Table::new("sink", 1, &["id", "name", "paused"]),
+    Table::new("sink", 1, &["id", "name", "paused", "strict"]),
     Table::new(
         "entry",
         1,

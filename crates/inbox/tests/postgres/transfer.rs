@@ -3,6 +3,7 @@
 use super::{at, event, open, server};
 use inbox::{
     Access, Cause, Filter, Folded, Inbox, Outcome, Settings, SinkName, Stage,
+    rules::Order,
     settings::{Journal, Store},
     transfer::{Transferred, transfer},
 };
@@ -35,6 +36,7 @@ async fn fill(inbox: &Inbox) {
         inbox.queue.settle(&[(lease, outcome)]).await.remove(0).unwrap();
     }
     inbox.sinks.pause(&SinkName::new("books"), true).await.unwrap();
+    assert!(inbox.sinks.set_order(&SinkName::new("books"), Order::Strict).await.unwrap());
 }
 
 /// What a person sees of it.

@@ -4,9 +4,9 @@
 
 use super::{beside::Beside, state::Remote};
 use crate::{
-    Act, ActView, Audit, Awaiting, Batch, Charts, Claimed, Desk, EntryView, Erased, Error, Expired, Filter, Held,
+    Act, ActView, Audit, Awaiting, Batch, Charts, Claimed, Desk, EntryView, Erased, Error, Expired, Fill, Filter, Held,
     Lease, Minute, Outcome, Page, Persons, Queue, Reading, ReadingId, Readings, RefusedView, Resealed, Resume, Seen,
-    Seq, Shelf, Shortfall, SinkName, Sinks, Span, Stage, Stats, Story, Subject, Upkeep, Watch,
+    Seq, Shelf, Shortfall, SinkName, Sinks, Span, Stage, Stats, Story, Subject, Upkeep, Watch, rules::Order,
 };
 use async_trait::async_trait;
 use base::{clock::Timestamp, sync::lock};
@@ -80,6 +80,10 @@ impl Sinks for Remote {
 
     async fn pause(&self, sink: &SinkName, pause: bool) -> Result<bool, Error> {
         self.store()?.pause(sink, pause).await
+    }
+
+    async fn set_order(&self, sink: &SinkName, order: Order) -> Result<bool, Error> {
+        self.store()?.set_order(sink, order).await
     }
 
     async fn resume(&self, sink: &SinkName, before: Timestamp, limit: usize) -> Result<u64, Error> {
@@ -171,6 +175,14 @@ impl Desk for Remote {
 
     async fn replay(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {
         Desk::replay(&*self.store()?, filter, limit).await
+    }
+
+    async fn fill(&self, sink: &SinkName, filter: &Filter, limit: usize, how: Fill) -> Result<Option<Batch>, Error> {
+        Desk::fill(&*self.store()?, sink, filter, limit, how).await
+    }
+
+    async fn hand_over(&self, filter: &Filter, to: &SinkName, limit: usize) -> Result<Option<Batch>, Error> {
+        Desk::hand_over(&*self.store()?, filter, to, limit).await
     }
 
     async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<Batch, Error> {
