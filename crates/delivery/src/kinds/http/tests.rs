@@ -135,9 +135,14 @@ async fn replaced_secrets_sign_what_comes_next() {
     let configured = |secret| crate::Settings {
         name: SinkName::new("app"),
         retry_for: Duration::from_hours(1),
+        retry_first: Duration::from_secs(1),
+        retry_longest: Duration::from_mins(15),
+        concurrency: None,
         resumes: true,
         drops_stale: false,
+        is_strict: false,
         kind: kind(secret),
+        filter: None,
     };
     let slot = Slot::open(&configured(SECRETS[0])).unwrap();
     assert!(kind(SECRETS[0]).may_become(&kind(SECRETS[1])));
