@@ -15,13 +15,13 @@ section! {
     /// What does not fit is done for this sink without a delivery, and the entry says which key left it out.
     pub struct Filter {
         /// Statuses of the connection (`resource.status`): RUNNING, SUCCESS, PARTIAL_SUCCESS, FAILED, CLOSED, NONE.
-        pub status: Vec<&'static str> = texts(|text| one_of(text, &STATUSES)),
+        pub status: Vec<&'static str> = texts(|text| one_of(text, &STATUSES)).example("[\"FAILED\", \"CLOSED\"]"),
         /// Modes of the channel whose synchronisation ended: EMBEDDED, REDIRECT.
-        pub mode: Vec<&'static str> = texts(|text| one_of(text, &MODES)),
+        pub mode: Vec<&'static str> = texts(|text| one_of(text, &MODES)).example("[\"REDIRECT\"]"),
         /// Banks (`resource.provider_id`).
-        pub provider: Vec<String> = texts(id),
+        pub provider: Vec<String> = texts(id).example("[\"246\"]"),
         /// Users (`resource.user_id`).
-        pub user: Vec<String> = texts(id),
+        pub user: Vec<String> = texts(id).example("[\"321\"]"),
         /// Whether the synchronisation brought new transactions.
         pub new_transactions: Option<bool> = flag().example("true").optional(),
     }

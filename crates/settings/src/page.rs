@@ -35,6 +35,11 @@ impl Page {
         self.path = above;
     }
 
+    /// The path of a section below the present one.
+    pub(crate) fn below(&self, name: &str) -> String {
+        join(&self.path, name)
+    }
+
     /// Writes a line for people.
     pub(crate) fn remark(&mut self, text: &str) {
         self.gap();

@@ -59,7 +59,7 @@ impl<S: Section> Part for Optional<S> {
     fn show(&self, name: &str, value: &Option<S>, page: &mut Page) {
         match value {
             Some(value) => page.section(name, ("[", "]"), |page| value.show(page)),
-            None => page.remark(&format!("[{name}] is not set: {}", self.0)),
+            None => page.remark(&format!("[{}] is not set: {}", page.below(name), self.0)),
         }
     }
 }

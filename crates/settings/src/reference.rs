@@ -42,7 +42,8 @@ fn section(text: &mut String, table: &Table, is_optional: bool) {
     match table.path.strip_suffix(".*") {
         _ if table.path.is_empty() => {}
         Some(list) => text.extend([mark, "[[", list, "]]\n"]),
-        None => text.extend([mark, "[", &table.path, "]\n"]),
+        // A section of an entry of a list belongs to the entry above it.
+        None => text.extend([mark, "[", &table.path.replace(".*.", "."), "]\n"]),
     }
     let defaults = if let TableKind::List { default, .. } = table.kind { default } else { &[] };
     for key in &table.keys {
@@ -68,11 +69,11 @@ fn section(text: &mut String, table: &Table, is_optional: bool) {
     }
 }
 
-/// The default as it is written in the file; a list without one is empty.
+/// The default as it is written in the file; a list without one, and without an example, is empty.
 fn default(key: &Key) -> Option<String> {
     match key.facts.default {
         Some(text) => Some(written(&key.facts.shape, text)),
-        None if key.facts.shape.is_list() => Some("[]".to_owned()),
+        None if key.facts.shape.is_list() && key.facts.example.is_none() => Some("[]".to_owned()),
         None => None,
     }
 }
