@@ -66,7 +66,7 @@ fn what_another_sink_takes_over_begins_anew_or_stays_parked() {
     parked.settle(&park(Cause::Gone), at(150));
     let taken = parked.taken_over(at(300));
     assert_eq!((taken.standing, taken.attempts, taken.changed), (Standing::Parked, 0, at(300)));
-    assert_eq!((taken.cause, taken.reason.as_deref()), (Some(Cause::Gone), Some("why")));
+    assert_eq!((&taken.cause, taken.reason.as_deref()), (&Some(Cause::Gone), Some("why")));
     let mut waits = leased();
     assert!(!waits.is_free(at(199)) && waits.is_free(at(200)), "its lease ends at 200");
     waits.settle(&retry(900, true), at(150));
