@@ -56,7 +56,13 @@ impl Receivers {
             let folder = scene.path(&name);
             fs::create_dir_all(&folder)?;
             let inbox = format!("url = \"{url}\"\nfolder = \"{}\"", folder.display());
-            let configuration = scene.configuration_of(&name, &inbox, settings)?;
+            // Each has its own file: one that another receiver writes to is refused.
+            let sink = if settings.sink.is_empty() {
+                scene.file_sink(&format!("{name}.ndjson"))
+            } else {
+                settings.sink.to_owned()
+            };
+            let configuration = scene.configuration_of(&name, &inbox, Settings { sink: &sink, ..settings })?;
             if number == 0 {
                 init(&configuration)?;
             }
@@ -121,13 +127,12 @@ fn counted(postgres: &Postgres) -> Outcome<(f64, f64)> {
 /// Receipt by one and by several receivers, each in turns with `pgbench`.
 pub(crate) async fn receipt(scale: &Scale) -> Outcome<String> {
     let (scene, postgres) = (Scene::new()?, server()?);
-    let sink = scene.file_sink("delivered.ndjson");
     let mut table = "### Durable receipt on one PostgreSQL\n\n\
          | receivers | pgbench, events/s | receivers, events/s | ratio | events a commit | CPU of the receivers an event, µs | server's log an event, bytes |\n\
          | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
         .to_owned();
     for count in RECEIVERS {
-        let settings = Settings { workers: 0, sink: &sink, linxo: "" };
+        let settings = Settings { workers: 0, sink: "", linxo: "" };
         let receivers = Receivers::start(&scene, &postgres, &format!("receipt{count}"), count, settings).await?;
         let warm = receivers.post(4000).await?;
         let ((commits_before, _), events) = (counted(&postgres)?, posts(warm, scale));

@@ -110,7 +110,7 @@ enum Entries {
         json: bool,
     },
     /// Put parked or done entries back in line; with --sink for this sink only. With --sink and nothing else but a span of time: give
-    /// the sink what it never had, and leave the rest as it is
+    /// the sink what it has not had, parked or never handed to it, and leave the rest as it is
     Replay {
         #[command(flatten)]
         selection: Selection,

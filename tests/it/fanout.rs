@@ -124,18 +124,20 @@ async fn a_new_sink_is_filled_with_what_the_inbox_still_holds() {
     eventually("the live one is there", async || (ids(&new) == ["live"]).then_some(())).await;
     let (code, _, told) = said(&site.run(&[&fill[..], &["--dry-run"]].concat()).await);
     assert!(
-        code == Some(0) && told.contains("30 entries had no part for the sink new and would get one; 1 have one"),
+        code == Some(0)
+            && told.contains("1 waiting or done and left as they are; 30 entries had no part for it and would get one"),
         "{told}"
     );
     assert_eq!(ids(&new), ["live"]);
     let began = std::time::Instant::now();
     let (code, _, told) = said(&site.run(&[&fill[..], &["--rate", "20/s", "--limit", "30"]].concat()).await);
-    assert!(code == Some(0) && told.contains("30 entries had no part for the sink new and got one"), "{told}");
+    assert!(code == Some(0) && told.contains("30 entries had no part for it and got one"), "{told}");
     assert!(began.elapsed() >= std::time::Duration::from_millis(1400), "30 at 20 a second: {:?}", began.elapsed());
     service.settled().await;
     let (code, _, told) = said(&site.run(&fill).await);
     assert!(
-        code == Some(0) && told.contains("0 entries had no part for the sink new and got one; 31 had one"),
+        code == Some(0)
+            && told.contains("31 waiting or done and left as they are; 0 entries had no part for it and got one"),
         "{told}"
     );
     service.settled().await;
@@ -150,6 +152,22 @@ async fn a_new_sink_is_filled_with_what_the_inbox_still_holds() {
     }
     let late = all.iter().filter(|document| document["linxostale"] == true).count();
     assert_eq!(late, 10, "what is older than the live one says so");
+
+    // What is parked there is what it has not had.
+    let live = ["inbox", "replay", "--sink", "new", "--state", "done", "--limit", "1"];
+    site.set("worker.concurrency", 0);
+    service.stop().await;
+    let service = site.start().await;
+    assert_eq!(said(&site.run(&live).await).0, Some(0));
+    assert_eq!(said(&site.run(&["inbox", "park", "--sink", "new", "--state", "waiting"]).await).0, Some(0));
+    for (arguments, words) in [
+        (&["--dry-run"][..], "1 parked and would go back in line; 30 waiting or done"),
+        (&[], "1 parked and went back in line; 30 waiting or done"),
+        (&[], "0 parked and went back in line; 31 waiting or done"),
+    ] {
+        let (code, _, told) = said(&site.run(&[&fill[..], arguments].concat()).await);
+        assert!(code == Some(0) && told.contains(words), "{words}: {told}");
+    }
 
     for wrong in [
         &["inbox", "replay", "--state", "parked", "--dry-run"][..],

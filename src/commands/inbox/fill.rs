@@ -1,8 +1,8 @@
-//! `replay --sink NEW`, with nothing else but a span of time: gives a sink what it never had, from what the inbox still holds.
+//! `replay --sink NAME`, with nothing else but a span of time: gives a sink what it has not had, from what the inbox still holds.
 //!
-//! Entries are looked at in the order of their numbers, in batches, each a commit of its own, so that the service beside gets to write
-//! in between. An entry that has a part for the sink is left as it is, whatever became of it. So the command may be cut short and run
-//! again, and running it twice makes nothing twice.
+//! What is parked at the sink goes back in line. Then entries are looked at in the order of their numbers, and one that has no part for
+//! the sink gets one; what waits or is done there stays as it is. All of it is done in batches, each a commit of its own, so that the
+//! service beside gets to write in between. The command may be cut short and run again, and running it twice makes nothing twice.
 //!
 //! What it must not do is fill the inbox up: above `inbox.max_waiting` events from Linxo are refused. So it waits while half of that
 //! waits for the sink, and gives up when the sink takes nothing meanwhile.
@@ -22,7 +22,7 @@ use crate::{
 };
 use base::text::printable;
 use clap::Args;
-use inbox::{Fill, Filter, Inbox, Seq, SinkName};
+use inbox::{Fill, Filter, Inbox, Seq, SinkName, State};
 use std::{
     num::NonZeroU32,
     time::{Duration, Instant},
@@ -55,7 +55,7 @@ impl How {
         let is_given = self.dry_run || self.rate.is_some();
         if is_given && selection.fills().is_none() {
             return Err(Failure::usage(
-                "--dry-run and --rate are for filling a sink with what it never had\nhint: name the sink and a span of time alone: \
+                "--dry-run and --rate are for filling a sink with what it has not had\nhint: name the sink and a span of time alone: \
                  `inbox replay --sink NAME --since 30d`",
             ));
         }
@@ -69,17 +69,16 @@ fn rate(text: &str) -> Result<NonZeroU32, String> {
     number.parse().map_err(|_no_number| "expected a number of entries a second, such as 100/s".to_owned())
 }
 
-/// Gives a sink what it never had.
+/// Gives a sink what it has not had.
 pub(super) async fn run(config: &Config, inbox: &Inbox, selection: &Selection, how: How) -> Result<(), Failure> {
     let Some(sink) = selection.fills() else { return Ok(()) };
     if config.sinks.iter().all(|known| known.name != sink) {
         return Err(Failure::no_sink(config, sink.as_str()));
     }
-    let mut filling = Filling { config, inbox, sink: &sink, how, given: 0, had: 0, looked_at: None };
+    let mut filling = Filling { config, inbox, sink: &sink, how, parked: 0, given: 0, had: 0, looked_at: None };
     if how.dry_run {
-        filling.fill(selection).await?;
-        let Filling { given, had, .. } = filling;
-        note(format_args!("{} the sink {sink} and would get one; {had} have one; nothing was changed", lack(given)));
+        filling.all(selection).await?;
+        filling.tell("would go back in line", "would get one; nothing was changed");
         return Ok(());
     }
     let mut which = selection.words();
@@ -87,17 +86,13 @@ pub(super) async fn run(config: &Config, inbox: &Inbox, selection: &Selection, h
         which.push_str(&format!(" --rate {rate}/s"));
     }
     let filled = noted(&*inbox.audit, ("replay", which), Unnoted::Stops, async || {
-        let filled = filling.fill(selection).await;
-        Ok(((filled, filling.had), filling.given))
+        let filled = filling.all(selection).await;
+        let changed = filling.parked + filling.given;
+        Ok(((filled, filling), changed))
     });
-    let (filled, had) = filled.await?;
-    let given = filled?;
-    note(format_args!("{} the sink {sink} and got one; {had} had one and stay as they are", lack(given)));
-    Ok(())
-}
-
-fn lack(entries: u64) -> String {
-    if entries == 1 { "1 entry had no part for".to_owned() } else { format!("{entries} entries had no part for") }
+    let (filled, filling) = filled.await?;
+    filling.tell("went back in line", "got one");
+    filled
 }
 
 /// A sink that is being filled.
@@ -106,16 +101,60 @@ struct Filling<'a> {
     inbox: &'a Inbox,
     sink: &'a SinkName,
     how: How,
+    /// What was parked there and goes back in line.
+    parked: u64,
+    /// What had no part for it and gets one.
     given: u64,
+    /// What has a part for it, which may be parked.
     had: u64,
     /// What was given when it was last looked what waits for the sink.
     looked_at: Option<u64>,
 }
 
 impl Filling<'_> {
-    /// Goes through the entries; returns how many were given to the sink.
-    async fn fill(&mut self, selection: &Selection) -> Result<u64, Failure> {
+    /// What is parked goes first: it is what the sink lacks in lines that it has begun.
+    async fn all(&mut self, selection: &Selection) -> Result<(), Failure> {
         let limit = selection.limit.unwrap_or(EVERY) as u64;
+        self.resume(selection, limit).await?;
+        self.fill(selection, limit - self.parked).await
+    }
+
+    /// Puts back in line what is parked at the sink.
+    async fn resume(&mut self, selection: &Selection, limit: u64) -> Result<(), Failure> {
+        let wanted = Filter { state: Some(State::Parked), ..selection.filter() };
+        let desk = &*self.inbox.desk;
+        let mut filter = bounded(desk, wanted).await.map_err(|error| failure(&error))?;
+        while self.parked < limit {
+            let most = BATCH.min(usize::try_from(limit - self.parked).unwrap_or(BATCH));
+            if self.how.dry_run {
+                let found = desk.list(&filter, most).await.map_err(|error| failure(&error))?;
+                let Some(last) = found.last() else { break };
+                filter.before = Some(last.seq);
+                self.parked += found.len() as u64;
+            } else {
+                let batch = desk.replay(&filter, most).await.map_err(|error| failure(&error))?;
+                self.parked += batch.changed;
+                let Some(last) = batch.last else { break };
+                filter.after = Some(last);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what became of the entries.
+    fn tell(&self, resumed: &str, given: &str) {
+        let Self { sink, parked, had, .. } = self;
+        let others = had.saturating_sub(*parked);
+        let entries = if self.given == 1 { "entry" } else { "entries" };
+        note(format_args!(
+            "of the sink {sink}, {parked} parked and {resumed}; {others} waiting or done and left as they are; {} {entries} had no part \
+             for it and {given}",
+            self.given
+        ));
+    }
+
+    /// Goes through the entries, and gives the sink what it never had.
+    async fn fill(&mut self, selection: &Selection, limit: u64) -> Result<(), Failure> {
         let wanted = Filter { sink: None, ..selection.filter() };
         let mut filter = bounded(&*self.inbox.desk, wanted).await.map_err(|error| failure(&error))?;
         let span = self.inbox.desk.between(filter.accepted).await.map_err(|error| failure(&error))?;
@@ -137,7 +176,7 @@ impl Filling<'_> {
                 time::sleep(due.saturating_sub(began.elapsed())).await;
             }
         }
-        Ok(self.given)
+        Ok(())
     }
 
     /// Entries for the next commit: no more than the rate allows in a second.
