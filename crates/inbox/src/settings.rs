@@ -31,7 +31,7 @@ section! {
         pub certificate: Option<PathBuf> = certificate().example("\"certs/postgres-client.pem\"").optional(),
         /// PEM file of the private key of that certificate.
         pub certificate_key: Option<PathBuf> = private_file().example("\"certs/postgres-client.key\"").optional(),
-        /// Connections to PostgreSQL at most.
+        /// Connections to PostgreSQL at most, beside up to 4 for the data keys of a sealed inbox.
         pub connections: usize = number().default("16").between("4", "1000"),
         /// Folder for what a service on PostgreSQL has of its own: the socket for commands on this machine. With SQLite that is the
         /// folder of the inbox file.

@@ -47,12 +47,7 @@ pub(super) struct Attached {
 ///
 /// # Errors
 /// [`Error::Seal`]: keys and data do not fit together; [`Error::Away`]: the keys store cannot be reached.
-pub(super) async fn attach(
-    pool: &Pool,
-    found: &Found,
-    settings: &Settings,
-    access: Access,
-) -> Result<Attached, Error> {
+pub(super) async fn attach(pool: &Pool, found: &Found, settings: &Settings, access: Access) -> Result<Attached, Error> {
     let refused = |flaw| refuse(pool, flaw);
     let ring = Ring::new(&settings.key).map_err(|flaw| refused(Trouble::Other(flaw.into())))?.map(Arc::new);
     match (found.is_sealed, &ring, access) {
@@ -70,7 +65,9 @@ pub(super) async fn attach(
     if found.keys > newest {
         return Err(older(pool));
     }
-    if !found.is_sealed && let Some(ring) = &ring {
+    if !found.is_sealed
+        && let Some(ring) = &ring
+    {
         keys.set_ring(ring).await.map_err(refused)?;
         tx::until_done(|| begin(pool, &keys)).await.map_err(refused)?;
     }
@@ -145,7 +142,8 @@ pub(super) async fn end(core: &Core) -> Result<bool, Trouble> {
         tx.give_up();
         return Ok(false);
     }
-    let back = "INSERT INTO meta (name, bytes) VALUES ('dedup', $1) ON CONFLICT (name) DO UPDATE SET bytes = excluded.bytes";
+    let back =
+        "INSERT INTO meta (name, bytes) VALUES ('dedup', $1) ON CONFLICT (name) DO UPDATE SET bytes = excluded.bytes";
     let forget = "DELETE FROM meta WHERE name IN ('sealed', 'plain') OR name LIKE 'keys %'";
     tx.commit(&[statement!(back, dedup.to_vec()), statement!(forget)]).await?;
     Ok(true)
@@ -187,7 +185,9 @@ fn no_key() -> Error {
 
 fn not_made(pool: &Pool) -> Error {
     let schema = pool.keys().server().schema();
-    seal(format!("inbox.key is set, and there is no keys store in the schema {schema} yet: run `linxo-webhook inbox init` once"))
+    seal(format!(
+        "inbox.key is set, and there is no keys store in the schema {schema} yet: run `linxo-webhook inbox init` once"
+    ))
 }
 
 fn missing(pool: &Pool) -> Error {

@@ -24,11 +24,7 @@ pub(crate) const fn rank(conflict: bool, body_key: i64) -> i64 {
 }
 
 /// Adds entries and their bodies, sealed where there are keys for them. Fails where the same content, or a first entry of the same id, came in between.
-pub(super) fn insert(
-    new: &[(i64, bool, &Record)],
-    clock: &Clock,
-    sealing: &Sealing,
-) -> Result<Vec<Statement>, Flaw> {
+pub(super) fn insert(new: &[(i64, bool, &Record)], clock: &Clock, sealing: &Sealing) -> Result<Vec<Statement>, Flaw> {
     if new.is_empty() {
         return Ok(Vec::new());
     }

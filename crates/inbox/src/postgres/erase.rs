@@ -158,9 +158,7 @@ async fn finish(core: &Core, subject: &Subject, rest: &Found) -> Result<Last, Tr
     let first = [statement!(intake::LINES, numbers.clone()), statement!(lines::LOCK, numbers.clone())];
     let (tx, _) = Tx::begin(&core.pool, &core.clock, &first).await?;
     let (condition, id) = condition(subject);
-    let of_them = |what: &str| {
-        statement!(format!("{what} WHERE {condition}"), codes::text(id), names.clone())
-    };
+    let of_them = |what: &str| statement!(format!("{what} WHERE {condition}"), codes::text(id), names.clone());
     let entries = tx.query(of_them("SELECT DISTINCT stage.seq, stage.line FROM stage JOIN entry USING (seq)")).await?;
     let entries: Result<Vec<(i64, i64)>, Trouble> =
         entries.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect();
@@ -230,9 +228,8 @@ pub(super) async fn rows_of(core: &Core, keys: &[i64]) -> Result<u64, Trouble> {
         return Ok(0);
     }
     let find = |sql: &'static str| tx::query(&core.pool, statement!(sql, keys.to_vec()));
-    let numbers = |rows: Vec<Row>| -> Result<Vec<i64>, tokio_postgres::Error> {
-        rows.iter().map(|row| row.try_get(0)).collect()
-    };
+    let numbers =
+        |rows: Vec<Row>| -> Result<Vec<i64>, tokio_postgres::Error> { rows.iter().map(|row| row.try_get(0)).collect() };
     let entries = numbers(find("SELECT seq FROM entry WHERE key = ANY($1)").await?)?;
     let mut removed = 0;
     for batch in entries.chunks(BATCH) {

@@ -253,7 +253,8 @@ async fn try_init(pool: &Pool, identity: Identity) -> Result<(), Trouble> {
             tx.commit(&[statement!(add, identity.0.to_vec(), VERSION)]).await.map(drop)
         }
         (true, true) => {
-            let found = "SELECT bytes, (SELECT number FROM meta WHERE name = 'version') FROM meta WHERE name = 'identity'";
+            let found =
+                "SELECT bytes, (SELECT number FROM meta WHERE name = 'version') FROM meta WHERE name = 'identity'";
             let rows = tx.query(statement!(found)).await?;
             let row = rows.first().ok_or(Trouble::Again)?;
             if row.try_get::<_, Option<&[u8]>>(0)? != Some(identity.0.as_slice()) {
@@ -279,9 +280,7 @@ fn name(owner: &Owner) -> String {
 
 fn columns(owner: &Owner) -> (Option<String>, Option<String>, Option<i64>) {
     match owner {
-        Owner::Connection { connection, user } => {
-            (Some(codes::text(connection)), codes::maybe(user.as_deref()), None)
-        }
+        Owner::Connection { connection, user } => (Some(codes::text(connection)), codes::maybe(user.as_deref()), None),
         Owner::Day(day) => (None, None, Some(*day)),
     }
 }

@@ -25,7 +25,10 @@ pub(super) async fn keep(core: &Core, refused: &[Refused]) -> Result<(), Trouble
     let first = [
         statement!("LOCK TABLE refused IN ROW EXCLUSIVE MODE"),
         statement!(format!("SELECT pg_advisory_xact_lock_shared({})", vault::REFUSED)),
-        statement!("SELECT nextval('refused_number_seq') FROM generate_series(1, $1::bigint)", codes::signed(refused.len())),
+        statement!(
+            "SELECT nextval('refused_number_seq') FROM generate_series(1, $1::bigint)",
+            codes::signed(refused.len())
+        ),
         statement!(vault::SEALED),
     ];
     let (tx, found) = Tx::begin(&core.pool, &core.clock, &first).await?;

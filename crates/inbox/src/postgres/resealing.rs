@@ -97,7 +97,8 @@ async fn find(tx: &Tx, to: To, round: Round, limit: usize) -> Result<Vec<Row>, T
     );
     let rows = tx.query(statement!(pages, round.page.0, i64::from(round.page.1), limit)).await?;
     if !rows.is_empty() {
-        let number = |row: &tokio_postgres::Row| row.try_get(1).map(|number: i64| u32::try_from(number).unwrap_or(u32::MAX));
+        let number =
+            |row: &tokio_postgres::Row| row.try_get(1).map(|number: i64| u32::try_from(number).unwrap_or(u32::MAX));
         return rows.iter().map(|row| Ok(Row::Page(row.try_get(0)?, number(row)?))).collect();
     }
     let resources =

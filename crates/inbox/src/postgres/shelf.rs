@@ -163,7 +163,8 @@ impl Shelf for Postgres {
     }
 
     async fn connection(&self, reading: ReadingId) -> Result<Option<Bytes>, Error> {
-        let sql = "SELECT resource AS stored, key, connection, \"user\" FROM reading WHERE id = $1 AND resource IS NOT NULL";
+        let sql =
+            "SELECT resource AS stored, key, connection, \"user\" FROM reading WHERE id = $1 AND resource IS NOT NULL";
         Ok(open(&self.0, statement!(sql, reading.0), Place::Resource(reading.0)).await?)
     }
 }

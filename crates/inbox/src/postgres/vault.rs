@@ -154,7 +154,8 @@ impl Vault {
     }
 
     fn open(&self, id: i64, wrapped: Vec<u8>) -> Result<Arc<DataKey>, Flaw> {
-        let (opened, ring) = self.0.as_ref().and_then(|opened| Some((opened, opened.ring.as_ref()?))).ok_or(Flaw::NoKey)?;
+        let (opened, ring) =
+            self.0.as_ref().and_then(|opened| Some((opened, opened.ring.as_ref()?))).ok_or(Flaw::NoKey)?;
         let mut known = lock(&opened.known);
         if let Some(key) = known.get(&id) {
             return Ok(key);

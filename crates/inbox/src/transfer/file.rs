@@ -26,7 +26,8 @@ use std::{
 /// Behind the name of a copy that is not whole.
 const COPYING: &str = ".copying";
 /// Whether a data key has a newer one beside it.
-const REPLACED: &str = "EXISTS (SELECT 1 FROM key AS newer WHERE newer.connection IS key.connection AND newer.user IS key.user
+const REPLACED: &str =
+    "EXISTS (SELECT 1 FROM key AS newer WHERE newer.connection IS key.connection AND newer.user IS key.user
                                 AND newer.day IS key.day AND newer.number > key.number)";
 
 /// See the head of this file.
@@ -264,12 +265,8 @@ impl Side for File {
 
     async fn add(&mut self, table: &Table, rows: Vec<Row>) -> Result<(), Error> {
         let columns = stored(table);
-        let sql = format!(
-            "INSERT OR IGNORE INTO {} ({}) VALUES ({})",
-            table.name,
-            quoted(columns),
-            places(columns.len())
-        );
+        let sql =
+            format!("INSERT OR IGNORE INTO {} ({}) VALUES ({})", table.name, quoted(columns), places(columns.len()));
         let tx = self.of(table)?.unchecked_transaction().map_err(failed)?;
         {
             let mut statement = tx.prepare_cached(&sql).map_err(failed)?;
@@ -329,7 +326,9 @@ impl Side for File {
         }
         if let Some(seal) = &rest.seal {
             let plain = seal.is_plain.then_some(("plain", 1));
-            for (name, number) in [("sealed", 1), ("keys", seal.newest), ("erasures", seal.erasures)].into_iter().chain(plain) {
+            for (name, number) in
+                [("sealed", 1), ("keys", seal.newest), ("erasures", seal.erasures)].into_iter().chain(plain)
+            {
                 set_meta(&tx, name, number)?;
             }
         }

@@ -115,7 +115,10 @@ impl Server {
         }
         if number(&connection, "SELECT (SELECT count(*) FROM key) + (SELECT count(*) FROM erased)").await? > 0 {
             let place = self.keys_place();
-            return Err(refused(&self.store, &format!("there are data keys in {place} already: name another one in inbox.keys")));
+            return Err(refused(
+                &self.store,
+                &format!("there are data keys in {place} already: name another one in inbox.keys"),
+            ));
         }
         let begin = "DELETE FROM meta WHERE name NOT IN ('identity', 'version'); INSERT INTO meta (name, number) VALUES ('copying', 1)";
         Ok(connection.batch_execute(begin).await?)
@@ -380,7 +383,9 @@ impl Side for Server {
         }
         if let Some(seal) = &rest.seal {
             let plain = seal.is_plain.then_some(("plain", 1));
-            for (name, number) in [("sealed", 1), ("keys 0", seal.newest), ("erasures", seal.erasures)].into_iter().chain(plain) {
+            for (name, number) in
+                [("sealed", 1), ("keys 0", seal.newest), ("erasures", seal.erasures)].into_iter().chain(plain)
+            {
                 tx.execute("INSERT INTO meta (name, number) VALUES ($1, $2)", &[&name, &number]).await?;
             }
         }

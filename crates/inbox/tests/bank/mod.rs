@@ -2,9 +2,7 @@
 
 use base::{clock, secret::Secret};
 use event::{AccountId, Event};
-use inbox::{
-    Certainty, Folded, Found, Inbox, NewEntry, Outcome, Page, Refused, Seq, Stage,
-};
+use inbox::{Certainty, Folded, Found, Inbox, NewEntry, Outcome, Page, Refused, Seq, Stage};
 use std::{
     fs,
     path::{Path, PathBuf},

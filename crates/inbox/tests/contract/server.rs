@@ -37,6 +37,18 @@ impl Schema {
         this
     }
 
+    /// A schema with an inbox as the first version made it.
+    pub(crate) async fn of_version_1() -> Self {
+        let this = Self::absent();
+        let (name, tables) = (&this.name, include_str!("../../src/postgres/tables.sql"));
+        let meta = "INSERT INTO meta (name, number) VALUES ('version', 1), ('readable_from', 1);
+                    INSERT INTO meta (name, bytes) VALUES ('identity', decode(md5('identity'), 'hex')),
+                        ('dedup', decode(md5('dedup'), 'hex')), ('fingerprints', sha256('fingerprints'))";
+        let sql = format!("CREATE SCHEMA {name}; SET search_path = {name}; {tables}; {meta}");
+        connect().await.batch_execute(&sql).await.unwrap();
+        this
+    }
+
     /// Makes the tables, as `inbox init` does; says which inbox it is, and whether it is new.
     pub(crate) async fn init(&self) -> Result<(Identity, bool), Error> {
         inbox::init(&self.at(&::settings::defaults().unwrap())).await.map(Option::unwrap)
@@ -83,7 +95,11 @@ impl Drop for Schema {
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                connect().await.batch_execute(&format!("DROP SCHEMA IF EXISTS {name}, {name}_keys CASCADE")).await.unwrap();
+                connect()
+                    .await
+                    .batch_execute(&format!("DROP SCHEMA IF EXISTS {name}, {name}_keys CASCADE"))
+                    .await
+                    .unwrap();
             });
         });
         drop(dropped.join());

@@ -42,7 +42,9 @@ impl Site {
         let start = || Postgres::start(&Options::default()).unwrap();
         let (server, other) = (start(), matches!(keys, Keys::Server).then(start));
         let keys = other.as_ref().map(|other| {
-            let Ok(Store::Postgres(server)) = format!("{}&schema=linxo_webhook_keys", other.url()).parse() else { panic!() };
+            let Ok(Store::Postgres(server)) = format!("{}&schema=linxo_webhook_keys", other.url()).parse() else {
+                panic!()
+            };
             KeysPlace::Server(server)
         });
         let settings = Settings { key: vec![key(1)], keys, ..at(&server.url()) };
@@ -125,7 +127,8 @@ async fn under_a_key_no_bank_data_is_on_the_server(#[case] keys: Keys) {
         let inbox = open(&settings).await;
         let seq = fill(&inbox).await;
         is_filled(&inbox, seq).await;
-        let lease = inbox.queue.claim(&Stage::deliver("app"), 1, Duration::from_mins(1)).await.unwrap().leases.remove(0);
+        let lease =
+            inbox.queue.claim(&Stage::deliver("app"), 1, Duration::from_mins(1)).await.unwrap().leases.remove(0);
         assert_eq!(lease.body, body("e1", "c1", Some("u1"), false));
         let (told, _) = inbox::try_server(&settings).await.unwrap().unwrap();
         assert_eq!(told.ends_with("which is not sealed"), !is_sealed, "{told}");
@@ -199,7 +202,8 @@ async fn receivers_make_one_key_for_an_owner(#[case] keys: Keys) {
     for round in 0..5 {
         let sent = receivers.iter().enumerate().flat_map(|(number, inbox)| {
             (0..20).map(move |connection| {
-                let json = body(&format!("{round}-{number}-{connection}"), &format!("{round}-{connection}"), Some("u"), false);
+                let json =
+                    body(&format!("{round}-{number}-{connection}"), &format!("{round}-{connection}"), Some("u"), false);
                 async move { inbox.intake.accept(new_entry(&json)).await.unwrap() }
             })
         });
@@ -279,8 +283,8 @@ async fn a_receiver_without_a_key_is_refused_beside_others_that_have_one() {
     assert!(matches!(refused, Err(Error::Seal { .. })), "{refused:?}");
     first.upkeep.close().await;
     // Both seal what was there, one at a time, and a repeat is recognised meanwhile.
-    let (one_did, two_did, again) =
-        tokio::join!(seal_all(&one), seal_all(&two), accept(&one, &body("e1", "c1", Some("u1"), false)));
+    let repeat = body("e1", "c1", Some("u1"), false);
+    let (one_did, two_did, again) = tokio::join!(seal_all(&one), seal_all(&two), accept(&one, &repeat));
     assert_eq!(again, Folded::Duplicate { seq });
     // Bodies, two pages, the connection, the refused request.
     assert_eq!(one_did + two_did, 32 + 2 + 1 + 1);
