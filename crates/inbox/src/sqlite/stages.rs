@@ -391,7 +391,7 @@ pub(super) fn held_lines(connection: &Connection, most: i64) -> rusqlite::Result
                                AND state IN ('queued', 'due', 'leased') AND seq > first))
              FROM sink WHERE strict = 1 ORDER BY id",
         )?
-        .query_map([most], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .query_map([most], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?
         .collect()
 }
 
