@@ -11,10 +11,9 @@ use async_trait::async_trait;
 use base::{clock::Timestamp, text::printable};
 use bytes::Bytes;
 use clap::Args;
-use event::{ConnectionId, UserId};
 use inbox::{
-    Act, ActView, Audit, Batch, Desk, EntryView, Error, Fill, Filter, RefusedView, Seq, SinkName, Sinks, Span, Stage,
-    State, Story, rules::Order,
+    Act, ActView, Audit, Batch, Desk, EntryView, Error, Fill, Filter, RefusedView, Seq, SinkName, Sinks, Span, Story,
+    rules::Order,
 };
 use parts::{Entry, Reading, Refused, time};
 use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode, Url, redirect};
