@@ -91,9 +91,10 @@ pub use persons::{Erased, Held, HeldReading, Persons, Subject};
 pub use postgres::connect::{Link, Prepared};
 pub use queue::{Awaiting, Cause, Claimed, CredentialsMark, Outcome, Queue, Resume};
 pub use readings::{Page, PageFacts, Reading, Readings, Shelf};
+pub use seal::Standing as SealStanding;
 pub use sinks::Sinks;
 pub use span::Span;
-pub use sqlite::{Access, Standing as SealStanding};
+pub use sqlite::Access;
 pub use upkeep::{Expired, Failure, Resealed, StageCounts, Stats, Upkeep};
 pub use watch::{About, Happening, Seen, Watch, What};
 
@@ -208,8 +209,11 @@ pub async fn try_server(settings: &Settings) -> Option<Result<(String, Vec<Strin
     let tried = async {
         let pool = Pool::new(server, settings)?;
         let identity = pool.must_have_inbox(GUEST_TIME).await?;
-        let said =
-            format!("PostgreSQL can be reached and holds the inbox {identity:?} in the schema {}", server.schema());
+        let seal = postgres::standing(&pool, settings).await?;
+        let said = format!(
+            "PostgreSQL can be reached and holds the inbox {identity:?} in the schema {}, which is {seal}",
+            server.schema()
+        );
         Ok((said, pool.remarks(GUEST_TIME).await?))
     };
     Some(tried.await)
@@ -218,15 +222,15 @@ pub async fn try_server(settings: &Settings) -> Option<Result<(String, Vec<Strin
 /// For a command to reach the server.
 const GUEST_TIME: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Makes the inbox on the configured server where there is none, and brings an older one up to date. Returns which inbox it is, and
-/// whether it is new; `None`: the configured store is a file, which makes itself.
+/// Makes the inbox on the configured server where there is none, and brings an older one up to date; where `inbox.key` is set, its
+/// keys store too. Returns which inbox it is, and whether it is new; `None`: the configured store is a file, which makes itself.
 ///
 /// # Errors
-/// [`Error::Away`], [`Error::Open`], [`Error::Unusable`], [`Error::Store`].
+/// [`Error::Away`], [`Error::Open`], [`Error::Seal`], [`Error::Unusable`], [`Error::Store`].
 pub async fn init(settings: &Settings) -> Result<Option<(Identity, bool)>, Error> {
     let self::settings::Store::Postgres(server) = &settings.store else { return Ok(None) };
     let pool = Pool::new(server, settings)?;
-    let made = postgres::init(&pool).await;
+    let made = postgres::init(&pool, settings).await;
     pool.close();
     made.map(Some)
 }

@@ -31,7 +31,7 @@ section! {
         pub certificate: Option<PathBuf> = certificate().example("\"certs/postgres-client.pem\"").optional(),
         /// PEM file of the private key of that certificate.
         pub certificate_key: Option<PathBuf> = private_file().example("\"certs/postgres-client.key\"").optional(),
-        /// Connections to PostgreSQL at most.
+        /// Connections to PostgreSQL at most, beside up to 4 for the data keys of a sealed inbox.
         pub connections: usize = number().default("16").between("4", "1000"),
         /// Folder for what a service on PostgreSQL has of its own: the socket for commands on this machine. With SQLite that is the
         /// folder of the inbox file.
@@ -45,9 +45,10 @@ section! {
         /// Bank data at rest is encrypted with this key: 32 random bytes, as `openssl rand -base64 32` prints them. A list, the newest
         /// first, while keys are exchanged. Keep a copy of it elsewhere: nobody can read the inbox without it.
         pub key: Vec<Secret> = secrets(seal_key).example("{ file = \"secrets/inbox\" }"),
-        /// Where the data keys are kept that `key` encrypts. Not given: keys.db beside the inbox file. With PostgreSQL they are in
-        /// a schema of their own.
-        pub keys: Option<PathBuf> = path().example("\"data/keys.db\"").optional(),
+        /// Where the data keys are kept that `key` encrypts. With SQLite a file; not given: keys.db beside the inbox file. With
+        /// PostgreSQL the URL of a database of their own, reached with the password and the certificates of this section; not given:
+        /// a schema of their own beside the inbox's, with `_keys` behind its name.
+        pub keys: Option<KeysPlace> = text(keys_place).example("\"data/keys.db\"").optional(),
         /// How long done entries are kept. Unfinished ones are never deleted.
         pub retention: Duration = duration().default("30d").between("1m", "3650d"),
         /// How long it is kept what operators did (`linxo-webhook inbox audit`).
@@ -60,8 +61,14 @@ section! {
         pub refused: u64 = number().default("1000").between("0", "100000"),
     }
     check(at) {
-        if let Ok(Store::Postgres(server)) = &store {
-            fitting(at, server);
+        let keys = keys.as_ref().ok().and_then(Option::as_ref);
+        match &store {
+            Ok(Store::Postgres(server)) => fitting(at, server, keys),
+            Ok(Store::Sqlite(_)) if matches!(keys, Some(KeysPlace::Server(_))) => {
+                let hint = "name a file such as \"data/keys.db\", or leave it out: keys.db beside the inbox file";
+                at.flawed("keys", Flaw::new("names PostgreSQL, and inbox.url names a file", hint));
+            }
+            _ => {}
         }
         at.together("certificate", "certificate_key");
     }
@@ -90,7 +97,7 @@ impl FromStr for Store {
 
     fn from_str(text: &str) -> Result<Self, Flaw> {
         const HINT: &str = "write \"sqlite:data/inbox.db\", \"sqlite:/var/lib/linxo-webhook/inbox.db\" or \"postgres://user@host/database\"";
-        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        if is_url(text) {
             return Server::parse(text).map(|server| Self::Postgres(Box::new(server)));
         }
         let Some(path) = text.strip_prefix("sqlite:") else {
@@ -143,20 +150,68 @@ fn seal_key(text: &str) -> Result<(), Flaw> {
     }
 }
 
+/// Where data keys are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeysPlace {
+    /// In a file, beside an inbox in a file.
+    File(PathBuf),
+    /// In a database of their own, beside an inbox on PostgreSQL.
+    Server(Box<Server>),
+}
+
+impl fmt::Display for KeysPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Server(server) => server.fmt(f),
+        }
+    }
+}
+
+fn keys_place(text: &str) -> Result<KeysPlace, Flaw> {
+    if is_url(text) {
+        return Server::parse_keys(text).map(|server| KeysPlace::Server(Box::new(server)));
+    }
+    if text.is_empty() || text.ends_with('/') {
+        return Err(Flaw::new("does not name a file", "write \"data/keys.db\""));
+    }
+    Ok(KeysPlace::File(text.into()))
+}
+
+/// Whether a text is meant as a URL of PostgreSQL.
+fn is_url(text: &str) -> bool {
+    ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
+}
+
 /// What cannot be true beside PostgreSQL.
-fn fitting(at: &mut At<'_, '_>, server: &Server) {
-    if at.is_given("keys") {
-        let hint =
-            "remove it: with PostgreSQL the data keys are in a schema of their own, where every receiver finds them";
+fn fitting(at: &mut At<'_, '_>, server: &Server, keys: Option<&KeysPlace>) {
+    let named = match keys {
+        Some(KeysPlace::Server(keys)) => Some(keys),
+        _ => None,
+    };
+    if let Some(KeysPlace::File(_)) = keys {
+        let hint = "remove it, and the data keys are in a schema of their own, where every receiver finds them; or name a database: \
+                    \"postgres://user@host/database\"";
         at.flawed("keys", Flaw::new("is a file, and inbox.url names PostgreSQL", hint));
     }
+    if named.is_some_and(|keys| keys.is_same(server)) {
+        let hint = "name another database, or another schema behind the `?`: whoever copies the inbox must not copy its keys with it";
+        at.flawed("keys", Flaw::new("names the tables of the inbox itself", hint));
+    }
+    if named.is_none() && at.is_given("key") && server.keys().schema().len() > LONGEST_SCHEMA {
+        let hint = "take a schema of at most 58 characters, or say in inbox.keys where the data keys are";
+        at.flawed("url", Flaw::new("has a schema whose name is too long to put `_keys` behind it", hint));
+    }
     for name in ["authorities", "certificate", "certificate_key"] {
-        if at.is_given(name) && !server.is_encrypted() {
+        if at.is_given(name) && !server.is_encrypted() && !named.is_some_and(|keys| keys.is_encrypted()) {
             let hint = "remove it, or name a host in inbox.url, without sslmode=disable";
             at.flawed(name, Flaw::new("is for an encrypted connection, and inbox.url asks for none", hint));
         }
     }
 }
+
+/// Bytes of a name that PostgreSQL keeps.
+const LONGEST_SCHEMA: usize = 63;
 
 impl Settings {
     /// The file of a SQLite inbox.
@@ -171,8 +226,27 @@ impl Settings {
     /// The file of the data keys of a SQLite inbox. With PostgreSQL there is none, and nothing makes it.
     #[must_use]
     pub fn keys_file(&self) -> PathBuf {
-        let folder = self.file().map_or(self.folder.as_path(), folder::of);
-        self.keys.clone().unwrap_or_else(|| folder.join("keys.db"))
+        match &self.keys {
+            Some(KeysPlace::File(path)) => path.clone(),
+            _ => self.file().map_or(self.folder.as_path(), folder::of).join("keys.db"),
+        }
+    }
+
+    /// Where the data keys of an inbox on this server are.
+    pub(crate) fn keys_server(&self, server: &Server) -> Server {
+        match &self.keys {
+            Some(KeysPlace::Server(keys)) => (**keys).clone(),
+            _ => server.keys(),
+        }
+    }
+
+    /// Where the data keys are, in words.
+    #[must_use]
+    pub fn keys_place(&self) -> String {
+        match &self.store {
+            Store::Sqlite(_) => self.keys_file().display().to_string(),
+            Store::Postgres(server) => format!("the schema {} in PostgreSQL", self.keys_server(server).schema()),
+        }
     }
 
     /// The folder of the journal; `None`: there is none.

@@ -147,7 +147,7 @@ async fn unseal(global: &Global) -> Result<(), Failure> {
         "{} rows are stored as they are now: take inbox.key out of the configuration before the next start, which would seal them \
          again; keep {} for backups that are sealed",
         result?,
-        config.inbox.keys_file().display()
+        config.inbox.keys_place()
     ));
     Ok(())
 }

@@ -41,9 +41,12 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     };
     let copied = Box::pin(transfer(&config.inbox, (&from, &to), tell)).await;
     drop(bar);
-    let Transferred { tables } = copied.map_err(|error| failure(&error))?;
+    let Transferred { tables, keys } = copied.map_err(|error| failure(&error))?;
     for (table, rows) in tables.iter().filter(|(_, rows)| *rows > 0) {
         note(format_args!("{table}: {rows} rows, the same on both sides"));
+    }
+    if let Some(place) = keys {
+        note(format_args!("its data keys are in {place}, encrypted with the same inbox.key: it stays as it is"));
     }
     note(format_args!(
         "copied: set inbox.url = \"{to}\", and start the service; keep {from} until you are sure, and never start a service on it again"

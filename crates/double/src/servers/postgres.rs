@@ -234,7 +234,9 @@ impl Postgres {
         Ok(this)
     }
 
-    fn data(&self) -> PathBuf {
+    /// The folder of its files. They may be read by who started it.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 

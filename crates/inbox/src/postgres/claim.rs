@@ -255,7 +255,7 @@ impl Claiming {
         }
         let mut rows = self.core.commit(tx, &writes, touched).await?;
         let rows = if is_any { rows.pop().unwrap_or_default() } else { Vec::new() };
-        let mut stored = stored::read(&self.core, &rows)?;
+        let mut stored = stored::read(&self.core, &rows).await?;
         let (mut leases, mut damaged) = (Vec::with_capacity(taken.len()), Vec::new());
         for Taken { row, token, hold } in taken {
             let Some(Stored { entry, body, delivered }) = stored.remove(&row.seq) else { continue };

@@ -3,7 +3,7 @@
 //! PostgreSQL keeps every character in a text but U+0000, and JSON may say `\u0000`. So that no event is refused for it, the last
 //! character of Unicode, which nobody uses, stands before a digit: 0 for U+0000, and 1 for itself. Every other text stands as it is.
 
-use crate::{Cause, Certainty, CredentialsMark};
+use crate::{Cause, Certainty, CredentialsMark, seal::Owner};
 use base::clock::Timestamp;
 use tokio_postgres::Row;
 
@@ -44,6 +44,16 @@ pub(super) fn read(row: &Row, column: &str) -> Result<String, tokio_postgres::Er
 /// Reads the column of a text that may be absent.
 pub(super) fn read_maybe(row: &Row, column: &str) -> Result<Option<String>, tokio_postgres::Error> {
     row.try_get::<_, Option<String>>(column).map(|written| written.map(plain))
+}
+
+/// Whose a row is, by its columns `connection` and `user`.
+pub(super) fn owner(row: &Row) -> Result<Owner, tokio_postgres::Error> {
+    Ok(Owner::new(&read(row, "connection")?, read_maybe(row, "user")?.as_deref()))
+}
+
+/// The data keys that rows name in their column `key`.
+pub(super) fn keys(rows: &[Row]) -> Result<Vec<Option<i64>>, tokio_postgres::Error> {
+    rows.iter().map(|row| row.try_get("key")).collect()
 }
 
 /// Reads a count, which PostgreSQL keeps with a sign.

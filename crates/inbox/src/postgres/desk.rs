@@ -15,6 +15,7 @@ use crate::{
     Batch, Cause, Desk, EntryView, Error, Fill, Filter, RefusedView, Seq, SinkName, Span, Story,
     kind::Kind,
     rules::{self, Progress, Standing},
+    seal::Place,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,8 +30,8 @@ impl Desk for Postgres {
     }
 
     async fn body(&self, seq: Seq) -> Result<Option<Bytes>, Error> {
-        let sql = "SELECT bytes AS stored, key FROM entry JOIN body USING (seq) WHERE seq = $1";
-        Ok(shelf::open(&self.0, statement!(sql, seq.0)).await?)
+        let sql = "SELECT bytes AS stored, key, connection, \"user\" FROM entry JOIN body USING (seq) WHERE seq = $1";
+        Ok(shelf::open(&self.0, statement!(sql, seq.0), Place::Body(seq.0)).await?)
     }
 
     async fn between(&self, span: Span) -> Result<Option<(Seq, Seq)>, Error> {

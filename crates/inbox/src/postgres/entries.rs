@@ -4,10 +4,12 @@ use super::{
     clock::Clock,
     codes,
     tx::{Statement, statement},
+    vault::Sealing,
 };
 use crate::{
     TraceParent,
     fold::{self, Record},
+    seal::{Flaw, Owner, Place},
 };
 use event::{ChannelDefinitionId, UserId};
 
@@ -21,16 +23,17 @@ pub(crate) const fn rank(conflict: bool, body_key: i64) -> i64 {
     }
 }
 
-/// Adds entries and their bodies. Fails where the same content, or a first entry of the same id, came in between.
-pub(super) fn insert(new: &[(i64, bool, &Record)], clock: &Clock) -> Vec<Statement> {
+/// Adds entries and their bodies, sealed where there are keys for them. Fails where the same content, or a first entry of the same id, came in between.
+pub(super) fn insert(new: &[(i64, bool, &Record)], clock: &Clock, sealing: &Sealing) -> Result<Vec<Statement>, Flaw> {
     if new.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let mut rows = Rows::default();
     for (seq, conflict, record) in new {
         rows.add(*seq, *conflict, record, clock);
+        rows.add_body(*seq, record, sealing)?;
     }
-    vec![
+    Ok(vec![
         statement!(
             "INSERT INTO known (id_key, rank, body_key, seq)
              SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])",
@@ -79,7 +82,7 @@ pub(super) fn insert(new: &[(i64, bool, &Record)], clock: &Clock) -> Vec<Stateme
             rows.seq,
             rows.bytes,
         ),
-    ]
+    ])
 }
 
 /// Entries by column, as arrays.
@@ -127,7 +130,6 @@ impl Rows {
         self.id_key.push(record.content.id);
         self.rank.push(rank(conflict, record.content.body));
         self.body_key.push(record.content.body);
-        self.digest.push(record.digest.to_vec());
         self.size.push(codes::signed(entry.body.len()));
         self.event_type.push(codes::text(&event.event_type));
         self.resource_type.push(codes::text(&event.resource_type));
@@ -146,7 +148,14 @@ impl Rows {
         self.confirm.push(entry.confirm);
         self.sender.push(codes::maybe(entry.sender.as_deref()));
         self.trace.push(codes::maybe(entry.trace.as_ref().map(TraceParent::as_str)));
-        self.key.push(None);
-        self.bytes.push(entry.body.to_vec());
+    }
+
+    fn add_body(&mut self, seq: i64, record: &Record, sealing: &Sealing) -> Result<(), Flaw> {
+        let (owner, body) = (Owner::of(&record.entry.event), &record.entry.body);
+        let sealed = sealing.seal(&owner, Place::Body(seq), body)?;
+        self.digest.push(sealing.digest(&owner, body, record.digest)?.to_vec());
+        self.key.push(sealed.key);
+        self.bytes.push(sealed.bytes.into_owned());
+        Ok(())
     }
 }

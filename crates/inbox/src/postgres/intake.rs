@@ -1,5 +1,6 @@
 //! [`Intake`] on the server: a batch of events becomes entries and stages in one transaction of two round trips. The first one locks the
-//! lines of the connections, in the order of their numbers, and looks at what is known; the second one writes and commits.
+//! lines of the connections, in the order of their numbers, and looks at what is known; the second one writes and commits. Where bodies are
+//! sealed, their keys are asked for in between.
 
 use super::{
     codes, entries, erasures, lines, refused,
@@ -7,6 +8,7 @@ use super::{
     stages::{self, StageRow},
     store::{Core, Postgres},
     tx::{Statement, Trouble, Tx, statement},
+    vault,
 };
 use crate::{
     Error, Folded, Intake, NewEntry, Position, Receipt, Refused, Seq,
@@ -14,6 +16,7 @@ use crate::{
     happenings::Noted,
     kind::Kind,
     rules::{Order, Progress, Standing},
+    seal::Owner,
 };
 use async_trait::async_trait;
 use std::{
@@ -72,7 +75,7 @@ impl Postgres {
 }
 
 /// Adds the lines that are new, so that they can be locked.
-const LINES: &str =
+pub(super) const LINES: &str =
     "INSERT INTO line (key) SELECT key FROM unnest($1::bigint[]) AS n (key) ORDER BY key ON CONFLICT DO NOTHING";
 const KNOWN: &str = "SELECT id_key, body_key, seq FROM known WHERE id_key = ANY($1)";
 /// Where something stands in line; where order is strict, also where something is parked. With no line: the sinks that keep strict
@@ -140,10 +143,14 @@ pub(super) async fn fold(core: &Core, records: &[Record]) -> Result<Vec<(Positio
         }
         folded.push((position, Folded::Stored { seq: Seq(seq), conflict }));
     }
-    let mut writes: Vec<Statement> = entries::insert(&new, &core.clock);
+    let owners: Vec<Owner> = new.iter().map(|(_, _, record)| Owner::of(&record.entry.event)).collect();
+    let sealing = core.vault.sealing(owners).await?;
+    let mut writes: Vec<Statement> = entries::insert(&new, &core.clock, &sealing)?;
+    writes.extend(core.vault.note(&sealing, tx.slot));
     writes.extend(stages::insert(&stages));
     writes.extend(stages::tally(&touched.numbers, tx.slot));
     core.commit(tx, &writes, touched).await?;
+    core.vault.noted(&sealing);
     Ok(folded)
 }
 
@@ -158,9 +165,11 @@ async fn look(core: &Core, records: &[Record]) -> Result<(Tx, Found), Trouble> {
         statement!(KNOWN, ids),
         statement!(OCCUPIED, lines.clone(), kinds),
         statement!(NUMBERS, codes::signed(records.len())),
+        statement!(vault::SEALED),
     ];
     let (tx, found) = Tx::begin(&core.pool, &core.clock, &first).await?;
-    let [_, locked, known, occupied, numbers] = found.as_slice() else { return Err(Trouble::Again) };
+    let [_, locked, known, occupied, numbers, sealed] = found.as_slice() else { return Err(Trouble::Again) };
+    core.vault.must_suit(sealed)?;
     // An erasure may have removed a line before it could be locked.
     if locked.len() < lines.len() {
         return Err(Trouble::Again);

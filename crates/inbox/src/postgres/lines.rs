@@ -3,12 +3,14 @@
 use super::{
     board::Board,
     clock::Clock,
+    codes,
     connect::Pool,
     stages::read,
     tx::{self, Trouble, Tx, statement},
 };
 use crate::kind::Kind;
 use std::collections::{BTreeMap, BTreeSet};
+use tokio_postgres::Row;
 
 /// Locks lines. In the order of their numbers, as everybody does, so that nobody waits in a circle.
 pub(super) const LOCK: &str = "SELECT key FROM line WHERE key = ANY($1) ORDER BY key FOR UPDATE";
@@ -50,11 +52,36 @@ pub(super) async fn load(pool: &Pool, clock: &Clock, entries: &[(i64, i64)]) -> 
     ];
     let (tx, found) = Tx::begin(pool, clock, &first).await?;
     let [locked, entries, heads, strict] = found.as_slice() else { return Err(Trouble::Again) };
+    let locked: Result<BTreeSet<i64>, tokio_postgres::Error> = locked.iter().map(|row| row.try_get(0)).collect();
+    let board = board(&tx, clock, &locked?, [entries, heads, strict])?;
+    Ok((tx, board))
+}
+
+/// As [`load`], in a transaction that has locked these lines.
+pub(super) async fn load_in(
+    tx: &Tx,
+    clock: &Clock,
+    locked: &BTreeSet<i64>,
+    entries: &[(i64, i64)],
+) -> Result<Board, Trouble> {
+    let seqs: Vec<i64> = entries.iter().map(|(seq, _)| *seq).collect();
+    let keys: Vec<i64> = locked.iter().copied().collect();
+    let most = vec![codes::signed(entries.len() + 1); keys.len()];
+    let entries = tx.query(statement!(OF_ENTRIES, seqs)).await?;
+    let heads = tx.query(statement!(FIRST, keys, most)).await?;
+    let strict = tx.query(statement!(STRICT)).await?;
+    board(tx, clock, locked, [&entries, &heads, &strict])
+}
+
+fn board(
+    tx: &Tx,
+    clock: &Clock,
+    locked: &BTreeSet<i64>,
+    [entries, heads, strict]: [&[Row]; 3],
+) -> Result<Board, Trouble> {
     let strict: Result<BTreeSet<Kind>, tokio_postgres::Error> =
         strict.iter().map(|row| row.try_get(0).map(Kind)).collect();
     let mut board = Board::new(tx.now, clock.local(tx.now), strict?);
-    let locked: Result<BTreeSet<i64>, tokio_postgres::Error> = locked.iter().map(|row| row.try_get(0)).collect();
-    let locked = locked?;
     for row in entries {
         let row = read(row)?;
         // An erasure removed the line while this waited for it, and an event has made it anew since.
@@ -66,7 +93,7 @@ pub(super) async fn load(pool: &Pool, clock: &Clock, entries: &[(i64, i64)]) -> 
     for row in heads {
         board.put_first(read(row)?, row.try_get("needs_are_done")?);
     }
-    Ok((tx, board))
+    Ok(board)
 }
 
 /// The lines of entries that are known by their numbers alone.

@@ -1,6 +1,7 @@
 //! Opening the inbox on a server: keys, sinks, and the tasks that go with an open store.
 
 use super::{
+    attach,
     clock::Clock,
     committer,
     connect::Pool,
@@ -9,6 +10,7 @@ use super::{
     stages,
     store::{Core, Failed, Postgres},
     tx::{self, Trouble, Tx, statement},
+    vault,
 };
 use crate::{
     Access, Error, Settings, SinkName, Stage,
@@ -36,14 +38,9 @@ impl Postgres {
         access: Access,
         local: fn() -> Timestamp,
     ) -> Result<Self, Error> {
-        if !settings.key.is_empty() {
-            // To go on without a seal would be to write bank data in the clear that somebody wants sealed.
-            return Err(Error::Seal {
-                problem: "an inbox on PostgreSQL cannot be sealed yet: leave inbox.key out, and encrypt the disk of the server".to_owned(),
-                source: None,
-            });
-        }
-        let keys = schema::attach(&pool, None).await?;
+        let found = schema::attach(&pool).await?;
+        let attach::Attached { vault, dedup } = attach::attach(&pool, &found, settings, access).await?;
+        let keys = found.keys(dedup)?;
         let clock = Clock::new(local);
         let registered = register(&pool, &clock, sinks, access).await?;
         let (committer, requests) = mpsc::channel(QUEUE);
@@ -53,6 +50,8 @@ impl Postgres {
             shared: Arc::default(),
             sinks: registered,
             keys,
+            vault,
+            turn: tokio::sync::Mutex::default(),
             number: fastrand::u64(..),
             max_waiting: settings.max_waiting,
             refused: settings.refused,
@@ -63,6 +62,7 @@ impl Postgres {
             is_to_be_cleaned: AtomicBool::new(false),
             looked_at: AtomicI64::new(0),
         });
+        attach::forget_erased(&core, found.erasures).await?;
         core.count().await?;
         warn_of_left_behind(&core, sinks).await?;
         *lock(&core.committing) = Some(tokio::spawn(committer::run(Arc::downgrade(&core), requests)));
@@ -98,7 +98,13 @@ async fn look_after(core: std::sync::Weak<Core>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(core) = core.upgrade().filter(|core| !core.shared.is_closed()) else { return };
-        match core.count().await.map_err(Error::from) {
+        let looked = async {
+            core.count().await?;
+            let sealed = tx::query(&core.pool, statement!(vault::SEALED)).await?;
+            core.vault.must_suit(&sealed)?;
+            core.vault.look().await
+        };
+        match looked.await.map_err(Error::from) {
             Ok(()) => core.note(None),
             Err(error) => core.note(Some(Failed::new(&error))),
         }

@@ -5,7 +5,7 @@ use super::{
     store::Core,
     tx::{Statement, Trouble, Tx, statement},
 };
-use crate::{Facts, Found, Page, PageFacts, Reading, ReadingId, Shortfall, kind::Kind};
+use crate::{Facts, Found, Page, PageFacts, Reading, ReadingId, Shortfall, kind::Kind, seal::Sealed};
 use event::{AccountId, UserId};
 use std::{collections::BTreeMap, time::Duration};
 use tokio_postgres::Row;
@@ -110,7 +110,7 @@ fn ids(row: &Row, column: &str) -> Result<Vec<AccountId>, Trouble> {
 }
 
 /// Keeps a page, in place of the one that was kept before.
-pub(super) fn keep_page(tx: &Tx, reading: ReadingId, page: &Page) -> Vec<Statement> {
+pub(super) fn keep_page(tx: &Tx, reading: ReadingId, page: &Page, sealed: Sealed<'_>) -> Vec<Statement> {
     let json =
         |ids: &[AccountId]| serde_json::Value::from(ids.iter().map(AccountId::as_str).collect::<Vec<_>>()).to_string();
     vec![
@@ -126,10 +126,10 @@ pub(super) fn keep_page(tx: &Tx, reading: ReadingId, page: &Page) -> Vec<Stateme
             i64::from(page.fresh),
             json(&page.ids),
             json(&page.foreign),
-            page.accounts.to_vec(),
+            sealed.bytes.into_owned(),
             codes::signed(page.accounts.len()),
             i64::from(page.unusable),
-            None::<i64>,
+            sealed.key,
         ),
         statement!("UPDATE reading SET changed = $2 WHERE id = $1", reading.0, tx.now.as_millis()),
     ]

@@ -14,6 +14,7 @@ use super::{
 use crate::{Error, Identity, Keys};
 use aws_lc_rs::rand;
 use base::clock;
+use std::collections::BTreeMap;
 
 /// A step: the version that it makes, the oldest version that can use the tables afterwards, and what it does.
 struct Step {
@@ -31,7 +32,7 @@ const STEPS: [Step; 2] = [
 /// The version that this build writes: that of the last step.
 pub(super) const VERSION: i64 = 2;
 /// Whoever migrates holds this lock, in the number space of this program.
-const MIGRATING: &str =
+pub(super) const MIGRATING: &str =
     "SELECT pg_advisory_xact_lock(hashtextextended('linxo-webhook migration ' || current_schema(), 0))";
 
 /// Makes the tables, the identity and the keys where they are missing, and brings older tables up to date. May be called again, and by
@@ -57,13 +58,13 @@ async fn try_init(pool: &Pool) -> Result<(Identity, bool), Trouble> {
             tx.execute(&[statement!("INSERT INTO meta (name, bytes) VALUES ($1, $2)", name, bytes)]).await?;
         }
     }
-    let identity = keys(&tx.query(statement!(KEYS)).await?, None)?.identity;
+    let identity = found(&tx.query(statement!(META)).await?)?.identity;
     tx.commit(&[]).await?;
     Ok((identity, is_new))
 }
 
 /// Makes the first schema of the search path, unless it is there.
-async fn make_schema(tx: &Tx) -> Result<(), Trouble> {
+pub(super) async fn make_schema(tx: &Tx) -> Result<(), Trouble> {
     let rows = tx.query(statement!("SELECT current_schema(), current_setting('search_path')")).await?;
     let Some(row) = rows.first() else { return Ok(()) };
     if row.try_get::<_, Option<&str>>(0)?.is_some() {
@@ -123,11 +124,36 @@ pub(super) fn unusable(problem: String) -> Error {
     Error::Open { path: "in PostgreSQL".to_owned(), problem, source: None }
 }
 
-/// Looks at the tables, and brings older ones up to date where they were made by `init`. Returns the keys.
+/// What the tables say of the inbox.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) identity: Identity,
+    /// The key of hashes; `None`: it is in the keys store, because the inbox is sealed.
+    dedup: Option<[u8; 16]>,
+    fingerprints: [u8; 32],
+    /// What is written is sealed.
+    pub(super) is_sealed: bool,
+    /// There may be rows that are not.
+    pub(super) is_plain: bool,
+    /// The newest data key that a row may need.
+    pub(super) keys: i64,
+    /// The newest erasure whose rows are removed.
+    pub(super) erasures: i64,
+}
+
+impl Found {
+    /// The identity and the keys. The key of hashes is elsewhere while the store is sealed, and is handed in then.
+    pub(super) fn keys(&self, dedup: Option<[u8; 16]>) -> Result<Keys, Error> {
+        let dedup = dedup.or(self.dedup).ok_or_else(|| lost("dedup"))?;
+        Ok(Keys { identity: self.identity, dedup, fingerprints: self.fingerprints })
+    }
+}
+
+/// Looks at the tables, and brings older ones up to date where they were made by `init`.
 ///
 /// # Errors
 /// [`Error::Open`]: there is no inbox, or one that this build cannot use.
-pub(super) async fn attach(pool: &Pool, dedup: Option<[u8; 16]>) -> Result<Keys, Error> {
+pub(super) async fn attach(pool: &Pool) -> Result<Found, Error> {
     let attached = tx::until_done(|| async {
         let clock = super::clock::Clock::new(clock::now);
         let (tx, _) = Tx::begin(pool, &clock, &[]).await?;
@@ -141,35 +167,51 @@ pub(super) async fn attach(pool: &Pool, dedup: Option<[u8; 16]>) -> Result<Keys,
             from = version(&tx).await?.map_or(from, |(version, _)| version);
             migrate(&tx, from).await?;
         }
-        let keys = keys(&tx.query(statement!(KEYS)).await?, dedup)?;
+        let found = found(&tx.query(statement!(META)).await?)?;
         tx.commit(&[]).await?;
-        Ok(keys)
+        Ok(found)
     })
     .await?;
     Ok(attached)
 }
 
-const KEYS: &str = "SELECT name, bytes FROM meta WHERE bytes IS NOT NULL";
+/// Looks at the tables, and changes nothing.
+///
+/// # Errors
+/// [`Error::Open`], [`Error::Store`], [`Error::Away`].
+pub(super) async fn look(pool: &Pool) -> Result<Found, Error> {
+    Ok(found(&tx::query(pool, statement!(META)).await?)?)
+}
 
-/// The identity and the keys. The key of hashes is elsewhere while the store is sealed, and is handed in then.
-fn keys(rows: &[tokio_postgres::Row], dedup: Option<[u8; 16]>) -> Result<Keys, Trouble> {
-    let find = |wanted: &str| -> Result<Vec<u8>, Trouble> {
-        for row in rows {
-            if row.try_get::<_, &str>("name")? == wanted {
-                return Ok(row.try_get("bytes")?);
-            }
+const META: &str = "SELECT name, bytes, number FROM meta";
+
+fn found(rows: &[tokio_postgres::Row]) -> Result<Found, Trouble> {
+    let (mut bytes, mut numbers, mut keys) = (BTreeMap::new(), BTreeMap::new(), 0);
+    for row in rows {
+        let name: &str = row.try_get("name")?;
+        if let Some(value) = row.try_get::<_, Option<Vec<u8>>>("bytes")? {
+            bytes.insert(name, value);
         }
-        Err(unusable(format!("its tables have no {wanted}: restore them from a backup")).into())
-    };
+        let number = row.try_get::<_, Option<i64>>("number")?.unwrap_or(0);
+        numbers.insert(name, number);
+        if name.starts_with("keys ") {
+            keys = number.max(keys);
+        }
+    }
     let broken = |_| unusable("a key in its tables is broken: restore them from a backup".to_owned());
-    Ok(Keys {
-        identity: Identity(find("identity")?.try_into().map_err(broken)?),
-        dedup: match dedup {
-            Some(dedup) => dedup,
-            None => find("dedup")?.try_into().map_err(broken)?,
-        },
-        fingerprints: find("fingerprints")?.try_into().map_err(broken)?,
+    Ok(Found {
+        identity: Identity(bytes.remove("identity").ok_or_else(|| lost("identity"))?.try_into().map_err(broken)?),
+        dedup: bytes.remove("dedup").map(TryInto::try_into).transpose().map_err(broken)?,
+        fingerprints: bytes.remove("fingerprints").ok_or_else(|| lost("fingerprints"))?.try_into().map_err(broken)?,
+        is_sealed: numbers.contains_key("sealed"),
+        is_plain: numbers.contains_key("plain"),
+        keys,
+        erasures: numbers.get("erasures").copied().unwrap_or(0),
     })
+}
+
+fn lost(what: &str) -> Error {
+    unusable(format!("its tables have no {what}: restore them from a backup"))
 }
 
 /// Remembers a number.

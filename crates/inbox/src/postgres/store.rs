@@ -7,6 +7,7 @@ use super::{
     shared::{Accepting, Shared, Touched},
     stages::{self, StageRow},
     tx::{self, Statement, Trouble, Tx, statement},
+    vault::{self, Turn, Vault},
 };
 use crate::{
     Error, Keys, Lease, Seq, Source,
@@ -35,6 +36,9 @@ pub(super) struct Core {
     pub(super) shared: Arc<Shared>,
     pub(super) sinks: Sinks,
     pub(super) keys: Keys,
+    pub(super) vault: Vault,
+    /// How far the sealing of old rows is.
+    pub(super) turn: tokio::sync::Mutex<Turn>,
     /// Tells this receiver from others; a new one with each opening.
     pub(super) number: u64,
     pub(super) max_waiting: u64,
@@ -125,14 +129,19 @@ impl Core {
 
     /// Begins a transaction under a lease, or not at all when it is no longer held.
     pub(super) async fn begin_held(&self, held: &Held) -> Result<(Tx, StageRow), Trouble> {
-        let lock = statement!(
-            "SELECT * FROM stage WHERE seq = $1 AND kind = $2 AND state = 'leased' AND token = $3 FOR UPDATE",
-            held.seq,
-            held.kind.0,
-            held.token
-        );
-        let (tx, rows) = Tx::begin_with(&self.pool, &self.clock, lock).await?;
-        if let Some(row) = rows.first() {
+        let first = [
+            statement!(
+                "SELECT * FROM stage WHERE seq = $1 AND kind = $2 AND state = 'leased' AND token = $3 FOR UPDATE",
+                held.seq,
+                held.kind.0,
+                held.token
+            ),
+            statement!(vault::SEALED),
+        ];
+        let (tx, found) = Tx::begin(&self.pool, &self.clock, &first).await?;
+        let [locked, sealed] = found.as_slice() else { return Err(Trouble::Again) };
+        self.vault.must_suit(sealed)?;
+        if let Some(row) = locked.first() {
             return Ok((tx, stages::read(row)?));
         }
         tx.give_up();
@@ -199,10 +208,14 @@ impl Failed {
         let what = match error {
             Error::Away(_) => Error::Away as fn(Source) -> Error,
             Error::Full(_) => |source| Error::Full(Some(source)),
+            Error::Seal { .. } => |source: Source| Error::Seal { problem: source.to_string(), source: None },
             _ => Error::Store,
         };
         // The sentence of the error itself is said again by what is made of it.
-        let said = std::error::Error::source(error).map_or_else(|| error.to_string(), chain);
+        let said = match error {
+            Error::Seal { problem, .. } => problem.clone(),
+            error => std::error::Error::source(error).map_or_else(|| error.to_string(), chain),
+        };
         Self { what, said }
     }
 

@@ -4,9 +4,13 @@ use super::{
     codes,
     store::Core,
     tx::{Statement, Trouble, statement},
-    vault,
+    vault::Opening,
 };
-use crate::{DeliveryId, Facts, Fetched, Found, ReadingId, TraceParent, kind::Kind};
+use crate::{
+    DeliveryId, Facts, Fetched, Found, ReadingId, TraceParent,
+    kind::Kind,
+    seal::{Flaw, NO_KEY, Owner, Place},
+};
 use base::clock::Timestamp;
 use bytes::Bytes;
 use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
@@ -43,18 +47,33 @@ pub(super) fn select(at: &[(i64, i64)], kind: Kind) -> Statement {
 }
 
 /// Reads the rows of [`select`], by entry.
-pub(super) fn read(core: &Core, rows: &[Row]) -> Result<HashMap<i64, Stored>, Trouble> {
+pub(super) async fn read(core: &Core, rows: &[Row]) -> Result<HashMap<i64, Stored>, Trouble> {
+    let opening = core.vault.opening(codes::keys(rows)?).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in rows {
         let seq: i64 = row.try_get("seq")?;
         let entry = facts(core, row)?;
-        let (stored, key): (Vec<u8>, Option<i64>) = (row.try_get("bytes")?, row.try_get("key")?);
-        let accepted: &[u8] = row.try_get("digest")?;
-        let body = vault::open(key, stored)?;
-        let body = if vault::digest(&body) == *accepted { Ok(body) } else { Err(DAMAGED) };
+        let body = whole_body(row, &opening, Place::Body(seq), &Owner::of_ids(&entry.connection, entry.user.as_ref()))?;
         found.insert(seq, Stored { entry, body, delivered: codes::time(row, "delivered")? });
     }
     Ok(found)
+}
+
+/// The body, compared with what was accepted.
+fn whole_body(
+    row: &Row,
+    opening: &Opening,
+    place: Place,
+    owner: &Owner,
+) -> Result<Result<Bytes, &'static str>, Trouble> {
+    let (stored, key, accepted): (_, _, &[u8]) = (row.try_get("bytes")?, row.try_get("key")?, row.try_get("digest")?);
+    let opened = opening.open(key, owner, place, stored);
+    match opened.and_then(|body| Ok((opening.digest(key, &body)? == *accepted, body))) {
+        Ok((true, body)) => Ok(Ok(body)),
+        Ok((false, _)) | Err(Flaw::Changed) => Ok(Err(DAMAGED)),
+        Err(Flaw::Missing | Flaw::Erased) => Ok(Err(NO_KEY)),
+        Err(other) => Err(other.into()),
+    }
 }
 
 fn facts(core: &Core, row: &Row) -> Result<Facts, Trouble> {

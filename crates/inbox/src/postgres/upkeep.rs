@@ -1,7 +1,7 @@
 //! [`Upkeep`] on the server.
 
 use super::{
-    codes, delete, lines,
+    codes, delete, lines, resealing,
     shared::Touched,
     stages,
     store::{Core, Postgres},
@@ -44,12 +44,12 @@ impl Upkeep for Postgres {
         self.detached(move |core| async move { tx::until_done(|| expire(&core, cutoff, limit)).await }).await
     }
 
-    async fn seal(&self, _limit: usize) -> Result<Resealed, Error> {
-        Ok(Resealed { changed: 0, is_done: true })
+    async fn seal(&self, limit: usize) -> Result<Resealed, Error> {
+        self.detached(move |core| async move { tx::until_done(|| resealing::seal(&core, limit)).await }).await
     }
 
-    async fn unseal(&self, _limit: usize) -> Result<Resealed, Error> {
-        Ok(Resealed { changed: 0, is_done: true })
+    async fn unseal(&self, limit: usize) -> Result<Resealed, Error> {
+        self.detached(move |core| async move { tx::until_done(|| resealing::unseal(&core, limit)).await }).await
     }
 
     async fn fold_log(&self) -> Result<(), Error> {

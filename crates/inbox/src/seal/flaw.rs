@@ -2,6 +2,10 @@
 
 use crate::Error;
 
+/// Why an entry is parked whose body is sealed with a key that is nowhere.
+pub(crate) const NO_KEY: &str = "the stored event is sealed, and its key is not in the keys store: put the newest copy of the keys store \
+                                 back, then replay the entry";
+
 /// See the head of this file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Flaw {

@@ -4,12 +4,7 @@
 //! overwritten. The key of the hashes by which the same content is recognised is here too, as it is and never exchanged: without
 //! it nobody can try out guesses of contents on a copy of the inbox.
 
-use super::{
-    cipher::{Raw, random},
-    flaw::Flaw,
-    place::Owner,
-    ring::{Ring, Wrapped},
-};
+use super::{flaw::Flaw, place::Owner, ring::Ring, wrapping::Kept};
 use base::{clock::Timestamp, folder, sync::lock};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use std::{
@@ -50,9 +45,6 @@ const TABLES: &str = "
     ) STRICT;";
 /// How long a command beside the service waits for a commit.
 const BUSY: Duration = Duration::from_secs(5);
-
-/// A data key as it is kept.
-pub(crate) type Kept = (i64, Vec<u8>);
 
 /// The open file.
 #[derive(Debug)]
@@ -102,19 +94,15 @@ impl KeysFile {
         lock(&self.connection)
     }
 
-    /// What a key of this store is wrapped for.
-    pub(crate) fn purpose(&self, id: i64) -> Vec<u8> {
-        [b"key ".as_slice(), &self.identity, &id.to_le_bytes()].concat()
-    }
-
-    fn canary(&self) -> Vec<u8> {
-        [b"canary ".as_slice(), &self.identity].concat()
+    /// Of the inbox.
+    pub(crate) const fn identity(&self) -> &[u8; 16] {
+        &self.identity
     }
 
     /// Finds out whether the key file is the right one.
     pub(crate) fn try_ring(&self, ring: &Ring) -> Result<(), Flaw> {
         let canary = meta(&self.file(), "canary")?;
-        canary.map_or(Ok(()), |canary| ring.unwrap(&self.canary(), &canary).map(drop))
+        canary.map_or(Ok(()), |canary| ring.try_canary(&self.identity, &canary))
     }
 
     /// The first key file is the right one.
@@ -122,7 +110,7 @@ impl KeysFile {
         let file = self.file();
         match meta(&file, "canary")? {
             Some(_) => Ok(()),
-            None => set_meta(&file, "canary", &ring.wrap(&self.canary(), &random()?)?),
+            None => set_meta(&file, "canary", &ring.canary(&self.identity)?),
         }
     }
 
@@ -131,18 +119,17 @@ impl KeysFile {
         let mut file = self.file();
         let tx = file.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Some(canary) = meta(&tx, "canary")?.filter(|canary| !ring.is_newest(canary)) {
-            let raw = ring.unwrap(&self.canary(), &canary)?;
-            set_meta(&tx, "canary", &ring.wrap(&self.canary(), &raw)?)?;
+            ring.try_canary(&self.identity, &canary)?;
+            set_meta(&tx, "canary", &ring.canary(&self.identity)?)?;
         }
         let old: Vec<Kept> = {
             let mut keys = tx.prepare("SELECT id, wrapped FROM key")?;
             let keys = keys.query_map([], kept)?.filter(|key| key.as_ref().map_or(true, |(_, by)| !ring.is_newest(by)));
             keys.collect::<rusqlite::Result<_>>()?
         };
-        for (id, wrapped) in &old {
-            let purpose = self.purpose(*id);
-            let raw = ring.unwrap(&purpose, wrapped)?;
-            tx.execute("UPDATE key SET wrapped = ?2 WHERE id = ?1", params![id, ring.wrap(&purpose, &raw)?])?;
+        for key in &old {
+            let wrapped = ring.rewrap(&self.identity, key)?;
+            tx.execute("UPDATE key SET wrapped = ?2 WHERE id = ?1", params![key.0, wrapped])?;
         }
         tx.commit()?;
         Ok(old.len() as u64)
@@ -185,17 +172,12 @@ impl KeysFile {
     }
 
     fn make(&self, tx: &Transaction<'_>, owner: &Owner, ring: &Ring) -> Result<Kept, Flaw> {
-        let mut id = [0; 8];
-        id.copy_from_slice(random()?.get(..8).unwrap_or_default());
-        // Positive, because people meet it.
-        let id = i64::from_le_bytes(id) & i64::MAX;
-        let raw: Raw = random()?;
-        let wrapped: Wrapped = ring.wrap(&self.purpose(id), &raw)?;
+        let (id, wrapped) = ring.make(&self.identity)?;
         let (connection, user, day) = columns(owner);
         tx.prepare_cached("INSERT INTO key (id, connection, user, day, wrapped) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![id, connection, user, day, wrapped])?;
         self.made.fetch_max(tx.last_insert_rowid(), Ordering::Relaxed);
-        Ok((id, wrapped.to_vec()))
+        Ok((id, wrapped))
     }
 
     /// The wrapped key with this id.

@@ -4,7 +4,7 @@ use base::clock::Timestamp;
 use event::{ConnectionId, Event, UserId};
 
 /// Whose data a key seals.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Owner {
     /// What came of a connection, for one user or for none that is named. Two users of one connection have two keys, so that to
     /// erase one of them leaves the other.

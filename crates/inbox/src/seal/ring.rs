@@ -59,6 +59,11 @@ impl Ring {
         self.0.iter().any(|cipher| wrapped.starts_with(&cipher.name()))
     }
 
+    /// The names of its keys, with which what they wrap begins. The newest is the first.
+    pub(crate) fn names(&self) -> Vec<Vec<u8>> {
+        self.0.iter().map(|cipher| cipher.name().to_vec()).collect()
+    }
+
     /// Whether the newest key wraps this one.
     pub(crate) fn is_newest(&self, wrapped: &[u8]) -> bool {
         self.0.first().is_some_and(|cipher| wrapped.starts_with(&cipher.name()))

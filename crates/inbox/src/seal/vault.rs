@@ -3,39 +3,18 @@
 //! Keys in use are remembered, a bounded number of them. Without `inbox.key` everything is stored as it is.
 
 use super::{
-    cipher::Cipher,
+    data_key::{DataKey, Sealed},
     flaw::Flaw,
-    keys::{Kept, KeysFile},
+    keys::KeysFile,
+    known::Known,
     place::{Owner, Place},
     ring::Ring,
+    wrapping::Kept,
 };
 use base::{clock::Timestamp, sync::lock};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    hash::Hash,
-    sync::{Arc, Mutex},
-};
-
-/// Keys that are remembered in each of two generations. One key takes about a kilobyte.
-const REMEMBERED: usize = 8_192;
-
-/// A data key that is ready for use.
-#[derive(Debug)]
-pub(crate) struct DataKey {
-    id: i64,
-    cipher: Cipher,
-}
-
-/// What is written to a row.
-#[derive(Debug)]
-pub(crate) struct Sealed<'a> {
-    pub(crate) bytes: Cow<'a, [u8]>,
-    /// The id of its key; `None`: it is written as it is.
-    pub(crate) key: Option<i64>,
-}
+use std::sync::{Arc, Mutex};
 
 /// See the head of this file.
 #[derive(Debug, Default)]
@@ -46,8 +25,8 @@ struct Vault {
     file: KeysFile,
     /// `None`: a command that was given no key. It lists, and opens nothing.
     ring: Option<Arc<Ring>>,
-    by_owner: Mutex<Generations<Owner>>,
-    by_id: Mutex<Generations<i64>>,
+    by_owner: Mutex<Known<Owner>>,
+    by_id: Mutex<Known<i64>>,
 }
 
 impl Seal {
@@ -81,20 +60,19 @@ impl Seal {
 
     /// What is to be written in place of a plain text.
     pub(crate) fn seal<'a>(&self, owner: &Owner, place: Place, plain: &'a [u8]) -> Result<Sealed<'a>, Flaw> {
-        let Some(key) = self.key(owner)? else { return Ok(Sealed { bytes: Cow::Borrowed(plain), key: None }) };
-        Ok(Sealed { bytes: Cow::Owned(key.cipher.seal(&place.bytes(owner), plain)?), key: Some(key.id) })
+        self.key(owner)?.map_or(Ok(Sealed::plain(plain)), |key| key.seal(owner, place, plain))
     }
 
     /// The plain text of what was written.
     pub(crate) fn open(&self, key: Option<i64>, owner: &Owner, place: Place, stored: Vec<u8>) -> Result<Bytes, Flaw> {
         let Some(id) = key else { return Ok(stored.into()) };
-        self.by_id(id)?.cipher.open(&place.bytes(owner), stored)
+        self.by_id(id)?.open(owner, place, stored)
     }
 
     /// The digest that stands beside a body under this key.
     pub(crate) fn digest(&self, key: Option<i64>, body: &[u8]) -> Result<[u8; 32], Flaw> {
         match key {
-            Some(id) => Ok(self.by_id(id)?.cipher.digest(body)),
+            Some(id) => Ok(self.by_id(id)?.digest(body)),
             None => Ok(Sha256::digest(body).into()),
         }
     }
@@ -124,18 +102,6 @@ impl Seal {
             by_id.forget(id);
         }
         Ok(!erased.is_empty())
-    }
-}
-
-impl DataKey {
-    /// What rows name it by.
-    pub(crate) const fn id(&self) -> i64 {
-        self.id
-    }
-
-    /// As [`Seal::digest`].
-    pub(crate) fn digest(&self, body: &[u8]) -> [u8; 32] {
-        self.cipher.digest(body)
     }
 }
 
@@ -184,69 +150,11 @@ impl Vault {
             return Ok(key);
         }
         let key = self.unwrap(kept)?;
-        known.put(key.id, Arc::clone(&key));
+        known.put(key.id(), Arc::clone(&key));
         Ok(key)
     }
 
-    fn unwrap(&self, (id, wrapped): &Kept) -> Result<Arc<DataKey>, Flaw> {
-        let raw = self.ring()?.unwrap(&self.file.purpose(*id), wrapped)?;
-        Ok(Arc::new(DataKey { id: *id, cipher: Cipher::new(&raw)? }))
-    }
-}
-
-/// Keys in use. When the young generation is full it becomes the old one, and what was not used meanwhile is forgotten.
-#[derive(Debug)]
-struct Generations<K> {
-    young: HashMap<K, Arc<DataKey>>,
-    old: HashMap<K, Arc<DataKey>>,
-}
-
-impl<K> Default for Generations<K> {
-    fn default() -> Self {
-        Self { young: HashMap::new(), old: HashMap::new() }
-    }
-}
-
-impl<K: Eq + Hash + Clone> Generations<K> {
-    fn get(&mut self, at: &K) -> Option<Arc<DataKey>> {
-        if let Some(key) = self.young.get(at) {
-            return Some(Arc::clone(key));
-        }
-        let (at, key) = self.old.remove_entry(at)?;
-        self.put(at, Arc::clone(&key));
-        Some(key)
-    }
-
-    fn put(&mut self, at: K, key: Arc<DataKey>) {
-        if self.young.len() >= REMEMBERED {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(at, key);
-    }
-
-    fn forget(&mut self, at: &K) {
-        self.young.remove(at);
-        self.old.remove(at);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::seal::cipher::Raw;
-
-    #[test]
-    fn keys_that_are_used_are_remembered_and_their_number_is_bounded() {
-        let key = |id| Arc::new(DataKey { id, cipher: Cipher::new(&Raw::new([0; 32])).unwrap() });
-        let mut known = Generations::default();
-        let used = 7;
-        for id in (0..).take(4 * REMEMBERED) {
-            known.put(id, key(id));
-            assert!(id < used || known.get(&used).is_some(), "{id}");
-            assert!(known.young.len() + known.old.len() <= 2 * REMEMBERED);
-        }
-        assert!(known.get(&8).is_none(), "what nobody used is forgotten");
-        known.forget(&used);
-        assert!(known.get(&used).is_none());
+    fn unwrap(&self, kept: &Kept) -> Result<Arc<DataKey>, Flaw> {
+        self.ring()?.data_key(self.file.identity(), kept)
     }
 }

@@ -10,6 +10,8 @@ use tokio_postgres::Config;
 
 /// The schema of the tables, where the URL names none.
 const SCHEMA: &str = "linxo_webhook";
+/// What the schema of the data keys is called behind the name of the inbox's.
+const KEYS: &str = "_keys";
 /// How the keys beside the URL are called.
 const WORDS: Words = Words {
     password: "URLs end up in logs; write inbox.password = { file = \"secrets/postgres\" }",
@@ -17,43 +19,67 @@ const WORDS: Words = Words {
     schema,
 };
 
-/// PostgreSQL, and the inbox in it.
+/// PostgreSQL, and the inbox in it, or its data keys.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Server(postgres::Server);
+pub struct Server {
+    url: postgres::Server,
+    schema: String,
+}
 
 impl Server {
     /// Hosts, user, database, as the library wants them. Without a password.
     pub(crate) const fn config(&self) -> &Config {
-        self.0.config()
+        self.url.config()
     }
 
     /// The schema that holds the tables: a plain name that needs no quotation marks.
     #[must_use]
     pub fn schema(&self) -> &str {
-        self.0.schema().unwrap_or(SCHEMA)
+        &self.schema
     }
 
     /// Whether the way there is encrypted, and the server's certificate is checked.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
-        self.0.is_encrypted()
+        self.url.is_encrypted()
     }
 
-    /// Reads a URL.
+    /// Reads the URL of an inbox.
     pub(super) fn parse(text: &str) -> Result<Self, Flaw> {
-        postgres::Server::parse_in(text, &WORDS).map(Self)
+        Self::parse_at(text, SCHEMA.to_owned())
+    }
+
+    /// Reads the URL of data keys that have a database of their own.
+    pub(super) fn parse_keys(text: &str) -> Result<Self, Flaw> {
+        Self::parse_at(text, format!("{SCHEMA}{KEYS}"))
+    }
+
+    fn parse_at(text: &str, schema: String) -> Result<Self, Flaw> {
+        let url = postgres::Server::parse_in(text, &WORDS)?;
+        let schema = url.schema().map_or(schema, str::to_owned);
+        Ok(Self { url, schema })
+    }
+
+    /// Where the data keys of this inbox are, unless somebody says where else.
+    pub(super) fn keys(&self) -> Self {
+        Self { url: self.url.clone(), schema: format!("{}{KEYS}", self.schema) }
+    }
+
+    /// Whether both name the same tables.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.config() == other.config() && self.schema == other.schema
     }
 }
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.url.fmt(f)
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.url.fmt(f)
     }
 }
 
@@ -88,6 +114,15 @@ mod tests {
         assert_eq!(server.config().get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
         let schema = if text.contains("schema=") { "other" } else { "linxo_webhook" };
         assert_eq!(server.schema(), schema);
+    }
+
+    #[test]
+    fn keys_have_a_schema_of_their_own() {
+        let inbox = Server::parse("postgres://u@h/d?schema=bank").unwrap();
+        assert_eq!(inbox.keys().schema(), "bank_keys");
+        assert!(!inbox.keys().is_same(&inbox));
+        assert_eq!(Server::parse_keys("postgres://u@h/d").unwrap().schema(), "linxo_webhook_keys");
+        assert!(Server::parse_keys("postgres://u@h/d?schema=bank").unwrap().is_same(&inbox));
     }
 
     #[rstest]

@@ -12,7 +12,7 @@
 use super::{entries, readings, schema, tx};
 use crate::{
     Access, Error, Settings,
-    seal::{Flaw, KeysFile, Ring, Seal},
+    seal::{Flaw, KeysFile, Ring, Seal, Standing},
 };
 use rusqlite::Connection;
 use std::{collections::HashSet, path::Path, sync::Arc};
@@ -72,19 +72,6 @@ pub(super) fn attach(connection: &Connection, settings: &Settings, access: Acces
     }
     let dedup = file.dedup().map_err(unusable)?.ok_or_else(|| missing(&path))?;
     Ok(Attached { seal: Seal::new(file, ring), dedup: Some(dedup) })
-}
-
-/// How a store is sealed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It is not, and no key is set.
-    Off,
-    /// It will be, from the next start of the service on.
-    Ahead,
-    /// What is written is; what was written before is not yet all.
-    Begun,
-    /// All of it is.
-    On,
 }
 
 /// Finds out what the service would find when it starts. Writes nothing.

@@ -1,13 +1,13 @@
 //! Copies of the file, and what can be found out about one.
 
 use super::{
-    attach::{Attached, Standing, attach, forget_erased, rehearse},
+    attach::{Attached, attach, forget_erased, rehearse},
     open::Opener,
     schema, tx,
 };
 use crate::{
     Access, Error, Identity, Position, Settings,
-    seal::{Flaw, Owner, Place, Seal},
+    seal::{Flaw, Owner, Place, Seal, Standing},
 };
 use base::{error::chain, folder};
 use rusqlite::{Connection, OpenFlags};

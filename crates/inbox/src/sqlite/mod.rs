@@ -13,7 +13,7 @@
 //! store     the open file: readers, the writer, the room on the disk
 //! gaps      what no row uses of a page
 //! sweep     overwrites it
-//! round, resealing    rows from before the seal, sealed in the background, and back
+//! resealing rows from before the seal, sealed in the background, and back
 //! intake, queue, shelf, sinks, desk, erase, audit, charts, watch, upkeep    the interfaces of the inbox
 //! ```
 //!
@@ -41,7 +41,6 @@ mod readings;
 mod refused;
 mod resealing;
 mod reserve;
-mod round;
 mod schema;
 mod select;
 mod shared;
@@ -57,7 +56,6 @@ mod watch;
 mod writer;
 
 use crate::happenings;
-pub use attach::Standing;
 pub(crate) use copy::{Contents, copy, forget, identity, put_in_place, read_all, standing};
 pub(crate) use erase::log_left;
 pub use open::Access;

@@ -16,7 +16,7 @@ use crate::{
     Awaiting, Cause, Certainty, Claimed, CredentialsMark, DeliveryId, Error, Facts, Fetched, Found, Lease, Outcome,
     Queue, ReadingId, Resume, Seq, Stage, Token, TraceParent,
     rules::{self, Standing},
-    seal::{Flaw, Owner, Place, Seal},
+    seal::{Flaw, NO_KEY, Owner, Place, Seal},
 };
 use async_trait::async_trait;
 use base::clock::Timestamp;
@@ -31,10 +31,6 @@ const CLAIM_BYTES: usize = 8 * 1024 * 1024;
 /// Why an entry is parked whose body does not have the digest that it was stored with.
 const DAMAGED: &str = "the stored event is not the one that was accepted: the inbox's file or its disk is damaged; restore \
                        the file from a backup, then replay the entry";
-/// Why an entry is parked whose body cannot be opened.
-const NO_KEY: &str = "the stored event is sealed, and its key is not in the keys store: put the newest copy of the keys store \
-                      back, then replay the entry";
-
 #[async_trait]
 impl Queue for Sqlite {
     async fn claim(&self, stage: &Stage, limit: usize, lease_for: Duration) -> Result<Claimed, Error> {

@@ -1,28 +1,13 @@
 //! Rows that were written before the seal are sealed, and back: batch by batch, while everything else goes on.
 
-use super::{
-    attach, readings,
-    round::{Round, Row},
-    schema,
-    store::Sqlite,
-    tx::Tx,
-};
+use super::{attach, readings, schema, store::Sqlite, tx::Tx};
 use crate::{
     Error, Resealed,
-    seal::{Owner, Place, Seal, Sealed},
+    seal::{Owner, Round, Row, Seal, Sealed, To},
 };
 use base::{clock::Timestamp, sync::lock};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::sync::Arc;
-
-/// Which way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum To {
-    /// Written as it is, and to be sealed.
-    Sealed,
-    /// Sealed, and to be written as it is.
-    Plain,
-}
 
 impl Sqlite {
     /// Writes some rows anew. The round begins where the last call ended.
@@ -58,10 +43,7 @@ impl Sqlite {
 
 /// The next rows of one table.
 fn find(connection: &Connection, to: To, round: Round, limit: usize) -> rusqlite::Result<Vec<Row>> {
-    let is = match to {
-        To::Sealed => "IS NULL",
-        To::Plain => "IS NOT NULL",
-    };
+    let is = to.key_is();
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let numbers = |sql: String, after: i64, row: fn(i64) -> Row| -> rusqlite::Result<Vec<Row>> {
         connection.prepare_cached(&sql)?.query_map([after, limit], |found| found.get(0).map(row))?.collect()
@@ -133,16 +115,11 @@ fn rewrite(tx: &Tx<'_>, seal: &Seal, to: To, row: Row) -> rusqlite::Result<()> {
     if key.is_some() == (to == To::Sealed) {
         return Ok(());
     }
-    let place = match row {
-        Row::Entry(seq) => Place::Body(seq),
-        Row::Page(reading, number) => Place::Page(reading, number),
-        Row::Resource(reading) => Place::Resource(reading),
-        Row::Refused(number) => Place::Refused(number),
-    };
+    let place = row.place();
     let plain = seal.open(key, &owner, place, stored)?;
     let written = match to {
         To::Sealed => seal.seal(&owner, place, &plain)?,
-        To::Plain => Sealed { bytes: plain.as_ref().into(), key: None },
+        To::Plain => Sealed::plain(&plain),
     };
     let connection = tx.connection;
     match row {

@@ -5,14 +5,17 @@ use super::{
     codes::{Kind, Sinks},
     open::{Access, Opener, is_full},
     reserve::Reserve,
-    round::Round,
     schema,
     shared::Shared,
     stages::{self, StageRow},
     tx::{self, Tx},
     writer::Writer,
 };
-use crate::{Error, Keys, Lease, Position, Settings, SinkName, seal::Seal, space::Space};
+use crate::{
+    Error, Keys, Lease, Position, Settings, SinkName,
+    seal::{Round, Seal},
+    space::Space,
+};
 use base::sync::lock;
 use rusqlite::{Connection, OptionalExtension};
 use std::{

@@ -1,7 +1,7 @@
 //! [`Upkeep`] on the file.
 
-use super::{codes::Kind, entries, refused, resealing::To, stages, store::Sqlite};
-use crate::{Error, Expired, Failure, Resealed, Seq, Stage, StageCounts, Stats, Upkeep, numbers::Numbers};
+use super::{codes::Kind, entries, refused, stages, store::Sqlite};
+use crate::{Error, Expired, Failure, Resealed, Seq, Stage, StageCounts, Stats, Upkeep, numbers::Numbers, seal::To};
 use async_trait::async_trait;
 use base::{clock::Timestamp, folder};
 use rusqlite::{Connection, OptionalExtension, params};

@@ -13,7 +13,7 @@
 //! is cut short goes on where it stopped. Until it is whole the copy has no identity, so nothing can serve it. At the end both
 //! sides are read again, and the counts and digests of each table are compared.
 //!
-//! Not here: sealed inboxes, whose data keys are kept elsewhere. They are refused.
+//! Of a sealed inbox the keys store is copied too, before the rows that need it. Nothing is opened, so no key is needed for that.
 
 mod file;
 mod server;
@@ -26,7 +26,7 @@ use file::File;
 use server::Server;
 use sha2::{Digest as _, Sha256};
 use side::{Side, refused};
-use tables::{TABLES, Table};
+use tables::{KEYS_TABLES, TABLES, Table};
 
 /// How far a copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct Progress {
 pub struct Transferred {
     /// Rows of each table.
     pub tables: Vec<(&'static str, u64)>,
+    /// Where the data keys of the copy are, in words; `None`: it is not sealed.
+    pub keys: Option<String>,
 }
 
 /// Copies every table. `settings` say how a server is reached. `tell` is told how far it is, after each batch.
@@ -62,9 +64,18 @@ pub async fn transfer(
     }
     let mut source = open(settings, from, true).await?;
     let mut target = open(settings, to, false).await?;
+    let is_sealed = source.is_sealed().await?;
+    let mut all: Vec<&Table> = Vec::new();
+    if is_sealed {
+        let identity = source.identity().await?;
+        source.open_keys(identity).await?;
+        target.open_keys(identity).await?;
+        all.extend(&KEYS_TABLES);
+    }
+    all.extend(&TABLES);
     let rest = source.rest().await?;
     let mut tables = Vec::new();
-    for table in &TABLES {
+    for table in &all {
         let of = source.count(table).await?;
         let mut rows = target.count(table).await?;
         let mut after = target.last(table).await?;
@@ -78,7 +89,7 @@ pub async fn transfer(
         }
         tables.push((table.name, of));
     }
-    for (table, (_, of)) in TABLES.iter().zip(&tables) {
+    for (table, (_, of)) in all.iter().zip(&tables) {
         let one =
             digest(&mut *source, table, |rows| tell(Progress { table: table.name, is_verified: true, rows, of: *of }))
                 .await?;
@@ -94,7 +105,7 @@ pub async fn transfer(
         }
     }
     target.finish(rest).await?;
-    Ok(Transferred { tables })
+    Ok(Transferred { tables, keys: is_sealed.then(|| target.keys_place()) })
 }
 
 async fn open(settings: &Settings, store: &Store, is_source: bool) -> Result<Box<dyn Side>, Error> {

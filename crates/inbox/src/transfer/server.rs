@@ -1,15 +1,15 @@
 //! PostgreSQL as a side of the copy. What is copied to has tables, and no identity until it is whole.
 
 use super::{
-    side::{Rest, Side, refused},
-    tables::{KEYS, NUMBERED, Row, Table},
+    side::{Rest, Seal, Side, refused},
+    tables::{KEYS, KEYS_META, KEYS_TABLES, NUMBERED, Row, Table},
     value::Value,
 };
 use crate::{
-    Error, Settings,
+    Error, Identity, Settings,
     postgres::{
         connect::{Connection, Pool},
-        init, plain, rank, text as escaped,
+        make_keys, make_tables, plain, rank, text as escaped,
     },
     settings::{Server as Address, Store},
 };
@@ -27,10 +27,15 @@ const LEAVING: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(50);
 /// Stands in `meta` while a copy is not whole.
 const COPYING: &str = "copying";
+const BEGUN: &str = "SELECT count(*) FROM meta WHERE name = 'copying'";
 
 /// See the head of this file.
 pub(super) struct Server {
+    store: Store,
     connection: Connection,
+    /// To the keys store. `None`: it is not sealed, or not known to be.
+    keys: Option<Connection>,
+    is_source: bool,
     /// Closed with this value.
     pool: Pool,
     /// Types of columns, by table.
@@ -43,13 +48,20 @@ impl Server {
     pub(super) async fn open(address: &Address, settings: &Settings, is_source: bool) -> Result<Self, Error> {
         let store = Store::Postgres(Box::new(address.clone()));
         let pool = Pool::new(address, settings)?;
-        let mut this = Self { connection: pool.get(PATIENCE).await?, pool, types: HashMap::new() };
+        let mut this = Self {
+            store: store.clone(),
+            connection: pool.get(PATIENCE).await?,
+            keys: None,
+            is_source,
+            pool,
+            types: HashMap::new(),
+        };
         let others =
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
                       AND application_name = current_setting('application_name')";
         // Those of a receiver that ended just now go a moment after it.
         let until = Instant::now() + LEAVING;
-        while this.number(others).await? > 0 {
+        while number(&this.connection, others).await? > 0 {
             if Instant::now() >= until {
                 return Err(refused(&store, "it is used: stop every receiver and every command on it first"));
             }
@@ -62,29 +74,20 @@ impl Server {
         } else {
             this.prepare(&store).await?;
         }
-        // Reading a table of millions may take longer than a statement of the service.
-        this.connection.batch_execute("SET statement_timeout = 0; SET synchronous_commit = on").await?;
-        let columns = "SELECT table_name::text, column_name::text, data_type::text FROM information_schema.columns
-                       WHERE table_schema = current_schema()";
-        for row in this.connection.query(columns, &[]).await? {
-            this.types.insert((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?);
-        }
-        if this.number("SELECT count(*) FROM entry WHERE key IS NOT NULL").await? > 0 {
-            return Err(refused(&store, "it is sealed, and its keys are elsewhere: run `inbox unseal` first"));
-        }
+        let types = set_up(&this.connection).await?;
+        this.types.extend(types);
         Ok(this)
     }
 
     /// Makes the tables of a new copy, unless one was begun.
     async fn prepare(&mut self, store: &Store) -> Result<(), Error> {
-        if self.number("SELECT (to_regclass('meta') IS NOT NULL)::int::bigint").await? == 0 {
-            init(&self.pool).await?;
+        if number(&self.connection, "SELECT (to_regclass('meta') IS NOT NULL)::int::bigint").await? == 0 {
+            make_tables(&self.pool).await?;
         }
-        let begun = format!("SELECT count(*) FROM meta WHERE name = '{COPYING}'");
-        if self.number(&begun).await? > 0 {
+        if number(&self.connection, BEGUN).await? > 0 {
             return Ok(());
         }
-        if self.number("SELECT count(*) FROM (SELECT 1 FROM entry LIMIT 1) AS first").await? > 0 {
+        if number(&self.connection, "SELECT count(*) FROM (SELECT 1 FROM entry LIMIT 1) AS first").await? > 0 {
             return Err(refused(store, "it holds an inbox already: name another schema or database"));
         }
         let keys: Vec<String> = KEYS.iter().map(|name| format!("'{name}'")).collect();
@@ -95,8 +98,30 @@ impl Server {
         Ok(self.connection.batch_execute(&start).await?)
     }
 
-    async fn number(&self, sql: &str) -> Result<i64, Error> {
-        Ok(self.connection.query_one(sql, &[]).await?.try_get(0)?)
+    /// Where a table is.
+    fn of(&self, table: &Table) -> Result<&Connection, Error> {
+        if !table.is_of_keys {
+            return Ok(&self.connection);
+        }
+        self.keys.as_ref().ok_or(Error::Closed)
+    }
+
+    /// Makes the keys store of a copy, unless that was begun.
+    async fn prepare_keys(&self, identity: Identity) -> Result<(), Error> {
+        make_keys(self.pool.keys(), identity).await?;
+        let connection = self.pool.keys().get(PATIENCE).await?;
+        if number(&connection, BEGUN).await? > 0 {
+            return Ok(());
+        }
+        if number(&connection, "SELECT (SELECT count(*) FROM key) + (SELECT count(*) FROM erased)").await? > 0 {
+            let place = self.keys_place();
+            return Err(refused(
+                &self.store,
+                &format!("there are data keys in {place} already: name another one in inbox.keys"),
+            ));
+        }
+        let begin = "DELETE FROM meta WHERE name NOT IN ('identity', 'version'); INSERT INTO meta (name, number) VALUES ('copying', 1)";
+        Ok(connection.batch_execute(begin).await?)
     }
 
     fn kind(&self, table: &Table, column: &str) -> &str {
@@ -108,7 +133,7 @@ impl Server {
         let parameters: Parameters = key.into_iter().map(parameter).collect();
         let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|value| &**value as _).collect();
         let mut rows = Vec::new();
-        for row in self.connection.query(sql, &parameters).await? {
+        for row in self.of(table)?.query(sql, &parameters).await? {
             let mut values = Vec::with_capacity(columns.len());
             for (index, column) in columns.iter().enumerate() {
                 values.push(match self.kind(table, column) {
@@ -122,6 +147,34 @@ impl Server {
         }
         Ok(rows)
     }
+}
+
+async fn number(connection: &Connection, sql: &str) -> Result<i64, Error> {
+    Ok(connection.query_one(sql, &[]).await?.try_get(0)?)
+}
+
+/// Prepares a connection for a copy; returns the types of the columns in its schema.
+async fn set_up(connection: &Connection) -> Result<Vec<((String, String), String)>, Error> {
+    // Reading a table of millions may take longer than a statement of the service.
+    connection.batch_execute("SET statement_timeout = 0; SET synchronous_commit = on").await?;
+    let columns = "SELECT table_name::text, column_name::text, data_type::text FROM information_schema.columns
+                   WHERE table_schema = current_schema()";
+    let mut types = Vec::new();
+    for row in connection.query(columns, &[]).await? {
+        types.push(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?));
+    }
+    Ok(types)
+}
+
+/// The last number that a sequence gave away.
+async fn last_number(connection: &Connection, sequence: &str) -> Result<i64, Error> {
+    number(connection, &format!("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence}")).await
+}
+
+/// A statement that has a sequence go on behind a number.
+fn go_on(sequence: &str, number: i64) -> String {
+    // A sequence has no 0.
+    format!("SELECT setval('{sequence}', {}, {})", number.max(1), number > 0)
 }
 
 fn parameter(value: Value) -> Box<dyn ToSql + Sync + Send> {
@@ -158,6 +211,35 @@ fn source(table: &Table) -> &'static str {
 
 #[async_trait]
 impl Side for Server {
+    async fn identity(&mut self) -> Result<[u8; 16], Error> {
+        let row = self.connection.query_one("SELECT bytes FROM meta WHERE name = 'identity'", &[]).await?;
+        let identity: Vec<u8> = row.try_get(0)?;
+        identity.try_into().map_err(|_other_length| refused(&self.store, "its identity is broken"))
+    }
+
+    async fn is_sealed(&mut self) -> Result<bool, Error> {
+        Ok(number(&self.connection, "SELECT count(*) FROM meta WHERE name = 'sealed'").await? > 0)
+    }
+
+    async fn open_keys(&mut self, identity: [u8; 16]) -> Result<(), Error> {
+        if self.is_source {
+            if self.pool.keys().holds(PATIENCE).await? != Some(Identity(identity)) {
+                let place = self.keys_place();
+                return Err(refused(&self.store, &format!("it is sealed, and its keys store is not in {place}")));
+            }
+        } else {
+            self.prepare_keys(Identity(identity)).await?;
+        }
+        let connection = self.pool.keys().get(PATIENCE).await?;
+        self.types.extend(set_up(&connection).await?);
+        self.keys = Some(connection);
+        Ok(())
+    }
+
+    fn keys_place(&self) -> String {
+        format!("the schema {} in PostgreSQL", self.pool.keys().server().schema())
+    }
+
     async fn rows(&mut self, table: &Table, after: Option<Vec<Value>>) -> Result<Vec<Row>, Error> {
         let columns: Vec<String> = table
             .columns
@@ -194,7 +276,8 @@ impl Side for Server {
     }
 
     async fn count(&mut self, table: &Table) -> Result<u64, Error> {
-        Ok(self.number(&format!("SELECT count(*) FROM {}", source(table))).await?.unsigned_abs())
+        let count = format!("SELECT count(*) FROM {}", source(table));
+        Ok(number(self.of(table)?, &count).await?.unsigned_abs())
     }
 
     async fn add(&mut self, table: &Table, rows: Vec<Row>) -> Result<(), Error> {
@@ -227,6 +310,7 @@ impl Side for Server {
             });
             debug_assert!(numbers > 0);
         }
+        let connection = self.of(table)?;
         let (names, arrays, table) = (names.join(", "), arrays.join(", "), table.name);
         let sql = match table {
             "known" => format!(
@@ -241,25 +325,45 @@ impl Side for Server {
             ),
         };
         let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|value| &**value as _).collect();
-        self.connection.execute(&sql, &parameters).await?;
+        connection.execute(&sql, &parameters).await?;
         Ok(())
     }
 
     async fn rest(&mut self) -> Result<Rest, Error> {
         let mut rest = Rest::default();
-        for name in KEYS {
-            let row = self.connection.query_one("SELECT bytes FROM meta WHERE name = $1", &[&name]).await?;
-            rest.keys.push((name.to_owned(), row.try_get(0)?));
+        if let Some(keys) = &self.keys {
+            let marks = "SELECT (SELECT count(*) FROM meta WHERE name = 'plain'),
+                                (SELECT coalesce(max(number), 0) FROM meta WHERE name LIKE 'keys %'),
+                                (SELECT coalesce(max(number), 0) FROM meta WHERE name = 'erasures')";
+            let row = self.connection.query_one(marks, &[]).await?;
+            let is_plain = row.try_get::<_, i64>(0)? > 0;
+            let mut seal = Seal { is_plain, newest: row.try_get(1)?, erasures: row.try_get(2)?, ..Seal::default() };
+            for table in &KEYS_TABLES {
+                seal.numbers.push((table.name, last_number(keys, &sequence(table.name, "number")).await?));
+            }
+            seal.keys = bytes(keys, &KEYS_META).await?;
+            rest.seal = Some(seal);
         }
+        rest.keys = bytes(&self.connection, &KEYS).await?;
         for (table, column) in NUMBERED {
-            rest.numbers
-                .push((table, self.number(&format!("SELECT last_value FROM {}", sequence(table, column))).await?));
+            rest.numbers.push((table, last_number(&self.connection, &sequence(table, column)).await?));
         }
-        rest.position = self.number("SELECT last_value FROM position").await?;
+        rest.position = last_number(&self.connection, "position").await?;
         Ok(rest)
     }
 
     async fn finish(&mut self, rest: Rest) -> Result<(), Error> {
+        if let (Some(keys), Some(seal)) = (&mut self.keys, &rest.seal) {
+            let tx = keys.transaction().await?;
+            for (table, number) in &seal.numbers {
+                tx.batch_execute(&go_on(&sequence(table, "number"), *number)).await?;
+            }
+            for (name, bytes) in &seal.keys {
+                tx.execute("INSERT INTO meta (name, bytes) VALUES ($1, $2)", &[name, bytes]).await?;
+            }
+            tx.execute("DELETE FROM meta WHERE name = $1", &[&COPYING]).await?;
+            tx.commit().await?;
+        }
         let tx = self.connection.transaction().await?;
         // The lines of connections that have work, and how much there is of it.
         tx.batch_execute(
@@ -271,14 +375,19 @@ impl Side for Server {
         .await?;
         for (table, number) in &rest.numbers {
             let column = NUMBERED.iter().find(|(name, _)| name == table).map_or("id", |(_, column)| column);
-            // A sequence has no 0.
-            let set = format!("SELECT setval('{}', {}, {})", sequence(table, column), (*number).max(1), *number > 0);
-            tx.batch_execute(&set).await?;
+            tx.batch_execute(&go_on(&sequence(table, column), *number)).await?;
         }
-        tx.batch_execute(&format!("SELECT setval('position', {}, {})", rest.position.max(1), rest.position > 0))
-            .await?;
+        tx.batch_execute(&go_on("position", rest.position)).await?;
         for (name, bytes) in &rest.keys {
             tx.execute("INSERT INTO meta (name, bytes) VALUES ($1, $2)", &[name, bytes]).await?;
+        }
+        if let Some(seal) = &rest.seal {
+            let plain = seal.is_plain.then_some(("plain", 1));
+            for (name, number) in
+                [("sealed", 1), ("keys 0", seal.newest), ("erasures", seal.erasures)].into_iter().chain(plain)
+            {
+                tx.execute("INSERT INTO meta (name, number) VALUES ($1, $2)", &[&name, &number]).await?;
+            }
         }
         tx.execute("DELETE FROM meta WHERE name = $1", &[&COPYING]).await?;
         tx.commit().await?;
@@ -286,6 +395,15 @@ impl Side for Server {
         self.pool.close();
         Ok(())
     }
+}
+
+/// What `meta` has of these names.
+async fn bytes(connection: &Connection, names: &[&str]) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let mut found = Vec::with_capacity(names.len());
+    for row in connection.query("SELECT name, bytes FROM meta WHERE name = ANY($1) ORDER BY name", &[&names]).await? {
+        found.push((row.try_get(0)?, row.try_get(1)?));
+    }
+    Ok(found)
 }
 
 /// The sequence that gives away the numbers of a table.

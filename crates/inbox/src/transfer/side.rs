@@ -13,16 +13,46 @@ pub(super) type Keys = Vec<(String, Vec<u8>)>;
 /// What stays of a store when its rows are copied.
 #[derive(Debug, Default)]
 pub(super) struct Rest {
+    /// Of a sealed inbox without the key of hashes, which is among those of the keys store.
     pub(super) keys: Keys,
+    /// `None`: it is not sealed.
+    pub(super) seal: Option<Seal>,
     /// The last number that was given away in each table that hands out numbers.
     pub(super) numbers: Vec<(&'static str, i64)>,
     /// How many events were accepted.
     pub(super) position: i64,
 }
 
+/// What stays of a sealed store and of its keys store.
+#[derive(Debug, Default)]
+pub(super) struct Seal {
+    /// There may be rows that are not sealed yet.
+    pub(super) is_plain: bool,
+    /// The newest data key that a row may need.
+    pub(super) newest: i64,
+    /// The newest erasure whose rows are removed.
+    pub(super) erasures: i64,
+    /// The last number that was given away in each table of the keys store.
+    pub(super) numbers: Vec<(&'static str, i64)>,
+    /// What else is in the keys store, by name.
+    pub(super) keys: Keys,
+}
+
 /// One side of a copy.
 #[async_trait]
 pub(super) trait Side: Send {
+    /// Which inbox it is.
+    async fn identity(&mut self) -> Result<[u8; 16], Error>;
+
+    /// Whether it is sealed.
+    async fn is_sealed(&mut self) -> Result<bool, Error>;
+
+    /// Opens the keys store of a sealed inbox; on the side of the copy makes it.
+    async fn open_keys(&mut self, identity: [u8; 16]) -> Result<(), Error>;
+
+    /// Where the keys store is.
+    fn keys_place(&self) -> String;
+
     /// Up to so many rows behind a key.
     async fn rows(&mut self, table: &Table, after: Option<Vec<Value>>) -> Result<Vec<Row>, Error>;
 

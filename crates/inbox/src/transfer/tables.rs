@@ -16,11 +16,17 @@ pub(super) struct Table {
     pub(super) keys: usize,
     /// Rows taken at once.
     pub(super) batch: usize,
+    /// It is one of the keys store.
+    pub(super) is_of_keys: bool,
 }
 
 impl Table {
     const fn new(name: &'static str, keys: usize, columns: &'static [&'static str]) -> Self {
-        Self { name, columns, keys, batch: 1_000 }
+        Self { name, columns, keys, batch: 1_000, is_of_keys: false }
+    }
+
+    const fn of_keys(name: &'static str, columns: &'static [&'static str]) -> Self {
+        Self { is_of_keys: true, ..Self::new(name, 1, columns) }
     }
 
     /// The columns of the key.
@@ -33,6 +39,12 @@ impl Table {
         row.iter().take(self.keys).cloned().collect()
     }
 }
+
+/// The tables of the keys store of a sealed inbox. They come before the rows that need them.
+pub(super) static KEYS_TABLES: [Table; 2] = [
+    Table::of_keys("key", &["number", "id", "connection", "user", "day", "wrapped", "replaced"]),
+    Table::of_keys("erased", &["number", "id", "at"]),
+];
 
 /// Every table. An entry comes before what is known of it.
 pub(super) static TABLES: [Table; 14] = [
@@ -136,5 +148,7 @@ pub(super) static TABLES: [Table; 14] = [
 /// Tables that hand out numbers, each with the column that has them. Numbers are never given away twice.
 pub(super) const NUMBERED: [(&str, &str); 5] =
     [("entry", "seq"), ("sink", "id"), ("reading", "id"), ("refused", "number"), ("act", "number")];
-/// The identity and the keys, by the names that both sides give them.
+/// The identity and the keys, by the names that both sides give them. The second one is in the keys store of a sealed inbox.
 pub(super) const KEYS: [&str; 3] = ["identity", "dedup", "fingerprints"];
+/// What a keys store has beside its tables and its identity.
+pub(super) const KEYS_META: [&str; 2] = ["dedup", "canary"];

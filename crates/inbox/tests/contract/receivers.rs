@@ -158,6 +158,31 @@ async fn an_event_may_say_every_character(backend: Backend) {
     assert_eq!(store.view(seq).await.stages[0].reason.as_deref(), Some("no \0"));
 }
 
+/// New receivers bring the tables of an old one up to date, whichever is first. The old one, which is still running, writes as ever.
+#[tokio::test]
+async fn receivers_of_the_first_version_go_on_beside_new_ones() {
+    const OLD: &str = "
+        INSERT INTO sink (name) VALUES ('old');
+        INSERT INTO line (key) VALUES (1) ON CONFLICT DO NOTHING;
+        INSERT INTO known (id_key, rank, body_key, seq) VALUES (1, 0, 1, 1000);
+        INSERT INTO stage (seq, kind, line, state, due, changed) VALUES (1000, 1, 1, 'parked', 0, 0);
+        INSERT INTO attempt (seq, kind, number, at, state, reason) VALUES (1000, 1, 1, 0, 'parked', NULL);
+        INSERT INTO refused (at, sender, reason, status, size, known, start) VALUES (0, '{}', 'not_json', 400, 1, true, NULL);
+        UPDATE sink SET paused = 0 WHERE name = 'old';
+        DELETE FROM stage WHERE seq = 1000";
+    let schema = Schema::of_version_1().await;
+    let opened = join_all((0..3).map(|_| schema.try_open())).await;
+    schema.run(OLD).await;
+    for (number, inbox) in opened.into_iter().enumerate() {
+        let inbox = inbox.unwrap();
+        inbox.intake.accept_folded(new_entry(&event(&format!("e{number}"), "a", 1, false))).await.unwrap();
+        assert_eq!(inbox.desk.list(&Filter::default(), 10).await.unwrap().len(), number + 1);
+        inbox.upkeep.close().await;
+    }
+    let (_, is_new) = schema.init().await.unwrap();
+    assert!(!is_new);
+}
+
 /// Several receivers may be updated and started at once, and one that is too old for the tables says so.
 #[tokio::test]
 async fn tables_are_made_once_and_refused_when_they_are_too_new() {

@@ -1,5 +1,5 @@
 //! A PostgreSQL server for the cases: `LINXO_WEBHOOK_TEST_POSTGRES`, a URL, or the one of this machine. Each store has a schema of its
-//! own, which goes when the store is dropped.
+//! own, which goes when the store is dropped, and so does the one of its data keys.
 
 use base::clock::{self, Timestamp};
 use inbox::{Error, Identity, Inbox, Settings, SinkName};
@@ -24,16 +24,28 @@ impl Schema {
         Self { name: format!("inbox_test_{:016x}", fastrand::u64(..)) }
     }
 
-    /// A schema with the tables of a new inbox.
-    pub(crate) async fn new() -> Self {
+    /// A schema with the tables of a new inbox; with one for its data keys where these settings have a key.
+    pub(crate) async fn new(settings: &Settings) -> Self {
         let this = Self::absent();
-        this.init().await.unwrap_or_else(|error| {
+        inbox::init(&this.at(settings)).await.unwrap_or_else(|error| {
             let error = base::error::chain(&error);
             panic!(
                 "these cases need a PostgreSQL server: {error}. Start one on 127.0.0.1:5432 that lets the user postgres in without a \
                  password, or name another one in {VARIABLE}"
             )
         });
+        this
+    }
+
+    /// A schema with an inbox as the first version made it.
+    pub(crate) async fn of_version_1() -> Self {
+        let this = Self::absent();
+        let (name, tables) = (&this.name, include_str!("../../src/postgres/tables.sql"));
+        let meta = "INSERT INTO meta (name, number) VALUES ('version', 1), ('readable_from', 1);
+                    INSERT INTO meta (name, bytes) VALUES ('identity', decode(md5('identity'), 'hex')),
+                        ('dedup', decode(md5('dedup'), 'hex')), ('fingerprints', sha256('fingerprints'))";
+        let sql = format!("CREATE SCHEMA {name}; SET search_path = {name}; {tables}; {meta}");
+        connect().await.batch_execute(&sql).await.unwrap();
         this
     }
 
@@ -83,7 +95,11 @@ impl Drop for Schema {
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                connect().await.batch_execute(&format!("DROP SCHEMA IF EXISTS {name} CASCADE")).await.unwrap();
+                connect()
+                    .await
+                    .batch_execute(&format!("DROP SCHEMA IF EXISTS {name}, {name}_keys CASCADE"))
+                    .await
+                    .unwrap();
             });
         });
         drop(dropped.join());

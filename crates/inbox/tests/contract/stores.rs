@@ -28,6 +28,18 @@ pub(crate) enum Backend {
     Sealed,
     /// A schema of its own on a PostgreSQL server, which every receiver opens as its owner.
     Postgres,
+    /// As that, and all bank data is sealed.
+    PostgresSealed,
+}
+
+impl Backend {
+    const fn is_on_a_server(self) -> bool {
+        matches!(self, Self::Postgres | Self::PostgresSealed)
+    }
+
+    const fn is_sealed(self) -> bool {
+        matches!(self, Self::Sealed | Self::PostgresSealed)
+    }
 }
 
 /// Accepts, and waits for the fold.
@@ -50,6 +62,7 @@ impl AcceptFolded for Arc<dyn Intake> {
 #[case::journaled(Backend::Journaled)]
 #[case::sealed(Backend::Sealed)]
 #[case::postgres(Backend::Postgres)]
+#[case::postgres_sealed(Backend::PostgresSealed)]
 pub(crate) fn every_back_end(#[case] backend: Backend) {}
 
 /// Cases about the disk of this machine run on these.
@@ -64,6 +77,7 @@ pub(crate) fn every_back_end_on_a_file(#[case] backend: Backend) {}
 #[template]
 #[rstest::rstest]
 #[case::postgres(Backend::Postgres)]
+#[case::postgres_sealed(Backend::PostgresSealed)]
 pub(crate) fn every_back_end_on_a_server(#[case] backend: Backend) {}
 
 /// Cases in which several receivers accept run on these.
@@ -71,18 +85,16 @@ pub(crate) fn every_back_end_on_a_server(#[case] backend: Backend) {}
 #[rstest::rstest]
 #[case::sqlite(Backend::Sqlite)]
 #[case::postgres(Backend::Postgres)]
+#[case::postgres_sealed(Backend::PostgresSealed)]
 pub(crate) fn every_shared_back_end(#[case] backend: Backend) {}
 
 /// Settings without limits that matter, for a store in this folder.
 fn settings(backend: Backend, folder: &TempDir) -> Settings {
     let journal = match backend {
-        Backend::Sqlite | Backend::Postgres => Some(settings::Journal::Off),
+        Backend::Sqlite | Backend::Postgres | Backend::PostgresSealed => Some(settings::Journal::Off),
         Backend::Journaled | Backend::Sealed => None,
     };
-    let key = match backend {
-        Backend::Sqlite | Backend::Journaled | Backend::Postgres => Vec::new(),
-        Backend::Sealed => vec![base::secret::Secret::new("5e".repeat(32))],
-    };
+    let key = if backend.is_sealed() { vec![base::secret::Secret::new("5e".repeat(32))] } else { Vec::new() };
     Settings {
         store: settings::Store::Sqlite(folder.path().join("inbox.db")),
         journal,
@@ -108,11 +120,8 @@ impl Store {
     pub(crate) async fn new(backend: Backend, sinks: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let sinks: Vec<SinkName> = sinks.iter().map(|name| SinkName::new(*name)).collect();
-        let schema = match backend {
-            Backend::Postgres => Some(Schema::new().await),
-            Backend::Sqlite | Backend::Journaled | Backend::Sealed => None,
-        };
         let settings = settings(backend, &folder);
+        let schema = if backend.is_on_a_server() { Some(Schema::new(&settings).await) } else { None };
         let inbox = match &schema {
             Some(schema) => schema.open(&settings, &sinks, clock::now).await,
             None => open(&settings, &sinks, Access::Owner).unwrap(),

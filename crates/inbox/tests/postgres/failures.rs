@@ -2,7 +2,7 @@
 
 use super::{accepted, at, event, eventually, open, server, stored};
 use double::servers::{Postgres, Proxy, Weather};
-use inbox::{Error, Inbox};
+use inbox::{Error, Filter, Inbox};
 use rstest::rstest;
 use std::time::{Duration, Instant};
 
@@ -151,4 +151,27 @@ async fn a_failover_goes_on_with_the_same_inbox_and_stops_at_another() {
     accepted(&inbox, "e3", "c").await;
     assert_eq!(stored(&inbox, 3).await, ["e1", "e2", "e3"]);
     assert!(!inbox.upkeep.stats().await.unwrap().is_foreign);
+}
+
+/// Somebody else who locks what this service locks, and in another order, meets it in a deadlock. The server ends one of both, and what
+/// was ended is done again.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_ended_in_a_deadlock_does_it_again() {
+    let server = std::sync::Arc::new(server().await);
+    let inbox = open(&at(&server.url())).await;
+    accepted(&inbox, "e1", "c1").await;
+    accepted(&inbox, "e2", "c2").await;
+    let wrong = "BEGIN; SELECT key FROM linxo_webhook.line ORDER BY key DESC LIMIT 1 FOR UPDATE; SELECT pg_sleep(0.5);
+                 SELECT key FROM linxo_webhook.line ORDER BY key LIMIT 1 FOR UPDATE; COMMIT";
+    let other = std::sync::Arc::clone(&server);
+    let other = tokio::task::spawn_blocking(move || other.sql(wrong));
+    eventually("the other one has its first lock", async || {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        (server.sql(waits).ok()? == "1").then_some(())
+    })
+    .await;
+    let parked = inbox.desk.park(&Filter::default(), 10, "by hand").await.unwrap();
+    assert_eq!(parked.changed, 2);
+    drop(other.await.unwrap());
+    assert!(server.log().contains("deadlock detected"), "{}", server.log());
 }

@@ -1,9 +1,10 @@
 //! The journal beside PostgreSQL: takes events while the server does not answer, and gives them to it in order.
 
 use super::{accepted, at, beside, event, eventually, open, server, stored, try_open};
+use crate::bank::{CANARIES, body, key, new_entry, telling};
 use ::event::ConnectionId;
 use double::servers::{Proxy, Weather};
-use inbox::{Error, Folded, Inbox, Subject};
+use inbox::{Error, Filter, Folded, Inbox, Settings, Subject};
 use tempfile::TempDir;
 
 async fn unfolded(inbox: &Inbox) -> u64 {
@@ -137,4 +138,35 @@ async fn who_was_erased_is_not_brought_back_by_a_journal() {
     // What comes after the erasure is news.
     accepted(&inbox, "after", "c").await;
     assert_eq!(stored(&inbox, 2).await, ["of another", "after"]);
+}
+
+/// What the journal holds is sealed with the key file alone, so it needs neither the server nor the keys store.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_journal_holds_beside_a_sealed_inbox_is_sealed() {
+    for keys in [vec![key(1)], Vec::new()] {
+        let (mut server, folder) = (server().await, TempDir::new().unwrap());
+        let is_sealed = !keys.is_empty();
+        let settings = Settings { key: keys, ..beside(&server.url(), folder.path()) };
+        inbox::init(&settings).await.unwrap();
+        let inbox = open(&settings).await;
+        inbox.intake.accept(new_entry(&body("e0", "c", Some("u"), false))).await.unwrap();
+        server.stop();
+        for n in 1..=5 {
+            inbox.intake.accept(new_entry(&body(&format!("e{n}"), "c", Some("u"), false))).await.unwrap();
+        }
+        assert_eq!(telling(folder.path()).is_empty(), is_sealed);
+        inbox.upkeep.close().await;
+        drop(inbox);
+        let inbox = open(&settings).await;
+        assert_eq!(unfolded(&inbox).await, 5);
+        server.restart().unwrap();
+        assert_eq!(stored(&inbox, 6).await, ["e0", "e1", "e2", "e3", "e4", "e5"]);
+        for entry in inbox.desk.list(&Filter::default(), 10).await.unwrap() {
+            let body = inbox.desk.body(entry.seq).await.unwrap().unwrap();
+            assert!(String::from_utf8_lossy(&body).contains(CANARIES[1]));
+        }
+        server.sql("CHECKPOINT").unwrap();
+        assert_eq!(telling(&server.data()).is_empty(), is_sealed);
+        inbox.upkeep.close().await;
+    }
 }

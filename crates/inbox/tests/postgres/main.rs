@@ -10,15 +10,17 @@
     reason = "a test that cannot go on must end with a message"
 )]
 
+#[path = "../bank/mod.rs"]
+mod bank;
+
 mod connect;
 mod failures;
 mod journal;
+mod seal;
 mod transfer;
 
-use base::{clock, secret::Secret};
-use bytes::Bytes;
+use base::secret::Secret;
 use double::servers::{Options, Postgres};
-use event::Event;
 use inbox::{Access, Error, Filter, Inbox, NewEntry, Receipt, Settings, SinkName, settings::Journal};
 use std::{
     path::Path,
@@ -62,14 +64,7 @@ fn event(id: &str, connection: &str) -> NewEntry {
     let body = format!(
         r#"{{"id":"{id}","event_type":"UPDATED","resource_type":"CONNECTIONS","resource":{{"id":"{connection}","user_id":"u","account_count":0,"accounts":[]}}}}"#
     );
-    NewEntry {
-        event: Event::parse(body.as_bytes()).unwrap(),
-        body: Bytes::from(body),
-        received: clock::now(),
-        confirm: false,
-        sender: None,
-        trace: None,
-    }
+    bank::new_entry(&body)
 }
 
 /// Looks again and again until there is something to see.

@@ -1,8 +1,9 @@
 //! An inbox that is copied from a file to PostgreSQL and back is the same inbox.
 
 use super::{at, event, open, server};
+use crate::bank::{self, accept, body, is_filled, key, telling};
 use inbox::{
-    Access, Cause, Filter, Folded, Inbox, Outcome, Settings, SinkName, Stage,
+    Access, Cause, Filter, Folded, Inbox, Outcome, Settings, SinkName, Stage, Subject,
     rules::Order,
     settings::{Journal, Store},
     transfer::{Transferred, transfer},
@@ -97,6 +98,55 @@ fn server_without_inbox() -> double::servers::Postgres {
 
 fn rows(copied: &Transferred, table: &str) -> u64 {
     copied.tables.iter().find(|(name, _)| *name == table).unwrap().1
+}
+
+/// The data keys go with it, those of erased users do not come back, and nothing is opened on the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_inbox_is_copied_with_its_keys() {
+    let (server, folder) = (server_without_inbox(), TempDir::new().unwrap());
+    let sealed = |settings: Settings| Settings { key: vec![key(1)], ..settings };
+    let one = sealed(file(&folder.path().join("one/inbox.db")));
+    let other = sealed(file(&folder.path().join("other/inbox.db")));
+    let there = sealed(at(&server.url()));
+    std::fs::create_dir_all(folder.path().join("other")).unwrap();
+    let first = open_file(&one);
+    let seq = bank::fill(&first).await;
+    accept(&first, &body("gone", "c8", Some("u8"), false)).await;
+    let erase = async |inbox: &Inbox, user: &str| {
+        let subject = Subject::User(::event::UserId::new(user));
+        inbox.persons.erase(&subject).await.unwrap().keys
+    };
+    assert_eq!(erase(&first, "u8").await, 1);
+    first.upkeep.close().await;
+    drop(first);
+
+    // No key is needed for it.
+    let keyless = Settings { key: Vec::new(), ..there.clone() };
+    let copied = transfer(&keyless, (&one.store, &there.store), |_| ()).await.unwrap();
+    assert!(rows(&copied, "key") > 2 && rows(&copied, "erased") == 1, "{copied:?}");
+    assert!(copied.keys.unwrap().contains("linxo_webhook_keys"));
+    let shared = inbox::connect(&there, &SINKS.map(SinkName::new), Access::Owner).await.unwrap();
+    is_filled(&shared, seq).await;
+    assert_eq!(accept(&shared, &body("e1", "c1", Some("u1"), false)).await, Folded::Duplicate { seq });
+    accept(&shared, &body("new", "c9", Some("u9"), false)).await;
+    accept(&shared, &body("more", "c1", Some("u1"), false)).await;
+    assert_eq!(erase(&shared, "u9").await, 1);
+    shared.upkeep.close().await;
+    drop(shared);
+
+    let back = transfer(&keyless, (&there.store, &other.store), |_| ()).await.unwrap();
+    assert_eq!((rows(&back, "erased"), rows(&back, "entry")), (2, 3));
+    server.sql("CHECKPOINT").unwrap();
+    assert_eq!(telling(folder.path()).len() + telling(&server.data()).len(), 0);
+    let last = open_file(&other);
+    is_filled(&last, seq).await;
+    assert_eq!(accept(&last, &body("e1", "c1", Some("u1"), false)).await, Folded::Duplicate { seq });
+    assert_eq!(erase(&last, "u1").await, 2);
+    last.upkeep.close().await;
+    // It is the same inbox, so its keys would be in the way of another copy.
+    drop(last);
+    let refused = transfer(&keyless, (&other.store, &there.store), |_| ()).await.unwrap_err();
+    assert!(base::error::chain(&refused).contains("already"), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

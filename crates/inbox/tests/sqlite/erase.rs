@@ -1,8 +1,9 @@
 //! Erasure: everything of one user goes, in whatever state, from rows, journal and old backups; nobody else's does.
 
 use crate::{
-    LEASE, new_entry,
-    seal::{CANARIES, accept, body, fetch, held, open_with, refuse, sealed, stored, telling},
+    LEASE,
+    bank::{CANARIES, accept, body, fetch, held, new_entry, refuse, stored, telling},
+    seal::{open_with, sealed},
 };
 use event::{ConnectionId, UserId};
 use inbox::{

@@ -3,7 +3,8 @@
 
 use crate::{
     LEASE,
-    seal::{accept, body, held, open_with, sealed},
+    bank::{accept, body, held},
+    seal::{open_with, sealed},
 };
 use event::UserId;
 use inbox::{

@@ -8,6 +8,9 @@
     reason = "a test that cannot go on must end with a message"
 )]
 
+#[path = "../bank/mod.rs"]
+mod bank;
+
 mod archive;
 mod columns;
 mod erase;
@@ -17,9 +20,8 @@ mod journal;
 mod migration;
 mod seal;
 
-use base::clock;
-use event::Event;
-use inbox::{Access, Error, Folded, Inbox, NewEntry, Seq, Settings, SinkName, open, settings};
+use bank::new_entry;
+use inbox::{Access, Error, Folded, Inbox, Seq, Settings, SinkName, open, settings};
 use std::{path::Path, time::Duration};
 
 const LEASE: Duration = Duration::from_mins(1);
@@ -41,17 +43,6 @@ fn try_open(path: &Path, access: Access) -> Result<Inbox, Error> {
 
 fn open_at(path: &Path) -> Inbox {
     try_open(path, Access::Owner).unwrap()
-}
-
-fn new_entry(json: &str) -> NewEntry {
-    NewEntry {
-        event: Event::parse(json.as_bytes()).unwrap(),
-        body: json.to_owned().into(),
-        received: clock::now(),
-        confirm: false,
-        sender: None,
-        trace: None,
-    }
 }
 
 async fn folded(inbox: &Inbox, json: &str) -> Folded {

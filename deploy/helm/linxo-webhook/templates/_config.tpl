@@ -53,9 +53,18 @@ inbox:
   {{- with .certificateKey }}
   certificate_key: {{ toJson . }}
   {{- end }}
+  {{- with .keys }}
+  keys: {{ toJson . }}
+  {{- end }}
   folder: data
   journal: {{ ternary "data/journal" "off" .journal | quote }}
   {{- end }}
+  {{- end }}
+  {{- with .Values.inbox.key }}
+  key:
+    {{- range . }}
+    - { file: {{ printf "secrets/%s" . | toJson }} }
+    {{- end }}
   {{- end }}
 admin:
   address: "0.0.0.0:9090"

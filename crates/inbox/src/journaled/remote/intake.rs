@@ -79,7 +79,7 @@ impl Remote {
 }
 
 /// Whether an event that the store did not take for this reason goes to the journal. Too much unfinished work is no reason: the journal would
-/// only put off what the limit is for.
+/// only put off what the limit is for. A seal that this receiver does not have is none either: the journal would be in clear.
 const fn is_taken_beside(error: &Error) -> bool {
-    !matches!(error, Error::Backlog | Error::Closed)
+    !matches!(error, Error::Backlog | Error::Closed | Error::Seal { .. })
 }

@@ -39,6 +39,9 @@ pub(crate) type Connection = Object<Manager>;
 /// PostgreSQL that does not answer for as long as this is away.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
+/// Connections to the keys store at most: each is used for one statement at a time.
+const KEYS_CONNECTIONS: usize = 4;
+
 /// The connections of one process. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Pool {
@@ -46,6 +49,8 @@ pub(crate) struct Pool {
     way: Arc<Way>,
     /// Whether it was closed, for those who listen.
     closed: Arc<watch::Sender<bool>>,
+    /// The way to the keys store of the inbox. `None`: this is that way.
+    keys: Option<Box<Pool>>,
 }
 
 impl fmt::Debug for Pool {
@@ -55,17 +60,27 @@ impl fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// Prepares the way to this server; nothing is connected to yet.
+    /// Prepares the way to this server, and to the keys store of its inbox; nothing is connected to yet.
     ///
     /// # Errors
     /// [`Fault::Unfit`]: a file of certificates cannot be used.
     pub(crate) fn new(server: &Server, settings: &Settings) -> Result<Self, Fault> {
-        let way = Arc::new(Way::new(server.clone(), settings)?);
+        let keys = Self::lone(settings.keys_server(server), settings, KEYS_CONNECTIONS)?;
+        Ok(Self { keys: Some(Box::new(keys)), ..Self::lone(server.clone(), settings, settings.connections)? })
+    }
+
+    fn lone(server: Server, settings: &Settings, most: usize) -> Result<Self, Fault> {
+        let way = Arc::new(Way::new(server, settings)?);
         let connections = managed::Pool::builder(Manager::new(Arc::clone(&way)))
-            .max_size(settings.connections)
+            .max_size(most)
             .build()
             .map_err(|error| Fault::Unfit(error.to_string()))?;
-        Ok(Self { connections, way, closed: Arc::default() })
+        Ok(Self { connections, way, closed: Arc::default(), keys: None })
+    }
+
+    /// The way to the keys store of the inbox.
+    pub(crate) fn keys(&self) -> &Self {
+        self.keys.as_deref().unwrap_or(self)
     }
 
     /// A connection, waited for at most so long: for a free place among the connections, and for the server.
@@ -131,8 +146,16 @@ impl Pool {
     /// # Errors
     /// [`Fault`].
     pub(crate) async fn must_have_inbox(&self, within: Duration) -> Result<Identity, Fault> {
+        self.holds(within).await?.ok_or_else(|| Fault::Empty { schema: self.server().schema().to_owned() })
+    }
+
+    /// Which inbox the server holds, or which one the keys are of; `None`: there is nothing.
+    ///
+    /// # Errors
+    /// [`Fault`]: it cannot be reached, or must not be used.
+    pub(crate) async fn holds(&self, within: Duration) -> Result<Option<Identity>, Fault> {
         drop(self.get(within).await?);
-        self.way.found().ok_or_else(|| Fault::Empty { schema: self.server().schema().to_owned() })
+        Ok(self.way.found())
     }
 
     /// Which server, which schema.
@@ -144,6 +167,9 @@ impl Pool {
     pub(crate) fn close(&self) {
         self.connections.close();
         self.closed.send_replace(true);
+        if let Some(keys) = &self.keys {
+            keys.close();
+        }
     }
 }
 
@@ -171,9 +197,9 @@ impl Heard {
 #[derive(Clone, Debug)]
 pub struct Link(Pool);
 
-/// A password and certificates, read and checked.
+/// A password and certificates, read and checked: for the inbox, and for its keys store.
 #[derive(Clone)]
-pub struct Prepared(Access);
+pub struct Prepared([Access; 2]);
 
 impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -191,11 +217,14 @@ impl Link {
     /// # Errors
     /// [`Error::Unusable`]: a file of certificates cannot be used.
     pub fn prepare(&self, settings: &Settings) -> Result<Prepared, Error> {
-        Ok(Prepared(Access::new(self.0.server(), settings)?))
+        let access = |pool: &Pool| Access::new(pool.server(), settings);
+        Ok(Prepared([access(&self.0)?, access(self.0.keys())?]))
     }
 
     /// New connections are made with these from now on.
     pub fn renew(&self, prepared: Prepared) {
-        self.0.way.renew(prepared.0);
+        let Prepared([inbox, keys]) = prepared;
+        self.0.way.renew(inbox);
+        self.0.keys().way.renew(keys);
     }
 }
