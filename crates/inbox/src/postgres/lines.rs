@@ -23,13 +23,17 @@ const FIRST: &str = "
     SELECT s.*, s.kind <= 0 OR NOT EXISTS (
                SELECT 1 FROM stage AS f WHERE f.seq = s.seq AND f.kind <= 0 AND f.state <> 'done') AS needs_are_done
     FROM unnest($1::bigint[], $2::bigint[]) AS l (line, most)
-         CROSS JOIN (SELECT 0::bigint AS kind, false AS strict UNION ALL SELECT id, strict FROM sink) AS k
+         CROSS JOIN (SELECT 0::bigint AS kind UNION ALL SELECT id FROM sink) AS k
          CROSS JOIN LATERAL (
-             (SELECT * FROM stage WHERE stage.kind = k.kind AND stage.line = l.line AND state IN ('queued', 'due', 'leased')
-              ORDER BY seq LIMIT l.most)
-             UNION ALL
-             (SELECT * FROM stage WHERE k.strict AND stage.kind = k.kind AND stage.line = l.line AND state = 'parked'
-              ORDER BY seq LIMIT l.most)) AS s";
+             SELECT * FROM stage WHERE stage.kind = k.kind AND stage.line = l.line AND state IN ('queued', 'due', 'leased')
+             ORDER BY seq LIMIT l.most) AS s
+    UNION ALL
+    SELECT s.*, false
+    FROM unnest($1::bigint[], $2::bigint[]) AS l (line, most)
+         CROSS JOIN (SELECT id FROM sink WHERE strict) AS k
+         CROSS JOIN LATERAL (
+             SELECT * FROM stage WHERE stage.kind = k.id AND stage.line = l.line AND state = 'parked'
+             ORDER BY seq LIMIT l.most) AS s";
 
 /// The lines of entries.
 pub(super) const LINES: &str = "SELECT DISTINCT seq, line FROM stage WHERE seq = ANY($1)";

@@ -1,6 +1,6 @@
 //! What a parked stage means to those behind it in its line.
 
-use super::Standing;
+use super::standing::Standing;
 
 /// What a parked stage means to later ones of its line. Each sink has one; fetches resume.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -76,7 +76,8 @@ async fn a_file_of_version_3_gets_what_came_later() {
          ALTER TABLE reading DROP COLUMN unusable;
          ALTER TABLE page DROP COLUMN unusable; DROP TABLE delivered; DROP TABLE act; DROP INDEX stage_resumable;
          DROP TABLE failure; DROP TABLE minute; DROP INDEX entry_accepted;
-         ALTER TABLE stage DROP COLUMN resumed; ALTER TABLE sink DROP COLUMN paused; ALTER TABLE entry DROP COLUMN key;
+         ALTER TABLE stage DROP COLUMN resumed; ALTER TABLE sink DROP COLUMN paused; ALTER TABLE sink DROP COLUMN strict;
+         ALTER TABLE entry DROP COLUMN key;
          ALTER TABLE page DROP COLUMN key; ALTER TABLE reading DROP COLUMN key; ALTER TABLE refused DROP COLUMN key;
          PRAGMA user_version = 3",
     )
