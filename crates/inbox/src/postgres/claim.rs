@@ -11,6 +11,7 @@ use super::{
     store::Core,
     stored::{self, Stored},
     tx::{self, Trouble, Tx, Value, statement},
+    vault,
 };
 use crate::{
     Cause, Claimed, Hold, Lease, Outcome, Seq, Stage, Token,
@@ -18,7 +19,7 @@ use crate::{
     rules::{self, LONGEST_PAUSE, MOST_LOSSES, Standing},
 };
 use base::clock::Timestamp;
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// Bodies handed out by one claim, in bytes; at least one entry is handed out.
 const CLAIM_BYTES: i64 = 8 * 1024 * 1024;
@@ -129,9 +130,12 @@ impl Claiming {
             tx::Statement { sql: CLAIM.into(), values: self.values(limit, &tokens) },
             statement!(FIND_ODD, self.kind.0, pause, ODD),
             statement!(NEXT_DUE, self.kind.0),
+            statement!(vault::SEALED),
         ];
         let (tx, found) = Tx::begin(&self.core.pool, &self.core.clock, &first).await?;
-        let [claimed, odd, next_due] = found.as_slice() else { return Err(Trouble::Again) };
+        let [claimed, odd, next_due, sealed] = found.as_slice() else { return Err(Trouble::Again) };
+        // What it cannot open it does not lease.
+        self.core.vault.must_suit(sealed)?;
         let mut taken = Vec::with_capacity(claimed.len());
         for row in claimed {
             let place: i64 = row.try_get("place")?;
@@ -249,13 +253,20 @@ impl Claiming {
     ) -> Result<(Vec<Lease>, bool), Trouble> {
         let now = tx.now;
         let at: Vec<(i64, i64)> = taken.iter().map(|taken| (taken.row.seq, taken.row.line)).collect();
-        let is_any = !taken.is_empty();
-        if is_any {
+        let mut stored = if taken.is_empty() {
+            self.core.commit(tx, &writes, touched).await?;
+            HashMap::new()
+        } else if self.core.vault.is_on() {
+            // Opened before the commit: what cannot be opened, because the keys store is away, is not leased in vain.
+            let rows = tx.query(stored::select(&at, self.kind)).await?;
+            let stored = stored::read(&self.core, &rows).await?;
+            self.core.commit(tx, &writes, touched).await?;
+            stored
+        } else {
             writes.push(stored::select(&at, self.kind));
-        }
-        let mut rows = self.core.commit(tx, &writes, touched).await?;
-        let rows = if is_any { rows.pop().unwrap_or_default() } else { Vec::new() };
-        let mut stored = stored::read(&self.core, &rows).await?;
+            let mut rows = self.core.commit(tx, &writes, touched).await?;
+            stored::read(&self.core, &rows.pop().unwrap_or_default()).await?
+        };
         let (mut leases, mut damaged) = (Vec::with_capacity(taken.len()), Vec::new());
         for Taken { row, token, hold } in taken {
             let Some(Stored { entry, body, delivered }) = stored.remove(&row.seq) else { continue };

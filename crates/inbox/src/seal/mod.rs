@@ -14,8 +14,9 @@
 //! standing  how a store is sealed, for who asks
 //! ```
 //!
-//! An inbox on a server has its keys store on a server too (`postgres/keys.rs`), and its vault there (`postgres/vault.rs`): what
-//! several receivers do with keys at the same time is ordered by locks of the server. What is sealed, and how, is the same.
+//! An inbox on a server has its keys store on a server too (`crates/inbox/src/postgres/keys.rs`), and a vault there
+//! (`crates/inbox/src/postgres/vault.rs`): what several receivers do with keys at the same time is ordered by locks of the server.
+//! What is sealed, and how, is the same.
 //!
 //! Bodies of events, pages and fetched connections have one data key for each connection and user, so that to erase a user is
 //! to erase keys. Kept starts of refused bodies have one for each day. Records of the journal have one for each segment,

@@ -281,6 +281,8 @@ async fn a_receiver_without_a_key_is_refused_beside_others_that_have_one() {
     eventually("it is not ready", async || first.intake.ready().err()).await;
     let refused = first.intake.refuse(Vec::new()).await;
     assert!(matches!(refused, Err(Error::Seal { .. })), "{refused:?}");
+    let claimed = first.queue.claim(&Stage::deliver("app"), 10, Duration::from_mins(1)).await;
+    assert!(matches!(claimed, Err(Error::Seal { .. })), "what it cannot open it does not lease: {claimed:?}");
     first.upkeep.close().await;
     // Both seal what was there, one at a time, and a repeat is recognised meanwhile.
     let repeat = body("e1", "c1", Some("u1"), false);
