@@ -192,6 +192,7 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
     );
     let reached = (gates, operators::held(&config, address, admin_address), source, source_of(&config).to_owned());
     let control = operators::control(&config, &inbox, &sinks, reached);
+    let service = control.service.clone();
     tasks.spawn(operators::serve(&config, control.clone(), stop.clone()));
     tasks.spawn(reload.run(asked, stop.clone()));
     let kept = inbox::Figures::new(&mut registry, (&config.inbox).into());
@@ -212,6 +213,8 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
     };
     said::of_the_admin_listener(admin_address);
     let standing = standing(&bound, &state);
+    let receivers = Arc::clone(&inbox.receivers);
+    tasks.spawn(admin::report(receivers, service, Arc::clone(&standing.obstacles), stop.clone()));
     let ending = Ending {
         receiver: tokio::spawn(serve(bound, receiver, stop.clone())),
         tasks,

@@ -1,6 +1,6 @@
 //! The service's figures, all taken in one run, as tables that can be pasted into `docs/benchmarks.md`.
 //!
-//! In: names of parts (`receipt beside steady handshakes delivery completion memory start many-receipt many-delivery`; none: all) and `--quick`. Out: one
+//! In: names of parts (`receipt beside steady handshakes delivery completion memory start many-receipt many-delivery pages`; none: all) and `--quick`. Out: one
 //! Markdown table a part on standard output, what is being done on standard error.
 //!
 //! The service is the real binary in a process of its own, as shipped: durable commits, a log line for each event. Where it
@@ -19,6 +19,7 @@ mod delivery;
 mod footprint;
 mod many;
 mod measure;
+mod pages;
 mod receipt;
 mod roles;
 mod scene;
@@ -32,7 +33,7 @@ use std::{
 /// What a part gives back; an error ends the run, because a figure of something broken is worse than none.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 10] = [
+const PARTS: [&str; 11] = [
     "receipt",
     "beside",
     "steady",
@@ -43,6 +44,7 @@ const PARTS: [&str; 10] = [
     "start",
     "many-receipt",
     "many-delivery",
+    "pages",
 ];
 
 fn main() -> ExitCode {
@@ -85,7 +87,8 @@ async fn run(arguments: &[String]) -> Outcome<()> {
             "memory" => Box::pin(footprint::memory(&scale)).await?,
             "start" => Box::pin(footprint::start(&scale)).await?,
             "many-receipt" => Box::pin(many::receipt(&scale)).await?,
-            _ => Box::pin(many::delivery(&scale)).await?,
+            "many-delivery" => Box::pin(many::delivery(&scale)).await?,
+            _ => Box::pin(pages::run(&scale)).await?,
         };
         writeln!(io::stdout(), "{table}")?;
     }

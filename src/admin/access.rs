@@ -4,7 +4,7 @@
 //! replaces them as a whole.
 
 use super::settings::{Admin, May, Token};
-use crate::receive::tls::{self, Certificate, Loaded};
+use crate::receive::tls::{self, Loaded};
 use arc_swap::ArcSwap;
 use base::secret::Secret;
 use http::{HeaderMap, Uri, header::HOST, uri::Authority};
@@ -62,10 +62,10 @@ impl Guards {
         }
     }
 
-    /// The listener's certificate; `None` for plain HTTP.
+    /// The listener's certificates; `None` for plain HTTP.
     #[must_use]
-    pub fn certificate(&self) -> Option<&Certificate> {
-        self.tls.as_ref().map(|loaded| &loaded.certificate)
+    pub fn tls(&self) -> Option<&Loaded> {
+        self.tls.as_ref()
     }
 
     /// Whether callers can be told apart. Otherwise everybody reads the figures, and nobody the rest.

@@ -1,26 +1,31 @@
-//! What the page and the API show and do: the inbox, the running work, and the audit trail before every act.
+//! What the page and the API show: the inbox, and the running work.
 
-use super::{access::Who, problem::Problem};
+use super::problem::Problem;
 use crate::{
-    control::{self, Changed},
-    receive::tls::Certificate,
-    story::find::bounded,
+    control,
+    receive::tls::{Certificate, Listener},
+    story::json::Cursor,
+    work::{self, Document},
 };
+use bytes::Bytes;
 use http::StatusCode;
-use inbox::{Act, EntryView, Error, Filter, Inbox, Seq, StageCounts, State};
-use serde::Serialize;
-use std::{fmt, sync::Arc};
+use inbox::{EntryPage, EntryView, Error, Facts, Filter, Inbox, Seq, Stage, StageView, State, Story};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-/// Entries looked at for one page of a list at most. What a filter finds by no index is looked for among so many; the next page goes on
-/// behind them. So no question takes long, however many entries there are.
-const WINDOW: i64 = 50_000;
-/// So much unfinished work is found by an index (as the store does it).
-const FEW: u64 = 10_000;
-/// Entries changed at once.
-const BATCH: usize = 500;
+/// Entries looked at in one step of a search that no index helps.
+const LOOKED: usize = 10_000;
+/// A search takes its next step as long as it has not taken this long; the page after it goes on behind. So no question takes long,
+/// however many entries there are.
+const TIME: Duration = Duration::from_millis(100);
+/// Bytes of a delivered document that are shown.
+const LONGEST: u64 = 2 * 1024 * 1024;
 
-/// Tells which certificates are in use, each with what it is for.
-pub type Certificates = Arc<dyn Fn() -> Vec<(&'static str, Certificate)> + Send + Sync>;
+/// Tells which certificates are in use, each with whose it is.
+pub type Certificates = Arc<dyn Fn() -> Vec<(Listener, Certificate)> + Send + Sync>;
 
 /// What the page and the API work on. Clones share it.
 #[derive(Clone)]
@@ -43,51 +48,24 @@ impl fmt::Debug for Desk {
 pub(super) struct Found {
     pub(super) entries: Vec<EntryView>,
     /// Where the next page begins; `None`: everything was looked at.
-    pub(super) next: Option<i64>,
-}
-
-/// What an act did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Done {
-    /// Entries that were changed.
-    pub(super) changed: u64,
-    /// Entries that match and stay as they are.
-    pub(super) left: u64,
-    /// Whether no more match.
-    pub(super) is_complete: bool,
+    pub(super) next: Option<Cursor>,
 }
 
 impl Desk {
-    /// The newest entries that match, below the filter's `before`.
-    pub(super) async fn find(&self, filter: Filter, limit: usize) -> Result<Found, Error> {
-        let desk = &*self.inbox.desk;
-        let before = filter.before;
-        let mut filter = bounded(desk, filter).await?;
-        filter.before = [filter.before, before].into_iter().flatten().min();
-        // An id, a number, and unfinished work of which there is little are found by an index, however old they are.
-        let is_indexed = filter.id.is_some() || filter.seq.is_some() || self.are_few(filter.state).await?;
-        let newest = desk.list(&Filter::default(), 1).await?.first().map_or(0, |entry| entry.seq.0);
-        let top = filter.before.map_or(newest + 1, |Seq(before)| before.min(newest + 1));
-        let bottom = filter.after.map_or(0, |Seq(after)| after);
-        let floor = if is_indexed { bottom } else { bottom.max(top.saturating_sub(WINDOW)) };
-        filter.after = Some(Seq(floor));
-        let entries = desk.list(&filter, limit).await?;
-        let next = match entries.last() {
-            Some(last) if entries.len() == limit => Some(last.seq.0),
-            _ => (floor > bottom).then_some(floor + 1),
-        };
-        Ok(Found { entries, next: next.filter(|next| *next > bottom + 1) })
-    }
-
-    /// Whether little work is in a state, by the figures that are kept.
-    async fn are_few(&self, state: Option<State>) -> Result<bool, Error> {
-        let count: fn(&StageCounts) -> u64 = match state {
-            Some(State::Parked) => |counts| counts.parked,
-            Some(State::Waiting | State::Leased) => |counts| counts.waiting + counts.leased,
-            Some(State::Done) | None => return Ok(false),
-        };
-        let figures = self.inbox.upkeep.stats().await?;
-        Ok(figures.stages.iter().map(|(_, counts)| count(counts)).sum::<u64>() <= FEW)
+    /// Entries that match, the one that was accepted last first: those behind a place.
+    pub(super) async fn find(&self, filter: &Filter, behind: Option<Cursor>, limit: usize) -> Result<Found, Error> {
+        let began = Instant::now();
+        let mut found = Found { entries: Vec::new(), next: behind };
+        loop {
+            let behind = found.next.map(|Cursor(place)| place);
+            let left = limit - found.entries.len();
+            let EntryPage { mut entries, next } = self.inbox.desk.page(filter, behind, LOOKED, left).await?;
+            found.entries.append(&mut entries);
+            found.next = next.map(Cursor);
+            if found.next.is_none() || found.entries.len() >= limit || began.elapsed() >= TIME {
+                return Ok(found);
+            }
+        }
     }
 
     /// The entry with a number.
@@ -97,94 +75,31 @@ impl Desk {
         found.into_iter().next().ok_or_else(no_entry)
     }
 
-    /// Puts matching entries back in line.
-    pub(super) async fn replay(&self, who: &Who, which: String, filter: Filter, limit: u64) -> Result<Done, Problem> {
-        let work = self.each(filter, limit, None);
-        self.noted(who, "replay", which, work, |done| done.changed).await
-    }
-
-    /// Parks matching entries.
-    pub(super) async fn park(
-        &self,
-        who: &Who,
-        which: String,
-        (filter, limit): (Filter, u64),
-        reason: &str,
-    ) -> Result<Done, Problem> {
-        let which = format!("{which} --reason {reason:?}");
-        let work = self.each(filter, limit, Some(reason));
-        self.noted(who, "park", which, work, |done| done.changed).await
-    }
-
-    /// The event of an entry as it came, with bank data.
-    pub(super) async fn reveal(&self, who: &Who, number: i64) -> Result<Vec<u8>, Problem> {
-        self.entry(number).await?;
-        let work = self.inbox.desk.body(Seq(number));
-        let body = self.noted(who, "reveal", format!("--seq {number}"), work, |body| body.is_some().into()).await?;
-        body.map(Into::into).ok_or_else(no_entry)
-    }
-
-    /// The event of an entry without bank data.
-    pub(super) async fn masked(&self, number: i64) -> Result<String, Problem> {
+    /// The event of an entry as it came, with bank data: nothing for the eyes of anybody.
+    pub(super) async fn event(&self, number: i64) -> Result<Bytes, Problem> {
         let body = self.inbox.desk.body(Seq(number)).await.map_err(|error| Problem::inbox(&error))?;
-        body.map(|body| crate::story::mask::masked(&body)).ok_or_else(no_entry)
+        body.ok_or_else(no_entry)
     }
 
-    /// Pauses a sink, or lets it go on.
-    pub(super) async fn pause(&self, who: &Who, sink: &str, is_paused: bool) -> Result<Changed, Problem> {
-        if self.control.sinks.iter().all(|known| known.slot.name().as_str() != sink) {
-            return Err(no_sink());
+    /// What the sinks are given of an entry, with bank data.
+    pub(super) async fn document(&self, entry: &EntryView) -> Result<Document, Problem> {
+        let Story { facts, .. } = self.inbox.desk.story(entry.seq).await.map_err(|error| Problem::inbox(&error))?;
+        self.document_of(entry, facts.as_ref()).await
+    }
+
+    /// The same, where the facts of the entry are known.
+    pub(super) async fn document_of(&self, entry: &EntryView, facts: Option<&Facts>) -> Result<Document, Problem> {
+        let is_fetched = |stage: &StageView| !matches!(stage.stage, Stage::Fetch(_)) || stage.state == State::Done;
+        if !entry.stages.iter().all(is_fetched) {
+            return Ok(Document::Missing("its accounts are not fetched yet".to_owned()));
         }
-        let what = if is_paused { "sink pause" } else { "sink resume" };
-        let changed = self.noted(who, what, sink.to_owned(), self.control.set_paused(sink, is_paused), |_| 0).await?;
-        changed.ok_or_else(no_sink)
-    }
-
-    /// Parks matching entries for a reason, or puts them back in line: batch by batch, each once, so that the service gets to
-    /// write in between.
-    async fn each(&self, filter: Filter, limit: u64, parked: Option<&str>) -> Result<Done, Error> {
-        let desk = &*self.inbox.desk;
-        let mut filter = bounded(desk, filter).await?;
-        let mut done = Done { changed: 0, left: 0, is_complete: false };
-        while done.changed < limit {
-            let wanted = BATCH.min(usize::try_from(limit - done.changed).unwrap_or(BATCH));
-            let batch = match parked {
-                Some(reason) => desk.park(&filter, wanted, reason).await?,
-                None => desk.replay(&filter, wanted).await?,
-            };
-            done.changed += batch.changed;
-            done.left += batch.left;
-            let Some(last) = batch.last else {
-                done.is_complete = true;
-                break;
-            };
-            filter.after = Some(last);
-        }
-        Ok(done)
-    }
-
-    /// Does something that is written to the audit trail first; what cannot be noted is not done.
-    async fn noted<T>(
-        &self,
-        who: &Who,
-        what: &str,
-        which: String,
-        work: impl Future<Output = Result<T, Error>>,
-        entries: impl Fn(&T) -> u64,
-    ) -> Result<T, Problem> {
-        let act = Act { who: who.name.clone(), what: what.to_owned(), which };
-        let number = self.inbox.audit.begin(&act).await.map_err(|error| Problem::inbox(&error))?;
-        let result = work.await.map_err(|error| Problem::inbox(&error))?;
-        // The act itself is noted; without this its number of entries is missing.
-        self.inbox.audit.end(number, entries(&result)).await.ok();
-        Ok(result)
+        let body = self.event(entry.seq.0).await?;
+        let Some(facts) = facts else { return Err(no_entry()) };
+        let document = work::document(&self.inbox.shelf, &self.control.source, (facts, &body), LONGEST);
+        document.await.map_err(|error| Problem::inbox(&error))
     }
 }
 
-fn no_entry() -> Problem {
+pub(super) fn no_entry() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "no_entry", "no entry has this number")
-}
-
-fn no_sink() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "no_sink", "no sink has this name")
 }

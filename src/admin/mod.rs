@@ -9,7 +9,10 @@
 //! problem, seldom              refusals, and lines of the log that are said once a minute
 //! door                         what every request passes before it is answered
 //! charts                       what happened, minute by minute
-//! desk                         the inbox and the running work, and the audit trail before every act
+//! receivers                    who takes events, as each says itself
+//! desk                         the inbox and the running work
+//! acts                         what changes or reveals something, after it was written to the audit trail
+//! streams                      answers that go on
 //! api, page                    for programs, for people
 //! routes, serve                the paths, the sockets
 //! ```
@@ -24,6 +27,7 @@
 //! Not here: the public listener (`receive`).
 
 mod access;
+mod acts;
 mod api;
 mod caller;
 mod charts;
@@ -33,16 +37,19 @@ mod failures;
 mod figures;
 mod page;
 mod problem;
+mod receivers;
 mod routes;
 mod seldom;
 mod serve;
 mod sessions;
 pub mod settings;
+mod streams;
 
 pub use access::{Access, Guards};
 pub use charts::record;
 pub use desk::{Certificates, Desk};
 pub use figures::Figures;
+pub use receivers::report;
 pub use routes::{Hindrance, STATS_TIME, State};
 pub use serve::{Bound, bind, inherit};
 

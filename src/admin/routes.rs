@@ -179,6 +179,7 @@ async fn figures(
         );
     }
     figures.ready.set(shown.state.obstacles().is_empty().into());
+    figures.certificate.set(guards.tls().map_or(0, |loaded| loaded.certificate.not_after.as_seconds()));
     ([(CONTENT_TYPE, OPENMETRICS), (CACHE_CONTROL, "no-store")], exposition.encode()).into_response()
 }
 

@@ -5,7 +5,7 @@ use crate::{
     config::Config,
     control,
     observe::metrics::Exposition,
-    receive::Receiver,
+    receive::{Receiver, tls::Listener},
     work::{Gate, Source},
 };
 use base::error::chain;
@@ -46,6 +46,7 @@ pub(super) fn control(
         held: Arc::new(held),
         api,
         watch: Arc::clone(&inbox.watch),
+        receivers: Arc::clone(&inbox.receivers),
         service: format!("{:016x}", fastrand::u64(..)),
     }
 }
@@ -86,8 +87,9 @@ pub(super) fn record(
 pub(super) fn desk(inbox: &Inbox, control: control::State, receiver: &Arc<Receiver>, access: Access) -> Desk {
     let receiver = Arc::clone(receiver);
     let certificates = move || {
-        let own = access.guards().certificate().cloned();
-        std::iter::once(("public", receiver.certificate())).chain(own.map(|own| ("admin", own))).collect()
+        let own = access.guards().tls().map(|loaded| loaded.certificate.clone());
+        let public = (Listener::Public, receiver.certificate());
+        std::iter::once(public).chain(own.map(|own| (Listener::Admin, own))).collect()
     };
     Desk { inbox: inbox.clone(), control, certificates: Arc::new(certificates) }
 }

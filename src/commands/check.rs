@@ -10,6 +10,7 @@ mod surroundings;
 
 use super::{Failure, Global};
 use crate::{
+    admin::{Guards, settings::Admin},
     config::{Config, Problems, Tls},
     receive::tls,
 };
@@ -52,6 +53,7 @@ pub(super) async fn find(config: &Config) -> Findings {
     let mut found =
         Findings { warnings: config.warnings.clone(), problems: config.ended.clone(), ..Findings::default() };
     certificates(&config.tls, &mut found);
+    admin_certificate(&config.admin, &mut found);
     surroundings::look(config, &mut found).await;
     found
 }
@@ -117,6 +119,22 @@ fn certificates(config: &Tls, found: &mut Findings) {
         format!("the revocations of {} have ended: every client certificate of this authority is refused", list.issuer)
     }));
     found.warnings.extend(loaded.warnings);
+}
+
+/// The same for the certificate of the admin listener.
+fn admin_certificate(config: &Admin, found: &mut Findings) {
+    // It was loaded a moment ago.
+    let Ok(guards) = Guards::load(config) else { return };
+    let Some(tls::Loaded { certificate, .. }) = guards.tls().filter(|_| config.address.is_some()) else { return };
+    let tls::Certificate { subject, names, not_after, .. } = certificate;
+    let until = not_after.to_rfc3339().unwrap_or_default();
+    found
+        .facts
+        .push(format!("certificate of the admin listener: {subject}, for {}, valid until {until}", names.join(", ")));
+    let validity = certificate.validity(clock::now());
+    if validity != tls::Validity::Expired {
+        found.warnings.extend(validity.problem().map(|problem| format!("admin listener: {problem}")));
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@
 //! lists, show          what only reads
 //! changes              what changes entries
 //! fill, hand_over      a sink that is given what it never had, or what another one left behind
-//! persons              what a person may ask for: everything erased, everything printed
+//! export               entries with their events, or everything that is held of a user
+//! persons              everything of somebody erased
 //! stats, tail          what the running service knows best
 //! init, copy           the tables of an inbox on PostgreSQL; an inbox moved there or back
 //! archive              backups, the seal: the files as a whole
@@ -22,6 +23,7 @@
 mod archive;
 mod changes;
 mod copy;
+mod export;
 mod fill;
 mod hand_over;
 mod init;
@@ -41,13 +43,13 @@ use super::{
     acts::{Unnoted, noted},
     guest::{failure, open, unreachable},
     hands::Hands,
-    remote::Remote,
+    remote::{Remote, Service},
 };
 use crate::config::Config;
 use base::text::printable;
 use clap::{Args as ClapArgs, Subcommand};
 use inbox::{Desk, Filter, Inbox, Seq, SinkName};
-use selection::{EVERY, Selection};
+use selection::Selection;
 use when::When;
 
 /// Options of `inbox`.
@@ -187,25 +189,19 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
             Some(service) => stats::show(&service.overview().await.map_err(|error| unreachable(&error))?, json),
             None => stats::stats(global, json).await,
         },
-        Action::Tail(args) => {
-            remote.refuse("inbox tail")?;
-            tail::tail(global, &args).await
-        }
+        Action::Tail(args) => tail::tail(global, remote.service()?.as_ref(), &args).await,
         Action::Erase { yes: false, .. } => Err(persons::unconfirmed()),
-        Action::Erase { whose, yes: true } => {
-            remote.refuse("inbox erase")?;
-            persons::erase(global, whose).await
-        }
+        Action::Erase { whose, yes: true } => match remote.service()? {
+            Some(service) => persons::erase_afar(&service, whose).await,
+            None => persons::erase(global, whose).await,
+        },
         Action::Files(action) => {
-            remote.refuse("inbox init, move, verify, backup, restore, copy")?;
+            remote.refuse(action.name())?;
             archive::run(global, action).await
         }
         Action::Entries(action) => {
             // Before the store is opened, so that a usage error is the first to be heard.
             action.check()?;
-            if matches!(action, Entries::Purge { .. } | Entries::Export { .. } | Entries::Refused { body: true, .. }) {
-                remote.refuse("inbox purge, export, refused --body")?;
-            }
             if matches!(&action, Entries::Move(_)) {
                 remote.refuse("inbox move")?;
             }
@@ -217,7 +213,7 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
                 if let Some(selection) = action.selection() {
                     must_exist(None, hands.desk, selection).await?;
                 }
-                return action.look_or_change(hands).await;
+                return action.afar(&service).await;
             }
             let config = global.load()?;
             let inbox = open(&config).await?;
@@ -269,26 +265,15 @@ impl Entries {
         }
         let (desk, audit) = (&*inbox.desk, &*inbox.audit);
         match self {
-            Self::Export { selection } if selection.is_user_alone() => {
-                noted(audit, ("export", selection.words()), Unnoted::Stops, async || {
-                    Ok(((), persons::export(inbox, &selection).await?))
-                })
-                .await
-            }
-            // A person's data must not be cut because nobody thought of a limit.
-            Self::Export { selection } => {
-                noted(audit, ("export", selection.words()), Unnoted::Stops, async || {
-                    let count = lists::each(desk, &selection, selection.limit.unwrap_or(EVERY), true).await?;
-                    Ok(((), count))
-                })
-                .await
-            }
+            Self::Export { selection } => export::export(inbox, &selection).await,
             Self::Refused { when, body: true, json, limit } => {
                 let words: Vec<String> = when.words().chain([format!("--limit {limit}")]).collect();
-                noted(audit, ("refused --body", words.join(" ")), Unnoted::Stops, async || {
-                    Ok(((), lists::refused(desk, &when, (true, json), limit).await?))
-                })
-                .await
+                let found = noted(audit, ("refused --body", words.join(" ")), Unnoted::Stops, async || {
+                    let found = desk.refused(when.span(), limit).await.map_err(|error| failure(&error))?;
+                    let count = found.len() as u64;
+                    Ok((found, count))
+                });
+                lists::refused(&found.await?, (true, json))
             }
             Self::Purge { selection, yes: _ } => changes::purge(config, inbox, &selection).await,
             Self::Replay { selection, how } if selection.fills().is_some() => {
@@ -299,6 +284,19 @@ impl Entries {
         }
     }
 
+    /// Through the API of a service.
+    async fn afar(self, service: &Service) -> Result<(), Failure> {
+        match self {
+            Self::Export { selection } => export::export_afar(service, &selection).await,
+            Self::Purge { selection, yes: _ } => changes::purge_afar(service, &selection).await,
+            Self::Refused { when, body: true, json, limit } => {
+                let found = service.reveal_refused(when.span(), limit).await.map_err(|error| unreachable(&error))?;
+                lists::refused(&found, (true, json))
+            }
+            other => other.look_or_change(service.into()).await,
+        }
+    }
+
     /// What works beside the inbox and through the API alike.
     async fn look_or_change(self, hands: Hands<'_>) -> Result<(), Failure> {
         let Hands { desk, audit, .. } = hands;
@@ -306,7 +304,8 @@ impl Entries {
             Self::Ls { selection, json } => lists::ls(desk, &selection, json).await,
             Self::Audit { when, json, limit } => lists::acts(audit, &when, json, limit).await,
             Self::Refused { when, body: _, json, limit } => {
-                lists::refused(desk, &when, (false, json), limit).await.map(drop)
+                let found = desk.refused(when.span(), limit).await.map_err(|error| failure(&error))?;
+                lists::refused(&found, (false, json))
             }
             Self::Show { entry, body: false, json } => show::show(hands, &entry, false, json).await.map(drop),
             Self::Show { entry, body: true, json } => {
@@ -316,7 +315,7 @@ impl Entries {
             }
             Self::Replay { selection, .. } => changes::replay(hands, &selection).await,
             Self::Park { selection, reason } => changes::park(hands, &selection, &reason).await,
-            // Those were done by who has the inbox.
+            // Those were done by who called this.
             Self::Purge { .. } | Self::Export { .. } | Self::Move(_) => Ok(()),
         }
     }

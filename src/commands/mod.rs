@@ -91,6 +91,12 @@ impl Failure {
         Self { code: 78, message: message.to_string() }
     }
 
+    /// 64: a command that needs the files, and not only the service.
+    #[must_use]
+    pub fn only_here(command: &str) -> Self {
+        Self::usage(format_args!("`{command}` does not work through --admin\nhint: run it where the service runs"))
+    }
+
     /// 64: a sink is named that is not configured.
     #[must_use]
     pub fn no_sink(config: &Config, name: &str) -> Self {

@@ -6,17 +6,20 @@
 mod parts;
 
 use super::{Failure, chain};
-use crate::control::{Changed, Overview, SinkReport};
+use crate::{
+    control::{Changed, Following, Overview, SinkReport, Tested, Wanted},
+    story::json::Cursor,
+};
 use async_trait::async_trait;
 use base::{clock::Timestamp, text::printable};
 use bytes::Bytes;
 use clap::Args;
 use inbox::{
-    Act, ActView, Audit, Batch, Desk, EntryView, Error, Fill, Filter, RefusedView, Seq, SinkName, Sinks, Span, Story,
-    rules::Order,
+    Act, ActView, Audit, Batch, Desk, EntryPage, EntryView, Erased, Error, Fill, Filter, Place, RefusedView, Seq,
+    SinkName, Sinks, Span, Story, Subject, rules::Order,
 };
 use parts::{Entry, Reading, Refused, time};
-use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode, Url, redirect};
+use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, env, fs, path::PathBuf, time::Duration};
@@ -25,6 +28,8 @@ use std::{collections::BTreeMap, env, fs, path::PathBuf, time::Duration};
 const TOKEN: &str = "LINXO_ADMIN_TOKEN";
 /// For one request; a replay of many entries takes its time.
 const TIME: Duration = Duration::from_mins(5);
+/// For a request whose answer goes on for as long as it is read.
+const LONG: Duration = Duration::from_hours(24);
 /// Entries asked for at once.
 const PAGE: usize = 500;
 
@@ -88,9 +93,7 @@ impl Remote {
     /// 64: this command works on the inbox itself.
     pub(super) fn refuse(&self, what: &str) -> Result<(), Failure> {
         match &self.admin {
-            Some(admin) if !admin.is_empty() => Err(Failure::usage(format_args!(
-                "`{what}` works on the inbox itself, and not through --admin\nhint: run it where the service runs"
-            ))),
+            Some(admin) if !admin.is_empty() => Err(Failure::only_here(what)),
             _ => Ok(()),
         }
     }
@@ -125,10 +128,11 @@ impl Service {
         self.client.request(method, url).bearer_auth(&self.token)
     }
 
-    async fn bytes(request: RequestBuilder) -> Result<Option<Bytes>, Refusal> {
+    /// The answer; `None`: there is no such thing.
+    async fn answer(request: RequestBuilder) -> Result<Option<Response>, Refusal> {
         let answer = request.send().await?;
         match answer.status() {
-            StatusCode::OK => Ok(Some(answer.bytes().await?)),
+            StatusCode::OK => Ok(Some(answer)),
             StatusCode::NOT_FOUND => Ok(None),
             status => {
                 let problem = serde_json::from_slice::<Problem>(&answer.bytes().await?);
@@ -138,8 +142,14 @@ impl Service {
         }
     }
 
+    async fn bytes(request: RequestBuilder) -> Result<Option<Bytes>, Refusal> {
+        match Self::answer(request).await? {
+            Some(answer) => Ok(Some(answer.bytes().await?)),
+            None => Ok(None),
+        }
+    }
+
     async fn ask<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Refusal> {
-        let missing = || Refusal::Said("the service has no such thing".to_owned());
         let answer = Self::bytes(request).await?.ok_or_else(missing)?;
         let odd = |error| Refusal::Said(format!("the service said what this version does not understand: {error}"));
         serde_json::from_slice(&answer).map_err(odd)
@@ -163,35 +173,58 @@ impl Service {
         Self::ask(self.request(Method::POST, &["sinks", sink, word])).await
     }
 
-    /// Replays or parks, all in one request; returns how many entries changed.
+    /// Makes a test delivery.
+    pub(super) async fn test(&self, sink: &str) -> Result<Tested, Refusal> {
+        Self::ask(self.request(Method::POST, &["sinks", sink, "test"]).timeout(LONG)).await
+    }
+
+    /// What happens from now on.
+    pub(super) async fn follow(&self, wanted: &Wanted) -> Result<Following, Refusal> {
+        let request = self.request(Method::GET, &["happenings"]).query(wanted).timeout(LONG);
+        Ok(Following::of(Self::answer(request).await?.ok_or_else(missing)?))
+    }
+
+    /// Entries with their events, as lines; without a limit, and of a user alone, everything that is held of that user.
+    pub(super) async fn export(&self, filter: &Filter, limit: Option<usize>) -> Result<Response, Refusal> {
+        let body = json!({ "entries": members(filter), "limit": limit });
+        let request = self.request(Method::POST, &["entries", "export"]).json(&body).timeout(LONG);
+        Self::answer(request).await?.ok_or_else(missing)
+    }
+
+    /// Erases everything of somebody.
+    pub(super) async fn erase(&self, whose: &Subject) -> Result<Erased, Refusal> {
+        Self::ask(self.request(Method::POST, &["erase"]).json(whose)).await
+    }
+
+    /// Refused requests, with how their bodies began.
+    pub(super) async fn reveal_refused(&self, span: Span, limit: usize) -> Result<Vec<RefusedView>, Refusal> {
+        let mut body = json!({ "limit": limit.clamp(1, PAGE) });
+        if let Some(body) = body.as_object_mut() {
+            body.extend(ends(span).map(|(name, at)| (name.to_owned(), at.into())));
+        }
+        let request = self.request(Method::POST, &["refused", "reveal"]).json(&body);
+        let AllRefused { refused } = Self::ask(request).await?;
+        Ok(refused.into_iter().map(Into::into).collect())
+    }
+
+    /// Replays, parks or purges, all in one request.
     pub(super) async fn change(
         &self,
         word: &str,
         filter: &Filter,
         limit: u64,
         reason: Option<&str>,
-    ) -> Result<u64, Refusal> {
-        #[derive(Deserialize)]
-        struct Done {
-            changed: u64,
-        }
-        let query: BTreeMap<&str, Value> = query(filter).into_iter().collect();
-        let mut entries = json!(query);
-        if query.is_empty() {
-            entries = json!({ "all": true });
-        }
-        let mut body = json!({ "entries": entries, "limit": limit });
+    ) -> Result<Done, Refusal> {
+        let mut body = json!({ "entries": members(filter), "limit": limit });
         if let (Some(reason), Some(body)) = (reason, body.as_object_mut()) {
             body.insert("reason".to_owned(), reason.into());
         }
-        let Done { changed } = Self::ask(self.request(Method::POST, &["entries", word]).json(&body)).await?;
-        Ok(changed)
+        Self::ask(self.request(Method::POST, &["entries", word]).json(&body)).await
     }
 
     fn spanned(&self, path: &str, span: Span, limit: usize) -> RequestBuilder {
         let mut query: Vec<(&str, String)> = vec![("limit", limit.clamp(1, PAGE).to_string())];
-        query.extend(span.since.and_then(Timestamp::to_rfc3339).map(|at| ("since", at)));
-        query.extend(span.until.and_then(Timestamp::to_rfc3339).map(|at| ("until", at)));
+        query.extend(ends(span));
         self.request(Method::GET, &[path]).query(&query)
     }
 
@@ -201,7 +234,7 @@ impl Service {
             reading: Option<Reading>,
         }
         let Answer { reading } = Self::ask(self.request(Method::GET, &["entries", &seq.to_string()])).await?;
-        Ok(Story { reading: reading.map(Into::into), behind: Vec::new() })
+        Ok(Story { reading: reading.map(Into::into), behind: Vec::new(), facts: None })
     }
 }
 
@@ -216,36 +249,83 @@ fn query(filter: &Filter) -> Vec<(&'static str, Value)> {
     query.extend(id.as_ref().map(|id| ("id", id.as_str().into())));
     query.extend(reason.as_ref().map(|reason| ("reason", reason.as_str().into())));
     query.extend(seq.map(|Seq(number)| ("number", number.into())));
-    query.extend(accepted.since.and_then(Timestamp::to_rfc3339).map(|at| ("since", at.into())));
-    query.extend(accepted.until.and_then(Timestamp::to_rfc3339).map(|at| ("until", at.into())));
+    query.extend(ends(*accepted).map(|(name, at)| (name, at.into())));
     query
+}
+
+/// The ends of a span, as the API calls them.
+fn ends(span: Span) -> impl Iterator<Item = (&'static str, String)> {
+    let ends = [("since", span.since), ("until", span.until)];
+    ends.into_iter().filter_map(|(name, at)| Some((name, at.and_then(Timestamp::to_rfc3339)?)))
+}
+
+/// The same as an object; one that asks for everything says so.
+fn members(filter: &Filter) -> Value {
+    let query: BTreeMap<&str, Value> = query(filter).into_iter().collect();
+    if query.is_empty() { json!({ "all": true }) } else { json!(query) }
+}
+
+fn missing() -> Refusal {
+    Refusal::Said("the service has no such thing".to_owned())
+}
+
+/// What a change did.
+#[derive(Debug, Deserialize)]
+pub(super) struct Done {
+    pub(super) changed: u64,
+    #[serde(default)]
+    pub(super) left: u64,
+    /// Of a deletion.
+    #[serde(default)]
+    pub(super) is_cleared: bool,
+}
+
+/// The service has changed all that it was asked to change.
+impl From<Done> for Batch {
+    fn from(Done { changed, left, .. }: Done) -> Self {
+        Self { changed, left, last: None }
+    }
+}
+
+#[derive(Deserialize)]
+struct AllRefused {
+    refused: Vec<Refused>,
 }
 
 #[async_trait]
 impl Desk for Service {
     async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<EntryView>, Error> {
-        #[derive(Deserialize)]
-        struct Page {
-            entries: Vec<Entry>,
-            next: Option<i64>,
-        }
-        let mut found = Vec::new();
-        let mut cursor = filter.before.filter(|Seq(before)| *before < i64::MAX);
-        while found.len() < limit {
-            let mut query: Vec<(&str, String)> = query(filter)
-                .into_iter()
-                .map(|(name, value)| (name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
-                .collect();
-            query.push(("limit", (limit - found.len()).min(PAGE).to_string()));
-            query.extend(cursor.map(|Seq(cursor)| ("cursor", cursor.to_string())));
-            let page: Page = Self::ask(self.request(Method::GET, &["entries"]).query(&query)).await?;
-            found.extend(page.entries.into_iter().map(EntryView::from));
-            match page.next {
-                Some(next) => cursor = Some(Seq(next)),
-                None => break,
-            }
+        let mut page = self.page(filter, None, 0, limit).await?;
+        let mut found = page.entries;
+        while let Some(next) = page.next.filter(|_| found.len() < limit) {
+            page = self.page(filter, Some(next), 0, limit - found.len()).await?;
+            found.append(&mut page.entries);
         }
         Ok(found)
+    }
+
+    /// The service says by itself among how many it looks.
+    async fn page(
+        &self,
+        filter: &Filter,
+        behind: Option<Place>,
+        _looked: usize,
+        limit: usize,
+    ) -> Result<EntryPage, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            entries: Vec<Entry>,
+            next: Option<Cursor>,
+        }
+        let mut query: Vec<(&str, String)> = query(filter)
+            .into_iter()
+            .map(|(name, value)| (name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+            .collect();
+        query.push(("limit", limit.clamp(1, PAGE).to_string()));
+        query.extend(behind.map(|place| ("cursor", Cursor(place).to_string())));
+        let page: Answer = Self::ask(self.request(Method::GET, &["entries"]).query(&query)).await?;
+        let entries = page.entries.into_iter().map(EntryView::from).collect();
+        Ok(EntryPage { entries, next: page.next.map(|Cursor(place)| place) })
     }
 
     /// Revealed, which the service notes.
@@ -263,8 +343,7 @@ impl Desk for Service {
     }
 
     async fn replay(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {
-        let changed = self.change("replay", filter, limit as u64, None).await?;
-        Ok(Batch { changed, ..Batch::default() })
+        Ok(self.change("replay", filter, limit as u64, None).await?.into())
     }
 
     async fn fill(&self, _: &SinkName, _: &Filter, _limit: usize, _how: Fill) -> Result<Option<Batch>, Error> {
@@ -276,20 +355,15 @@ impl Desk for Service {
     }
 
     async fn park(&self, filter: &Filter, limit: usize, reason: &str) -> Result<Batch, Error> {
-        let changed = self.change("park", filter, limit as u64, Some(reason)).await?;
-        Ok(Batch { changed, ..Batch::default() })
+        Ok(self.change("park", filter, limit as u64, Some(reason)).await?.into())
     }
 
-    async fn purge(&self, _filter: &Filter, _limit: usize) -> Result<Batch, Error> {
-        Err(Refusal::Said("entries are not deleted through the admin listener".to_owned()).into())
+    async fn purge(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {
+        Ok(self.change("purge", filter, limit as u64, None).await?.into())
     }
 
     async fn refused(&self, span: Span, limit: usize) -> Result<Vec<RefusedView>, Error> {
-        #[derive(Deserialize)]
-        struct Answer {
-            refused: Vec<Refused>,
-        }
-        let Answer { refused } = Self::ask(self.spanned("refused", span, limit)).await?;
+        let AllRefused { refused } = Self::ask(self.spanned("refused", span, limit)).await?;
         Ok(refused.into_iter().map(Into::into).collect())
     }
 }

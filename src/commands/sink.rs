@@ -98,19 +98,16 @@ pub async fn run(global: &Global, args: Args) -> Result<(), Failure> {
 async fn far(service: &Service, action: Action) -> Result<(), Failure> {
     let (name, pause) = match action {
         Action::Ls { json } => return show(&service.sinks().await.map_err(|error| unreachable(&error))?, json),
-        Action::Test { .. } => return Err(only_here("test")),
-        Action::Init { .. } => return Err(only_here("init")),
+        Action::Test { name } => {
+            return tell(&name, &service.test(&name).await.map_err(|error| unreachable(&error))?);
+        }
+        Action::Init { .. } => return Err(Failure::only_here("sink init")),
         Action::Pause { name } => (name, true),
         Action::Resume { name } => (name, false),
     };
     let changed = service.pause(&name, pause).await.map_err(|error| unreachable(&error))?.changed;
     say_paused(&name, (pause, changed), "");
     Ok(())
-}
-
-/// What a service is not asked from afar.
-fn only_here(action: &str) -> Failure {
-    Failure::usage(format_args!("`sink {action}` does not work through --admin\nhint: run it where the service runs"))
 }
 
 fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a delivery::Settings, Failure> {

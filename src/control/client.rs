@@ -85,7 +85,7 @@ impl Client {
     /// [`Error`]
     pub async fn follow(&self, wanted: &Wanted) -> Result<Following, Error> {
         let request = self.0.get("http://localhost/inbox/happenings").query(wanted);
-        Ok(Following { response: well(request.send().await?).await?, read: BytesMut::new() })
+        Ok(Following::of(well(request.send().await?).await?))
     }
 
     /// Pauses a sink, or lets it go on.
@@ -149,6 +149,12 @@ pub struct Following {
 }
 
 impl Following {
+    /// The stream of an answer.
+    #[must_use]
+    pub fn of(response: Response) -> Self {
+        Self { response, read: BytesMut::new() }
+    }
+
     /// The next line; `None` when the service has ended.
     ///
     /// # Errors
@@ -159,7 +165,12 @@ impl Following {
     pub async fn line(&mut self) -> Result<Option<Line>, Error> {
         loop {
             if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
-                return Ok(Some(serde_json::from_slice(&self.read.split_to(end + 1))?));
+                let line = self.read.split_to(end + 1);
+                // An empty one says that the service is still there.
+                if line.trim_ascii().is_empty() {
+                    continue;
+                }
+                return Ok(Some(serde_json::from_slice(&line)?));
             }
             match self.response.chunk().await? {
                 Some(chunk) => self.read.extend_from_slice(&chunk),

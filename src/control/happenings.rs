@@ -15,6 +15,7 @@ const AT_ONCE: usize = 256;
 
 /// Which happenings a command wants.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Wanted {
     /// The service that the command has followed until now. From another one it gets everything that is kept.
     pub service: Option<String>,

@@ -22,7 +22,7 @@ mod server;
 
 pub use client::{Client, Error, Following};
 pub use happenings::{Line, Told, Wanted};
-pub use overview::{LastError, Overview, Work, overview};
+pub use overview::{LastError, Overview, Taker, Work, overview};
 pub use report::{Changed, Held, SinkReport, Tested, report, try_out};
 pub use server::{Bound, Sink, State, bind};
 

@@ -5,8 +5,12 @@ use base::{
     clock::{self, Timestamp},
     neighbour::Standing,
 };
-use inbox::{Failure, Stage, StageCounts, Stats};
+use inbox::{Failure, Receiver, ReceiverView, Stage, StageCounts, Stats};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A receiver that is not heard of for so long counts as gone.
+const SILENT: Duration = Duration::from_mins(3);
 
 /// An inbox as a whole. Times are RFC 3339.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +43,45 @@ pub struct Overview {
     pub free_bytes: Option<u64>,
     /// Every fetch, the configured sinks, then sinks that are not configured any more and have work.
     pub stages: Vec<Work>,
+    /// Who takes events into the inbox. A service of an earlier version does not say.
+    #[serde(default)]
+    pub receivers: Vec<Taker>,
+}
+
+/// A receiver of an inbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taker {
+    /// Of its machine or pod.
+    pub name: String,
+    /// Of the program.
+    pub version: String,
+    /// When it was started.
+    pub since: String,
+    /// When it was last heard of: once a minute, as a rule.
+    pub seen: String,
+    /// `ready`, `not_ready`; `silent`: not heard of for three minutes.
+    pub state: String,
+    /// Why it is not ready, or was not when it was last heard of.
+    pub reason: Option<String>,
+}
+
+impl Taker {
+    fn of(view: &ReceiverView, now: Timestamp) -> Self {
+        let ReceiverView { receiver: Receiver { name, version, since, obstacle, .. }, seen } = view;
+        let state = match obstacle {
+            _ if now.since(*seen) > SILENT => "silent",
+            Some(_) => "not_ready",
+            None => "ready",
+        };
+        Self {
+            name: name.clone(),
+            version: version.clone(),
+            since: text(*since),
+            seen: text(*seen),
+            state: state.to_owned(),
+            reason: obstacle.clone(),
+        }
+    }
 }
 
 /// The work of one stage.
@@ -87,6 +130,7 @@ pub struct LastError {
 pub fn overview(
     stats: &Stats,
     sinks: &[SinkReport],
+    receivers: &[ReceiverView],
     api: Option<(Standing, Option<Timestamp>)>,
     (is_running, is_completing): (bool, bool),
 ) -> Overview {
@@ -108,6 +152,7 @@ pub fn overview(
         journal_bytes: is_running.then_some(stats.journal_bytes),
         free_bytes: stats.free_bytes,
         stages: stats.stages.iter().map(|(stage, counts)| rest.work(stage, *counts)).collect(),
+        receivers: receivers.iter().map(|view| Taker::of(view, now)).collect(),
     }
 }
 

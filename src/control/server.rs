@@ -14,9 +14,12 @@ use axum::{
     routing::{get, post},
 };
 use base::{error::chain, folder};
+use bytes::Bytes;
 use delivery::Slot;
-use inbox::{Erased, Persons, Sinks, Stats, Subject, Upkeep, Watch};
+use futures_util::Stream;
+use inbox::{Erased, Persons, Receivers, Sinks, Stats, Subject, Upkeep, Watch};
 use std::{
+    convert::Infallible,
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{self, PathBuf},
@@ -44,6 +47,8 @@ pub struct State {
     pub api: Arc<Source>,
     /// Tells what happens.
     pub watch: Arc<dyn Watch>,
+    /// Tells who takes events.
+    pub receivers: Arc<dyn Receivers>,
     /// Which start of the service this is.
     pub service: String,
 }
@@ -138,7 +143,14 @@ impl State {
     pub async fn overview(&self) -> Result<Overview, inbox::Error> {
         let figures = self.upkeep.stats().await?;
         let api = self.api.client().map(|client| client.standing());
-        Ok(overview(&figures, &self.reports_of(&figures), api, (true, api.is_some())))
+        // The rest is told while the store is away, too.
+        let receivers = self.receivers.receivers().await.unwrap_or_default();
+        Ok(overview(&figures, &self.reports_of(&figures), &receivers, api, (true, api.is_some())))
+    }
+
+    /// What happens, line by line, until nothing will happen any more.
+    pub fn follow(&self, wanted: Wanted) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
+        follow(Arc::clone(&self.watch), &self.service, wanted)
     }
 
     /// Pauses a sink, or lets it go on; `None`: there is no sink of this name.
@@ -165,7 +177,7 @@ async fn stats(extract::State(state): extract::State<State>) -> Answer<Overview>
 }
 
 async fn happenings(extract::State(state): extract::State<State>, Query(wanted): Query<Wanted>) -> Body {
-    Body::from_stream(follow(state.watch, &state.service, wanted))
+    Body::from_stream(state.follow(wanted))
 }
 
 async fn held(extract::State(state): extract::State<State>) -> Json<Held> {

@@ -1,9 +1,9 @@
 //! What ends by itself while the service runs: certificates, authorities, revocation lists.
 //!
-//! In: the facts of what is in use, and the time. Out: a warning each time that a threshold has been passed, and whether a
+//! In: the facts of what a listener uses, and the time. Out: a warning each time that a threshold has been passed, and whether a
 //! revocation list has ended since the last look. Loading says what is so then; here is only what comes after.
 
-use crate::receive::tls::{self, Certificate, RevocationList};
+use crate::receive::tls::{self, Certificate, Listener, RevocationList};
 use base::clock::{self, Timestamp};
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ const DAY: Duration = Duration::from_hours(24);
 const BEFORE: [u32; 3] = [30, 7, 1];
 
 /// Facts of what is in use, and when they were last looked at.
+#[derive(Debug)]
 pub(super) struct Ends {
+    listener: Listener,
     certificate: Certificate,
     authorities: Vec<Certificate>,
     revocations: Vec<RevocationList>,
@@ -23,6 +25,7 @@ impl Ends {
     /// Of what is about to be used; call it before [`tls::Loaded::log`], so that nothing falls between the two.
     pub(super) fn of(loaded: &tls::Loaded) -> Self {
         Self {
+            listener: loaded.listener,
             certificate: loaded.certificate.clone(),
             authorities: loaded.authorities.clone(),
             revocations: loaded.revocations.clone(),
@@ -30,7 +33,7 @@ impl Ends {
         }
     }
 
-    /// The server's certificate.
+    /// The listener's certificate.
     pub(super) fn certificate(&self) -> &Certificate {
         &self.certificate
     }
@@ -43,12 +46,12 @@ impl Ends {
     /// Says what has ended, or will soon, each once for a threshold.
     pub(super) fn look(&mut self, now: Timestamp) {
         if is_due(self.looked, now, self.certificate.not_after) {
-            self.certificate.log_end(now);
+            self.certificate.log_end(self.listener, now);
         }
         for authority in self.authorities.iter().filter(|authority| is_due(self.looked, now, authority.not_after)) {
-            authority.log_end_of_authority(now);
+            authority.log_end_of_authority(self.listener, now);
         }
-        self.lists_over(now).for_each(RevocationList::log_end);
+        self.lists_over(now).for_each(|list| list.log_end(self.listener));
         self.looked = now;
     }
 

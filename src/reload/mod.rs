@@ -83,8 +83,9 @@ pub struct Reload {
 impl Reload {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(watched: Watched, targets: Targets, figures: Figures) -> Self {
+    pub fn new(mut watched: Watched, targets: Targets, figures: Figures) -> Self {
         figures.note_fresh();
+        watched.admin_ends = targets.admin.as_ref().and_then(|access| access.guards().tls().map(Ends::of));
         Self { watched, targets, figures }
     }
 
@@ -146,6 +147,9 @@ impl Reload {
             return;
         }
         self.watched.ends.look(now);
+        if let Some(ends) = &mut self.watched.admin_ends {
+            ends.look(now);
+        }
     }
 
     /// Uses a set. Nothing in here can fail, so that all of it counts as used afterwards.
@@ -184,6 +188,7 @@ impl Reload {
                 code = "admin_access_replaced",
                 "other tokens or certificates of the admin listener are in use"
             );
+            self.watched.admin_ends = guards.tls().map(Ends::of);
             guards.log();
             access.replace(guards);
         }
@@ -244,6 +249,8 @@ struct Set {
 pub struct Watched {
     used: Snapshot,
     ends: Ends,
+    /// Of the admin listener, where it speaks TLS.
+    admin_ends: Option<Ends>,
     watch: Watch,
     /// What was wrong at the last look.
     problem: Option<String>,
@@ -254,7 +261,7 @@ impl Watched {
     #[must_use]
     pub fn new(used: Snapshot, loaded: &tls::Loaded) -> Self {
         let files = used.config.files().map(Path::to_owned).collect();
-        Self { used, ends: Ends::of(loaded), watch: Watch::new(files), problem: None }
+        Self { used, ends: Ends::of(loaded), admin_ends: None, watch: Watch::new(files), problem: None }
     }
 
     fn look(&mut self, is_asked: bool, source: &Source, link: Option<&Link>) -> Found {

@@ -4,9 +4,50 @@ use super::{
     told::{self, Told},
     words::{reason, time},
 };
-use inbox::{ActView, Certainty, DeliveryId, EntryView, HeldReading, ReadingId, ReadingView, RefusedView, Seq, State};
-use serde::Serialize;
+use inbox::{
+    ActView, Certainty, DeliveryId, EntryView, HeldReading, Place, ReadingId, ReadingView, RefusedView, Seq, State,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::{fmt, str::FromStr};
+
+/// Where a page of a list ends, as a word for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Cursor(pub Place);
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0.at, self.0.seq.0)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // A time before 1970 begins with a sign.
+        let place = text.rsplit_once('-').and_then(|(at, seq)| {
+            let seq = seq.bytes().all(|byte| byte.is_ascii_digit()).then(|| seq.parse().ok()).flatten()?;
+            Some(Place { at: at.parse().ok()?, seq: Seq(seq) })
+        });
+        place.map(Self).ok_or("is no cursor: take `next` of the page before as it is")
+    }
+}
+
+impl TryFrom<String> for Cursor {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Cursor> for String {
+    fn from(cursor: Cursor) -> Self {
+        cursor.to_string()
+    }
+}
 
 /// One entry.
 #[derive(Serialize)]
@@ -284,4 +325,20 @@ fn write(line: &impl Serialize, out: &mut Vec<u8>) -> Result<(), serde_json::Err
     serde_json::to_writer(&mut *out, line)?;
     out.push(b'\n');
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_a_word_that_leads_back() {
+        for (at, seq) in [(0, 1), (1_769_846_400_123, 42), (-5, 7), (i64::MAX, i64::MAX)] {
+            let cursor = Cursor(Place { at, seq: Seq(seq) });
+            assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        }
+        for odd in ["", "1", "-", "1-", "-1", "1--1", "a-1", "1-b", "1-+1", "99999999999999999999-1"] {
+            assert!(odd.parse::<Cursor>().is_err(), "{odd}");
+        }
+    }
 }

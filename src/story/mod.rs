@@ -5,9 +5,11 @@
 //! told      what happened to an entry, in order, and what comes next: pure
 //! find      what a story is made of, from the inbox
 //! json      lines and documents for programs
+//! export    entries with their events, piece by piece
 //! mask      bank data out of sight
 //! ```
 
+pub mod export;
 pub mod find;
 pub mod json;
 pub mod mask;

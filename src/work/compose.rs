@@ -2,6 +2,7 @@
 
 use super::body::accounts_between;
 use base::{clock::Timestamp, trace::TraceParent};
+use bytes::Bytes;
 use delivery::{Attributes, Body, Completion, Delivery};
 use event::{ChannelDefinitionId, Event, UserId};
 use inbox::{Cause, Error, Facts, Fetched, Lease, Shelf};
@@ -32,6 +33,21 @@ impl From<Error> for Stop {
     }
 }
 
+/// What a delivery is made of.
+pub(super) struct Given<'a> {
+    pub(super) entry: &'a Facts,
+    /// The event as it came.
+    pub(super) body: &'a Bytes,
+    /// Whether the sink has been given something newer.
+    pub(super) is_stale: bool,
+}
+
+impl<'a> From<&'a Lease> for Given<'a> {
+    fn from(lease: &'a Lease) -> Self {
+        Self { entry: &lease.entry, body: &lease.body, is_stale: lease.is_stale }
+    }
+}
+
 /// What is told of an event, before it has an address.
 struct Parts {
     body: Body,
@@ -45,15 +61,15 @@ struct Parts {
     mismatch: bool,
 }
 
-/// Makes the delivery of the leased entry. `source` is the base of the vendor's API, `trace` the place of this attempt.
+/// Makes the delivery of an entry. `source` is the base of the vendor's API, `trace` the place of this attempt.
 pub(super) async fn compose(
     shelf: &Arc<dyn Shelf>,
     source: &str,
-    lease: &Lease,
+    given: Given<'_>,
     trace: Option<&TraceParent>,
 ) -> Result<Delivery, Stop> {
-    let entry = &lease.entry;
-    let parts = if entry.confirm { confirmed(shelf, lease).await? } else { believed(shelf, lease).await? };
+    let entry = given.entry;
+    let parts = if entry.confirm { confirmed(shelf, &given).await? } else { believed(shelf, &given).await? };
     Ok(Delivery {
         attributes: Attributes {
             specversion: "1.0",
@@ -69,7 +85,7 @@ pub(super) async fn compose(
             linxocompletion: parts.completion,
             linxoaccounts: parts.accounts,
             linxomismatch: parts.mismatch,
-            linxostale: lease.is_stale,
+            linxostale: given.is_stale,
         },
         body: parts.body,
         trace: trace.cloned(),
@@ -78,8 +94,8 @@ pub(super) async fn compose(
 }
 
 /// The event as it came, with its accounts.
-async fn believed(shelf: &Arc<dyn Shelf>, lease: &Lease) -> Result<Parts, Stop> {
-    let entry = &*lease.entry;
+async fn believed(shelf: &Arc<dyn Shelf>, given: &Given<'_>) -> Result<Parts, Stop> {
+    let entry = given.entry;
     let parts = |body, completion, accounts, mismatch| Parts {
         body,
         completion,
@@ -90,13 +106,13 @@ async fn believed(shelf: &Arc<dyn Shelf>, lease: &Lease) -> Result<Parts, Stop> 
         time: entry.created.and_then(|seconds| seconds.checked_mul(1000)).map(Timestamp::from_millis),
         mismatch,
     };
-    let whole = || Body::whole(lease.body.clone());
+    let whole = || Body::whole(given.body.clone());
     match entry.fetched {
         None => Ok(parts(whole(), Completion::Event, entry.listed, lists_another_number(entry))),
         // The accounts stay as the event had them: none.
         Some(Fetched::Gone) => Ok(parts(whole(), Completion::Gone, 0, true)),
         Some(Fetched::Read { reading, found }) => {
-            let splice = event::splice(&lease.body).map_err(|error| Stop::park(Cause::Unclear, error.to_string()))?;
+            let splice = event::splice(given.body).map_err(|error| Stop::park(Cause::Unclear, error.to_string()))?;
             let before = [splice.before, splice.member, b"["].concat();
             let after = [b"]", splice.after].concat();
             let body = accounts_between(before, Arc::clone(shelf), reading, after).await?;
@@ -112,8 +128,8 @@ fn lists_another_number(entry: &Facts) -> bool {
 
 /// An event that is only a hint: its address, and what the API says of the connection. No other member of the body is let
 /// through, under whatever name: a reader that ignores case would take `Resource` for `resource`.
-async fn confirmed(shelf: &Arc<dyn Shelf>, lease: &Lease) -> Result<Parts, Stop> {
-    let Some(Fetched::Read { reading, found }) = lease.entry.fetched else {
+async fn confirmed(shelf: &Arc<dyn Shelf>, given: &Given<'_>) -> Result<Parts, Stop> {
+    let Some(Fetched::Read { reading, found }) = given.entry.fetched else {
         return Err(Stop::park(
             Cause::Unconfirmed,
             "the event is only a hint, and the API has not confirmed it: replay it, or purge it",
@@ -125,7 +141,7 @@ async fn confirmed(shelf: &Arc<dyn Shelf>, lease: &Lease) -> Result<Parts, Stop>
             "the connection that the API confirmed is not kept any more: replay the completion",
         ));
     };
-    let Ok(hint) = Event::parse(&lease.body) else {
+    let Ok(hint) = Event::parse(given.body) else {
         return Err(Stop::park(Cause::Unclear, "the stored event cannot be read any more"));
     };
     let [id, event_type, resource_type] = [hint.id.as_str(), &hint.event_type, &hint.resource_type].map(quoted);
@@ -143,8 +159,8 @@ async fn confirmed(shelf: &Arc<dyn Shelf>, lease: &Lease) -> Result<Parts, Stop>
         channel: None,
         mode: None,
         // When something happened is a claim of the event as well. When the event was accepted is known.
-        time: Some(lease.entry.accepted),
-        mismatch: found.differs(&lease.entry),
+        time: Some(given.entry.accepted),
+        mismatch: found.differs(given.entry),
     })
 }
 

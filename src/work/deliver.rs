@@ -180,7 +180,7 @@ impl Route {
             Asked::Full { .. } => return wait(Duration::ZERO, "the sink is given no more at once for now".to_owned()),
         };
         let mut span = spans::delivery(&self.tracer, lease, self.slot.name().as_str(), self.kind);
-        match compose(&self.shelf, &self.source, lease, span.place()).await {
+        match compose(&self.shelf, &self.source, lease.into(), span.place()).await {
             Ok(delivery) => Ok(Ready { delivery, turn, span }),
             Err(stop) => {
                 span.failed("not_composed", "there was nothing to deliver");

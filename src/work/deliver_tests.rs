@@ -144,7 +144,7 @@ async fn what_a_sink_says_decides_what_becomes_of_the_entry() {
         ),
     ] as [(_, _, fn(&Outcome) -> bool); 4]
     {
-        let failure = Some(Failure { kind, reason: "no".to_owned() });
+        let failure = Some(Failure::new(kind, "no"));
         let route = route(&Reader { failure, ..Reader::default() }, None);
         let outcome = route.handle(&lease()).await.unwrap();
         assert!(fits(&outcome), "{kind:?}: {outcome:?}");
@@ -160,7 +160,7 @@ fn of(connection: &str) -> Lease {
 }
 
 fn answering(kind: FailureKind) -> Route {
-    route(&Reader { failure: Some(Failure { kind, reason: "no".to_owned() }), ..Reader::default() }, None)
+    route(&Reader { failure: Some(Failure::new(kind, "no")), ..Reader::default() }, None)
 }
 
 /// Tries work of this connection again and again over this long, and says how it ended, if it did.

@@ -5,6 +5,7 @@
 //! settler       ends leases, many in one commit
 //! fetch         what is done with the stages that get something from the vendor's API
 //! deliver       what is done with the stage of a sink; compose makes the delivery, body streams its accounts
+//! document      the same delivery for people who look on
 //! filters       what the filters of sinks say of an entry
 //! gate          whether a delivery may go to its sink now, and what its end says about the sink
 //! recovery      pauses of sinks, and what goes back in line when a sink is well again
@@ -25,6 +26,7 @@ mod body;
 mod compose;
 mod credentials;
 mod deliver;
+mod document;
 mod fetch;
 mod figures;
 mod filters;
@@ -43,6 +45,7 @@ mod upkeep;
 pub use attempts::{Attempt, Attempts, End};
 pub use credentials::Credentials;
 pub use deliver::Route;
+pub use document::{Document, document};
 pub use fetch::{Fetcher, Figures as FetchFigures};
 pub use figures::Figures as DeliveryFigures;
 pub use filters::Filters;

@@ -84,16 +84,17 @@ pub(super) fn delivered(
         }
         Err(delivery::Error::Failed(failure)) => failure,
     };
-    match failure.kind {
-        FailureKind::Refused { status: Some(status) } => {
-            span.number("http.response.status_code", u64::from(status));
-            span.failed(status.to_string(), &failure.reason);
-        }
-        FailureKind::Refused { status: None } => span.failed("refused", &failure.reason),
-        FailureKind::Busy { .. } => span.failed("busy", &failure.reason),
-        FailureKind::Transient { .. } => span.failed("unavailable", &failure.reason),
-        FailureKind::Gone => span.failed("gone", &failure.reason),
+    if let Some(status) = failure.status {
+        span.number("http.response.status_code", u64::from(status));
+        return span.failed(status.to_string(), &failure.reason);
     }
+    let word = match failure.kind {
+        FailureKind::Refused { .. } => "refused",
+        FailureKind::Busy { .. } => "busy",
+        FailureKind::Transient { .. } => "unavailable",
+        FailureKind::Gone => "gone",
+    };
+    span.failed(word, &failure.reason);
 }
 
 fn of_lease(span: &mut Span, lease: &Lease) {

@@ -15,6 +15,7 @@ mod api;
 mod backup;
 mod browser;
 mod checks;
+mod collector;
 mod commands;
 mod completion;
 mod confirm;

@@ -157,7 +157,8 @@ async fn one_event_is_one_trace_across_a_restart_and_a_retry() {
         assert_eq!(attribute(attempt, "linxo.attempts"), number);
         assert_eq!(attribute(attempt, "server.port"), app.address.port().to_string());
     }
-    assert_eq!((is_error(failed), attribute(failed, "error.type").as_str()), (true, "unavailable"));
+    assert_eq!((is_error(failed), attribute(failed, "error.type").as_str()), (true, "503"));
+    assert_eq!(attribute(failed, "http.response.status_code"), "503");
     assert_eq!(failed.status.as_ref().unwrap().message, "the endpoint answered 503 Service Unavailable");
     assert_eq!((is_error(taken), attribute(taken, "error.type").as_str()), (false, ""));
 

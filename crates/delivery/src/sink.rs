@@ -83,15 +83,23 @@ pub enum Error {
 pub struct Failure {
     /// What follows from it.
     pub kind: FailureKind,
+    /// The HTTP status that the destination answered with, where it is one that speaks HTTP and answered.
+    pub status: Option<u16>,
     /// One sentence for people: what the destination said or did. Never quotes bodies or secrets.
     pub reason: String,
 }
 
 impl Failure {
+    /// A failure without an HTTP status.
+    #[must_use]
+    pub fn new(kind: FailureKind, reason: impl Into<String>) -> Self {
+        Self { kind, status: None, reason: reason.into() }
+    }
+
     /// A failure that is worth retrying when the worker's own backoff says so.
     #[must_use]
     pub fn transient(reason: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Transient { after: None }, reason: reason.into() }
+        Self::new(FailureKind::Transient { after: None }, reason)
     }
 }
 

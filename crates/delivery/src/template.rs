@@ -234,15 +234,15 @@ impl Template {
         if text.len() <= longest {
             return Ok(text);
         }
-        Err(crate::Failure {
-            kind: crate::FailureKind::Refused { status: Some(414) },
-            reason: format!(
+        Err(crate::Failure::new(
+            crate::FailureKind::Refused { status: Some(414) },
+            format!(
                 "{} made of {:?} is {} bytes long for this event, and {longest} fit: use shorter attributes",
                 self.place.name(),
                 self.text,
                 text.len()
             ),
-        })
+        ))
     }
 }
 

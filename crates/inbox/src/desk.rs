@@ -1,7 +1,7 @@
 //! What operators ask for: lists, the story of an entry, replays, parking, deletion. Values only; how they look is the
 //! business of the commands.
 
-use crate::{Cause, DeliveryId, Error, Found, Seq, SinkName, Span, Stage, State};
+use crate::{Cause, DeliveryId, Error, Facts, Found, Seq, SinkName, Span, Stage, State};
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use bytes::Bytes;
@@ -31,6 +31,25 @@ pub struct Filter {
     pub before: Option<Seq>,
     /// Numbered above this one (batches, oldest first).
     pub after: Option<Seq>,
+}
+
+/// Where a page of a list ends: an entry by when it was accepted, and by its number among those of the same millisecond. The next page
+/// goes on behind it, whether the entry is still there or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Milliseconds by the store's own clock.
+    pub at: i64,
+    /// Its number.
+    pub seq: Seq,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// What was found.
+    pub entries: Vec<EntryView>,
+    /// Where the next page goes on; `None`: everything was looked at.
+    pub next: Option<Place>,
 }
 
 /// What one batch of a change by hand did. Changes are made in batches, so that a command never holds up the service.
@@ -139,6 +158,8 @@ pub struct Story {
     pub reading: Option<ReadingView>,
     /// For each of its stages that waits behind an earlier entry of its connection: the entry that is first in that line.
     pub behind: Vec<(Stage, Seq)>,
+    /// What work is given of it; `None` where that is not known.
+    pub facts: Option<Facts>,
 }
 
 /// A list of accounts that was read, or is being read.
@@ -183,6 +204,11 @@ pub struct RefusedView {
 pub trait Desk: Send + Sync + fmt::Debug {
     /// Entries that match, newest first, at most `limit`.
     async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<EntryView>, Error>;
+
+    /// Entries that match, the one that was accepted last first, at most `limit`: those behind a place. What no index finds is
+    /// looked for among the next `looked` entries alone, so that no page takes long however many entries there are; a page may
+    /// then be empty, and not be the last one.
+    async fn page(&self, filter: &Filter, behind: Option<Place>, looked: usize, limit: usize) -> Result<Page, Error>;
 
     /// The event of an entry exactly as it came; `None` when there is no such entry.
     async fn body(&self, seq: Seq) -> Result<Option<Bytes>, Error>;

@@ -17,6 +17,7 @@
 //! | [`Persons`] | operators' commands | everything that is held of somebody; erases it |
 //! | [`Audit`] | operators' commands | notes what they did |
 //! | [`Charts`] | the admin listener | keeps what happened, minute by minute |
+//! | [`Receivers`] | the service, the admin listener | who takes events into this inbox |
 //! | [`Watch`] | the control socket | tells what happens, as it happens |
 //! | [`Upkeep`] | the service | figures, retention, the end |
 //!
@@ -62,6 +63,7 @@ mod persons;
 mod postgres;
 mod queue;
 mod readings;
+mod receivers;
 pub mod rules;
 mod seal;
 pub mod settings;
@@ -80,7 +82,10 @@ pub use base::{
     trace::TraceParent,
 };
 pub use charts::{Charts, Minute};
-pub use desk::{AttemptView, Batch, Desk, EntryView, Fill, Filter, ReadingView, RefusedView, StageView, Story};
+pub use desk::{
+    AttemptView, Batch, Desk, EntryView, Fill, Filter, Page as EntryPage, Place, ReadingView, RefusedView, StageView,
+    Story,
+};
 pub use error::{Error, Source};
 pub use figures::{Figures, Limits};
 pub use ids::{Fetch, Identity, Keys, Position, ReadingId, Seq, Stage, State, Token};
@@ -91,6 +96,7 @@ pub use persons::{Erased, Held, HeldReading, Persons, Subject};
 pub use postgres::connect::{Link, Prepared};
 pub use queue::{Awaiting, Cause, Claimed, CredentialsMark, Outcome, Queue, Resume};
 pub use readings::{Page, PageFacts, Reading, Readings, Shelf};
+pub use receivers::{Receiver, ReceiverView, Receivers};
 pub use seal::Standing as SealStanding;
 pub use sinks::Sinks;
 pub use span::Span;
@@ -127,6 +133,8 @@ pub struct Inbox {
     pub audit: Arc<dyn Audit>,
     /// For charts.
     pub charts: Arc<dyn Charts>,
+    /// Who takes events into it.
+    pub receivers: Arc<dyn Receivers>,
     /// For who looks on.
     pub watch: Arc<dyn Watch>,
     /// For the service that owns the store.
@@ -141,7 +149,19 @@ impl Inbox {
     /// A store that serves every kind of use.
     fn of<S>(store: &Arc<S>, keys: Keys) -> Self
     where
-        S: Intake + Queue + Readings + Shelf + Sinks + Desk + Persons + Audit + Charts + Watch + Upkeep + 'static,
+        S: Intake
+            + Queue
+            + Readings
+            + Shelf
+            + Sinks
+            + Desk
+            + Persons
+            + Audit
+            + Charts
+            + Receivers
+            + Watch
+            + Upkeep
+            + 'static,
     {
         Self::of_late(store, Arc::new(OnceLock::from(keys)))
     }
@@ -149,7 +169,19 @@ impl Inbox {
     /// As [`of`](Self::of), where the keys may be known later.
     fn of_late<S>(store: &Arc<S>, keys: Arc<OnceLock<Keys>>) -> Self
     where
-        S: Intake + Queue + Readings + Shelf + Sinks + Desk + Persons + Audit + Charts + Watch + Upkeep + 'static,
+        S: Intake
+            + Queue
+            + Readings
+            + Shelf
+            + Sinks
+            + Desk
+            + Persons
+            + Audit
+            + Charts
+            + Receivers
+            + Watch
+            + Upkeep
+            + 'static,
     {
         Self {
             intake: Arc::clone(store) as _,
@@ -161,6 +193,7 @@ impl Inbox {
             persons: Arc::clone(store) as _,
             audit: Arc::clone(store) as _,
             charts: Arc::clone(store) as _,
+            receivers: Arc::clone(store) as _,
             watch: Arc::clone(store) as _,
             upkeep: Arc::clone(store) as _,
             keys,

@@ -1,20 +1,29 @@
 //! What changes or reveals something. Each is written to the audit trail before it is done.
 
-use super::params::{At, Search, Told};
+use super::{
+    lists::{NDJSON, list_of_refused, whole},
+    params::{At, Search, Told, When},
+};
 use crate::{
     admin::{
         access::Who,
-        desk::{Desk, Done},
+        acts::{Done, Purged},
+        caller::Caller,
+        desk::Desk,
         problem::Problem,
     },
-    control::Changed,
+    control::{Changed, Tested},
+    story::{export::Wanted, find::bounded},
 };
 use axum::{
     Extension, Json,
+    body::Body,
     extract::State,
     response::{IntoResponse, Response},
 };
+use event::{ConnectionId, UserId};
 use http::header::CONTENT_TYPE;
+use inbox::{Erased, Subject};
 use serde::Deserialize;
 
 /// Entries that are meant where no limit is said, and the most.
@@ -25,7 +34,7 @@ const LONGEST_REASON: usize = 500;
 /// Which entries, and how many of them.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Replay {
+pub(super) struct Entries {
     #[serde(default)]
     entries: Search,
     limit: Option<u64>,
@@ -52,7 +61,7 @@ fn limit(limit: Option<u64>) -> Result<u64, Problem> {
 pub(super) async fn replay(
     State(desk): State<Desk>,
     Extension(who): Extension<Who>,
-    Told(Replay { entries, limit: most }): Told<Replay>,
+    Told(Entries { entries, limit: most }): Told<Entries>,
 ) -> Result<Json<Done>, Problem> {
     let most = limit(most)?;
     let which = format!("{} --limit {most}", entries.words());
@@ -70,6 +79,89 @@ pub(super) async fn park(
     }
     let which = format!("{} --limit {most}", entries.words());
     desk.park(&who, which.trim_start().to_owned(), (entries.meant()?, most), reason.trim()).await.map(Json)
+}
+
+pub(super) async fn purge(
+    State(desk): State<Desk>,
+    Extension(who): Extension<Who>,
+    Told(Entries { entries, limit: most }): Told<Entries>,
+) -> Result<Json<Purged>, Problem> {
+    let most = limit(most)?;
+    let which = format!("{} --limit {most}", entries.words());
+    desk.purge(&who, which.trim_start().to_owned(), (entries.meant()?, most)).await.map(Json)
+}
+
+/// Without a limit, everything that is meant.
+pub(super) async fn export(
+    State(desk): State<Desk>,
+    Extension(who): Extension<Who>,
+    Extension(caller): Extension<Caller>,
+    Told(Entries { entries, limit: most }): Told<Entries>,
+) -> Result<Response, Problem> {
+    let wanted = match entries.user_alone().filter(|_| most.is_none()) {
+        Some(user) => Wanted::Of(user),
+        None if most == Some(0) => {
+            return Err(Problem::bad_request("limit is 0: leave it out for all entries that are meant"));
+        }
+        None => {
+            let filter = bounded(&*desk.inbox.desk, entries.meant()?).await.map_err(|error| Problem::inbox(&error))?;
+            Wanted::Matching(filter, most.unwrap_or(u64::MAX))
+        }
+    };
+    let limit = most.map(|most| format!(" --limit {most}")).unwrap_or_default();
+    let lines = desk.export(&who, format!("{}{limit}", entries.words()).trim().to_owned(), wanted).await?;
+    caller.stay();
+    Ok(([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response())
+}
+
+/// Whose data is meant: one of both.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Whose {
+    user: Option<String>,
+    connection: Option<String>,
+}
+
+pub(super) async fn erase(
+    State(desk): State<Desk>,
+    Extension(who): Extension<Who>,
+    Told(Whose { user, connection }): Told<Whose>,
+) -> Result<Json<Erased>, Problem> {
+    let whose = match (user, connection) {
+        (Some(user), None) if !user.is_empty() => Subject::User(UserId::new(user)),
+        (None, Some(connection)) if !connection.is_empty() => Subject::Connection(ConnectionId::new(connection)),
+        _ => return Err(Problem::bad_request("name either a user or a connection")),
+    };
+    desk.erase(&who, &whose).await.map(Json)
+}
+
+pub(super) async fn reveal_refused(
+    State(desk): State<Desk>,
+    Extension(who): Extension<Who>,
+    Told(when): Told<When>,
+) -> Result<Response, Problem> {
+    let found = desk.reveal_refused(&who, when.words(), (when.span()?, when.limit()?)).await?;
+    list_of_refused(&found, true)
+}
+
+pub(super) async fn reveal_document(
+    State(desk): State<Desk>,
+    Extension(who): Extension<Who>,
+    At(number): At<i64>,
+) -> Result<Response, Problem> {
+    let (_attributes, body) = whole(desk.reveal_document(&who, number).await?)?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+pub(super) async fn test(
+    State(desk): State<Desk>,
+    Extension(who): Extension<Who>,
+    Extension(caller): Extension<Caller>,
+    At(name): At<String>,
+) -> Result<Json<Tested>, Problem> {
+    // A sink may take longer than a socket lives.
+    caller.stay();
+    desk.test(&who, &name).await.map(Json)
 }
 
 pub(super) async fn reveal(

@@ -2,20 +2,28 @@
 
 use super::params::{Asked, At, Search, When};
 use crate::{
-    admin::{desk::Desk, problem::Problem},
-    control::{Overview, SinkReport},
-    story::{find::tell, json, words::time},
+    admin::{caller::Caller, desk::Desk, problem::Problem, streams},
+    control::{Overview, SinkReport, Wanted},
+    story::{find::tell, json, mask, words::time},
+    work::Document,
 };
 use axum::{
-    Json,
+    Extension, Json,
+    body::Body,
     extract::State,
     response::{IntoResponse, Response},
 };
 use base::clock;
+use bytes::Bytes;
+use delivery::Attributes;
+use futures_util::{StreamExt as _, stream};
 use http::{StatusCode, header::CONTENT_TYPE};
-use inbox::{Minute, Span};
+use inbox::{Minute, RefusedView, Span};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+
+/// Lines of JSON.
+pub(super) const NDJSON: &str = "application/x-ndjson";
 
 /// The inbox as a whole, and what surrounds it.
 #[derive(Serialize)]
@@ -31,12 +39,15 @@ struct Certificate {
     listener: &'static str,
     names: Vec<String>,
     not_after: String,
+    /// What is to be done about it; `null`: nothing.
+    problem: Option<String>,
 }
 
 pub(super) async fn overview(State(desk): State<Desk>) -> Result<Json<Now>, Problem> {
     let overview = desk.control.overview().await.map_err(|error| Problem::inbox(&error))?;
     let certificates = (desk.certificates)().into_iter().map(|(listener, certificate)| Certificate {
-        listener,
+        listener: listener.as_str(),
+        problem: certificate.validity(clock::now()).problem(),
         names: certificate.names,
         not_after: time(certificate.not_after),
     });
@@ -118,10 +129,10 @@ pub(super) async fn charts(State(desk): State<Desk>, Asked(back): Asked<Back>) -
 }
 
 pub(super) async fn entries(State(desk): State<Desk>, Asked(search): Asked<Search>) -> Result<Response, Problem> {
-    let (filter, limit) = (search.filter()?, search.limit()?);
-    let found = desk.find(filter, limit).await.map_err(|error| Problem::inbox(&error))?;
+    let (filter, behind, limit) = (search.filter()?, search.behind()?, search.limit()?);
+    let found = desk.find(&filter, behind, limit).await.map_err(|error| Problem::inbox(&error))?;
     let lines = found.entries.iter().map(|entry| lines(|line| json::entry(entry, None, None, None, line)));
-    let next = found.next.map_or_else(|| "null".to_owned(), |next| next.to_string());
+    let next = found.next.map_or_else(|| "null".to_owned(), |next| format!("\"{next}\""));
     Ok(document(format!("{{\"entries\":[{}],\"next\":{next}}}", joined(lines)?)))
 }
 
@@ -134,12 +145,53 @@ pub(super) async fn entry(State(desk): State<Desk>, At(number): At<i64>) -> Resu
 }
 
 pub(super) async fn body(State(desk): State<Desk>, At(number): At<i64>) -> Result<Response, Problem> {
-    desk.masked(number).await.map(document)
+    Ok(document(mask::masked(&desk.event(number).await?)))
+}
+
+/// What the sinks are given of an entry, without bank data.
+pub(super) async fn masked_document(State(desk): State<Desk>, At(number): At<i64>) -> Result<Response, Problem> {
+    let (attributes, body) = whole(desk.document(&desk.entry(number).await?).await?)?;
+    let attributes = serde_json::to_string(&attributes).map_err(|_error| unwritable())?;
+    Ok(document(format!("{{\"attributes\":{attributes},\"data\":{}}}", mask::masked(&body))))
+}
+
+/// The attributes and the body, where there are any to be shown.
+pub(super) fn whole(document: Document) -> Result<(Attributes, Bytes), Problem> {
+    let missing = |detail: String| Problem::new(StatusCode::CONFLICT, "no_document", detail);
+    match document {
+        Document::Whole(attributes, body) => Ok((attributes, body)),
+        Document::TooLong(_, length) => {
+            Err(missing(format!("it has {length} bytes, which is too long to be shown here")))
+        }
+        Document::Missing(reason) => Err(missing(reason)),
+    }
+}
+
+/// What happens, line by line, until the stream is old or the service ends.
+pub(super) async fn happenings(
+    State(desk): State<Desk>,
+    Extension(caller): Extension<Caller>,
+    Asked(wanted): Asked<Wanted>,
+) -> Result<Response, Problem> {
+    let place = streams::place(&caller)?;
+    let lines = desk.control.follow(wanted).take_until(tokio::time::sleep(streams::AGE));
+    let lines = stream::unfold((Box::pin(lines), place), |(mut lines, place)| async move {
+        let line = match tokio::time::timeout(streams::SILENCE, lines.next()).await {
+            Ok(line) => line?,
+            Err(_elapsed) => Ok(Bytes::from_static(b"\n")),
+        };
+        Some((line, (lines, place)))
+    });
+    Ok(([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response())
 }
 
 pub(super) async fn refused(State(desk): State<Desk>, Asked(when): Asked<When>) -> Result<Response, Problem> {
     let found = desk.inbox.desk.refused(when.span()?, when.limit()?).await.map_err(|error| Problem::inbox(&error))?;
-    let found = found.iter().map(|request| lines(|line| json::refused(request, false, None, line)));
+    list_of_refused(&found, false)
+}
+
+pub(super) fn list_of_refused(found: &[RefusedView], with_starts: bool) -> Result<Response, Problem> {
+    let found = found.iter().map(|request| lines(|line| json::refused(request, with_starts, None, line)));
     Ok(document(format!("{{\"refused\":[{}]}}", joined(found)?)))
 }
 
@@ -152,9 +204,12 @@ pub(super) async fn audit(State(desk): State<Desk>, Asked(when): Asked<When>) ->
 /// What was written, as text.
 fn lines(write: impl FnOnce(&mut Vec<u8>) -> Result<(), serde_json::Error>) -> Result<String, Problem> {
     let mut text = Vec::new();
-    let unwritable = || Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "unwritable", "this cannot be written as JSON");
     write(&mut text).map_err(|_error| unwritable())?;
     String::from_utf8(text).map_err(|_error| unwritable())
+}
+
+fn unwritable() -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "unwritable", "this cannot be written as JSON")
 }
 
 fn joined(lines: impl Iterator<Item = Result<String, Problem>>) -> Result<String, Problem> {

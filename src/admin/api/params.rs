@@ -1,6 +1,6 @@
 //! What is asked for: the query of a list, the JSON of an act. What cannot be meant is a problem that names the member.
 
-use crate::admin::problem::Problem;
+use crate::{admin::problem::Problem, story::json::Cursor};
 use axum::{
     body::{Bytes, to_bytes},
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
@@ -35,7 +35,7 @@ pub(in crate::admin) struct Search {
     since: Option<String>,
     until: Option<String>,
     /// For lists: where the page before ended.
-    cursor: Option<i64>,
+    cursor: Option<String>,
     limit: Option<usize>,
     /// For acts: every entry is meant.
     all: bool,
@@ -69,13 +69,26 @@ impl Search {
             seq: self.number.map(Seq),
             reason: self.reason.clone(),
             accepted: span(self.since.as_deref(), self.until.as_deref())?,
-            before: self.cursor.map(Seq),
-            after: None,
+            ..Filter::default()
         })
     }
 
     pub(in crate::admin) fn limit(&self) -> Result<usize, Problem> {
         limit(self.limit)
+    }
+
+    /// Behind which place the page begins.
+    pub(in crate::admin) fn behind(&self) -> Result<Option<Cursor>, Problem> {
+        let behind = self.cursor.as_deref().map(str::parse).transpose();
+        behind.map_err(|odd| Problem::bad_request(format!("cursor {odd}")))
+    }
+
+    /// The user, where nothing else is asked for.
+    pub(in crate::admin) fn user_alone(&self) -> Option<UserId> {
+        let Self { state, sink, connection, user, id, number, reason, since, until, .. } = self;
+        let texts = [sink, connection, id, reason, since, until];
+        let others = state.is_some() || number.is_some() || texts.into_iter().any(Option::is_some);
+        user.clone().filter(|_| !others).map(UserId::new)
     }
 
     /// For what changes entries: the filter, unless everything would be meant without saying so.
@@ -126,6 +139,15 @@ impl When {
 
     pub(in crate::admin) fn limit(&self) -> Result<usize, Problem> {
         limit(self.limit)
+    }
+
+    /// The options of the command that means the same, for the audit trail.
+    pub(in crate::admin) fn words(&self) -> String {
+        let ends = [("--since", &self.since), ("--until", &self.until)];
+        let mut words: Vec<String> =
+            ends.iter().filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?))).collect();
+        words.extend(self.limit.map(|limit| format!("--limit {limit}")));
+        words.join(" ")
     }
 }
 

@@ -1,7 +1,7 @@
 //! What changes something: asked once more, then done, then the page that shows it.
 
 use super::{
-    frame::{Frame, refused},
+    frame::{Frame, mark, refused},
     html::html,
     views::search_of,
 };
@@ -121,7 +121,7 @@ pub(super) async fn act(
     };
     let back = act.back(&fields);
     match done(&desk, &frame, act, fields.get("why")).await {
-        Ok(said) => Redirect::to(&format!("{back}?{said}")).into_response(),
+        Ok(said) => Redirect::to(&format!("{back}?{said}&mark={}", mark(&frame.form_token))).into_response(),
         Err(problem) => refused(frame, problem),
     }
 }

@@ -7,8 +7,10 @@ use axum::{
     extract::{FromRequestParts, Query},
     response::{IntoResponse, Response},
 };
+use data_encoding::HEXLOWER;
 use http::{StatusCode, request::Parts};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 const PAGES: [(&str, &str); 5] =
     [("/", "Now"), ("/charts", "Charts"), ("/entries", "Entries"), ("/refused", "Refused"), ("/audit", "Audit trail")];
@@ -30,6 +32,8 @@ pub(super) struct Frame {
 struct Done {
     done: Option<Word>,
     changed: Option<u64>,
+    /// Shows that an act of this session led here, and no link of somebody else.
+    mark: String,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -65,6 +69,13 @@ impl Frame {
     }
 }
 
+/// The mark of the addresses that the acts of a session lead to.
+pub(super) fn mark(form_token: &str) -> String {
+    let mut mark = HEXLOWER.encode(&Sha256::digest(form_token));
+    mark.truncate(16);
+    mark
+}
+
 impl<S: Sync> FromRequestParts<S> for Frame {
     type Rejection = Problem;
 
@@ -74,12 +85,13 @@ impl<S: Sync> FromRequestParts<S> for Frame {
             return Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "log in first"));
         };
         let done = Query::<Done>::try_from_uri(&parts.uri).map(|Query(done)| done).unwrap_or_default();
+        let done = Some(done).filter(|done| done.mark == mark(token)).and_then(|done| done.sentence());
         Ok(Self {
             who: who.clone(),
             form_token: token.clone(),
             style: assets::style(),
             script: assets::script(),
-            done: done.sentence(),
+            done,
             path: parts.uri.path().to_owned(),
         })
     }

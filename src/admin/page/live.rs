@@ -1,9 +1,11 @@
-//! What happens, as server-sent events: a hint to look again, without data of the events.
-//!
-//! A stream ends after some minutes, so that whoever may not look any more does not; the browser asks again by itself. The number
-//! of streams is bounded.
+//! What happens, as server-sent events: a hint to look again, without data of the events. The browser asks again by itself when a
+//! stream has ended.
 
-use crate::admin::{caller::Caller, desk::Desk, problem::Problem};
+use crate::admin::{
+    caller::Caller,
+    desk::Desk,
+    streams::{AGE, SILENCE, place},
+};
 use axum::{
     Extension,
     body::{Body, Bytes},
@@ -11,30 +13,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
-use http::{StatusCode, header::CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use inbox::Watch;
-use std::{
-    convert::Infallible,
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::OwnedSemaphorePermit,
     time::{self, Instant},
 };
 
-/// Streams at once.
-const STREAMS: usize = 24;
-/// Longest life of a stream.
-const AGE: Duration = Duration::from_mins(5);
 /// Between two lines at least, so that a burst is one hint.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Between two lines at most: so a browser that has gone is noticed.
-const SILENCE: Duration = Duration::from_secs(15);
 /// Happenings looked up at once.
 const AT_ONCE: usize = 256;
-
-static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(STREAMS)));
 
 struct Stream {
     watch: Arc<dyn Watch>,
@@ -44,11 +34,10 @@ struct Stream {
 }
 
 pub(super) async fn live(State(desk): State<Desk>, Extension(caller): Extension<Caller>) -> Response {
-    let Ok(place) = Arc::clone(&PLACES).try_acquire_owned() else {
-        let full = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", "too many pages are live already");
-        return Problem { retry_after: Some(30), ..full }.into_response();
+    let place = match place(&caller) {
+        Ok(place) => place,
+        Err(problem) => return problem.into_response(),
     };
-    caller.stay();
     let watch = Arc::clone(&desk.inbox.watch);
     let next = watch.next();
     let stream = Stream { watch, next, end: Instant::now() + AGE, _place: place };

@@ -5,7 +5,8 @@
 //! html, assets, words    how an answer becomes a page, and how values look
 //! login                  a token against a cookie
 //! frame                  what stands around every page
-//! views                  what only shows
+//! plot                   charts
+//! now, views             what only shows
 //! acts                   what changes something, after it was confirmed
 //! live                   what happens, as server-sent events
 //! ```
@@ -16,6 +17,8 @@ mod frame;
 mod html;
 mod live;
 mod login;
+mod now;
+mod plot;
 mod views;
 mod words;
 
@@ -45,7 +48,7 @@ pub(super) fn router(door: &Arc<Door>, desk: Option<Desk>) -> Router {
 
 fn pages(desk: Desk) -> Router {
     Router::new()
-        .route("/", get(views::now))
+        .route("/", get(now::now))
         .route("/charts", get(views::charts))
         .route("/entries", get(views::entries))
         .route("/entries/{number}", get(views::entry))

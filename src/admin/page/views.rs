@@ -1,147 +1,53 @@
-//! What only shows: now, charts, entries, one entry, refused requests, the audit trail.
+//! What only shows: charts, entries, one entry, refused requests, the audit trail.
 
 #![expect(
     clippy::unused_self,
     clippy::trivially_copy_pass_by_ref,
-    clippy::ref_option,
     clippy::struct_field_names,
     reason = "templates call methods of what they show, with references to its fields"
 )]
 
 use super::{
-    frame::{Frame, refused, time_or},
+    frame::{Frame, refused},
     html::html,
+    plot::{Chart, chart},
     words::{open_work, sender, time},
 };
 use crate::{
     admin::{
         api::{Asked, At, Back, Search},
-        desk::Desk,
+        desk::{Desk, Found},
         problem::Problem,
     },
-    control::{Overview, Work},
     story::{
         find::tell,
+        json::Cursor,
+        mask,
         told::{Next, Told, happened, next},
         words::accounts,
     },
+    work::Document,
 };
 use askama::Template;
 use axum::{
     extract::{RawQuery, State},
     response::Response,
 };
-use base::{
-    clock::{self, Timestamp},
-    text::printable,
-};
-use inbox::{ActView, EntryView, Filter, Minute, RefusedView, Span};
+use base::clock::{self, Timestamp};
+use delivery::Attributes;
+use inbox::{ActView, EntryView, Minute, RefusedView, Span};
 use std::{collections::BTreeMap, time::Duration};
 
 /// Entries, requests or acts on a page.
 const LIMIT: usize = 50;
-/// Parked entries that are looked at for their causes.
-const CAUSES: usize = 200;
-
-#[derive(Template)]
-#[template(path = "now.html")]
-struct Now {
-    frame: Frame,
-    overview: Overview,
-    hour: Minute,
-    causes: Vec<Cause>,
-    are_cut: bool,
-    looked: usize,
-    certificates: Vec<(&'static str, String, String)>,
-}
-
-struct Cause {
-    word: &'static str,
-    count: usize,
-    reason: String,
-}
-
-impl Now {
-    fn mebibytes(&self, bytes: &u64) -> u64 {
-        bytes >> 20
-    }
-
-    fn is_sink(&self, work: &&Work) -> bool {
-        work.kind.as_deref().is_some_and(|kind| kind != "fetch")
-    }
-
-    fn short(&self, at: &str) -> String {
-        time_or(Some(&at.to_owned()), "")
-    }
-
-    fn time_or(&self, at: &Option<String>, or: &str) -> String {
-        time_or(at.as_ref(), or)
-    }
-}
-
-pub(super) async fn now(State(desk): State<Desk>, frame: Frame) -> Response {
-    match now_of(&desk).await {
-        Ok((overview, hour, parked)) => {
-            let are_cut = parked.len() == CAUSES;
-            let looked = parked.len();
-            let certificates = (desk.certificates)()
-                .into_iter()
-                .map(|(listener, certificate)| (listener, certificate.names.join(", "), time(certificate.not_after)));
-            let certificates = certificates.collect();
-            html(&Now { frame, overview, hour, causes: causes(&parked), are_cut, looked, certificates })
-        }
-        Err(error) => refused(frame, Problem::inbox(&error)),
-    }
-}
-
-async fn now_of(desk: &Desk) -> Result<(Overview, Minute, Vec<EntryView>), inbox::Error> {
-    let overview = desk.control.overview().await?;
-    let span = Span { since: Some(clock::now().before(Duration::from_hours(1))), until: None };
-    let mut hour = Minute::default();
-    for minute in desk.inbox.charts.minutes(span, 60).await? {
-        hour.received += minute.received;
-        hour.delivered += minute.delivered;
-    }
-    let parked = Filter { state: Some(inbox::State::Parked), ..Filter::default() };
-    Ok((overview, hour, desk.inbox.desk.list(&parked, CAUSES).await?))
-}
-
-fn causes(parked: &[EntryView]) -> Vec<Cause> {
-    let mut causes: BTreeMap<&'static str, Cause> = BTreeMap::new();
-    for entry in parked {
-        let stage = entry.stages.iter().find(|stage| stage.cause.is_some());
-        let Some((stage, cause)) = stage.and_then(|stage| Some((stage, stage.cause.as_ref()?))) else { continue };
-        let word = cause.as_str();
-        let reason = || printable(stage.reason.as_deref().unwrap_or_default());
-        causes.entry(word).or_insert_with(|| Cause { word, count: 0, reason: reason() }).count += 1;
-    }
-    causes.into_values().collect()
-}
 
 #[derive(Template)]
 #[template(path = "charts.html")]
 struct Charts {
     frame: Frame,
     hours: u32,
-    step: u32,
     charts: Vec<Chart>,
     points: Vec<Minute>,
-}
-
-struct Chart {
-    title: &'static str,
-    unit: &'static str,
-    most: u64,
-    bars: Vec<Bar>,
-}
-
-struct Bar {
-    at: String,
-    value: u64,
-    x: u64,
-    y: u64,
-    width: u64,
-    height: u64,
 }
 
 impl Charts {
@@ -175,30 +81,10 @@ pub(super) async fn charts(State(desk): State<Desk>, frame: Frame, Asked(back): 
                 chart("Parked", "deliveries", |point| point.parked),
                 chart("Mean time from acceptance to delivery", "ms", |point| mean(point).unwrap_or_default()),
             ];
-            html(&Charts { frame, hours, step, charts, points })
+            html(&Charts { frame, hours, charts, points })
         }
         Err(problem) => refused(frame, problem),
     }
-}
-
-/// Bars in a box of 1000 by 160.
-fn chart(
-    (title, unit): (&'static str, &'static str),
-    points: &[Minute],
-    since: Timestamp,
-    (hours, step): (u32, u32),
-    value: fn(&Minute) -> u64,
-) -> Chart {
-    let most = points.iter().map(value).max().unwrap_or_default();
-    let steps = u64::from(hours * 60 / step).max(1);
-    let width = (1000 / steps).max(2);
-    let bars = points.iter().filter(|point| value(point) > 0).map(|point| {
-        let minutes = point.at.since(since).as_secs() / 60;
-        let height = (value(point) * 150 / most.max(1)).max(1);
-        let x = minutes * 1000 / u64::from(hours * 60);
-        Bar { at: time(point.at), value: value(point), x: x.min(1000 - width), y: 159 - height, width, height }
-    });
-    Chart { title, unit, most, bars: bars.collect() }
 }
 
 #[derive(Template)]
@@ -208,7 +94,9 @@ struct Entries {
     asked: BTreeMap<String, String>,
     sinks: Vec<String>,
     entries: Vec<EntryView>,
-    next: Option<i64>,
+    next: Option<Cursor>,
+    /// When the last of those was accepted that were looked at in vain.
+    looked_back: Option<String>,
     /// The search, as it stands in an address, with `&` at its end.
     query: String,
     is_narrowed: bool,
@@ -245,11 +133,12 @@ pub(super) async fn entries(State(desk): State<Desk>, frame: Frame, RawQuery(que
     let query = query.unwrap_or_default();
     let asked: BTreeMap<String, String> = form_urlencoded::parse(query.as_bytes())
         .map(|(name, value)| (name.into_owned(), value.trim().to_owned()))
-        .filter(|(name, value)| !value.is_empty() && !matches!(name.as_str(), "done" | "changed"))
+        .filter(|(name, value)| !value.is_empty() && !matches!(name.as_str(), "done" | "changed" | "mark"))
         .collect();
     let search = search_of(&asked);
-    let found = match search.and_then(|search| search.filter()) {
-        Ok(filter) => desk.find(filter, LIMIT).await.map_err(|error| Problem::inbox(&error)),
+    let wanted = search.and_then(|search| Ok((search.filter()?, search.behind()?)));
+    let found = match wanted {
+        Ok((filter, behind)) => desk.find(&filter, behind, LIMIT).await.map_err(|error| Problem::inbox(&error)),
         Err(problem) => Err(problem),
     };
     match found {
@@ -260,7 +149,10 @@ pub(super) async fn entries(State(desk): State<Desk>, frame: Frame, RawQuery(que
             let is_narrowed = kept.clone().next().is_some();
             let query = if query.is_empty() { query } else { format!("{query}&") };
             let sinks = desk.control.sinks.iter().map(|sink| sink.slot.name().as_str().to_owned()).collect();
-            html(&Entries { frame, asked, sinks, entries: found.entries, next: found.next, query, is_narrowed })
+            let Found { entries, next } = found;
+            let looked_back = next.filter(|_| entries.is_empty());
+            let looked_back = looked_back.map(|Cursor(place)| time(Timestamp::from_millis(place.at)));
+            html(&Entries { frame, asked, sinks, entries, next, looked_back, query, is_narrowed })
         }
         Err(problem) => refused(frame, problem),
     }
@@ -283,9 +175,51 @@ struct Entry {
     happened: Vec<(Timestamp, String, String)>,
     next: Vec<Next>,
     body: String,
+    delivered: Delivered,
     is_revealed: bool,
     /// Whether every part of its work is done or parked.
     is_over: bool,
+}
+
+/// What the sinks are given.
+#[derive(Default)]
+struct Delivered {
+    attributes: Vec<(String, String)>,
+    /// The document; none where it is the event as it came.
+    text: Option<String>,
+    /// In place of a document, or about it.
+    said: Option<String>,
+}
+
+impl Delivered {
+    fn of(document: Result<Document, Problem>, event: &[u8], is_revealed: bool) -> Self {
+        let said = |said: String| Self { said: Some(said), ..Self::default() };
+        match document {
+            Ok(Document::Missing(reason)) => said(format!("There is none: {reason}.")),
+            Ok(Document::TooLong(attributes, length)) => {
+                Self { attributes: pairs(&attributes), ..said(format!("It has {length} bytes and is not shown here.")) }
+            }
+            Ok(Document::Whole(attributes, body)) if *body == *event => {
+                Self { attributes: pairs(&attributes), ..said("It is the event as it came.".to_owned()) }
+            }
+            Ok(Document::Whole(attributes, body)) => {
+                let text = if is_revealed { of_bytes(&body) } else { mask::masked(&body) };
+                Self { attributes: pairs(&attributes), text: Some(text), said: None }
+            }
+            Err(problem) => said(format!("It cannot be made now: {}.", problem.detail)),
+        }
+    }
+}
+
+/// Attributes as they are called where they are sent.
+fn pairs(attributes: &Attributes) -> Vec<(String, String)> {
+    let serde_json::Value::Object(members) = serde_json::json!(attributes) else { return Vec::new() };
+    let text = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    members.into_iter().map(|(name, value)| (name, text(value))).collect()
+}
+
+fn of_bytes(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).into_owned()
 }
 
 impl Entry {
@@ -307,30 +241,30 @@ pub(super) async fn reveal(State(desk): State<Desk>, frame: Frame, At(number): A
         return refused(frame, Problem::read_only());
     }
     match desk.reveal(&frame.who, number).await {
-        Ok(body) => show(&desk, frame, number, Some(String::from_utf8_lossy(&body).into_owned())).await,
+        Ok(body) => show(&desk, frame, number, Some(body)).await,
         Err(problem) => refused(frame, problem),
     }
 }
 
-async fn show(desk: &Desk, frame: Frame, number: i64, revealed: Option<String>) -> Response {
+async fn show(desk: &Desk, frame: Frame, number: i64, revealed: Option<Vec<u8>>) -> Response {
     let parts = async {
         let entry = desk.entry(number).await?;
         let inbox = &desk.inbox;
         let told = tell((&*inbox.desk, &*inbox.audit, &*inbox.sinks), &entry).await;
         let told: Told = told.map_err(|error| Problem::inbox(&error))?;
         let is_revealed = revealed.is_some();
-        let body = match revealed {
-            Some(body) => body,
-            None => desk.masked(number).await?,
-        };
-        Ok((entry, told, body, is_revealed))
+        let event = desk.event(number).await?;
+        let delivered = desk.document_of(&entry, told.story.facts.as_ref()).await;
+        let delivered = Delivered::of(delivered, &event, is_revealed);
+        let body = revealed.map_or_else(|| mask::masked(&event), |body| of_bytes(&body));
+        Ok((entry, told, body, delivered, is_revealed))
     };
     match parts.await {
-        Ok((entry, told, body, is_revealed)) => {
+        Ok((entry, told, body, delivered, is_revealed)) => {
             let (happened, next) = (happened(&entry, &told), next(&entry, &told));
             let is_over =
                 entry.stages.iter().all(|stage| matches!(stage.state, inbox::State::Done | inbox::State::Parked));
-            html(&Entry { frame, entry, happened, next, body, is_revealed, is_over })
+            html(&Entry { frame, entry, happened, next, body, delivered, is_revealed, is_over })
         }
         Err(problem) => refused(frame, problem),
     }

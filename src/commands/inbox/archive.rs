@@ -51,6 +51,18 @@ pub(super) enum Action {
     },
 }
 
+impl Action {
+    /// As it is typed.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Backup { .. } => "inbox backup",
+            Self::Restore { .. } => "inbox restore",
+            Self::Verify => "inbox verify",
+            Self::Unseal { .. } => "inbox unseal",
+        }
+    }
+}
+
 /// Does it.
 pub(super) async fn run(global: &Global, action: Action) -> Result<(), Failure> {
     match action {

@@ -19,6 +19,8 @@ use inbox::{Batch, Desk, Error, Filter, Inbox};
 const BATCH: usize = 500;
 /// Entries changed by one request to a service at most.
 const MOST_AFAR: u64 = 100_000;
+const NOT_CLEARED: &str =
+    "what was deleted may still stand in the log or the journal beside the inbox, which is in use now";
 
 /// Puts entries back in line.
 pub(super) async fn replay(hands: Hands<'_>, selection: &Selection) -> Result<(), Failure> {
@@ -51,13 +53,21 @@ pub(super) async fn park(hands: Hands<'_>, selection: &Selection, reason: &str) 
 
 /// Has the service do it, which does it in batches and notes it.
 async fn far(service: &Service, word: &str, selection: &Selection, reason: Option<&str>) -> Result<(), Failure> {
-    let limit = (selection.limit() as u64).min(MOST_AFAR);
-    let count = service.change(word, &selection.meant()?, limit, reason).await.map_err(|error| unreachable(&error))?;
-    report(count, if word == "park" { "parked" } else { "put back in line" }, selection);
-    if count == limit && limit == MOST_AFAR {
+    let limit = most_afar(selection);
+    let done = service.change(word, &selection.meant()?, limit, reason).await.map_err(|error| unreachable(&error))?;
+    report(done.changed, if word == "park" { "parked" } else { "put back in line" }, selection);
+    say_if_most(done.changed, limit);
+    Ok(())
+}
+
+fn most_afar(selection: &Selection) -> u64 {
+    (selection.limit() as u64).min(MOST_AFAR)
+}
+
+fn say_if_most(changed: u64, limit: u64) {
+    if changed == limit && limit == MOST_AFAR {
         note(format_args!("hint: that is the most that one request changes; run it again for the rest"));
     }
-    Ok(())
 }
 
 /// Deletes entries, and sees to it that nothing of them is left beside the inbox file.
@@ -69,14 +79,23 @@ pub(super) async fn purge(config: &Config, inbox: &Inbox, selection: &Selection)
     })
     .await;
     if !clear(config, inbox).await {
-        note(format_args!(
-            "what was deleted may still stand in the log or the journal beside the inbox, which is in use now: run the command \
-             again, or wait a minute until the service empties them"
-        ));
+        note(format_args!("{NOT_CLEARED}: run the command again, or wait a minute until the service empties them"));
     }
     let (count, left) = purged?;
     report(count, "deleted", selection);
     all_deleted(left)
+}
+
+/// The same by a service that is reached through its API.
+pub(super) async fn purge_afar(service: &Service, selection: &Selection) -> Result<(), Failure> {
+    let limit = most_afar(selection);
+    let done = service.change("purge", &selection.meant()?, limit, None).await.map_err(|error| unreachable(&error))?;
+    if !done.is_cleared {
+        note(format_args!("{NOT_CLEARED}: run the command again, or wait a minute until the service empties them"));
+    }
+    report(done.changed, "deleted", selection);
+    say_if_most(done.changed, limit);
+    all_deleted(done.left)
 }
 
 /// Sees to it that nothing of what was deleted stays beside the inbox file: by the running service, which has the journal, or

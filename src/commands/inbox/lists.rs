@@ -1,4 +1,4 @@
-//! What only reads: `ls`, `export`, `refused`, `audit`.
+//! What only reads: `ls`, `refused`, `audit`.
 
 use super::{
     output::{emit, say_if_cut, width},
@@ -8,79 +8,92 @@ use super::{
 };
 use crate::{
     commands::{Failure, guest::failure},
-    story::{find::bounded, json},
+    story::json,
 };
-use inbox::{Audit, Desk, EntryView};
+use inbox::{Audit, Desk, EntryPage, EntryView, Filter, Place, RefusedView};
 
 /// Entries read at once where all are wanted; bounds memory.
 const PAGE: usize = 500;
+/// Entries looked at for a page where no index finds those that match.
+const LOOKED: usize = 100_000;
 
 /// The list for people, or for programs.
 pub(super) async fn ls(desk: &dyn Desk, selection: &Selection, is_json: bool) -> Result<(), Failure> {
     if is_json {
-        return each(desk, selection, selection.limit(), false).await.map(drop);
+        return each(desk, selection).await;
     }
-    let filter = bounded(desk, selection.filter()).await.map_err(|error| failure(&error))?;
-    let entries = desk.list(&filter, selection.limit()).await.map_err(|error| failure(&error))?;
+    let mut entries = Vec::new();
+    let mut pages = Pages::new(desk, selection);
+    while let Some(page) = pages.next().await? {
+        entries.extend(page);
+    }
     say_if_cut(entries.len(), selection.limit());
     emit(view::table(&entries, width()).as_bytes()).map(drop)
 }
 
-/// Prints matching entries as NDJSON, page by page, so that any number of them fits in memory. Returns how many.
-pub(super) async fn each(desk: &dyn Desk, selection: &Selection, limit: usize, bodies: bool) -> Result<u64, Failure> {
+/// Prints matching entries as NDJSON, page by page, so that any number of them fits in memory.
+async fn each(desk: &dyn Desk, selection: &Selection) -> Result<(), Failure> {
     let mut printed = 0;
-    let mut filter = bounded(desk, selection.filter()).await.map_err(|error| failure(&error))?;
-    let mut left = limit;
-    while left > 0 {
-        let wanted = left.min(PAGE);
-        let entries = desk.list(&filter, wanted).await.map_err(|error| failure(&error))?;
+    let mut pages = Pages::new(desk, selection);
+    while let Some(page) = pages.next().await? {
         let mut text = Vec::new();
-        for entry in &entries {
-            line(desk, entry, bodies, &mut text).await?;
-            // Events may be large: what is ready goes out.
-            if text.len() > 1024 * 1024 {
-                if emit(&text)?.is_break() {
-                    return Ok(printed);
-                }
-                text.clear();
-            }
-            printed += 1;
+        for entry in &page {
+            line(entry, &mut text)?;
         }
-        if emit(&text)?.is_break() || entries.len() < wanted {
-            return Ok(printed);
+        if emit(&text)?.is_break() {
+            return Ok(());
         }
-        left -= entries.len();
-        filter.before = entries.last().map(|entry| entry.seq);
+        printed += page.len();
     }
-    say_if_cut(limit, limit);
-    Ok(printed)
+    say_if_cut(printed, selection.limit());
+    Ok(())
 }
 
-async fn line(desk: &dyn Desk, entry: &EntryView, body: bool, text: &mut Vec<u8>) -> Result<(), Failure> {
-    let body = if body { desk.body(entry.seq).await.map_err(|error| failure(&error))? } else { None };
-    json::entry(entry, None, body.as_deref(), None, text)
+/// What a selection means, page by page.
+struct Pages<'a> {
+    desk: &'a dyn Desk,
+    filter: Filter,
+    behind: Option<Place>,
+    left: usize,
+    is_over: bool,
+}
+
+impl<'a> Pages<'a> {
+    fn new(desk: &'a dyn Desk, selection: &Selection) -> Self {
+        Self { desk, filter: selection.filter(), behind: None, left: selection.limit(), is_over: false }
+    }
+
+    /// The next one, which may be empty; `None`: that was all that was wanted.
+    async fn next(&mut self) -> Result<Option<Vec<EntryView>>, Failure> {
+        if self.is_over || self.left == 0 {
+            return Ok(None);
+        }
+        let page = self.desk.page(&self.filter, self.behind, LOOKED, self.left.min(PAGE)).await;
+        let EntryPage { entries, next } = page.map_err(|error| failure(&error))?;
+        self.left -= entries.len();
+        self.behind = next;
+        self.is_over = next.is_none();
+        Ok(Some(entries))
+    }
+}
+
+fn line(entry: &EntryView, text: &mut Vec<u8>) -> Result<(), Failure> {
+    json::entry(entry, None, None, None, text)
         .map_err(|error| Failure::ours(format_args!("entry {} cannot be written as JSON: {error}", entry.seq)))
 }
 
-/// Refused requests. Returns how many.
-pub(super) async fn refused(
-    desk: &dyn Desk,
-    when: &When,
-    (body, is_json): (bool, bool),
-    limit: usize,
-) -> Result<u64, Failure> {
-    let found = desk.refused(when.span(), limit).await.map_err(|error| failure(&error))?;
-    let count = found.len() as u64;
+/// Refused requests.
+pub(super) fn refused(found: &[RefusedView], (body, is_json): (bool, bool)) -> Result<(), Failure> {
     if !is_json {
-        return emit(view::refused(&found, body, width()).as_bytes()).map(|_| count);
+        return emit(view::refused(found, body, width()).as_bytes()).map(drop);
     }
     let mut text = Vec::new();
-    for request in &found {
+    for request in found {
         json::refused(request, body, None, &mut text).map_err(|error| {
             Failure::ours(format_args!("request {} cannot be written as JSON: {error}", request.number))
         })?;
     }
-    emit(&text).map(|_| count)
+    emit(&text).map(drop)
 }
 
 /// What operators did.

@@ -1,23 +1,19 @@
-//! `inbox erase`, and `inbox export --user`: what a person may ask for.
+//! `inbox erase`: what a person may ask for.
 
-use super::{output::emit, selection::Selection};
 use crate::{
     commands::{
         Failure, Global,
         acts::{Unnoted, noted},
-        guest::{failure, note, open, open_alone},
+        guest::{failure, note, open, open_alone, unreachable},
+        remote::Service,
     },
     config::Config,
     control::{self, Client},
-    story::json,
 };
 use base::{error::chain, text::printable};
 use clap::Args;
-use event::{ConnectionId, UserId, compact};
-use inbox::{Erased, Filter, Held, HeldReading, Inbox, Seq, Subject, archive};
-
-/// Bytes that are gathered before they are printed.
-const CHUNK: usize = 1024 * 1024;
+use event::{ConnectionId, UserId};
+use inbox::{Erased, Subject, archive};
 
 /// Whose data is meant.
 #[derive(Clone, Debug, Args)]
@@ -71,13 +67,33 @@ pub(super) async fn erase(global: &Global, whose: Whose) -> Result<(), Failure> 
     report(&config, &erased?)
 }
 
+/// The same by a service that is reached through its API.
+pub(super) async fn erase_afar(service: &Service, whose: Whose) -> Result<(), Failure> {
+    let erased = service.erase(&whose.parts().0).await.map_err(|error| unreachable(&error))?;
+    let sinks = service.sinks().await.map_err(|error| unreachable(&error))?;
+    say_erased(sinks.iter().map(|sink| sink.name.as_str()), &erased);
+    note(format_args!("not reached: files that a restore set aside beside the inbox, where the service runs"));
+    nothing_left(&erased)
+}
+
 /// Says what was erased, what is left, and what is elsewhere.
 fn report(config: &Config, erased: &Erased) -> Result<(), Failure> {
-    let Erased { entries, readings, refused, keys, is_sealed, left } = erased;
+    say_erased(config.sinks.iter().map(|sink| sink.name.as_str()), erased);
+    for file in archive::left_aside(&config.inbox) {
+        note(format_args!(
+            "not reached: {}, which a restore set aside; delete it when it is not needed",
+            file.display()
+        ));
+    }
+    nothing_left(erased)
+}
+
+fn say_erased<'a>(sinks: impl Iterator<Item = &'a str>, erased: &Erased) {
+    let Erased { entries, readings, refused, keys, is_sealed, .. } = erased;
     note(format_args!(
         "erased: {entries} entries, {readings} readings of connections, {refused} refused requests, {keys} keys"
     ));
-    let sinks: Vec<String> = config.sinks.iter().map(|sink| printable(sink.name.as_str())).collect();
+    let sinks: Vec<String> = sinks.map(printable).collect();
     note(format_args!("not reached: what was delivered to {}", sinks.join(", ")));
     note(format_args!(
         "not reached: the log of the service, which has ids and no bank data; this erasure in `inbox audit`"
@@ -90,85 +106,11 @@ fn report(config: &Config, erased: &Erased) -> Result<(), Failure> {
     } else {
         note(format_args!("not reached: backups, which keep the data, because the inbox is not sealed (inbox.key)"));
     }
-    for file in archive::left_aside(&config.inbox) {
-        note(format_args!(
-            "not reached: {}, which a restore set aside; delete it when it is not needed",
-            file.display()
-        ));
-    }
-    if left.is_empty() {
+}
+
+fn nothing_left(erased: &Erased) -> Result<(), Failure> {
+    if erased.left.is_empty() {
         return Ok(());
     }
-    Err(Failure::not_now(format_args!("something may be left in the inbox:\n{}", left.join("\n"))))
-}
-
-/// Prints everything that is held of a user. Returns how many lines that were.
-pub(super) async fn export(inbox: &Inbox, selection: &Selection) -> Result<u64, Failure> {
-    let Some(user) = selection.user() else { return Ok(0) };
-    let held = inbox.persons.held(&Subject::User(user)).await.map_err(|error| failure(&error))?;
-    let Held { entries, readings, refused } = held;
-    let lines = (entries.len() + readings.len() + refused.len()) as u64;
-    let mut text = Vec::new();
-    for seq in entries {
-        entry(inbox, seq, &mut text).await?;
-        if print(&mut text, CHUNK)? {
-            return Ok(lines);
-        }
-    }
-    for of in &readings {
-        if reading(inbox, of, &mut text).await? {
-            return Ok(lines);
-        }
-    }
-    for request in &refused {
-        json::refused(request, true, Some("refused"), &mut text).map_err(|error| unwritable(&error))?;
-    }
-    print(&mut text, 0)?;
-    Ok(lines)
-}
-
-async fn entry(inbox: &Inbox, seq: Seq, text: &mut Vec<u8>) -> Result<(), Failure> {
-    let filter = Filter { seq: Some(seq), ..Filter::default() };
-    let found = inbox.desk.list(&filter, 1).await.map_err(|error| failure(&error))?;
-    // Retention may have been first.
-    let Some(view) = found.first() else { return Ok(()) };
-    let body = inbox.desk.body(seq).await.map_err(|error| failure(&error))?;
-    json::entry(view, None, body.as_deref(), Some("entry"), text).map_err(|error| unwritable(&error))
-}
-
-/// Prints a reading page by page. Says whether nobody reads on.
-async fn reading(inbox: &Inbox, of: &HeldReading, text: &mut Vec<u8>) -> Result<bool, Failure> {
-    json::held(of, text).map_err(|error| unwritable(&error))?;
-    let pages = inbox.shelf.pages(of.id).await.map_err(|error| failure(&error))?;
-    let mut is_first = true;
-    for (number, size) in pages {
-        if size == 0 {
-            continue;
-        }
-        if !is_first {
-            text.push(b',');
-        }
-        is_first = false;
-        let page = inbox.shelf.page(of.id, number).await.map_err(|error| failure(&error))?;
-        text.extend_from_slice(&compact(&page));
-        if print(text, CHUNK)? {
-            return Ok(true);
-        }
-    }
-    text.extend_from_slice(json::READING_END);
-    print(text, CHUNK)
-}
-
-/// Prints what has gathered, where it is more than so much. Says whether nobody reads on.
-fn print(text: &mut Vec<u8>, least: usize) -> Result<bool, Failure> {
-    if text.len() <= least {
-        return Ok(false);
-    }
-    let is_over = emit(text)?.is_break();
-    text.clear();
-    Ok(is_over)
-}
-
-fn unwritable(error: &serde_json::Error) -> Failure {
-    Failure::ours(format_args!("it cannot be written as JSON: {error}"))
+    Err(Failure::not_now(format_args!("something may be left in the inbox:\n{}", erased.left.join("\n"))))
 }

@@ -10,7 +10,7 @@ use crate::{
         table::{plain, trimmed},
     },
     config::Config,
-    control::{self, Client, LastError, Overview, Work},
+    control::{self, Client, LastError, Overview, Taker, Work},
 };
 use base::text::printable;
 use std::fmt::Write;
@@ -42,6 +42,7 @@ async fn stored(config: &Config) -> Result<Overview, Failure> {
     let inbox = open(config).await?;
     let stats = inbox.upkeep.stats().await.map_err(|error| failure(&error))?;
     let paused = inbox.sinks.paused().await.map_err(|error| failure(&error))?;
+    let receivers = inbox.receivers.receivers().await.map_err(|error| failure(&error))?;
     inbox.upkeep.close().await;
     note(format_args!("no service runs on this inbox: this is what the inbox holds"));
     let sinks = config.sinks.iter().map(|sink| {
@@ -49,7 +50,7 @@ async fn stored(config: &Config) -> Result<Overview, Failure> {
         control::report(&sink.name, sink.kind.word(), stats.of_sink(&sink.name), None, since)
     });
     let sinks: Vec<_> = sinks.collect();
-    Ok(control::overview(&stats, &sinks, None, (false, config.linxo.is_some())))
+    Ok(control::overview(&stats, &sinks, &receivers, None, (false, config.linxo.is_some())))
 }
 
 /// The overview for people.
@@ -84,6 +85,7 @@ fn page(overview: &Overview) -> String {
     table.add_row(["total", "", "", "", &waiting.to_string(), &leased.to_string(), &parked.to_string(), "", ""]);
     let mut text = trimmed(&table);
     text.push('\n');
+    let receivers: String = overview.receivers.iter().map(receiver).collect::<Vec<_>>().join(", ");
     for (name, value) in [
         ("last accepted", overview.last_accepted.clone()),
         ("in the journal alone", overview.unfolded.map(|events| format!("{events} events"))),
@@ -97,11 +99,19 @@ fn page(overview: &Overview) -> String {
         ),
         ("journal", overview.journal_bytes.map(size)),
         ("free on the disk", overview.free_bytes.map(size)),
+        ("receivers", Some(receivers).filter(|text| !text.is_empty())),
     ] {
         // Writing into a String does not fail.
         writeln!(text, "{name:<22}{}", value.unwrap_or_else(dash)).ok();
     }
     text
+}
+
+fn receiver(Taker { name, state, seen, .. }: &Taker) -> String {
+    match state.as_str() {
+        "silent" => format!("{} (not heard of since {seen})", printable(name)),
+        state => format!("{} ({})", printable(name), state.replace('_', " ")),
+    }
 }
 
 fn error(LastError { at, seq, reason }: &LastError) -> String {

@@ -1,6 +1,6 @@
 //! `tail`: what happens, one line each, as it happens.
 //!
-//! The running service tells it through the control socket. When the service ends, the command waits for the next one and goes on
+//! The running service tells it, through the control socket or its API. When the service ends, the command waits for the next one and goes on
 //! with everything that one has done since its start. The command holds no more than what the socket holds; where it reads too
 //! slowly the service skips, and the command says how much.
 
@@ -9,6 +9,7 @@ use crate::{
     commands::{
         Failure, Global,
         guest::{note, unreachable},
+        remote::{Refusal, Service},
     },
     config::Config,
     control::{self, Client, Error, Following, Line, Told, Wanted},
@@ -17,7 +18,7 @@ use base::text::printable;
 use clap::ValueEnum;
 use inbox::{Fetch, What};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::{io, ops::ControlFlow, pin::pin, time::Duration};
+use std::{io, ops::ControlFlow, path::PathBuf, pin::pin, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time,
@@ -25,6 +26,8 @@ use tokio::{
 
 /// Between two looks for a service.
 const LOOK: Duration = Duration::from_millis(100);
+/// The same through the network.
+const LOOK_AFAR: Duration = Duration::from_secs(1);
 /// Between two looks whether anybody still reads.
 const READER_LOOK: Duration = Duration::from_millis(500);
 /// Looks only, and does not wait.
@@ -109,13 +112,64 @@ impl Args {
     }
 }
 
+/// Where the service is that tells.
+enum Teller<'a> {
+    /// Behind this socket.
+    Here(PathBuf),
+    /// Behind its API.
+    Afar(&'a Service),
+}
+
+impl Teller<'_> {
+    /// What happens from now on; `None`: no service is there, or none any more.
+    async fn follow(&self, wanted: &Wanted) -> Result<Option<Following>, Failure> {
+        match self {
+            Self::Here(socket) => {
+                let service = Client::find(socket).map_err(|error| unreachable(&error))?;
+                let Some(service) = service else { return Ok(None) };
+                match service.follow(wanted).await {
+                    Ok(following) => Ok(Some(following)),
+                    // It ended while it was asked.
+                    Err(Error::Exchange(_)) => Ok(None),
+                    Err(error) => Err(unreachable(&error)),
+                }
+            }
+            Self::Afar(service) => match service.follow(wanted).await {
+                Ok(following) => Ok(Some(following)),
+                // Before it was reached once, that is no service but a slip in its address.
+                Err(Refusal::Exchange(_)) if wanted.service.is_some() => Ok(None),
+                Err(error) => Err(unreachable(&error)),
+            },
+        }
+    }
+
+    /// Whether the end of a stream says nothing about the service: one of the API ends after some minutes.
+    const fn ends_streams(&self) -> bool {
+        matches!(self, Self::Afar(_))
+    }
+
+    /// Between two looks for a service.
+    const fn pause(&self) -> Duration {
+        match self {
+            Self::Here(_) => LOOK,
+            Self::Afar(_) => LOOK_AFAR,
+        }
+    }
+}
+
 /// Prints what happens until it is told to end, or nobody reads any more.
-pub(super) async fn tail(global: &Global, args: &Args) -> Result<(), Failure> {
-    let config = global.load()?;
-    args.check(&config)?;
+pub(super) async fn tail(global: &Global, service: Option<&Service>, args: &Args) -> Result<(), Failure> {
+    let teller = match service {
+        Some(service) => Teller::Afar(service),
+        None => {
+            let config = global.load()?;
+            args.check(&config)?;
+            Teller::Here(control::path(&config.inbox))
+        }
+    };
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
-    let follow = pin!(follow(&config, args));
+    let follow = pin!(follow(&teller, args));
     tokio::select! {
         result = follow => result,
         _ = terminated.recv() => Ok(()),
@@ -138,39 +192,31 @@ async fn reader_left() {
     }
 }
 
-async fn follow(config: &Config, args: &Args) -> Result<(), Failure> {
-    let socket = control::path(&config.inbox);
+async fn follow(teller: &Teller<'_>, args: &Args) -> Result<(), Failure> {
     let mut wanted = args.wanted();
     let mut is_waiting_said = false;
     loop {
-        let service = Client::find(&socket).map_err(|error| unreachable(&error))?;
-        let Some(service) = service else {
+        let Some(mut following) = teller.follow(&wanted).await? else {
             if !is_waiting_said {
                 is_waiting_said = true;
                 note(format_args!("no service runs on this inbox: waiting for one"));
             }
-            time::sleep(LOOK).await;
+            time::sleep(teller.pause()).await;
             continue;
-        };
-        let mut following = match service.follow(&wanted).await {
-            Ok(following) => following,
-            // It ended while it was asked.
-            Err(Error::Exchange(_)) => {
-                time::sleep(LOOK).await;
-                continue;
-            }
-            Err(error) => return Err(unreachable(&error)),
         };
         if is_waiting_said {
             note(format_args!("a service runs"));
         }
+        is_waiting_said = false;
         if print(&mut following, &mut wanted, args.json).await?.is_break() {
             return Ok(());
         }
-        note(format_args!(
-            "the service has ended; the last of what it did may not stand here. Waiting for it to start again"
-        ));
-        is_waiting_said = true;
+        if !teller.ends_streams() {
+            note(format_args!(
+                "the service has ended; the last of what it did may not stand here. Waiting for it to start again"
+            ));
+            is_waiting_said = true;
+        }
     }
 }
 

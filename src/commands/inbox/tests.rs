@@ -145,7 +145,7 @@ fn replayed() -> (EntryView, Told) {
     let found = Found { accounts: 102, unusable: 1, certainty: Certainty::Agreed };
     let reading = ReadingView { started: at(0), changed: at(1), pages: 2, found: Some(found) };
     let told = Told {
-        story: Story { reading: Some(reading), behind: vec![(Stage::deliver("app"), Seq(7))] },
+        story: Story { reading: Some(reading), behind: vec![(Stage::deliver("app"), Seq(7))], facts: None },
         acts: vec![act(20, "replay", "--state parked --sink app", Some(12))],
         ..Told::default()
     };

@@ -1,6 +1,7 @@
 //! What the admin API says, as JSON, and what an inbox beside the command would say.
 
 use base::clock::Timestamp;
+use bytes::Bytes;
 use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
 use inbox::{
     AttemptView, Cause, Certainty, DeliveryId, EntryView, Fetch, Found, ReadingView, RefusedView, Seq, Stage,
@@ -66,6 +67,9 @@ pub(super) struct Refused {
     status: u16,
     bytes: Option<u64>,
     sender: Option<Box<RawValue>>,
+    /// How the body began, where that was asked for.
+    #[serde(default)]
+    start: Option<String>,
 }
 
 impl From<Entry> for EntryView {
@@ -140,7 +144,7 @@ impl From<Refused> for RefusedView {
             status: refused.status,
             bytes: refused.bytes,
             sender: refused.sender.map(|sender| sender.get().to_owned()).unwrap_or_default(),
-            start: None,
+            start: refused.start.map(Bytes::from),
         }
     }
 }

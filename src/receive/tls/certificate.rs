@@ -22,6 +22,15 @@ pub struct Certificate {
     pub not_after: Timestamp,
 }
 
+/// Whose certificates these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// The one that events come to: `[tls]`.
+    Public,
+    /// The one for those who run the service: `[admin.tls]`.
+    Admin,
+}
+
 /// Whether a certificate is of use now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
@@ -66,45 +75,92 @@ impl Certificate {
         })
     }
 
-    /// Says, as a warning, that the server's certificate ends soon; as an error, that it has ended.
-    pub fn log_end(&self, now: Timestamp) {
+    /// Says, as a warning, that a listener's certificate ends soon; as an error, that it has ended.
+    pub fn log_end(&self, listener: Listener, now: Timestamp) {
+        let listener = listener.as_str();
         let (subject, names, not_after) = (&self.subject, self.names.join(", "), self.not_after.to_rfc3339());
         match self.validity(now) {
             Validity::Good => {}
             validity @ Validity::Expired => {
                 let problem = validity.problem().unwrap_or_default();
-                tracing::error!(code = "certificate_expired", subject, names, not_after, "{problem}");
+                tracing::error!(
+                    code = "certificate_expired",
+                    listener,
+                    subject,
+                    names,
+                    not_after,
+                    "{listener} listener: {problem}"
+                );
             }
             validity => {
                 let problem = validity.problem().unwrap_or_default();
-                tracing::warn!(code = "certificate_ends", subject, names, not_after, "{problem}");
+                tracing::warn!(
+                    code = "certificate_ends",
+                    listener,
+                    subject,
+                    names,
+                    not_after,
+                    "{listener} listener: {problem}"
+                );
             }
         }
     }
 
     /// Says, as a warning, that this authority of client certificates ends soon; as an error, that it has ended.
-    pub fn log_end_of_authority(&self, now: Timestamp) {
-        const REMEDY: &str =
-            "ask for its successor, and put that beside it in tls.clients.authorities before callers change";
+    pub fn log_end_of_authority(&self, listener: Listener, now: Timestamp) {
+        let remedy = format!(
+            "ask for its successor, and put that beside it in {} before callers change",
+            listener.authorities()
+        );
+        let listener = listener.as_str();
         let (subject, not_after) = (&self.subject, self.not_after.to_rfc3339());
         match self.validity(now) {
             Validity::Good | Validity::NotYet => {}
             Validity::EndsSoon { days } => {
                 tracing::warn!(
                     code = "authority_ends",
+                    listener,
                     subject,
                     not_after,
-                    "an authority of client certificates ends in {days} days: {REMEDY}"
+                    "an authority of client certificates ends in {days} days: {remedy}"
                 );
             }
             Validity::Expired => {
                 tracing::error!(
                     code = "authority_expired",
+                    listener,
                     subject,
                     not_after,
-                    "an authority of client certificates has expired: {REMEDY}"
+                    "an authority of client certificates has expired: {remedy}"
                 );
             }
+        }
+    }
+}
+
+impl Listener {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The key of the authorities that sign its callers' certificates.
+    const fn authorities(self) -> &'static str {
+        match self {
+            Self::Public => "tls.clients.authorities",
+            Self::Admin => "admin.tls.authorities",
+        }
+    }
+
+    /// The key of the lists of revoked certificates.
+    pub(super) const fn revocations(self) -> &'static str {
+        match self {
+            Self::Public => "tls.clients.revocations",
+            Self::Admin => "admin.tls.revocations",
         }
     }
 }

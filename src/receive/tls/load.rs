@@ -1,7 +1,7 @@
 //! From `[tls]` to the settings of handshakes.
 
 use super::{
-    certificate::Certificate,
+    certificate::{Certificate, Listener},
     clients::{self, Demand, LoadedClients},
     error::Error,
     pair,
@@ -20,6 +20,8 @@ use std::sync::Arc;
 /// TLS settings, ready to use.
 #[derive(Debug)]
 pub struct Loaded {
+    /// Whose these are.
+    pub listener: Listener,
     /// For the handshakes.
     pub config: Arc<ServerConfig>,
     /// The certificate that callers see.
@@ -43,6 +45,7 @@ impl Loaded {
         let (authorities, revocations) = (self.authorities.len(), self.revocations.len());
         tracing::info!(
             code = "certificate_loaded",
+            listener = self.listener.as_str(),
             subject,
             names,
             not_after,
@@ -50,15 +53,15 @@ impl Loaded {
             revocations,
             "certificate loaded"
         );
-        self.certificate.log_end(clock::now());
+        self.certificate.log_end(self.listener, clock::now());
         for warning in &self.warnings {
             tracing::warn!(code = "tls_warning", "{warning}");
         }
         for authority in &self.authorities {
-            authority.log_end_of_authority(clock::now());
+            authority.log_end_of_authority(self.listener, clock::now());
         }
         for list in ended(&self.revocations, clock::now()) {
-            list.log_end();
+            list.log_end(self.listener);
         }
     }
 
@@ -79,6 +82,7 @@ impl Loaded {
             settings.ticketer = aws_lc_rs::Ticketer::new().map_err(Error::Settings)?;
         }
         Ok(Self {
+            listener: self.listener,
             config: Arc::new(settings),
             certificate: self.certificate.clone(),
             authorities: self.authorities.clone(),
@@ -102,7 +106,7 @@ pub fn load(config: &Tls) -> Result<Loaded, Error> {
     build(config, demand)
 }
 
-/// The same for a listener of HTTP/1.1 alone, whose callers may show a certificate and need not: one that they show must be good.
+/// The same for the admin listener, which speaks HTTP/1.1 alone, and whose callers may show a certificate and need not: one that they show must be good.
 /// No session is resumed, so that each handshake is judged.
 ///
 /// # Errors
@@ -113,7 +117,7 @@ pub fn load_optional(config: &Tls) -> Result<Loaded, Error> {
     settings.alpn_protocols = vec![b"http/1.1".to_vec()];
     settings.send_tls13_tickets = 0;
     settings.ticketer = Arc::new(NoTickets);
-    Ok(Loaded { config: Arc::new(settings), ..loaded })
+    Ok(Loaded { listener: Listener::Admin, config: Arc::new(settings), ..loaded })
 }
 
 /// Gives out no tickets, by which a session could be resumed.
@@ -172,7 +176,8 @@ fn build(config: &Tls, demand: Option<Demand>) -> Result<Loaded, Error> {
         .map_or_else(Default::default, |LoadedClients { authorities, revocations, warnings, .. }| {
             (authorities, revocations, warnings)
         });
-    Ok(Loaded { config: Arc::new(settings), certificate, authorities, revocations, warnings, is_observing })
+    let (listener, config) = (Listener::Public, Arc::new(settings));
+    Ok(Loaded { listener, config, certificate, authorities, revocations, warnings, is_observing })
 }
 
 #[cfg(test)]

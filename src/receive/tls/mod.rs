@@ -23,7 +23,7 @@ pub(super) mod revocations;
 mod verifier;
 
 pub use super::identity::dns_names_of;
-pub use certificate::{Certificate, Validity};
+pub use certificate::{Certificate, Listener, Validity};
 pub use error::Error;
 pub use load::{Loaded, load, load_optional};
 pub use revocations::{RevocationList, ended};

@@ -1,6 +1,6 @@
 //! Lists of revoked client certificates: how they are read, and which of them count.
 
-use super::{error::Error, pem::read};
+use super::{certificate::Listener, error::Error, pem::read};
 use base::clock::Timestamp;
 use rustls::pki_types::{CertificateRevocationListDer, pem::PemObject as _};
 use std::path::{Path, PathBuf};
@@ -22,13 +22,15 @@ pub struct RevocationList {
 
 impl RevocationList {
     /// Says, as an error, that this list has ended.
-    pub fn log_end(&self) {
+    pub fn log_end(&self, listener: Listener) {
         tracing::error!(
             code = "revocations_ended",
+            listener = listener.as_str(),
             issuer = self.issuer,
             not_after = self.ends.to_rfc3339(),
             "a list of revocations has ended: every client certificate of its authority counts as not accepted until \
-             there is a new one in tls.clients.revocations"
+             there is a new one in {}",
+            listener.revocations()
         );
     }
 }

@@ -102,6 +102,15 @@ impl Browser {
         self.post(&format!("element/{element}/value"), json!({ "text": text })).await;
     }
 
+    /// Presses keys, wherever the focus is.
+    pub(super) async fn keys(&self, keys: &str) {
+        let pressed: Vec<Value> = keys
+            .chars()
+            .flat_map(|key| ["keyDown", "keyUp"].map(|kind| json!({ "type": kind, "value": key.to_string() })))
+            .collect();
+        self.post("actions", json!({ "actions": [{ "type": "key", "id": "keys", "actions": pressed }] })).await;
+    }
+
     /// The text of the page.
     pub(super) async fn text(&self) -> String {
         self.script("return document.body.innerText").await.as_str().unwrap().to_owned()

@@ -93,7 +93,9 @@ async fn somebody_on_call_finds_parks_and_replays_an_entry() {
     // A pause, with its confirmation.
     browser.click("Now").await;
     is_accessible(&browser).await;
-    browser.click("Pause").await;
+    browser.says("Nothing needs you.").await;
+    browser.says("Receivers").await;
+    browser.click("Pause lines").await;
     is_accessible(&browser).await;
     browser.click("Pause").await;
     browser.says("The sink is paused.").await;
@@ -111,7 +113,8 @@ async fn somebody_on_call_finds_parks_and_replays_an_entry() {
     browser.says("looked at on call").await;
     browser.click("Now").await;
     browser.says("operator").await;
-    browser.click("Resume").await;
+    browser.says("lines is paused since").await;
+    browser.click("Resume lines").await;
     browser.click("Resume").await;
     browser.says("The sink is not paused any more.").await;
     browser.go(&format!("{page}/entries/4")).await;
@@ -171,6 +174,105 @@ async fn who_may_read_changes_and_reveals_nothing() {
     service.stop().await;
 }
 
+/// Values that callers and operators choose are text on every page, however long and odd they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_values_are_shown_and_break_nothing() {
+    let Some(browser) = Browser::start().await else { return };
+    let (_site, service, _) = start().await;
+    log_in(&browser, &service, ANNA).await;
+    let page = format!("http://{}", service.admin);
+    for path in ["/", "/charts", "/entries", "/refused", "/audit"] {
+        browser.go(&format!("{page}{path}")).await;
+        is_accessible(&browser).await;
+    }
+    let odd = [
+        "<img src=x onerror=alert(1)>",
+        "'\"><script>alert(2)</script>",
+        "a&b=c#d?e%00/../f",
+        "\u{202e}txt.exe",
+        "{{ 7 * 7 }}",
+    ];
+    let long = "w".repeat(250);
+    for (number, value) in odd.into_iter().chain([long.as_str()]).enumerate() {
+        let event = json!({
+            "id": format!("{number}{value}"), "event_type": value, "resource_type": "CONNECTIONS", "creation_date": 1_700_000_005,
+            "resource": { "id": value, "user_id": value, "account_count": 0, "accounts": [], "provider_id": value },
+        });
+        service.door.accept(event.to_string()).await;
+    }
+    service.settled().await;
+    let parked = inbox::Filter { seq: Some(inbox::Seq(1)), ..inbox::Filter::default() };
+    service.running.inbox.desk.replay(&parked, 1).await.unwrap();
+    let act = inbox::Act { who: odd[0].into(), what: odd[1].into(), which: long.repeat(2) };
+    service.running.inbox.audit.begin(&act).await.unwrap();
+    let odd_receiver = inbox::Receiver {
+        id: "odd".into(),
+        name: format!("{}{long}", odd[0]),
+        version: odd[1].into(),
+        since: base::clock::now(),
+        obstacle: Some(format!("{} {long}", odd[1])),
+    };
+    service.running.inbox.receivers.report(&odd_receiver).await.unwrap();
+    let phone = json!({ "width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": true });
+    browser.devtools("Emulation.setDeviceMetricsOverride", phone).await;
+    let mut paths = vec!["/".to_owned(), "/entries".to_owned(), "/audit".to_owned()];
+    paths.extend((1..=6).map(|number| format!("/entries/{number}")));
+    for path in paths {
+        browser.go(&format!("{page}{path}")).await;
+        is_accessible(&browser).await;
+        let overflow = "return document.documentElement.scrollWidth > document.documentElement.clientWidth";
+        assert_eq!(browser.script(overflow).await, false, "{path} is wider than a phone");
+        let made = "return document.querySelectorAll('main img, main script').length";
+        assert_eq!(browser.script(made).await, 0, "{path}");
+    }
+    // The link of an odd connection leads to its one entry.
+    for (number, value) in odd.into_iter().enumerate() {
+        browser.go(&format!("{page}/entries/{}", number + 1)).await;
+        browser.script("document.querySelector('dd a').click()").await;
+        eventually("the search", async || browser.url().await.contains("connection=").then_some(())).await;
+        browser.says("Replay all that match").await;
+        assert_eq!(browser.script("return document.querySelectorAll('tbody tr').length").await, 1, "{value}");
+        assert_eq!(browser.script("return document.getElementById('connection').value").await, value);
+    }
+    is_quiet(&browser, &service).await;
+    drop(browser);
+    service.stop().await;
+}
+
+/// Everything can be done with the keyboard alone, and the way back shows what is so now.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keyboard_is_enough_and_the_way_back_leads_to_the_present() {
+    let Some(browser) = Browser::start().await else { return };
+    let (_site, service, _) = start().await;
+    service.door.accept(event_json("e1", "c1", 1, false)).await;
+    service.settled().await;
+    let page = format!("http://{}", service.admin);
+    browser.go(&format!("{page}/")).await;
+    // The field has the focus already.
+    browser.keys(&format!("{ANNA}\u{e007}")).await;
+    browser.says("Log out").await;
+    browser.keys("\u{e004}").await;
+    assert_eq!(browser.script("return document.activeElement.textContent").await, "Skip to content");
+    for _ in 0..40 {
+        browser.keys("\u{e004}").await;
+        if browser.script("return document.activeElement.textContent").await == "Pause lines" {
+            break;
+        }
+    }
+    browser.keys("\u{e007}").await;
+    browser.says("Nothing is delivered to lines until it is resumed").await;
+    browser.click("Pause").await;
+    browser.says("The sink is paused.").await;
+    browser.script("history.go(-2)").await;
+    browser.says("lines is paused since").await;
+    // A link that only claims that something was done says nothing.
+    browser.go(&format!("{page}/?done=replay&changed=99")).await;
+    browser.says("Log out").await;
+    assert!(!browser.text().await.contains("put back in line"));
+    drop(browser);
+    service.stop().await;
+}
+
 /// `make screenshots` names the folder.
 #[tokio::test(flavor = "multi_thread")]
 async fn pictures_are_taken_where_they_are_asked_for() {
@@ -192,6 +294,18 @@ async fn pictures_are_taken_where_they_are_asked_for() {
         .begin(&inbox::Act { who: "anna".into(), what: "replay".into(), which: "--seq 3".into() })
         .await
         .unwrap();
+    service.door.post("no JSON at all").await;
+    let [parked, waiting] = [8, 17].map(|seq| inbox::Filter { seq: Some(inbox::Seq(seq)), ..inbox::Filter::default() });
+    service.settled().await;
+    service.running.inbox.desk.replay(&waiting, 1).await.unwrap();
+    service.running.inbox.desk.park(&parked, 1, "looked at by anna: the bank sends an odd status").await.unwrap();
+    for (id, name, obstacle) in
+        [("a", "linxo-webhook-0", None), ("b", "linxo-webhook-1", Some("the disk is full".to_owned()))]
+    {
+        let (since, version) = (base::clock::now(), "1.0.0".to_owned());
+        let receiver = inbox::Receiver { id: id.into(), name: name.into(), version, since, obstacle };
+        service.running.inbox.receivers.report(&receiver).await.unwrap();
+    }
     for (back, many) in [(50, 5), (40, 30), (30, 22), (20, 61), (10, 44), (5, 12)] {
         let at = base::clock::Timestamp::from_millis(base::clock::now().as_millis() / 60_000 * 60_000 - back * 60_000);
         let minute =
@@ -212,6 +326,7 @@ async fn pictures_are_taken_where_they_are_asked_for() {
                 ("charts", "/charts?hours=1"),
                 ("entries", "/entries"),
                 ("entry", "/entries/8"),
+                ("refused", "/refused"),
                 ("audit", "/audit"),
                 ("confirm", "/confirm?act=park&number=8"),
             ] {

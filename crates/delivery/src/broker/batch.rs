@@ -127,10 +127,10 @@ impl Batch {
 
 /// A document that somebody does not take for its size; `limit` says whose limit it is and what to do about it.
 pub(crate) fn too_large(length: u64, limit: &str) -> Failure {
-    Failure {
-        kind: FailureKind::Refused { status: Some(413) },
-        reason: format!("the event has {length} bytes, and {limit}, then replay the entry"),
-    }
+    Failure::new(
+        FailureKind::Refused { status: Some(413) },
+        format!("the event has {length} bytes, and {limit}, then replay the entry"),
+    )
 }
 
 /// Permits for so many bytes.

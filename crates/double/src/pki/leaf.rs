@@ -93,6 +93,12 @@ impl Leaf {
         Self { not_before: now.before(DAY.saturating_mul(2)), not_after: now.before(Duration::from_hours(1)), ..self }
     }
 
+    /// The same, but its validity ends after this time.
+    #[must_use]
+    pub fn lasting(self, time: Duration) -> Self {
+        Self { not_after: clock::now().after(time), ..self }
+    }
+
     /// The same, but its validity begins tomorrow.
     #[must_use]
     pub fn not_yet_valid(self) -> Self {

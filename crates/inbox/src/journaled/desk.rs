@@ -6,8 +6,8 @@
 
 use super::progress::Progress;
 use crate::{
-    Batch, Desk, EntryView, Erased, Error, Fill, Filter, Held, Persons, Position, RefusedView, Seq, SinkName, Span,
-    Story, Subject,
+    Batch, Desk, EntryPage, EntryView, Erased, Error, Fill, Filter, Held, Persons, Place, Position, RefusedView, Seq,
+    SinkName, Span, Story, Subject,
     journal::{self, Journal},
     sqlite::Sqlite,
 };
@@ -120,6 +120,17 @@ impl Desk for PatientDesk {
     async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<EntryView>, Error> {
         self.catch_up().await;
         self.store.list(filter, limit).await
+    }
+
+    async fn page(
+        &self,
+        filter: &Filter,
+        behind: Option<Place>,
+        looked: usize,
+        limit: usize,
+    ) -> Result<EntryPage, Error> {
+        self.catch_up().await;
+        self.store.page(filter, behind, looked, limit).await
     }
 
     async fn body(&self, seq: Seq) -> Result<Option<Bytes>, Error> {

@@ -6,10 +6,10 @@
 
 use super::payload;
 use crate::{
-    Act, ActView, Audit, Awaiting, Batch, Charts, Claimed, Desk, EntryView, Erased, Error, Expired, Fill, Filter, Held,
-    Identity, Intake, Keys, Lease, Minute, NewEntry, Outcome, Page, Persons, Position, Queue, Reading, ReadingId,
-    Readings, Receipt, RefusedView, Resealed, Resume, Seen, Seq, Settings, Shelf, Shortfall, SinkName, Sinks, Span,
-    Stage, Stats, Story, Subject, Upkeep, Watch,
+    Act, ActView, Audit, Awaiting, Batch, Charts, Claimed, Desk, EntryPage, EntryView, Erased, Error, Expired, Fill,
+    Filter, Held, Identity, Intake, Keys, Lease, Minute, NewEntry, Outcome, Page, Persons, Place, Position, Queue,
+    Reading, ReadingId, Readings, Receipt, Receiver, ReceiverView, Receivers, RefusedView, Resealed, Resume, Seen, Seq,
+    Settings, Shelf, Shortfall, SinkName, Sinks, Span, Stage, Stats, Story, Subject, Upkeep, Watch,
     intake::{Folded, Refused},
     journal::{Journal, Limits, identity},
     rules::Order,
@@ -222,8 +222,33 @@ impl Charts for Stranded {
 }
 
 #[async_trait]
+impl Receivers for Stranded {
+    async fn report(&self, _receiver: &Receiver) -> Result<(), Error> {
+        self.unusable()
+    }
+
+    async fn leave(&self, _id: &str) -> Result<(), Error> {
+        self.unusable()
+    }
+
+    async fn receivers(&self) -> Result<Vec<ReceiverView>, Error> {
+        self.unusable()
+    }
+}
+
+#[async_trait]
 impl Desk for Stranded {
     async fn list(&self, _filter: &Filter, _limit: usize) -> Result<Vec<EntryView>, Error> {
+        self.unusable()
+    }
+
+    async fn page(
+        &self,
+        _filter: &Filter,
+        _behind: Option<Place>,
+        _looked: usize,
+        _limit: usize,
+    ) -> Result<EntryPage, Error> {
         self.unusable()
     }
 

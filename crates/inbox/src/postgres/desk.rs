@@ -2,7 +2,9 @@
 
 use super::{
     board::Board,
-    delete, lines, refused,
+    delete, lines,
+    page::page,
+    refused,
     select::{Order, kind_of, select},
     shared::Touched,
     shelf,
@@ -12,7 +14,7 @@ use super::{
     views,
 };
 use crate::{
-    Batch, Cause, Desk, EntryView, Error, Fill, Filter, RefusedView, Seq, SinkName, Span, Story,
+    Batch, Cause, Desk, EntryPage, EntryView, Error, Fill, Filter, Place, RefusedView, Seq, SinkName, Span, Story,
     kind::Kind,
     rules::{self, Progress, Standing},
     seal::Place,
@@ -27,6 +29,18 @@ impl Desk for Postgres {
         self.0.is_open()?;
         let found = select(&self.0, filter, limit, Order::NewestFirst).await?;
         Ok(views::entries(&self.0, &found).await?)
+    }
+
+    async fn page(
+        &self,
+        filter: &Filter,
+        behind: Option<Place>,
+        looked: usize,
+        limit: usize,
+    ) -> Result<EntryPage, Error> {
+        self.0.is_open()?;
+        let (found, next) = page(&self.0, filter, behind, (looked, limit)).await?;
+        Ok(EntryPage { entries: views::entries(&self.0, &found).await?, next })
     }
 
     async fn body(&self, seq: Seq) -> Result<Option<Bytes>, Error> {

@@ -24,13 +24,26 @@ struct Step {
 }
 
 /// Every step, in order. No step is ever changed once it was released.
-const STEPS: [Step; 2] = [
+const STEPS: [Step; 3] = [
     Step { version: 1, readable_from: 1, sql: include_str!("tables.sql") },
     Step { version: 2, readable_from: 1, sql: include_str!("order.sql") },
+    // receiver: who takes events into this inbox. obstacle: why it would take none; NULL: it is ready.
+    Step {
+        version: 3,
+        readable_from: 1,
+        sql: "CREATE TABLE receiver (
+                  id       TEXT   PRIMARY KEY,
+                  name     TEXT   NOT NULL,
+                  version  TEXT   NOT NULL,
+                  since    BIGINT NOT NULL,
+                  seen     BIGINT NOT NULL,
+                  obstacle TEXT
+              ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0);",
+    },
 ];
 
 /// The version that this build writes: that of the last step.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 /// Whoever migrates holds this lock, in the number space of this program.
 pub(super) const MIGRATING: &str =
     "SELECT pg_advisory_xact_lock(hashtextextended('linxo-webhook migration ' || current_schema(), 0))";

@@ -17,14 +17,14 @@ pub(super) enum Order {
 
 /// Conditions, and the values of their parameters.
 #[derive(Default)]
-struct Conditions {
-    sql: String,
-    values: Vec<Value>,
+pub(super) struct Conditions {
+    pub(super) sql: String,
+    pub(super) values: Vec<Value>,
 }
 
 impl Conditions {
     /// Adds a condition; each `?` in it stands for the next value.
-    fn add(&mut self, sql: &str, values: Vec<Value>) {
+    pub(super) fn add(&mut self, sql: &str, values: Vec<Value>) {
         self.sql.push_str(if self.sql.is_empty() { "WHERE " } else { " AND " });
         let mut number = self.values.len();
         for part in sql.split_inclusive('?') {
@@ -59,7 +59,7 @@ pub(super) async fn select(core: &Core, filter: &Filter, limit: usize, order: Or
 }
 
 /// What a filter asks of an entry.
-async fn conditions(core: &Core, filter: &Filter) -> Result<Conditions, Trouble> {
+pub(super) async fn conditions(core: &Core, filter: &Filter) -> Result<Conditions, Trouble> {
     let mut conditions = Conditions::default();
     if let Some(Seq(seq)) = filter.seq {
         conditions.add_one("entry.seq = ?", seq);
@@ -122,6 +122,26 @@ pub(super) async fn kind_of(core: &Core, word: &str) -> Result<Option<Kind>, Tro
 /// Up to so many stages are looked up first, and then their entries. Where there are more, entries are looked at one after the
 /// other, because the wanted number of them is found soon.
 const FEW: i64 = 10_000;
+
+/// Whether what a filter asks for is found by an index, and is little.
+pub(super) async fn is_narrow(core: &Core, filter: &Filter) -> Result<bool, Trouble> {
+    let is_named = filter.id.is_some() || filter.seq.is_some() || filter.state == Some(State::Leased);
+    if is_named || are_few(core, filter.state).await? {
+        return Ok(true);
+    }
+    let of_connection = filter.connection.as_ref().map(|of| ("connection", codes::text(of.as_str())));
+    let of_user = filter.user.as_ref().map(|of| ("\"user\"", codes::text(of.as_str())));
+    for (column, value) in of_connection.into_iter().chain(of_user) {
+        let sql = format!("SELECT count(*) FROM (SELECT 1 FROM entry WHERE {column} = $1 LIMIT {FEW} + 1) AS found");
+        let rows = tx::query(&core.pool, Statement { sql: sql.into(), values: vec![Box::new(value)] }).await?;
+        if let Some(row) = rows.first()
+            && row.try_get::<_, i64>(0)? <= FEW
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
 
 /// Whether few stages are in a state, whatever their kind. Read from the counts: nothing is counted here.
 async fn are_few(core: &Core, state: Option<State>) -> Result<bool, Trouble> {

@@ -4,6 +4,7 @@ use super::{
     clock::Clock,
     codes, readings, stages,
     store::Core,
+    stored,
     tx::{self, Trouble, statement},
 };
 use crate::{
@@ -14,6 +15,10 @@ use crate::{
 use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
 use std::collections::{BTreeMap, HashMap};
 use tokio_postgres::Row;
+
+/// Nothing was delivered at this kind of stage, nor in this line.
+const NO_STAGE: Kind = Kind(i64::MIN);
+const NO_LINE: i64 = 0;
 
 /// Everything about these entries, in this order. One that has been deleted since is left out.
 pub(super) async fn entries(core: &Core, seqs: &[i64]) -> Result<Vec<EntryView>, Trouble> {
@@ -138,7 +143,9 @@ pub(super) async fn story(core: &Core, seq: i64) -> Result<Story, Trouble> {
             behind.push((stage.clone(), Seq(row.try_get("first")?)));
         }
     }
-    Ok(Story { reading: reading(core, seq).await?, behind })
+    let rows = tx::query(&core.pool, stored::select(&[(seq, NO_LINE)], NO_STAGE)).await?;
+    let facts = stored::read(core, &rows).await?.remove(&seq).map(|stored| stored.entry);
+    Ok(Story { reading: reading(core, seq).await?, behind, facts })
 }
 
 /// The reading that an entry was given; else the one that is under way for it.

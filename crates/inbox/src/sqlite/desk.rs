@@ -3,7 +3,9 @@
 use super::{
     attempts,
     codes::{Kind, Sinks},
-    entries, refused,
+    entries,
+    page::page,
+    refused,
     select::{Order, between, select},
     stages::{self, StageRow},
     store::Sqlite,
@@ -11,7 +13,8 @@ use super::{
     views,
 };
 use crate::{
-    Batch, Cause, Desk, EntryView, Error, Fill, Filter, Keys, RefusedView, Seq, SinkName, Span, Story,
+    Batch, Cause, Desk, EntryPage, EntryView, Error, Fill, Filter, Keys, Place, RefusedView, Seq, SinkName, Span,
+    Story,
     rules::{self, Progress, Standing},
 };
 use async_trait::async_trait;
@@ -30,6 +33,22 @@ impl Desk for Sqlite {
         .await
     }
 
+    async fn page(
+        &self,
+        filter: &Filter,
+        behind: Option<Place>,
+        looked: usize,
+        limit: usize,
+    ) -> Result<EntryPage, Error> {
+        let (filter, keys) = (filter.clone(), self.keys.clone());
+        self.read(move |connection| {
+            let (found, next) = page(connection, &keys, &filter, behind, (looked, limit))?;
+            let entries = found.into_iter().map(|seq| views::entry(connection, seq));
+            Ok(EntryPage { entries: entries.collect::<Result<_, _>>()?, next })
+        })
+        .await
+    }
+
     async fn body(&self, seq: Seq) -> Result<Option<Bytes>, Error> {
         let seal = Arc::clone(&self.seal);
         self.read(move |connection| entries::body(connection, seq.0, &seal)).await
@@ -40,7 +59,8 @@ impl Desk for Sqlite {
     }
 
     async fn story(&self, seq: Seq) -> Result<Story, Error> {
-        self.read(move |connection| views::story(connection, seq.0)).await
+        let seal = Arc::clone(&self.seal);
+        self.read(move |connection| views::story(connection, seq.0, &seal)).await
     }
 
     async fn replay(&self, filter: &Filter, limit: usize) -> Result<Batch, Error> {

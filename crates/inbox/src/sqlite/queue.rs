@@ -23,7 +23,7 @@ use base::clock::Timestamp;
 use bytes::Bytes;
 use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
 use futures_util::future::join_all;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::{slice, sync::Arc, time::Duration};
 
 /// Bodies handed out by one claim, in bytes; at least one entry is handed out.
@@ -203,7 +203,7 @@ impl Claiming<'_> {
                 return Ok(None);
             }
         }
-        let Stored { entry, body, delivered } = stored(tx.connection, &row, self.seal)?;
+        let Stored { entry, body, delivered } = stored(tx.connection, (row.seq, row.kind, row.line), self.seal)?;
         let body = match body {
             Ok(body) => body,
             Err(reason) => {
@@ -239,7 +239,14 @@ struct Stored {
     delivered: Option<Timestamp>,
 }
 
-fn stored(connection: &Connection, stage: &StageRow, seal: &Seal) -> rusqlite::Result<Stored> {
+/// The facts of an entry, for who looks on.
+pub(super) fn facts(connection: &Connection, seq: i64, seal: &Seal) -> rusqlite::Result<Option<Facts>> {
+    // Of no stage, and no line: nothing was delivered there.
+    Ok(stored(connection, (seq, Kind(i64::MIN), 0), seal).optional()?.map(|stored| stored.entry))
+}
+
+/// What work at a kind of stage needs of an entry, whose connection has this line.
+fn stored(connection: &Connection, (seq, kind, line): (i64, Kind, i64), seal: &Seal) -> rusqlite::Result<Stored> {
     connection
         .prepare_cached(
             "SELECT entry.id, coalesce(delivery_id, entry.id), event_type, resource_type, entry.connection, entry.user, channel,
@@ -253,9 +260,7 @@ fn stored(connection: &Connection, stage: &StageRow, seal: &Seal) -> rusqlite::R
                   LEFT JOIN reading ON reading.id = fetched.reading
              WHERE entry.seq = ?1",
         )?
-        .query_row(params![stage.seq, Kind::of_fetch(crate::Fetch::Accounts), stage.kind, stage.line], |row| {
-            read_stored(row, stage.seq, seal)
-        })
+        .query_row(params![seq, Kind::of_fetch(crate::Fetch::Accounts), kind, line], |row| read_stored(row, seq, seal))
 }
 
 fn read_stored(row: &Row<'_>, seq: i64, seal: &Seal) -> rusqlite::Result<Stored> {

@@ -12,7 +12,7 @@ pub(super) const BASE: i64 = 3;
 pub(super) const MOVING: i64 = 2;
 
 /// What each later version adds, in order. No step needs another.
-pub(super) const STEPS: [(i64, &str); 9] = [
+pub(super) const STEPS: [(i64, &str); 10] = [
     // Of the requests that are there nobody knows whether their sender was known.
     (4, "ALTER TABLE refused ADD COLUMN known INTEGER NOT NULL DEFAULT 0;"),
     // line.short: how many announced accounts were missing when the connection was last completed; -1: the connection was
@@ -107,9 +107,21 @@ pub(super) const STEPS: [(i64, &str); 9] = [
          DROP INDEX stage_parked;
          CREATE INDEX stage_parked ON stage (kind, line, seq) WHERE state = 'parked';",
     ),
+    // receiver: who takes events into this file. obstacle: why it would take none; NULL: it is ready.
+    (
+        13,
+        "CREATE TABLE receiver (
+             id       TEXT    PRIMARY KEY,
+             name     TEXT    NOT NULL,
+             version  TEXT    NOT NULL,
+             since    INTEGER NOT NULL,
+             seen     INTEGER NOT NULL,
+             obstacle TEXT
+         ) STRICT, WITHOUT ROWID;",
+    ),
 ];
 /// The version that this build writes: that of the last step.
-pub(crate) const VERSION: i64 = 12;
+pub(crate) const VERSION: i64 = 13;
 
 /// The version of a store; 0 for an empty file.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {

@@ -14,13 +14,13 @@ pub(super) enum Order {
 
 /// Conditions, and the values of their `?` in order.
 #[derive(Default)]
-struct Conditions {
+pub(super) struct Conditions {
     sql: Vec<&'static str>,
     values: Vec<Box<dyn ToSql>>,
 }
 
 impl Conditions {
-    fn add(&mut self, sql: &'static str, values: impl IntoIterator<Item = Box<dyn ToSql>>) {
+    pub(super) fn add(&mut self, sql: &'static str, values: impl IntoIterator<Item = Box<dyn ToSql>>) {
         self.sql.push(sql);
         self.values.extend(values);
     }
@@ -29,9 +29,18 @@ impl Conditions {
         self.add(sql, [Box::new(value) as Box<dyn ToSql>]);
     }
 
+    /// As a clause.
+    pub(super) fn sql(&self) -> String {
+        if self.sql.is_empty() { String::new() } else { format!("WHERE {}", self.sql.join(" AND ")) }
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &dyn ToSql> {
+        self.values.iter().map(|value| &**value)
+    }
+
     /// The query of the entries that meet them all.
     fn query(&self, limit: usize, order: Order) -> String {
-        let condition = if self.sql.is_empty() { String::new() } else { format!("WHERE {}", self.sql.join(" AND ")) };
+        let condition = self.sql();
         let order = match order {
             Order::OldestFirst => "ASC",
             Order::NewestFirst => "DESC",
@@ -50,11 +59,11 @@ pub(super) fn select(
 ) -> rusqlite::Result<Vec<i64>> {
     let conditions = conditions(connection, keys, filter)?;
     let sql = conditions.query(limit, order);
-    connection.prepare_cached(&sql)?.query_map(params_from_iter(conditions.values.iter()), |row| row.get(0))?.collect()
+    connection.prepare_cached(&sql)?.query_map(params_from_iter(conditions.values()), |row| row.get(0))?.collect()
 }
 
 /// What a filter asks of an entry.
-fn conditions(connection: &Connection, keys: &Keys, filter: &Filter) -> rusqlite::Result<Conditions> {
+pub(super) fn conditions(connection: &Connection, keys: &Keys, filter: &Filter) -> rusqlite::Result<Conditions> {
     let mut conditions = Conditions::default();
     if let Some(Seq(seq)) = filter.seq {
         conditions.add_one("entry.seq = ?", seq);
@@ -129,6 +138,12 @@ fn with_id(conditions: &mut Conditions, keys: &Keys, id: &str) {
 /// Up to so many stages are looked up first, and then their entries. Where there are more, entries are looked at one after the
 /// other, because the wanted number of them is found soon.
 const FEW: i64 = 10_000;
+
+/// Whether what a filter asks for is found by an index, and is little.
+pub(super) fn is_narrow(connection: &Connection, filter: &Filter) -> rusqlite::Result<bool> {
+    let is_named = filter.id.is_some() || filter.seq.is_some() || filter.state == Some(State::Leased);
+    Ok(is_named || are_few(connection, filter.state)?)
+}
 
 /// Whether few stages are in a state, whatever their kind.
 fn are_few(connection: &Connection, state: Option<State>) -> rusqlite::Result<bool> {

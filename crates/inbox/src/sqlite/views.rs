@@ -2,9 +2,9 @@
 
 use super::{
     codes::{Kind, unsigned},
-    readings, stages,
+    queue, readings, stages,
 };
-use crate::{AttemptView, DeliveryId, EntryView, ReadingView, Seq, StageView, Story, rules};
+use crate::{AttemptView, DeliveryId, EntryView, ReadingView, Seq, StageView, Story, rules, seal::Seal};
 use base::clock::Timestamp;
 use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -82,7 +82,7 @@ fn attempts(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<AttemptVi
 }
 
 /// What an entry's list of accounts and its lines say.
-pub(super) fn story(connection: &Connection, seq: i64) -> rusqlite::Result<Story> {
+pub(super) fn story(connection: &Connection, seq: i64, seal: &Seal) -> rusqlite::Result<Story> {
     let mut behind = Vec::new();
     for row in stages::of_entry(connection, seq)? {
         if row.progress.standing == rules::Standing::Queued
@@ -92,7 +92,7 @@ pub(super) fn story(connection: &Connection, seq: i64) -> rusqlite::Result<Story
             behind.push((stages::name(connection, row.kind)?, Seq(first)));
         }
     }
-    Ok(Story { reading: reading(connection, seq)?, behind })
+    Ok(Story { reading: reading(connection, seq)?, behind, facts: queue::facts(connection, seq, seal)? })
 }
 
 /// The reading that an entry was given; else the one that is under way for it.

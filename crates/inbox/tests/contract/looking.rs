@@ -137,9 +137,11 @@ async fn a_story_says_what_was_read_and_what_an_entry_waits_behind(backend: Back
     assert!(story(second).await.reading.is_none(), "it brought its accounts");
 
     let lease = store.claim_one(&Stage::deliver("app")).await;
+    assert_eq!(story(first).await.facts.as_ref(), Some(&*lease.entry), "as work is given them");
     store.settle(&lease, Outcome::Done).await;
     assert_eq!(story(second).await.behind, [(Stage::deliver("audit"), first)]);
-    assert_eq!(story(Seq(99)).await.behind, []);
+    let nobody = story(Seq(99)).await;
+    assert!(nobody.behind.is_empty() && nobody.facts.is_none());
 }
 
 /// The last failure of each stage is kept, whatever became of the entry, and survives a crash.

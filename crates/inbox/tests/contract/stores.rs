@@ -207,6 +207,7 @@ impl Store {
             ("delivered", "as_of"),
             ("stage", "resumed"),
             ("sink", "paused"),
+            ("receiver", "seen"),
         ];
         let updates = columns.map(|(table, column)| format!("UPDATE {table} SET {column} = {column} + {by};"));
         if let Some(schema) = &self.schema {

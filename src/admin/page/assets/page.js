@@ -13,6 +13,14 @@
   const isBusy = () => Array.from(parts()).some((part) => part.contains(document.activeElement)) ||
     String(window.getSelection()) !== "";
 
+  // A search that found nothing among those that it had time to look at goes on by itself; whoever leaves the page ends it.
+  const goesOn = document.querySelector("[data-goes-on]");
+  if (goesOn) {
+    news.textContent = "Still looking: older ones are next.";
+    location.replace(goesOn.href);
+    return;
+  }
+
   async function look() {
     if (waiting || document.hidden) return;
     if (isBusy()) {
@@ -58,5 +66,7 @@
     if (document.hidden) { rest(); } else { follow(); look(); }
   });
   window.addEventListener("pagehide", rest);
+  // The browser may keep a page as it was and show it again.
+  window.addEventListener("pageshow", (event) => { if (event.persisted) { follow(); look(); } });
   follow();
 })();

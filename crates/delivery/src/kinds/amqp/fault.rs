@@ -127,5 +127,5 @@ pub(super) fn late(settings: &Settings) -> Failure {
 }
 
 fn refused(status: u16, reason: String) -> Failure {
-    Failure { kind: FailureKind::Refused { status: Some(status) }, reason }
+    Failure::new(FailureKind::Refused { status: Some(status) }, reason)
 }

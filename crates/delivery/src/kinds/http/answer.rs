@@ -24,7 +24,8 @@ pub(super) fn judge(response: &Response) -> Result<(), Failure> {
         _ if status.is_server_error() => FailureKind::Transient { after: None },
         _ => FailureKind::Refused { status: Some(status.as_u16()) },
     };
-    Err(Failure { kind, reason: format!("the endpoint answered {}{}", known(status), hint(status)) })
+    let reason = format!("the endpoint answered {}{}", known(status), hint(status));
+    Err(Failure { status: Some(status.as_u16()), ..Failure::new(kind, reason) })
 }
 
 /// What a person can do where the status says it.

@@ -69,8 +69,10 @@ pub(super) fn body(body: &Body) -> (reqwest::Body, oneshot::Receiver<BodyError>)
 struct Broken;
 
 fn text(value: &str) -> Result<HeaderValue, Failure> {
-    HeaderValue::from_str(value).map_err(|_quotes_nothing| Failure {
-        kind: FailureKind::Refused { status: None },
-        reason: "an attribute of the event cannot be written as an HTTP header".to_owned(),
+    HeaderValue::from_str(value).map_err(|_quotes_nothing| {
+        Failure::new(
+            FailureKind::Refused { status: None },
+            "an attribute of the event cannot be written as an HTTP header".to_owned(),
+        )
     })
 }

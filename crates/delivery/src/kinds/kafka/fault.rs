@@ -11,12 +11,11 @@ pub(super) fn explain(error: &KafkaError, timeout: Duration) -> Failure {
     };
     let told = match code {
         Code::MessageSizeTooLarge => {
-            return Failure {
-                kind: FailureKind::Refused { status: Some(413) },
-                reason: "the event is too large for the topic: raise max.message.bytes there and the sink's max_message, then \
-                         replay the entry"
-                    .to_owned(),
-            };
+            return Failure::new(
+                FailureKind::Refused { status: Some(413) },
+                "the event is too large for the topic: raise max.message.bytes there and the sink's max_message, then \
+                         replay the entry",
+            );
         }
         Code::MessageTimedOut => {
             return Failure::transient(format!("no broker acknowledged the message within {timeout:?}"));

@@ -103,13 +103,13 @@ impl Kafka {
     async fn document(&self, delivery: &Delivery) -> Result<Vec<u8>, Error> {
         let length = delivery.body.length();
         if length > self.max_message {
-            return Err(Failure {
-                kind: FailureKind::Refused { status: Some(413) },
-                reason: format!(
+            return Err(Failure::new(
+                FailureKind::Refused { status: Some(413) },
+                format!(
                     "the event has {length} bytes, and the sink's max_message is {}: raise it, then replay the entry",
                     show_size(self.max_message)
                 ),
-            }
+            )
             .into());
         }
         let mut document = Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1024);

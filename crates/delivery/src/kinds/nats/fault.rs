@@ -100,5 +100,5 @@ pub(super) fn of_publishing(error: &PublishError) -> Failure {
 }
 
 fn refused(status: u16, reason: String) -> Failure {
-    Failure { kind: FailureKind::Refused { status: Some(status) }, reason }
+    Failure::new(FailureKind::Refused { status: Some(status) }, reason)
 }

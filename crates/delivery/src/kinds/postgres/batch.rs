@@ -46,13 +46,13 @@ impl Budget {
         if length <= most {
             return Ok(());
         }
-        Err(Failure {
-            kind: FailureKind::Refused { status: Some(413) },
-            reason: format!(
+        Err(Failure::new(
+            FailureKind::Refused { status: Some(413) },
+            format!(
                 "the event has {length} bytes, and the sink's max_event is {}: raise it, then replay the entry",
                 show_size(most)
             ),
-        })
+        ))
     }
 }
 
@@ -90,9 +90,11 @@ impl<'d> Batch<'d> {
         while let Some(piece) = pieces.next().await {
             bytes.extend_from_slice(&piece?);
         }
-        let data = String::from_utf8(bytes).map_err(|_quotes_the_body| Failure {
-            kind: FailureKind::Refused { status: None },
-            reason: "the event is not valid UTF-8, and PostgreSQL takes no other".to_owned(),
+        let data = String::from_utf8(bytes).map_err(|_quotes_the_body| {
+            Failure::new(
+                FailureKind::Refused { status: None },
+                "the event is not valid UTF-8, and PostgreSQL takes no other".to_owned(),
+            )
         })?;
         self.bytes += data.len();
         self.rows.push(Row { place, delivery, data });

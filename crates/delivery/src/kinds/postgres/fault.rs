@@ -74,7 +74,7 @@ pub(super) fn explain(error: &Error) -> Failure {
             "PostgreSQL refuses the row of this event (SQLSTATE {number}): see to constraints and triggers of the table, then replay \
              the entry"
         );
-        return Failure { kind: FailureKind::Refused { status: None }, reason };
+        return Failure::new(FailureKind::Refused { status: None }, reason);
     }
     let known = KNOWN.iter().find(|(known, _)| known == code).map(|(_, told)| *told);
     Failure::transient(format!("PostgreSQL: {} (SQLSTATE {number})", known.unwrap_or("it cannot do that")))

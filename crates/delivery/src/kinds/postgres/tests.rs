@@ -227,7 +227,7 @@ async fn a_row_that_is_refused_keeps_no_other_out() {
         .into_iter()
         .map(|result| match result {
             Ok(()) => String::new(),
-            Err(Error::Failed(Failure { kind: FailureKind::Refused { .. }, reason })) => reason,
+            Err(Error::Failed(Failure { kind: FailureKind::Refused { .. }, reason, .. })) => reason,
             Err(error) => panic!("{error:?}"),
         })
         .collect();
@@ -244,7 +244,7 @@ async fn a_row_that_is_refused_keeps_no_other_out() {
 /// The reason of a failure that is nobody's for good.
 async fn passing(sink: &Postgres) -> String {
     match sink.deliver(&event("e9", "9", 10, &[])).await {
-        Err(Error::Failed(Failure { kind: FailureKind::Transient { after: None }, reason })) => reason,
+        Err(Error::Failed(Failure { kind: FailureKind::Transient { after: None }, reason, .. })) => reason,
         other => panic!("{other:?}"),
     }
 }

@@ -76,5 +76,5 @@ fn of_answer(code: &str, words: &str, settings: &Settings) -> Failure {
 }
 
 fn refused(status: u16, reason: String) -> Failure {
-    Failure { kind: FailureKind::Refused { status: Some(status) }, reason }
+    Failure::new(FailureKind::Refused { status: Some(status) }, reason)
 }

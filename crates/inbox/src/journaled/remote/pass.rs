@@ -4,9 +4,10 @@
 
 use super::{beside::Beside, state::Remote};
 use crate::{
-    Act, ActView, Audit, Awaiting, Batch, Charts, Claimed, Desk, EntryView, Erased, Error, Expired, Fill, Filter, Held,
-    Lease, Minute, Outcome, Page, Persons, Queue, Reading, ReadingId, Readings, RefusedView, Resealed, Resume, Seen,
-    Seq, Shelf, Shortfall, SinkName, Sinks, Span, Stage, Stats, Story, Subject, Upkeep, Watch, rules::Order,
+    Act, ActView, Audit, Awaiting, Batch, Charts, Claimed, Desk, EntryPage, EntryView, Erased, Error, Expired, Fill,
+    Filter, Held, Lease, Minute, Outcome, Page, Persons, Place, Queue, Reading, ReadingId, Readings, Receiver,
+    ReceiverView, Receivers, RefusedView, Resealed, Resume, Seen, Seq, Shelf, Shortfall, SinkName, Sinks, Span, Stage,
+    Stats, Story, Subject, Upkeep, Watch, rules::Order,
 };
 use async_trait::async_trait;
 use base::{clock::Timestamp, sync::lock};
@@ -161,6 +162,16 @@ impl Desk for Remote {
         Desk::list(&*self.store()?, filter, limit).await
     }
 
+    async fn page(
+        &self,
+        filter: &Filter,
+        behind: Option<Place>,
+        looked: usize,
+        limit: usize,
+    ) -> Result<EntryPage, Error> {
+        Desk::page(&*self.store()?, filter, behind, looked, limit).await
+    }
+
     async fn body(&self, seq: Seq) -> Result<Option<Bytes>, Error> {
         Desk::body(&*self.store()?, seq).await
     }
@@ -237,6 +248,21 @@ impl Charts for Remote {
 
     async fn minutes(&self, span: Span, step: u32) -> Result<Vec<Minute>, Error> {
         Charts::minutes(&*self.store()?, span, step).await
+    }
+}
+
+#[async_trait]
+impl Receivers for Remote {
+    async fn report(&self, receiver: &Receiver) -> Result<(), Error> {
+        Receivers::report(&*self.store()?, receiver).await
+    }
+
+    async fn leave(&self, id: &str) -> Result<(), Error> {
+        Receivers::leave(&*self.store()?, id).await
+    }
+
+    async fn receivers(&self) -> Result<Vec<ReceiverView>, Error> {
+        Receivers::receivers(&*self.store()?).await
     }
 }
 
