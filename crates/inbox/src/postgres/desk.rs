@@ -17,7 +17,7 @@ use crate::{
     Batch, Cause, Desk, EntryPage, EntryView, Error, Fill, Filter, Place, RefusedView, Seq, SinkName, Span, Story,
     kind::Kind,
     rules::{self, Progress, Standing},
-    seal::Place,
+    seal,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -45,7 +45,7 @@ impl Desk for Postgres {
 
     async fn body(&self, seq: Seq) -> Result<Option<Bytes>, Error> {
         let sql = "SELECT bytes AS stored, key, connection, \"user\" FROM entry JOIN body USING (seq) WHERE seq = $1";
-        Ok(shelf::open(&self.0, statement!(sql, seq.0), Place::Body(seq.0)).await?)
+        Ok(shelf::open(&self.0, statement!(sql, seq.0), seal::Place::Body(seq.0)).await?)
     }
 
     async fn between(&self, span: Span) -> Result<Option<(Seq, Seq)>, Error> {
