@@ -78,19 +78,16 @@ impl Postgres {
 pub(super) const LINES: &str =
     "INSERT INTO line (key) SELECT key FROM unnest($1::bigint[]) AS n (key) ORDER BY key ON CONFLICT DO NOTHING";
 const KNOWN: &str = "SELECT id_key, body_key, seq FROM known WHERE id_key = ANY($1)";
-/// Where something stands in line; where order is strict, also where something is parked. With no line: the sinks that keep strict
-/// order.
+/// Where something stands in line.
 const OCCUPIED: &str = "
     SELECT k.kind, l.line FROM unnest($1::bigint[]) AS l (line) CROSS JOIN unnest($2::bigint[]) AS k (kind)
          CROSS JOIN LATERAL (SELECT 1 FROM stage WHERE stage.kind = k.kind AND stage.line = l.line
-                             AND state IN ('queued', 'due', 'leased') LIMIT 1) AS s
-    UNION ALL
-    SELECT s.kind, s.line FROM sink
-         CROSS JOIN LATERAL (SELECT kind, line FROM stage
-                             WHERE stage.kind = sink.id AND stage.line = ANY($1) AND state = 'parked') AS s
-    WHERE sink.strict
-    UNION ALL
-    SELECT id, NULL FROM sink WHERE strict";
+                             AND state IN ('queued', 'due', 'leased') LIMIT 1) AS s";
+/// Where something is parked, at sinks where that holds up the line.
+const HELD: &str = "
+    SELECT k.kind, l.line FROM unnest($1::bigint[]) AS l (line) CROSS JOIN unnest($2::bigint[]) AS k (kind)
+         CROSS JOIN LATERAL (SELECT 1 FROM stage WHERE stage.kind = k.kind AND stage.line = l.line
+                             AND state = 'parked' LIMIT 1) AS s";
 /// Numbers, handed out while the lines are locked: within a line they grow in the order of the commits.
 const NUMBERS: &str = "SELECT nextval('position'), nextval('entry_seq') FROM generate_series(1, $1::bigint)";
 
@@ -166,9 +163,10 @@ async fn look(core: &Core, records: &[Record]) -> Result<(Tx, Found), Trouble> {
         statement!(OCCUPIED, lines.clone(), kinds),
         statement!(NUMBERS, codes::signed(records.len())),
         statement!(vault::SEALED),
+        statement!(lines::STRICT),
     ];
     let (tx, found) = Tx::begin(&core.pool, &core.clock, &first).await?;
-    let [_, locked, known, occupied, numbers, sealed] = found.as_slice() else { return Err(Trouble::Again) };
+    let [_, locked, known, occupied, numbers, sealed, strict] = found.as_slice() else { return Err(Trouble::Again) };
     core.vault.must_suit(sealed)?;
     // An erasure may have removed a line before it could be locked.
     if locked.len() < lines.len() {
@@ -180,14 +178,18 @@ async fn look(core: &Core, records: &[Record]) -> Result<(Tx, Found), Trouble> {
         let (id, body) = pair(row)?;
         by_id.entry(id).or_default().push((body, row.try_get(2)?));
     }
-    let (mut strict, mut taken) = (HashSet::new(), HashSet::new());
-    for row in occupied {
-        let (kind, line): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
-        match line {
-            Some(line) => drop(taken.insert((Kind(kind), line))),
-            None => drop(strict.insert(Kind(kind))),
+    let at = |row: &Row| pair(row).map(|(kind, line)| (Kind(kind), line));
+    let occupied: Result<HashSet<(Kind, i64)>, Trouble> = occupied.iter().map(at).collect();
+    let mut occupied = occupied?;
+    let strict: Result<Vec<i64>, tokio_postgres::Error> = strict.iter().map(|row| row.try_get(0)).collect();
+    let strict = strict?;
+    // Few sinks do it, and then it is one round trip more.
+    if !strict.is_empty() {
+        for row in tx.query(statement!(HELD, lines, strict.clone())).await? {
+            occupied.insert(at(&row)?);
         }
     }
     let numbers: Result<Vec<(i64, i64)>, Trouble> = numbers.iter().map(pair).collect();
-    Ok((tx, Found { known: by_id, occupied: taken, strict, numbers: numbers?.into_iter() }))
+    let strict = strict.into_iter().map(Kind).collect();
+    Ok((tx, Found { known: by_id, occupied, strict, numbers: numbers?.into_iter() }))
 }

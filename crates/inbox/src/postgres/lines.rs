@@ -16,9 +16,7 @@ use tokio_postgres::Row;
 pub(super) const LOCK: &str = "SELECT key FROM line WHERE key = ANY($1) ORDER BY key FOR UPDATE";
 /// All stages of some entries, locked.
 const OF_ENTRIES: &str = "SELECT * FROM stage WHERE seq = ANY($1) ORDER BY seq, kind FOR UPDATE";
-/// The sinks that keep strict order.
-const STRICT: &str = "SELECT id FROM sink WHERE strict";
-/// Of each line, and each kind of stage, the first ones that stand in it; where order is strict, also the first ones that are parked.
+/// Of each line, and each kind of stage, the first ones that stand in it.
 const FIRST: &str = "
     SELECT s.*, s.kind <= 0 OR NOT EXISTS (
                SELECT 1 FROM stage AS f WHERE f.seq = s.seq AND f.kind <= 0 AND f.state <> 'done') AS needs_are_done
@@ -26,13 +24,14 @@ const FIRST: &str = "
          CROSS JOIN (SELECT 0::bigint AS kind UNION ALL SELECT id FROM sink) AS k
          CROSS JOIN LATERAL (
              SELECT * FROM stage WHERE stage.kind = k.kind AND stage.line = l.line AND state IN ('queued', 'due', 'leased')
-             ORDER BY seq LIMIT l.most) AS s
-    UNION ALL
-    SELECT s.*, false
-    FROM unnest($1::bigint[], $2::bigint[]) AS l (line, most)
-         CROSS JOIN (SELECT id FROM sink WHERE strict) AS k
+             ORDER BY seq LIMIT l.most) AS s";
+/// The sinks that keep strict order.
+pub(super) const STRICT: &str = "SELECT id FROM sink WHERE strict";
+/// Of each line, and each of these sinks, the first ones that are parked.
+const PARKED: &str = "
+    SELECT s.* FROM unnest($1::bigint[], $2::bigint[]) AS l (line, most) CROSS JOIN unnest($3::bigint[]) AS k (kind)
          CROSS JOIN LATERAL (
-             SELECT * FROM stage WHERE stage.kind = k.id AND stage.line = l.line AND state = 'parked'
+             SELECT * FROM stage WHERE stage.kind = k.kind AND stage.line = l.line AND state = 'parked'
              ORDER BY seq LIMIT l.most) AS s";
 
 /// The lines of entries.
@@ -51,13 +50,13 @@ pub(super) async fn load(pool: &Pool, clock: &Clock, entries: &[(i64, i64)]) -> 
     let first = [
         statement!(LOCK, keys.clone()),
         statement!(OF_ENTRIES, seqs),
-        statement!(FIRST, keys, most),
+        statement!(FIRST, keys.clone(), most.clone()),
         statement!(STRICT),
     ];
     let (tx, found) = Tx::begin(pool, clock, &first).await?;
     let [locked, entries, heads, strict] = found.as_slice() else { return Err(Trouble::Again) };
     let locked: Result<BTreeSet<i64>, tokio_postgres::Error> = locked.iter().map(|row| row.try_get(0)).collect();
-    let board = board(&tx, clock, &locked?, [entries, heads, strict])?;
+    let board = board(&tx, clock, &locked?, (keys, most), [entries, heads, strict]).await?;
     Ok((tx, board))
 }
 
@@ -72,20 +71,22 @@ pub(super) async fn load_in(
     let keys: Vec<i64> = locked.iter().copied().collect();
     let most = vec![codes::signed(entries.len() + 1); keys.len()];
     let entries = tx.query(statement!(OF_ENTRIES, seqs)).await?;
-    let heads = tx.query(statement!(FIRST, keys, most)).await?;
+    let heads = tx.query(statement!(FIRST, keys.clone(), most.clone())).await?;
     let strict = tx.query(statement!(STRICT)).await?;
-    board(tx, clock, locked, [&entries, &heads, &strict])
+    board(tx, clock, locked, (keys, most), [&entries, &heads, &strict]).await
 }
 
-fn board(
+/// The board of what was found. `keys` are the lines, and `most` how many of the first ones of each are needed.
+async fn board(
     tx: &Tx,
     clock: &Clock,
     locked: &BTreeSet<i64>,
+    (keys, most): (Vec<i64>, Vec<i64>),
     [entries, heads, strict]: [&[Row]; 3],
 ) -> Result<Board, Trouble> {
-    let strict: Result<BTreeSet<Kind>, tokio_postgres::Error> =
-        strict.iter().map(|row| row.try_get(0).map(Kind)).collect();
-    let mut board = Board::new(tx.now, clock.local(tx.now), strict?);
+    let strict: Result<Vec<i64>, tokio_postgres::Error> = strict.iter().map(|row| row.try_get(0)).collect();
+    let strict = strict?;
+    let mut board = Board::new(tx.now, clock.local(tx.now), strict.iter().copied().map(Kind).collect());
     for row in entries {
         let row = read(row)?;
         // An erasure removed the line while this waited for it, and an event has made it anew since.
@@ -96,6 +97,12 @@ fn board(
     }
     for row in heads {
         board.put_first(read(row)?, row.try_get("needs_are_done")?);
+    }
+    // Few sinks do it, and then it is one round trip more.
+    if !strict.is_empty() {
+        for row in tx.query(statement!(PARKED, keys, most, strict)).await? {
+            board.put_first(read(&row)?, false);
+        }
     }
     Ok(board)
 }
