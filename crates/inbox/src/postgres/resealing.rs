@@ -54,7 +54,9 @@ pub(super) async fn seal(core: &Core, limit: usize) -> Result<Resealed, Trouble>
         return Ok(Resealed { changed: 0, is_done: true });
     }
     let changed = rewrite(core, tx, To::Sealed, &found).await?;
-    found.iter().for_each(|row| turn.round.note(*row));
+    for row in &found {
+        turn.round.note(*row);
+    }
     Ok(Resealed { changed, is_done: false })
 }
 
@@ -74,7 +76,9 @@ pub(super) async fn unseal(core: &Core, limit: usize) -> Result<Resealed, Troubl
     // What is cut short is sealed again by the next start.
     tx.execute(&[schema::set_number(PLAIN, 1)]).await?;
     let changed = rewrite(core, tx, To::Plain, &found).await?;
-    found.iter().for_each(|row| turn.round.note(*row));
+    for row in &found {
+        turn.round.note(*row);
+    }
     Ok(Resealed { changed, is_done: false })
 }
 

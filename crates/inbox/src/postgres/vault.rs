@@ -194,7 +194,9 @@ impl Vault {
         if newest > seen {
             let erased = opened.keys.erased_since(seen).await?;
             let mut known = lock(&opened.known);
-            erased.iter().for_each(|id| known.forget(id));
+            for id in &erased {
+                known.forget(id);
+            }
             opened.erasure.fetch_max(newest, Ordering::Relaxed);
         }
         Ok(())
