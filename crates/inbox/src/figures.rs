@@ -106,10 +106,10 @@ impl Collector for Figures {
         }
         let (name, help) =
             ("inbox_held", "Connections whose work waits behind a parked entry, because the sink keeps strict order");
-        let mut held = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let mut behind = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (stage, _) in stats.stages.iter().filter(|(stage, _)| matches!(stage, Stage::Deliver(_))) {
             let lines = stats.held.iter().find(|(found, _)| found == stage).map_or(0, |(_, lines)| *lines);
-            held.encode_family(&[("stage", stage.to_string())])?.encode_gauge(&lines)?;
+            behind.encode_family(&[("stage", stage.to_string())])?.encode_gauge(&lines)?;
         }
         let (name, help) = ("inbox_oldest_unfinished", "Age of the oldest unfinished entry of a stage; 0 without one");
         let mut oldest = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
