@@ -31,7 +31,10 @@ use crate::{
     },
 };
 use delivery::Slot;
-use inbox::{Access, Fetch, Inbox, SinkName, Stage, rules::Order};
+use inbox::{
+    Access, Fetch, Inbox, SinkName, Stage,
+    rules::{Order, Window},
+};
 use linxo::credentials::FingerprintKey;
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use std::{net::SocketAddr, sync::Arc};
@@ -394,6 +397,7 @@ fn start_work(
             resumes: settings.resumes,
             drops_stale: settings.drops_stale,
             filter: settings.filter.clone(),
+            merges: settings.merge.as_ref().map(|merge| Window { quiet: merge.quiet, longest: merge.longest }),
             source: source_of(config).to_owned(),
             shelf: Arc::clone(&inbox.shelf),
             figures: deliveries.clone(),

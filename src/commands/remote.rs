@@ -232,9 +232,17 @@ impl Service {
         #[derive(Deserialize)]
         struct Answer {
             reading: Option<Reading>,
+            #[serde(default)]
+            merged: Vec<Merged>,
         }
-        let Answer { reading } = Self::ask(self.request(Method::GET, &["entries", &seq.to_string()])).await?;
-        Ok(Story { reading: reading.map(Into::into), behind: Vec::new(), facts: None })
+        #[derive(Deserialize)]
+        struct Merged {
+            stage: String,
+            entries: Vec<i64>,
+        }
+        let Answer { reading, merged } = Self::ask(self.request(Method::GET, &["entries", &seq.to_string()])).await?;
+        let merged = merged.into_iter().map(|of| (stage(&of.stage), of.entries.into_iter().map(Seq).collect()));
+        Ok(Story { reading: reading.map(Into::into), behind: Vec::new(), facts: None, merged: merged.collect() })
     }
 }
 

@@ -120,6 +120,7 @@ pub async fn try_out(slot: &Slot, source: &str) -> Tested {
             linxoaccounts: 0,
             linxomismatch: false,
             linxostale: false,
+            linxomerged: Vec::new(),
         },
         body: Body::whole(body),
         trace: None,

@@ -90,6 +90,15 @@ struct Story<'a> {
     acts: Vec<Act<'a>>,
     /// What comes next for each part of its work that is not done.
     next: Vec<Next>,
+    /// For each sink that gets it together with other entries as one delivery: all of these, in their order.
+    merged: Vec<Merged<'a>>,
+}
+
+/// Entries that are one delivery.
+#[derive(Serialize)]
+struct Merged<'a> {
+    stage: &'a str,
+    entries: &'a [Seq],
 }
 
 /// The list of its accounts.
@@ -208,6 +217,7 @@ fn of_story<'a>(entry: &EntryView, told: &'a Told) -> Story<'a> {
         reading: told.story.reading.as_ref().map(reading),
         acts: told.acts.iter().map(of_act).collect(),
         next: next.map(|next| Next { stage: next.stage, what: next.what, at: next.at.map(time) }).collect(),
+        merged: told.story.merged.iter().map(|(stage, entries)| Merged { stage: stage.as_str(), entries }).collect(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::words::time;
 use base::clock::Timestamp;
-use inbox::{ActView, Cause, Certainty, EntryView, ReadingView, SinkName, Stage, StageView, State, Story};
+use inbox::{ActView, Cause, Certainty, EntryView, ReadingView, Seq, SinkName, Stage, StageView, State, Story};
 use std::collections::BTreeMap;
 
 /// What is told of an entry beside its own facts.
@@ -149,12 +149,30 @@ fn comes(stage: &StageView, entry: &EntryView, told: &Told) -> Option<(String, O
         (State::Waiting, None, Some((_, first))) => {
             (format!("waits until entry {first} of the same connection is done or parked"), None)
         }
-        (State::Waiting, None, None) if stage.is_queued => ("waits for its accounts".to_owned(), None),
-        (State::Waiting, None, None) => match stage.attempts {
-            0 => ("is tried".to_owned(), stage.due),
-            _ => ("is tried again".to_owned(), stage.due),
+        (State::Waiting, None, None) => match (group(stage, told), stage.attempts) {
+            (Some([first, ..]), _) if stage.is_queued && *first != entry.seq => {
+                (format!("leaves together with entry {first}, as one delivery"), None)
+            }
+            (_, _) if stage.is_queued => ("waits for its accounts".to_owned(), None),
+            (group, 0) => (format!("is tried{}", others(group, entry)), stage.due),
+            (group, _) => (format!("is tried again{}", others(group, entry)), stage.due),
         },
     })
+}
+
+/// The entries that leave together as one delivery, where this one does.
+fn group<'a>(stage: &StageView, told: &'a Told) -> Option<&'a [Seq]> {
+    told.story.merged.iter().find(|(of, _)| *of == stage.stage).map(|(_, members)| members.as_slice())
+}
+
+fn others(group: Option<&[Seq]>, entry: &EntryView) -> String {
+    let others: Vec<String> =
+        group.unwrap_or_default().iter().filter(|seq| **seq != entry.seq).map(Seq::to_string).collect();
+    match others.len() {
+        0 => String::new(),
+        1 => format!(", together with entry {} as one delivery", others.join(", ")),
+        _ => format!(", together with entries {} as one delivery", others.join(", ")),
+    }
 }
 
 /// What takes a part of the work out of being parked.

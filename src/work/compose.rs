@@ -86,6 +86,7 @@ pub(super) async fn compose(
             linxoaccounts: parts.accounts,
             linxomismatch: parts.mismatch,
             linxostale: given.is_stale,
+            linxomerged: entry.merged.iter().map(|member| member.delivery_id.clone()).collect(),
         },
         body: parts.body,
         trace: trace.cloned(),
@@ -106,19 +107,30 @@ async fn believed(shelf: &Arc<dyn Shelf>, given: &Given<'_>) -> Result<Parts, St
         time: entry.created.and_then(|seconds| seconds.checked_mul(1000)).map(Timestamp::from_millis),
         mismatch,
     };
-    let whole = || Body::whole(given.body.clone());
+    let body = flagged(given.entry, given.body)?;
+    let whole = || Body::whole(body.clone());
     match entry.fetched {
         None => Ok(parts(whole(), Completion::Event, entry.listed, lists_another_number(entry))),
         // The accounts stay as the event had them: none.
         Some(Fetched::Gone) => Ok(parts(whole(), Completion::Gone, 0, true)),
         Some(Fetched::Read { reading, found }) => {
-            let splice = event::splice(given.body).map_err(|error| Stop::park(Cause::Unclear, error.to_string()))?;
+            let splice = event::splice(&body).map_err(|error| Stop::park(Cause::Unclear, error.to_string()))?;
             let before = [splice.before, splice.member, b"["].concat();
             let after = [b"]", splice.after].concat();
             let body = accounts_between(before, Arc::clone(shelf), reading, after).await?;
             Ok(parts(body, Completion::Api, found.accounts, found.differs(entry)))
         }
     }
+}
+
+/// The event. Of several that are delivered as one it is the one with the newest accounts, and where any of them brought new
+/// transactions, it says so.
+fn flagged(entry: &Facts, body: &Bytes) -> Result<Bytes, Stop> {
+    if entry.merged.is_empty() || entry.new_transactions != Some(true) {
+        return Ok(body.clone());
+    }
+    let flagged = event::with_new_transactions(body);
+    flagged.map(Bytes::from).ok_or_else(|| Stop::park(Cause::Unclear, "the stored event cannot be read any more"))
 }
 
 /// Whether an event that lists its accounts announces another number of them.

@@ -22,7 +22,7 @@ use base::{
     trust::{self, Ended, Proof, Whose},
 };
 use delivery::{Attributes, Delivery, Failure, FailureKind, Filter, Slot};
-use inbox::{Cause, Error, Lease, Outcome, Shelf};
+use inbox::{Cause, Error, Facts, Lease, Merging, Outcome, Shelf, rules::Window};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -55,6 +55,8 @@ pub struct Route {
     pub drops_stale: bool,
     /// Which events it is given; `None`: every one.
     pub filter: Option<Filter>,
+    /// How long a delivery waits for events of its connection that are merged into it; `None`: each event is a delivery of its own.
+    pub merges: Option<Window>,
     /// `source` of every delivery: base of the vendor's API.
     pub source: String,
     /// Where completed accounts are read from.
@@ -120,6 +122,13 @@ impl Handler for Route {
 
     fn batch(&self) -> usize {
         self.slot.batch()
+    }
+
+    fn merging(&self) -> Option<Merging> {
+        let window = self.merges?;
+        let filter = self.filter.clone();
+        let takes = move |entry: &Facts| filters::may_merge(filter.as_ref(), entry);
+        Some(Merging { window, takes: Some(Arc::new(takes)) })
     }
 
     fn room(&self) -> (Option<Duration>, usize) {
@@ -249,6 +258,9 @@ impl Route {
             self.gate.parked();
         }
         self.figures.count(self.slot.name().as_str(), &outcome, took, lease.entry.accepted);
+        if outcome == Outcome::Done {
+            self.figures.merged(self.slot.name().as_str(), lease.entry.merged.len());
+        }
         self.log(lease, (attributes, &span), took, &outcome);
         self.attempts.tell((attributes, lease.attempts), (clock::now(), took), &outcome);
         Ok(outcome)
@@ -337,6 +349,7 @@ impl Route {
                 accounts.delivered = attributes.linxoaccounts,
                 mismatch = attributes.linxomismatch,
                 stale = attributes.linxostale,
+                merged = attributes.linxomerged.len(),
                 attempts = lease.attempts,
                 duration_ms = millis(took),
                 age_ms = millis(clock::now().since(entry.accepted)),

@@ -48,6 +48,7 @@ fn route(sink: &Reader, broken: Option<usize>) -> Route {
         resumes: true,
         drops_stale: false,
         filter: None,
+        merges: None,
         retry_for: Duration::from_hours(1),
         retry_first: Duration::from_secs(1),
         retry_longest: Duration::from_mins(15),
@@ -83,6 +84,7 @@ fn lease() -> Lease {
         trace: None,
         fetched: Some(Fetched::Read { reading: ReadingId(1), found }),
         as_of: clock::now(),
+        merged: Vec::new(),
     };
     Lease {
         seq: Seq(1),

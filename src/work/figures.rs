@@ -26,6 +26,7 @@ pub struct Figures {
     failing_since: Family<To, Gauge>,
     paused: Family<To, Gauge>,
     resumed: Family<To, Counter>,
+    merged: Family<To, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -67,6 +68,7 @@ impl Figures {
             failing_since: Family::default(),
             paused: Family::default(),
             resumed: Family::default(),
+            merged: Family::default(),
         };
         registry.register("deliveries", "Delivery attempts by sink and outcome", this.deliveries.clone());
         registry.register_with_unit("delivery", "Duration of delivery attempts", Unit::Seconds, this.seconds.clone());
@@ -92,6 +94,11 @@ impl Figures {
             "Parked deliveries that went back in line by themselves when their sink was well again",
             this.resumed.clone(),
         );
+        registry.register(
+            "entries_merged",
+            "Entries that were delivered together with others as one delivery",
+            this.merged.clone(),
+        );
         this
     }
 
@@ -104,6 +111,7 @@ impl Figures {
         }
         drop(self.seconds.get_or_create(&to));
         drop(self.since_accepted.get_or_create(&to));
+        drop(self.merged.get_or_create(&to));
         SinkFigures {
             breaker_open: self.breaker_open.get_or_create(&to).clone(),
             failing_since: self.failing_since.get_or_create(&to).clone(),
@@ -131,6 +139,13 @@ impl Figures {
             self.seconds.get_or_create(&to).observe(took.as_secs_f64());
         }
         self.deliveries.get_or_create(&Ended { sink: sink.to_owned(), outcome }).inc();
+    }
+
+    /// Counts the entries of one delivery, where there are several.
+    pub(super) fn merged(&self, sink: &str, entries: usize) {
+        if entries > 0 {
+            self.merged.get_or_create(&To { sink: sink.to_owned() }).inc_by(entries as u64);
+        }
     }
 
     #[cfg(test)]

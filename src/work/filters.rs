@@ -53,12 +53,23 @@ pub(super) async fn left_out_by(
     }))
 }
 
+/// Whether an entry may leave together with others as one delivery. What the filter leaves out, or may leave out when the API was asked,
+/// goes by itself, and so does what may have to be fetched first.
+pub(super) fn may_merge(filter: Option<&Filter>, entry: &Facts) -> bool {
+    let is_given = filter.is_none_or(|filter| !entry.confirm && filter.leaves_out(&told(entry)).is_none());
+    is_given && !may_lack_fetch(entry)
+}
+
+fn may_lack_fetch(entry: &Facts) -> bool {
+    let Facts { confirm, fetched, listed, account_count, .. } = entry;
+    !confirm && fetched.is_none() && *listed == 0 && account_count.is_some_and(|count| count > 0)
+}
+
 /// Whether an entry needs accounts that were not fetched, because every sink left it out then.
 pub(super) fn lacks_fetch(lease: &Lease) -> bool {
-    let Facts { confirm, fetched, listed, account_count, .. } = &*lease.entry;
-    let may_lack = !confirm && fetched.is_none() && *listed == 0 && account_count.is_some_and(|count| count > 0);
     // The event is asked itself: an entry that nothing is fetched for would wait for ever.
-    may_lack && Event::parse(&lease.body).is_ok_and(|event| matches!(plan(&event, false), Plan::Fetch(_)))
+    may_lack_fetch(&lease.entry)
+        && Event::parse(&lease.body).is_ok_and(|event| matches!(plan(&event, false), Plan::Fetch(_)))
 }
 
 fn told(entry: &Facts) -> Told<'_> {

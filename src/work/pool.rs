@@ -12,7 +12,7 @@ use super::{
 use async_trait::async_trait;
 use base::{clock, error::chain};
 use futures_util::{FutureExt as _, future::join_all};
-use inbox::{Error, Lease, Outcome, Queue, Stage};
+use inbox::{Claimed, Error, Lease, Merging, Outcome, Queue, Stage};
 use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -75,6 +75,11 @@ pub trait Handler: Send + Sync {
         1
     }
 
+    /// How events that wait together are merged into one lease; `None`: each has its own.
+    fn merging(&self) -> Option<Merging> {
+        None
+    }
+
     /// For how long no lease need be taken, because all of them would have to wait; and how many may be taken at once else.
     fn room(&self) -> (Option<Duration>, usize) {
         (None, usize::MAX)
@@ -99,6 +104,13 @@ pub struct Pool {
 }
 
 impl Pool {
+    async fn claim(&self, room: usize) -> Result<Claimed, Error> {
+        match self.handler.merging() {
+            Some(merging) => self.queue.claim_merged(&self.stage, room, LEASE, &merging).await,
+            None => self.queue.claim(&self.stage, room, LEASE).await,
+        }
+    }
+
     /// Runs until `draining` is cancelled; then lets work under way finish for `grace` and gives the rest back.
     pub async fn run(self, draining: CancellationToken, grace: Duration) {
         let tasks = TaskTracker::new();
@@ -182,7 +194,7 @@ impl Taking {
         drop(first);
         // Only this takes room, so what is free now is free below.
         let room = self.room.available_permits().min(most.max(1));
-        let claimed = match pool.queue.claim(&pool.stage, room, LEASE).await {
+        let claimed = match pool.claim(room).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::error!(code = "work_not_taken", stage = %pool.stage, error = %chain(&error), "no work can be taken from the inbox");

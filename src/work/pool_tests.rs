@@ -205,6 +205,16 @@ impl Queue for Slow {
         self.inbox.claim(stage, limit, lease_for).await
     }
 
+    async fn claim_merged(
+        &self,
+        stage: &Stage,
+        limit: usize,
+        lease_for: Duration,
+        merging: &inbox::Merging,
+    ) -> Result<inbox::Claimed, Error> {
+        self.inbox.claim_merged(stage, limit, lease_for, merging).await
+    }
+
     async fn wake(&self, stage: &Stage) {
         self.inbox.wake(stage).await;
     }

@@ -36,6 +36,7 @@ mod lists;
 mod log;
 mod logs;
 mod many;
+mod merging;
 mod metrics;
 mod mistakes;
 mod names;

@@ -28,6 +28,7 @@ const CLOSING: &[u8] = b"}\n";
 pub(crate) fn headers(attributes: &Attributes) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
     let Attributes { linxouser, linxochannel, linxomode, .. } = attributes;
     let accounts = Cow::Owned(attributes.linxoaccounts.to_string());
+    let merged = attributes.merged().map(|ids| ("ce-linxomerged", Cow::Owned(header_value(&ids).into_owned())));
     [
         ("ce-specversion", Some(attributes.specversion)),
         ("ce-id", Some(attributes.id.as_str())),
@@ -45,6 +46,7 @@ pub(crate) fn headers(attributes: &Attributes) -> impl Iterator<Item = (&'static
     .into_iter()
     .filter_map(|(name, value)| Some((name, header_value(value?))))
     .chain([("ce-linxoaccounts", accounts)])
+    .chain(merged)
 }
 
 /// Encodes a text for a header: what may not stand there becomes `%XX` of its UTF-8.
@@ -182,6 +184,10 @@ mod tests {
         assert!(all.contains(&("ce-linxomismatch", "true".into())));
         assert!(all.contains(&("ce-linxostale", "true".into())));
         assert!(all.contains(&("ce-id", "e2".into())));
+        assert!(!all.iter().any(|(name, _)| *name == "ce-linxomerged"));
+        attributes.linxomerged = ["e 1", "e2"].map(DeliveryId::new).to_vec();
+        let merged = headers(&attributes).find(|(name, _)| *name == "ce-linxomerged");
+        assert_eq!(merged, Some(("ce-linxomerged", "e%25201,e2".into())));
     }
 
     #[tokio::test]

@@ -54,6 +54,7 @@ pub(crate) fn attributes(id: &str) -> Attributes {
         linxoaccounts: 2,
         linxomismatch: false,
         linxostale: false,
+        linxomerged: Vec::new(),
     }
 }
 

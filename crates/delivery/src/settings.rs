@@ -49,6 +49,8 @@ section! {
         pub kind: Kind = flat(),
         /// Which events it is given.
         pub filter: Option<Filter> = optional("the sink is given every event"),
+        /// Merging; `None`: each event is a delivery of its own.
+        pub merge: Option<Merge> = optional("each event is a delivery of its own"),
     }
     check(at) {
         if let (Ok(first), Ok(longest)) = (&retry_first, &retry_longest)
@@ -56,6 +58,26 @@ section! {
         {
             let hint = "make it shorter, or `retry_longest` longer";
             at.flawed("retry_first", Flaw::new("is longer than `retry_longest`", hint));
+        }
+    }
+}
+
+section! {
+    /// Events of one connection that wait together are merged into one delivery, such as those of its two channels: the newest
+    /// accounts, `new_transactions` where any of them has it, and in `linxomerged` the ids of all. Off unless it is given, with both
+    /// keys or without.
+    pub struct Merge {
+        /// A delivery goes when no further event of its connection has come for so long.
+        pub quiet: Duration = duration().default("5s").between("10ms", "10m"),
+        /// A delivery goes at the latest so long after its first event came.
+        pub longest: Duration = duration().default("1m").between("10ms", "1h"),
+    }
+    check(at) {
+        if let (Ok(quiet), Ok(longest)) = (&quiet, &longest)
+            && longest < quiet
+        {
+            let reason = "is shorter than `quiet`, so that it alone would decide";
+            at.flawed("longest", Flaw::new(reason, "give `longest` a longer time, or `quiet` a shorter one"));
         }
     }
 }

@@ -77,10 +77,11 @@ enum Attribute {
     Channel,
     Mode,
     Completion,
+    Merged,
 }
 
 /// Each attribute with its word.
-const ATTRIBUTES: [(&str, Attribute); 7] = [
+const ATTRIBUTES: [(&str, Attribute); 8] = [
     ("connection", Attribute::Connection),
     ("user", Attribute::User),
     ("type", Attribute::Type),
@@ -88,19 +89,22 @@ const ATTRIBUTES: [(&str, Attribute); 7] = [
     ("mode", Attribute::Mode),
     ("completion", Attribute::Completion),
     ("id", Attribute::Id),
+    ("merged", Attribute::Merged),
 ];
 
 impl Attribute {
-    fn of(self, attributes: &Attributes) -> Option<&str> {
-        match self {
+    fn of(self, attributes: &Attributes) -> Option<Cow<'_, str>> {
+        let text = match self {
             Self::Id => Some(attributes.id.as_str()),
-            Self::Type => Some(&attributes.cloud_type),
+            Self::Type => Some(attributes.cloud_type.as_str()),
             Self::Connection => Some(attributes.subject.as_str()),
             Self::User => attributes.linxouser.as_ref().map(event::UserId::as_str),
             Self::Channel => attributes.linxochannel.as_ref().map(event::ChannelDefinitionId::as_str),
             Self::Mode => attributes.linxomode.as_deref(),
             Self::Completion => Some(attributes.linxocompletion.as_str()),
-        }
+            Self::Merged => return attributes.merged().map(Cow::Owned),
+        };
+        text.map(Cow::Borrowed)
     }
 }
 
@@ -224,9 +228,9 @@ impl Template {
             match part {
                 Part::Text(own) => text.push_str(own),
                 Part::Attribute(attribute) => {
-                    let value = attribute.of(attributes).filter(|value| !value.is_empty()).unwrap_or(ABSENT);
+                    let value = attribute.of(attributes).filter(|value| !value.is_empty()).unwrap_or(ABSENT.into());
                     let keeps_dots = *attribute == Attribute::Type;
-                    text.push_str(&escaped(value, |byte| self.place.takes(byte) || keeps_dots && byte == b'.'));
+                    text.push_str(&escaped(&value, |byte| self.place.takes(byte) || keeps_dots && byte == b'.'));
                 }
             }
         }
@@ -320,6 +324,10 @@ mod tests {
         assert_eq!(rendered(routing_key("{user}#{channel}")), "321#24601");
         assert_eq!(rendered(stream_key("linxo:{completion}")), "linxo:event");
         assert_eq!(rendered(header("for {user}, {id}")), "for 321, e.1");
+        assert_eq!(rendered(header("{merged}")), "-");
+        let merged = ["e1", "e,2"].map(base::names::DeliveryId::new).to_vec();
+        let merged = Attributes { linxomerged: merged, ..attributes.clone() };
+        assert_eq!(header("{merged}").unwrap().render(&merged).unwrap(), "e1,e%252C2");
         assert_eq!(subject("a.{type}").unwrap().to_string(), "a.{type}");
     }
 
@@ -342,7 +350,7 @@ mod tests {
             assert_eq!(reason(subject(text)), wanted, "{text}");
         }
         let hint = subject("{iban}").unwrap_err().hint.unwrap();
-        assert_eq!(hint, "use {connection}, {user}, {type}, {channel}, {mode}, {completion}, {id}");
+        assert_eq!(hint, "use {connection}, {user}, {type}, {channel}, {mode}, {completion}, {id}, {merged}");
         assert!(reason(routing_key(&"a".repeat(256))).starts_with("is longer than 255 bytes"));
         assert_eq!(reason(header("a\tb")), "has the character '\\t', which cannot stand there");
     }

@@ -12,6 +12,7 @@
 //! and 6 of `docs/linxo-api.md`.
 
 mod event;
+mod flag;
 mod ids;
 mod lenient;
 mod malformed;
@@ -23,6 +24,7 @@ mod typed;
 pub mod wire;
 
 pub use event::{Drift, Event, Shape, cloud_type};
+pub use flag::with_new_transactions;
 pub use ids::{AccountId, ChannelDefinitionId, ConnectionId, EventId, MAX_ID, UserId};
 pub use malformed::Malformed;
 pub use parse::{MAX_DEPTH, is_deeper_in_an_event, without_mark};

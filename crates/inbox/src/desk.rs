@@ -160,6 +160,8 @@ pub struct Story {
     pub behind: Vec<(Stage, Seq)>,
     /// What work is given of it; `None` where that is not known.
     pub facts: Option<Facts>,
+    /// For each sink that gets it together with other entries as one delivery: all of these, in the order of their line.
+    pub merged: Vec<(Stage, Vec<Seq>)>,
 }
 
 /// A list of accounts that was read, or is being read.

@@ -90,6 +90,30 @@ pub struct Facts {
     pub fetched: Option<Fetched>,
     /// The time for which its accounts hold: when reading them began; for accounts that the event lists, when it was accepted.
     pub as_of: Timestamp,
+    /// The events that leave together as this one delivery, in the order of their line; empty: this one alone. The other facts are
+    /// then those of the event with the newest accounts, and `delivery_id` is that of the group.
+    pub merged: Vec<Member>,
+}
+
+/// One of several events that leave as one delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Which entry.
+    pub seq: Seq,
+    /// The id under which it would be delivered by itself.
+    pub delivery_id: DeliveryId,
+    /// Its channel.
+    pub channel: Option<ChannelDefinitionId>,
+    /// What it says of new transactions.
+    pub new_transactions: Option<bool>,
+}
+
+impl Facts {
+    /// The channels that a delivery tells of.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = Option<&ChannelDefinitionId>> {
+        let others = self.merged.iter().map(|member| member.channel.as_ref());
+        std::iter::once(self.channel.as_ref()).chain(others.filter(|channel| *channel != self.channel.as_ref()))
+    }
 }
 
 /// How the fetch of an entry's accounts ended.

@@ -1,6 +1,6 @@
 //! The queue of work: taking leases, prolonging them, and the ways in which they end.
 
-use crate::{Error, Found, Lease, ReadingId, Stage};
+use crate::{Error, Found, Lease, Merging, ReadingId, Stage};
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use event::{ConnectionId, UserId};
@@ -198,6 +198,20 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`Error::Store`], [`Error::Full`], [`Error::Closed`]: ask again later.
     async fn claim(&self, stage: &Stage, limit: usize, lease_for: Duration) -> Result<Claimed, Error>;
+
+    /// As [`claim`](Self::claim), of a sink that is given events of one connection that wait together as one delivery. The lease of
+    /// a group is that of its first stage; [`Facts::merged`](crate::Facts::merged) lists the others, which leave their line with it. Who is in a group
+    /// is stored together with its first lease, and stays.
+    ///
+    /// # Errors
+    /// Those of [`claim`](Self::claim).
+    async fn claim_merged(
+        &self,
+        stage: &Stage,
+        limit: usize,
+        lease_for: Duration,
+        merging: &Merging,
+    ) -> Result<Claimed, Error>;
 
     /// Resolves when work may have come up for a stage since it last resolved; a wake-up that nobody waits for is kept.
     async fn wake(&self, stage: &Stage);

@@ -145,7 +145,12 @@ fn replayed() -> (EntryView, Told) {
     let found = Found { accounts: 102, unusable: 1, certainty: Certainty::Agreed };
     let reading = ReadingView { started: at(0), changed: at(1), pages: 2, found: Some(found) };
     let told = Told {
-        story: Story { reading: Some(reading), behind: vec![(Stage::deliver("app"), Seq(7))], facts: None },
+        story: Story {
+            reading: Some(reading),
+            behind: vec![(Stage::deliver("app"), Seq(7))],
+            facts: None,
+            merged: Vec::new(),
+        },
         acts: vec![act(20, "replay", "--state parked --sink app", Some(12))],
         ..Told::default()
     };
@@ -178,6 +183,14 @@ fn says_what_comes_next_for_each_state() {
     assert_eq!((what.as_str(), when), ("is tried again", Some(at(300))));
     let queued = StageView { is_queued: true, due: None, ..stage("app", State::Waiting, None) };
     assert_eq!(next(queued, &nothing).unwrap().0, "waits for its accounts");
+    let queued = StageView { is_queued: true, due: None, ..stage("app", State::Waiting, None) };
+    let group = |members: &[i64]| {
+        let merged = vec![(Stage::deliver("app"), members.iter().copied().map(Seq).collect())];
+        Told { story: Story { merged, ..Story::default() }, ..Told::default() }
+    };
+    assert_eq!(next(queued, &group(&[1, 3])).unwrap().0, "leaves together with entry 1, as one delivery");
+    let (what, _) = next(stage("app", State::Waiting, Some("503")), &group(&[3, 4, 5])).unwrap();
+    assert_eq!(what, "is tried again, together with entries 4, 5 as one delivery");
     let leased = StageView { due: Some(at(60)), ..stage("app", State::Leased, None) };
     assert_eq!(next(leased, &nothing).unwrap().1, Some(at(60)));
     assert_eq!(next(stage("app", State::Done, None), &nothing), None);

@@ -52,6 +52,9 @@ fn accounts(attributes: &Attributes) -> String {
     if attributes.linxostale {
         text.push_str(", stale");
     }
+    if !attributes.linxomerged.is_empty() {
+        text.push_str(&format!(", of {} events", attributes.linxomerged.len()));
+    }
     text
 }
 
@@ -88,6 +91,7 @@ mod tests {
             linxoaccounts: 150,
             linxomismatch: false,
             linxostale: false,
+            linxomerged: Vec::new(),
         };
         let ended = Timestamp::from_millis(1_700_000_000_999);
         Attempt { attributes, number: 2, ended, took: Duration::from_millis(12), end }
@@ -127,6 +131,8 @@ mod tests {
         attributes.linxomismatch = true;
         attributes.linxostale = true;
         assert_eq!(accounts(&attributes), "150 fetched, mismatch, stale");
+        attributes.linxomerged = ["e1", "e2"].map(DeliveryId::new).to_vec();
+        assert_eq!(accounts(&attributes), "150 fetched, mismatch, stale, of 2 events");
         attributes.linxocompletion = Completion::Gone;
         assert_eq!(accounts(&attributes), "gone");
         let pauses = [9, 1500, 42_000, 900_000].map(|millis| pause(Duration::from_millis(millis)));

@@ -131,6 +131,7 @@ fn attributes_and_event_are_a_delivery() {
         linxoaccounts: 137,
         linxomismatch: true,
         linxostale: true,
+        linxomerged: vec![DeliveryId::new("evt-0002"), DeliveryId::new("evt-0003")],
     };
     let mut delivery = serde_json::to_value(attributes).unwrap();
     let known = schema["properties"].as_object().unwrap();

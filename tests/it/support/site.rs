@@ -108,6 +108,13 @@ impl Site {
         self
     }
 
+    /// Adds lines to the last sink.
+    pub(crate) fn append(&mut self, lines: &str) -> &mut Self {
+        let last = self.sinks.last_mut().unwrap();
+        *last = format!("{last}\n{lines}");
+        self
+    }
+
     /// The same site with a sink under another name.
     pub(crate) fn renamed(mut self, from: &str, to: &str) -> Self {
         for sink in &mut self.sinks {

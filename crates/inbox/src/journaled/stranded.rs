@@ -7,9 +7,9 @@
 use super::payload;
 use crate::{
     Act, ActView, Audit, Awaiting, Batch, Charts, Claimed, Desk, EntryPage, EntryView, Erased, Error, Expired, Fill,
-    Filter, Held, Identity, Intake, Keys, Lease, Minute, NewEntry, Outcome, Page, Persons, Place, Position, Queue,
-    Reading, ReadingId, Readings, Receipt, Receiver, ReceiverView, Receivers, RefusedView, Resealed, Resume, Seen, Seq,
-    Settings, Shelf, Shortfall, SinkName, Sinks, Span, Stage, Stats, Story, Subject, Upkeep, Watch,
+    Filter, Held, Identity, Intake, Keys, Lease, Merging, Minute, NewEntry, Outcome, Page, Persons, Place, Position,
+    Queue, Reading, ReadingId, Readings, Receipt, Receiver, ReceiverView, Receivers, RefusedView, Resealed, Resume,
+    Seen, Seq, Settings, Shelf, Shortfall, SinkName, Sinks, Span, Stage, Stats, Story, Subject, Upkeep, Watch,
     intake::{Folded, Refused},
     journal::{Journal, Limits, identity},
     rules::Order,
@@ -95,6 +95,16 @@ impl Intake for Stranded {
 impl Queue for Stranded {
     async fn claim(&self, _stage: &Stage, _limit: usize, _lease_for: Duration) -> Result<Claimed, Error> {
         // No work, and no error: workers would log one every second for as long as this lasts.
+        Ok(Claimed::default())
+    }
+
+    async fn claim_merged(
+        &self,
+        _stage: &Stage,
+        _limit: usize,
+        _lease_for: Duration,
+        _merging: &Merging,
+    ) -> Result<Claimed, Error> {
         Ok(Claimed::default())
     }
 

@@ -48,6 +48,9 @@ struct Cell {
     change: Change,
 }
 
+/// Entries that leave as one delivery: by kind of stage and by the number of the group, in the order of their line.
+pub(super) type Groups = HashMap<(Kind, i64), Vec<i64>>;
+
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Board {
@@ -59,6 +62,9 @@ pub(super) struct Board {
     lines: HashMap<i64, i64>,
     /// The sinks that keep strict order.
     strict: BTreeSet<Kind>,
+    groups: Groups,
+    /// Entries that an operation changed, with those of their groups.
+    changed: BTreeSet<i64>,
     attempts: Vec<Attempt>,
     /// Entries whose unfinished readings are dropped.
     dropped: BTreeSet<i64>,
@@ -73,6 +79,8 @@ impl Board {
             cells: BTreeMap::new(),
             lines: HashMap::new(),
             strict,
+            groups: Groups::new(),
+            changed: BTreeSet::new(),
             attempts: Vec::new(),
             dropped: BTreeSet::new(),
             happened: Vec::new(),
@@ -92,6 +100,22 @@ impl Board {
         let was = Some(row.progress.standing);
         let cell = Cell { was, is_locked: false, needs_are_done, change: Change::None, row };
         self.cells.entry((cell.row.line, cell.row.kind, cell.row.seq)).or_insert(cell);
+    }
+
+    /// Says which of its entries leave as one delivery.
+    pub(super) fn put_groups(&mut self, groups: Groups) {
+        self.groups = groups;
+    }
+
+    /// The entries that leave as one delivery with an entry at a kind of stage, itself included, in the order of their line.
+    pub(super) fn group(&self, seq: i64, kind: Kind) -> Vec<i64> {
+        let found = self.groups.iter().find(|((of, _), members)| *of == kind && members.contains(&seq));
+        found.map_or_else(|| vec![seq], |(_, members)| members.clone())
+    }
+
+    /// Whether a change of another entry's stage has changed this one's too.
+    pub(super) fn has_changed(&self, seq: i64) -> bool {
+        self.changed.contains(&seq)
     }
 
     /// The stage of an entry that this board is about.
@@ -144,8 +168,61 @@ impl Board {
         }
     }
 
-    /// Does again what was done or parked; later ones of the line wait for it again.
+    /// Does again what was done or parked, with all of its group; later ones of the line wait for it again.
     pub(super) fn requeue(&mut self, seq: i64, kind: Kind) {
+        for member in self.group(seq, kind) {
+            if self.has_left(member, kind) {
+                self.requeue_one(member, kind);
+                self.changed.insert(member);
+            }
+        }
+    }
+
+    /// Puts a stage back in line because its sink is well again, with all of its group; says how many stages those are.
+    pub(super) fn resume(&mut self, seq: i64, kind: Kind) -> u64 {
+        let (now, mut resumed) = (self.now, 0);
+        for member in self.group(seq, kind) {
+            if self.has_left(member, kind) {
+                self.put_back(member, kind, |progress| progress.resume(now));
+                resumed += 1;
+            }
+        }
+        resumed
+    }
+
+    /// Takes a stage out of its line because an operator says so, with all of its group: from behind, so that none becomes due.
+    pub(super) fn park(&mut self, seq: i64, kind: Kind, reason: &str) {
+        let now = self.now;
+        for member in self.group(seq, kind).into_iter().rev() {
+            if self.get(member, kind).is_some_and(|row| row.progress.standing.is_in_line()) {
+                self.apply(member, kind, |progress| progress.park_by_hand(reason, now));
+                self.remember(member, kind, false);
+                self.changed.insert(member);
+            }
+        }
+    }
+
+    /// Lets others leave their line as the first of their group is about to: before it does, so that none of them becomes due. Returns
+    /// those that did.
+    pub(super) fn follow(&mut self, kind: Kind, others: impl Iterator<Item = i64>, first: &Progress) -> Vec<i64> {
+        let now = self.now;
+        let stands =
+            |board: &Self, seq: i64| board.get(seq, kind).is_some_and(|row| row.progress.standing.is_in_line());
+        let mut followed = Vec::new();
+        for seq in others {
+            if !first.standing.is_in_line() && stands(self, seq) {
+                self.apply(seq, kind, |progress| progress.follow(first, now));
+                followed.push(seq);
+            }
+        }
+        followed
+    }
+
+    fn has_left(&self, seq: i64, kind: Kind) -> bool {
+        self.get(seq, kind).is_some_and(|row| !row.progress.standing.is_in_line())
+    }
+
+    fn requeue_one(&mut self, seq: i64, kind: Kind) {
         let Some(row) = self.get(seq, kind) else { return };
         if row.progress.standing == Standing::Done {
             // A failed attempt was noted when it ended. A success was not, and the replay would wipe it out.
@@ -166,6 +243,7 @@ impl Board {
         let (seq, kind, line) = (row.seq, row.kind, row.line);
         let cell = Cell { row, was: None, is_locked: true, needs_are_done: false, change: Change::New };
         self.cells.insert((line, kind, seq), cell);
+        self.changed.insert(seq);
         self.apply(seq, kind, |_| ());
         self.step_back(seq, kind);
     }
@@ -248,7 +326,8 @@ impl Board {
         cells.filter(|(_, cell)| order.holds(cell.row.progress.standing)).map(|(at, _)| at.2).next()
     }
 
-    fn needs_are_done(&self, line: i64, kind: Kind, seq: i64) -> bool {
+    /// Whether everything is done that a stage needs.
+    pub(super) fn needs_are_done(&self, line: i64, kind: Kind, seq: i64) -> bool {
         if kind.is_fetch() {
             return true;
         }

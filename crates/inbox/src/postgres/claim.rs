@@ -5,7 +5,7 @@
 //! locked.
 
 use super::{
-    codes, lines,
+    codes, lines, merging,
     shared::{Shared, Touched},
     stages::{self, StageRow},
     store::Core,
@@ -14,15 +14,18 @@ use super::{
     vault,
 };
 use crate::{
-    Cause, Claimed, Hold, Lease, Outcome, Seq, Stage, Token,
+    Cause, Claimed, Hold, Lease, Merging, Outcome, Seq, Stage, Token,
     kind::Kind,
-    rules::{self, LONGEST_PAUSE, MOST_LOSSES, Standing},
+    rules::{self, Gathered, LONGEST_PAUSE, MOST_LOSSES, Standing},
 };
 use base::clock::Timestamp;
 use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio_postgres::Row;
 
 /// Bodies handed out by one claim, in bytes; at least one entry is handed out.
 const CLAIM_BYTES: i64 = 8 * 1024 * 1024;
+/// Lines that one transaction looks at where events are merged.
+const MOST_LOOKS: usize = 500;
 /// Expired leases that are looked at in one go.
 const ODD: i64 = 500;
 
@@ -72,6 +75,8 @@ pub(super) struct Claiming {
     pub(super) stage: Stage,
     pub(super) kind: Kind,
     pub(super) lease_for: Duration,
+    /// Of a sink whose events are merged.
+    pub(super) merging: Option<Merging>,
 }
 
 /// What the rules must look at.
@@ -93,7 +98,10 @@ impl Claiming {
         let mut claimed = Claimed::default();
         loop {
             let room = limit - claimed.leases.len();
-            let (mut leases, mut odd, next_due, is_whole) = tx::until_done(|| self.take_due(room)).await?;
+            let (mut leases, mut odd, next_due, is_whole) = match &self.merging {
+                None => tx::until_done(|| self.take_due(room)).await?,
+                Some(merging) => self.take_merged(room, merging).await?,
+            };
             claimed.leases.append(&mut leases);
             // A lease of this claim may have no length at all.
             odd.retain(|odd| claimed.leases.iter().all(|lease| odd.token != Some(lease.token)));
@@ -142,27 +150,104 @@ impl Claiming {
             taken.push((place, self.taken(stages::read(row)?)));
         }
         taken.sort_by_key(|(place, _)| *place);
-        let odd: Result<Vec<Odd>, Trouble> = odd
-            .iter()
-            .map(|row| {
-                Ok(Odd {
-                    seq: row.try_get("seq")?,
-                    line: row.try_get("line")?,
-                    token: row.try_get::<_, Option<i64>>("token")?.map(Token),
-                })
-            })
-            .collect();
-        let odd = odd?;
-        let next_due = match next_due.first() {
-            Some(row) => row.try_get::<_, Option<i64>>(0)?.map(Timestamp::from_millis),
-            None => None,
-        };
+        let (odd, next_due) = (odd_of(odd)?, time_of(next_due)?);
         let mut touched = Touched::default();
         touched.numbers.leased(self.kind, taken.len());
         let writes: Vec<_> = stages::tally(&touched.numbers, tx.slot).into_iter().collect();
         let taken: Vec<Taken> = taken.into_iter().map(|(_, taken)| taken).collect();
         let (leases, is_whole) = self.hand_out(tx, taken, writes, touched).await?;
         Ok((leases, odd, next_due, is_whole))
+    }
+
+    /// As [`take_due`](Self::take_due), where events that wait together are merged.
+    async fn take_merged(
+        &self,
+        limit: usize,
+        merging: &Merging,
+    ) -> Result<(Vec<Lease>, Vec<Odd>, Option<Timestamp>, bool), Trouble> {
+        let (leases, is_whole) = tx::until_done(|| self.take_gathered(limit, merging)).await?;
+        let pool = &self.core.pool;
+        let pause = codes::signed(LONGEST_PAUSE.as_millis());
+        let odd = odd_of(&tx::query(pool, statement!(FIND_ODD, self.kind.0, pause, ODD)).await?)?;
+        let next_due = time_of(&tx::query(pool, statement!(NEXT_DUE, self.kind.0)).await?)?;
+        Ok((leases, odd, next_due, is_whole))
+    }
+
+    /// Leases what is due and need not wait for more, with its group. Says whether every body was whole and nothing else was due.
+    async fn take_gathered(&self, limit: usize, merging: &Merging) -> Result<(Vec<Lease>, bool), Trouble> {
+        // Some of what is due only begins to wait.
+        let looks = limit.saturating_mul(2).saturating_add(16).min(MOST_LOOKS);
+        let queues = merging::due(&self.core.pool, self.kind, looks).await?;
+        if queues.is_empty() {
+            return Ok((Vec::new(), true));
+        }
+        let entries: Vec<(i64, i64)> = queues
+            .iter()
+            .flat_map(|queue| {
+                [queue.first].into_iter().chain(queue.behind.iter().copied()).map(|seq| (seq, queue.line))
+            })
+            .collect();
+        let (tx, mut board) = lines::load(&self.core.pool, &self.core.clock, &entries).await?;
+        let seqs: Vec<i64> = entries.iter().map(|(seq, _)| *seq).collect();
+        let known = merging::known(&tx, self.kind, &seqs).await?;
+        let (now, kind) = (board.now, self.kind);
+        let far = now.after(LONGEST_PAUSE);
+        let (mut taken, mut groups, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for queue in &queues {
+            let is_due = board.get(queue.first, kind).is_some_and(|row| {
+                let progress = &row.progress;
+                progress.standing == Standing::Due && (progress.due <= now || progress.due > far)
+            });
+            if !is_due || bytes >= CLAIM_BYTES {
+                continue;
+            }
+            let count = match merging::gather(&board, kind, queue, &known, merging.window) {
+                Some(Gathered::Wait(until)) => {
+                    board.apply(queue.first, kind, |progress| progress.wait_until(until));
+                    continue;
+                }
+                _ if taken.len() >= limit => continue,
+                Some(Gathered::Go(count)) => Some(count),
+                None => None,
+            };
+            if let Some(count) = count {
+                groups.push(self.group(&tx, queue, count, merging).await?);
+            }
+            bytes += known.get(&queue.first).map_or(0, |known| known.size);
+            let token = Shared::token();
+            board.apply(queue.first, kind, |progress| {
+                progress.claim(token, now.after(self.lease_for), now, true);
+            });
+            taken.extend(board.get(queue.first, kind).cloned());
+        }
+        let is_all = queues.len() < looks || taken.len() == limit || bytes >= CLAIM_BYTES;
+        let taken = taken.into_iter().map(|row| self.taken(row)).collect();
+        if let Some(store) = merging::store(kind, &groups) {
+            // Before the entries are loaded, which go by what is stored.
+            tx.execute(&[store]).await?;
+        }
+        let (writes, touched) = board.end(tx.slot, Touched::default());
+        let (leases, is_whole) = self.hand_out(tx, taken, writes, touched).await?;
+        Ok((leases, is_whole && is_all))
+    }
+
+    /// The first of a line, and those of the next ones that leave with it.
+    async fn group(
+        &self,
+        tx: &Tx,
+        queue: &merging::Queue,
+        count: usize,
+        merging: &Merging,
+    ) -> Result<Vec<i64>, Trouble> {
+        let mut group: Vec<i64> = [queue.first].into_iter().chain(queue.behind.iter().copied().take(count)).collect();
+        if let Some(takes) = merging.takes.as_ref().filter(|_| count > 0) {
+            let at: Vec<(i64, i64)> = group.iter().map(|seq| (*seq, queue.line)).collect();
+            let facts = stored::facts_of(&self.core, &tx.query(stored::select(&at, self.kind)).await?)?;
+            let is_taken = |seq: &i64| facts.get(seq).is_some_and(|facts| takes(facts));
+            let is_first_taken = is_taken(&queue.first);
+            group.retain(|seq| *seq == queue.first || (is_first_taken && is_taken(seq)));
+        }
+        Ok(group)
     }
 
     fn taken(&self, row: StageRow) -> Taken {
@@ -204,7 +289,7 @@ impl Claiming {
 
     async fn apply_rules(&self, odd: &[&Odd], limit: usize) -> Result<(Vec<Lease>, bool), Trouble> {
         let entries: Vec<(i64, i64)> = odd.iter().map(|odd| (odd.seq, odd.line)).collect();
-        let (tx, mut board) = lines::load(&self.core.pool, &self.core.clock, &entries).await?;
+        let (tx, mut board) = lines::load_with_groups(&self.core.pool, &self.core.clock, &entries).await?;
         let (now, kind) = (board.now, self.kind);
         let far = now.after(LONGEST_PAUSE);
         let (mut taken, mut has_changed) = (Vec::new(), false);
@@ -226,11 +311,13 @@ impl Claiming {
                 continue;
             }
             has_changed = true;
-            let mut claim = rules::Claim::Waits;
-            let new = Shared::token();
-            board.apply(odd.seq, kind, |progress| {
-                claim = progress.claim(new, now.after(self.lease_for), now, is_first);
-            });
+            let mut after = progress.clone();
+            let claim = after.claim(Shared::token(), now.after(self.lease_for), now, is_first);
+            if claim == rules::Claim::Parked {
+                let others = board.group(odd.seq, kind).into_iter().filter(|other| *other != odd.seq);
+                board.follow(kind, others, &after);
+            }
+            board.apply(odd.seq, kind, |progress| *progress = after);
             match claim {
                 rules::Claim::Leased => taken.extend(board.get(odd.seq, kind).cloned()),
                 rules::Claim::Waits => {}
@@ -308,6 +395,20 @@ impl Claiming {
         }
         Ok((leases, damaged.is_empty()))
     }
+}
+
+fn odd_of(rows: &[Row]) -> Result<Vec<Odd>, Trouble> {
+    let odd = |row: &Row| {
+        let token = row.try_get::<_, Option<i64>>("token")?.map(Token);
+        Ok(Odd { seq: row.try_get("seq")?, line: row.try_get("line")?, token })
+    };
+    rows.iter().map(odd).collect()
+}
+
+/// The time in the only column of the only row.
+fn time_of(rows: &[Row]) -> Result<Option<Timestamp>, Trouble> {
+    let Some(row) = rows.first() else { return Ok(None) };
+    Ok(row.try_get::<_, Option<i64>>(0)?.map(Timestamp::from_millis))
 }
 
 #[cfg(test)]

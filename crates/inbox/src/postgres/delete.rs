@@ -26,6 +26,7 @@ pub(super) fn entries(seqs: &[i64]) -> Vec<Statement> {
             seqs()
         ),
         statement!("DELETE FROM attempt WHERE seq = ANY($1)", seqs()),
+        statement!("DELETE FROM merged WHERE seq = ANY($1)", seqs()),
         statement!("DELETE FROM stage WHERE seq = ANY($1)", seqs()),
         statement!("DELETE FROM body WHERE seq = ANY($1)", seqs()),
         statement!("DELETE FROM entry WHERE seq = ANY($1)", seqs()),

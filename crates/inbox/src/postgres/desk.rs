@@ -146,7 +146,7 @@ async fn each(
         return Ok(batch);
     }
     let entries = lines::lines_of(&core.pool, &seqs).await?;
-    let (tx, mut board) = lines::load(&core.pool, &core.clock, &entries).await?;
+    let (tx, mut board) = lines::load_with_groups(&core.pool, &core.clock, &entries).await?;
     let (mut touched, mut deleted) = (Touched::default(), Vec::new());
     for seq in seqs {
         let rows: Vec<StageRow> = board.of_entry(seq).into_iter().cloned().collect();
@@ -176,17 +176,13 @@ async fn only(core: &Core, filter: &Filter) -> Result<Option<Kind>, Trouble> {
 }
 
 fn park(board: &mut Board, rows: &[StageRow], only: Option<Kind>, reason: &str) -> bool {
-    let (now, mut changed) = (board.now, false);
     for StageRow { seq, kind, .. } in rows {
-        // Parking a fetch parks what needs it: look again.
-        let stands = board.get(*seq, *kind).is_some_and(|row| row.progress.standing.is_in_line());
-        if stands && only.is_none_or(|only| only == *kind) {
-            board.apply(*seq, *kind, |progress| progress.park_by_hand(reason, now));
-            board.remember(*seq, *kind, false);
-            changed = true;
+        // Parking a fetch parks what needs it: that is parked no second time.
+        if only.is_none_or(|only| only == *kind) {
+            board.park(*seq, *kind, reason);
         }
     }
-    changed
+    rows.first().is_some_and(|row| board.has_changed(row.seq))
 }
 
 async fn replay(core: &Arc<Core>, filter: &Filter, limit: usize) -> Result<Batch, Trouble> {
@@ -205,10 +201,8 @@ fn replay_one(board: &mut Board, rows: &[StageRow], only: Option<Kind>, sinks: &
     let needs_fetch = |row: &StageRow| row.progress.cause == Some(Cause::Needs);
     let any_parked = rows.iter().any(is_parked);
     let fetch_parked = rows.iter().any(|row| row.kind.is_fetch() && is_parked(row));
-    let mut changed = false;
     for row in rows.iter().filter(|row| row.kind.is_fetch() && is_parked(row)) {
         board.requeue(row.seq, row.kind);
-        changed = true;
     }
     for kind in sinks {
         let found = rows.iter().find(|row| row.kind == *kind);
@@ -218,18 +212,14 @@ fn replay_one(board: &mut Board, rows: &[StageRow], only: Option<Kind>, sinks: &
             None => found.is_some_and(is_parked) || !any_parked,
         };
         match (found, rows.first()) {
-            (Some(row), _) if is_meant && !row.progress.standing.is_in_line() => {
-                board.requeue(row.seq, row.kind);
-                changed = true;
-            }
+            (Some(row), _) if is_meant => board.requeue(row.seq, row.kind),
             (None, Some(other)) if is_meant => {
                 add(board, other, *kind);
-                changed = true;
             }
             _ => {}
         }
     }
-    changed
+    rows.first().is_some_and(|row| board.has_changed(row.seq))
 }
 
 /// Gives an entry a stage for a sink that it has none for.

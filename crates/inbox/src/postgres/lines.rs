@@ -5,6 +5,7 @@ use super::{
     clock::Clock,
     codes,
     connect::Pool,
+    merging,
     stages::read,
     tx::{self, Trouble, Tx, statement},
 };
@@ -105,6 +106,25 @@ async fn board(
         }
     }
     Ok(board)
+}
+
+/// As [`load`], also with the entries that leave as one delivery with these at some sink: what is done with one stage of such a group
+/// is done with all.
+pub(super) async fn load_with_groups(
+    pool: &Pool,
+    clock: &Clock,
+    entries: &[(i64, i64)],
+) -> Result<(Tx, Board), Trouble> {
+    let all = merging::widened(pool, entries).await?;
+    let (tx, mut board) = load(pool, clock, &all).await?;
+    let groups = merging::groups(&tx, entries).await?;
+    // A group was made since, or is larger than it was.
+    let known: BTreeSet<i64> = all.iter().map(|(seq, _)| *seq).collect();
+    if groups.values().flatten().any(|seq| !known.contains(seq)) {
+        return Err(Trouble::Again);
+    }
+    board.put_groups(groups);
+    Ok((tx, board))
 }
 
 /// The lines of entries that are known by their numbers alone.

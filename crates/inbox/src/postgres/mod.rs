@@ -12,6 +12,7 @@
 //! vault     seals and opens what is kept
 //! stages, attempts, entries, delete, erasures    what is written to the tables
 //! board     stages in memory, while their lines are locked: lets the rules change them
+//! merging   which entries leave as one delivery
 //! lines     locks lines, and loads a board
 //! store     the open inbox
 //! readings, refused, stored, select, views    questions about the other tables
@@ -49,6 +50,7 @@ mod intake;
 mod keys;
 mod lines;
 mod listen;
+mod merging;
 mod open;
 mod page;
 mod queue;

@@ -24,7 +24,7 @@ struct Step {
 }
 
 /// Every step, in order. No step is ever changed once it was released.
-const STEPS: [Step; 3] = [
+const STEPS: [Step; 4] = [
     Step { version: 1, readable_from: 1, sql: include_str!("tables.sql") },
     Step { version: 2, readable_from: 1, sql: include_str!("order.sql") },
     // receiver: who takes events into this inbox. obstacle: why it would take none; NULL: it is ready.
@@ -40,10 +40,23 @@ const STEPS: [Step; 3] = [
                   obstacle TEXT
               ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0);",
     },
+    // merged: with which others an entry leaves the line of a sink that merges events; those of one delivery have the same first,
+    // which is the entry that was first of them. Older receivers deliver each entry by itself.
+    Step {
+        version: 4,
+        readable_from: 1,
+        sql: "CREATE TABLE merged (
+                  seq   BIGINT NOT NULL,
+                  kind  BIGINT NOT NULL,
+                  first BIGINT NOT NULL,
+                  PRIMARY KEY (seq, kind)
+              );
+              CREATE INDEX merged_first ON merged (kind, first);",
+    },
 ];
 
 /// The version that this build writes: that of the last step.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 /// Whoever migrates holds this lock, in the number space of this program.
 pub(super) const MIGRATING: &str =
     "SELECT pg_advisory_xact_lock(hashtextextended('linxo-webhook migration ' || current_schema(), 0))";

@@ -37,8 +37,17 @@ pub(super) async fn settle(core: &Core, endings: &[Ending]) -> Result<Vec<Result
 }
 
 async fn try_settle(core: &Core, endings: &[Ending]) -> Result<Vec<Result<(), Error>>, Trouble> {
-    let entries: Vec<(i64, i64)> =
-        endings.iter().map(|ending| (ending.held.seq, ending.line)).collect::<BTreeSet<_>>().into_iter().collect();
+    let of_group = |ending: &'_ Ending| {
+        let line = ending.line;
+        ending
+            .entry
+            .merged
+            .iter()
+            .map(move |member| (member.seq.0, line))
+            .chain([(ending.held.seq, line)])
+            .collect::<Vec<_>>()
+    };
+    let entries: Vec<(i64, i64)> = endings.iter().flat_map(of_group).collect::<BTreeSet<_>>().into_iter().collect();
     let (tx, mut board) = lines::load(&core.pool, &core.clock, &entries).await?;
     let (mut settled, mut kept) = (Vec::with_capacity(endings.len()), Vec::with_capacity(endings.len()));
     for ending in endings {
@@ -80,10 +89,21 @@ fn apply(core: &Core, board: &mut Board, ending: &Ending) {
     for fetch in again {
         board.put_back(seq, fetch, |progress| progress.requeue(now));
     }
-    board.apply(seq, kind, |progress| progress.settle(&outcome, now));
-    let reason = board.get(seq, kind).and_then(|row| row.progress.reason.clone());
-    // As the caller has it, by its own clock.
-    board.happened(Noted::settled((seq, kind), &ending.outcome, reason.as_deref(), core.clock.local(now)));
+    let merged = (!ending.entry.merged.is_empty()).then_some(&ending.entry.delivery_id);
+    let mut ended = vec![seq];
+    if merged.is_some()
+        && let Some(mut first) = board.get(seq, kind).map(|row| row.progress.clone())
+    {
+        first.settle_merged(&outcome, merged, now);
+        let others = ending.entry.merged.iter().map(|member| member.seq.0).filter(|other| *other != seq);
+        ended.extend(board.follow(kind, others, &first));
+    }
+    board.apply(seq, kind, |progress| progress.settle_merged(&outcome, merged, now));
+    for seq in ended {
+        let reason = board.get(seq, kind).and_then(|row| row.progress.reason.clone());
+        // As the caller has it, by its own clock.
+        board.happened(Noted::settled((seq, kind), &ending.outcome, reason.as_deref(), core.clock.local(now)));
+    }
     if rules::is_remembered(&outcome) {
         board.remember(seq, kind, true);
     }
@@ -119,10 +139,12 @@ async fn fetched(tx: &Tx, kept: &[&Ending]) -> Result<Vec<Statement>, Trouble> {
 fn delivered(core: &Core, kept: &[&Ending]) -> Option<Statement> {
     let mut newest: BTreeMap<(Kind, i64, &str), i64> = BTreeMap::new();
     for ending in kept.iter().filter(|ending| ending.outcome == Outcome::Done && !ending.held.kind.is_fetch()) {
-        let channel = ending.entry.channel.as_ref().map_or("", ChannelDefinitionId::as_str);
         let as_of = core.clock.server(ending.entry.as_of).as_millis();
-        let newest = newest.entry((ending.held.kind, ending.line, channel)).or_insert(as_of);
-        *newest = as_of.max(*newest);
+        for channel in ending.entry.channels() {
+            let channel = channel.map_or("", ChannelDefinitionId::as_str);
+            let newest = newest.entry((ending.held.kind, ending.line, channel)).or_insert(as_of);
+            *newest = as_of.max(*newest);
+        }
     }
     if newest.is_empty() {
         return None;

@@ -111,14 +111,12 @@ impl crate::Sinks for Postgres {
                 let entries: Result<Vec<(i64, i64)>, tokio_postgres::Error> =
                     found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect();
                 let entries = entries?;
-                let (tx, mut board) = lines::load(&core.pool, &core.clock, &entries).await?;
-                let now = board.now;
+                let (tx, mut board) = lines::load_with_groups(&core.pool, &core.clock, &entries).await?;
                 let mut resumed = 0;
                 for (seq, _) in &entries {
-                    // Another receiver may have been first.
+                    // Another receiver may have been first, or another entry of its group.
                     if board.get(*seq, kind).is_some_and(|row| row.progress.may_resume(before)) {
-                        board.put_back(*seq, kind, |progress| progress.resume(now));
-                        resumed += 1;
+                        resumed += board.resume(*seq, kind);
                     }
                 }
                 core.store(tx, board, Default::default(), Touched::default()).await?;

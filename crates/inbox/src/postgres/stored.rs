@@ -7,8 +7,9 @@ use super::{
     vault::Opening,
 };
 use crate::{
-    DeliveryId, Facts, Fetched, Found, ReadingId, TraceParent,
+    DeliveryId, Facts, Fetched, Found, ReadingId, Seq, TraceParent,
     kind::Kind,
+    merging::unite,
     seal::{Flaw, NO_KEY, Owner, Place},
 };
 use base::clock::Timestamp;
@@ -30,33 +31,54 @@ pub(super) struct Stored {
     pub(super) delivered: Option<Timestamp>,
 }
 
-/// The query for some entries, each with its line, at one kind of stage.
+/// The query for some entries, each with its line, at one kind of stage; also for those that leave as one delivery with them.
 pub(super) fn select(at: &[(i64, i64)], kind: Kind) -> Statement {
     statement!(
-        "SELECT entry.*, body.bytes, fetched.seq IS NOT NULL AS is_fetched, fetched.reading, fetched.snapshot, reading.accounts,
+        "SELECT n.seq AS first, entry.*, body.bytes, fetched.seq IS NOT NULL AS is_fetched, fetched.reading, fetched.snapshot, reading.accounts,
                 reading.certainty, reading.unusable,
                 (SELECT as_of FROM delivered WHERE delivered.kind = $3 AND delivered.line = n.line
                  AND delivered.channel = coalesce(entry.channel, '')) AS delivered
-         FROM unnest($1::bigint[], $2::bigint[]) AS n (seq, line) JOIN entry USING (seq) JOIN body USING (seq)
-              LEFT JOIN fetched ON fetched.seq = n.seq AND fetched.kind = 0
-              LEFT JOIN reading ON reading.id = fetched.reading",
+         FROM unnest($1::bigint[], $2::bigint[]) AS n (seq, line)
+              LEFT JOIN LATERAL (
+                  SELECT other.seq FROM merged AS own JOIN merged AS other ON other.kind = own.kind AND other.first = own.first
+                         JOIN stage ON stage.seq = other.seq AND stage.kind = other.kind
+                  WHERE own.seq = n.seq AND own.kind = $3 AND stage.state IN ('queued', 'due', 'leased')) AS member ON true
+              JOIN entry ON entry.seq = coalesce(member.seq, n.seq) JOIN body ON body.seq = entry.seq
+              LEFT JOIN fetched ON fetched.seq = entry.seq AND fetched.kind = 0
+              LEFT JOIN reading ON reading.id = fetched.reading
+         ORDER BY entry.seq",
         at.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(),
         at.iter().map(|(_, line)| *line).collect::<Vec<_>>(),
         kind.0,
     )
 }
 
-/// Reads the rows of [`select`], by entry.
+/// Reads the rows of [`select`]: for each entry that was asked for, what is known of its delivery.
 pub(super) async fn read(core: &Core, rows: &[Row]) -> Result<HashMap<i64, Stored>, Trouble> {
     let opening = core.vault.opening(codes::keys(rows)?).await?;
-    let mut found = HashMap::with_capacity(rows.len());
+    let mut found: HashMap<i64, Vec<(Seq, Stored)>> = HashMap::with_capacity(rows.len());
     for row in rows {
-        let seq: i64 = row.try_get("seq")?;
+        let seq = Seq(row.try_get("seq")?);
         let entry = facts(core, row)?;
-        let body = whole_body(row, &opening, Place::Body(seq), &Owner::of_ids(&entry.connection, entry.user.as_ref()))?;
-        found.insert(seq, Stored { entry, body, delivered: codes::time(row, "delivered")? });
+        let owner = Owner::of_ids(&entry.connection, entry.user.as_ref());
+        let body = whole_body(row, &opening, Place::Body(seq.0), &owner)?;
+        let stored = Stored { entry, body, delivered: codes::time(row, "delivered")? };
+        found.entry(row.try_get("first")?).or_default().push((seq, stored));
     }
-    Ok(found)
+    Ok(found.into_iter().filter_map(|(first, members)| Some((first, united(members)?))).collect())
+}
+
+/// The facts alone, by entry: no body is opened.
+pub(super) fn facts_of(core: &Core, rows: &[Row]) -> Result<HashMap<i64, Facts>, Trouble> {
+    rows.iter().map(|row| Ok((row.try_get("seq")?, facts(core, row)?))).collect()
+}
+
+/// One delivery of all of these.
+fn united(mut members: Vec<(Seq, Stored)>) -> Option<Stored> {
+    let facts: Vec<(Seq, &Facts)> = members.iter().map(|(seq, stored)| (*seq, &stored.entry)).collect();
+    let (newest, entry) = unite(&facts)?;
+    let (_, stored) = members.swap_remove(newest);
+    Some(Stored { entry, ..stored })
 }
 
 /// The body, compared with what was accepted.
@@ -109,5 +131,6 @@ fn facts(core: &Core, row: &Row) -> Result<Facts, Trouble> {
         trace: codes::read_maybe(row, "trace")?.and_then(|text| TraceParent::parse(&text)),
         fetched,
         as_of: codes::time(row, "snapshot")?.map_or(accepted, |snapshot| core.clock.local(snapshot)),
+        merged: Vec::new(),
     })
 }

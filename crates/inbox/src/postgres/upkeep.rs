@@ -235,7 +235,7 @@ async fn delete_old(core: &Core, cutoff: i64, old: &[i64]) -> Result<u64, Troubl
 
 /// The tables that hold bank data, or what tells whose it is.
 const TABLES: &str =
-    "entry, body, stage, attempt, known, fetched, reading, page, refused, shortfall, delivered, line, failure";
+    "entry, body, stage, attempt, known, fetched, reading, page, refused, shortfall, delivered, line, failure, merged";
 
 impl Core {
     /// Has the server reuse the room of what was deleted at somebody's wish. It locks nobody out, and takes as long as the tables are

@@ -137,15 +137,34 @@ pub(super) async fn story(core: &Core, seq: i64) -> Result<Story, Trouble> {
         ),
     )
     .await?;
+    let merged = merged(core, seq, &names).await?;
     let mut behind = Vec::with_capacity(rows.len());
     for row in &rows {
         if let Some(stage) = names.get(&Kind(row.try_get("kind")?)) {
-            behind.push((stage.clone(), Seq(row.try_get("first")?)));
+            let first = Seq(row.try_get("first")?);
+            if !merged.iter().any(|(of, members)| of == stage && members.contains(&first)) {
+                behind.push((stage.clone(), first));
+            }
         }
     }
     let rows = tx::query(&core.pool, stored::select(&[(seq, NO_LINE)], NO_STAGE)).await?;
     let facts = stored::read(core, &rows).await?.remove(&seq).map(|stored| stored.entry);
-    Ok(Story { reading: reading(core, seq).await?, behind, facts })
+    Ok(Story { reading: reading(core, seq).await?, behind, facts, merged })
+}
+
+/// For each sink that gets an entry together with others: all of these.
+async fn merged(core: &Core, seq: i64, names: &BTreeMap<Kind, Stage>) -> Result<Vec<(Stage, Vec<Seq>)>, Trouble> {
+    let sql = "SELECT own.kind, array_agg(other.seq ORDER BY other.seq) AS members
+               FROM merged AS own JOIN merged AS other ON other.kind = own.kind AND other.first = own.first
+               WHERE own.seq = $1 GROUP BY own.kind HAVING count(*) > 1 ORDER BY own.kind";
+    let mut merged = Vec::new();
+    for row in &tx::query(&core.pool, statement!(sql, seq)).await? {
+        let members: Vec<i64> = row.try_get("members")?;
+        if let Some(stage) = names.get(&Kind(row.try_get("kind")?)) {
+            merged.push((stage.clone(), members.into_iter().map(Seq).collect()));
+        }
+    }
+    Ok(merged)
 }
 
 /// The reading that an entry was given; else the one that is under way for it.

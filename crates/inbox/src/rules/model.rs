@@ -16,6 +16,11 @@ struct Row {
     connection: u8,
     place: usize,
     progress: Progress,
+    accepted: Timestamp,
+    /// The number of its group, once it has one.
+    group: Option<usize>,
+    /// Whether an attempt at it is remembered.
+    is_tried: bool,
 }
 
 /// A back end that is a list. It does what `sqlite::stages` does, with the same rules.
@@ -34,6 +39,16 @@ fn sinks() -> [Stage; 2] {
 fn order(stage: &Stage) -> Order {
     Order::of(stage.as_str() == "strict")
 }
+
+impl Row {
+    /// Both sinks merge what is of some connections.
+    fn merges(&self) -> bool {
+        matches!(self.stage, Stage::Deliver(_)) && self.connection > 0
+    }
+}
+
+const WINDOW: Window =
+    Window { quiet: std::time::Duration::from_millis(30), longest: std::time::Duration::from_millis(90) };
 
 impl Memory {
     fn now(&self) -> Timestamp {
@@ -75,7 +90,8 @@ impl Memory {
         let fetches: Vec<_> = plan.fetches(now).map(|(fetch, progress)| (Stage::Fetch(fetch), progress)).collect();
         let deliveries = sinks().map(|sink| (sink, plan.delivery(now)));
         for (stage, progress) in fetches.into_iter().chain(deliveries) {
-            self.rows.push(Row { entry, stage, connection, place: entry, progress });
+            let (group, is_tried) = (None, false);
+            self.rows.push(Row { entry, stage, connection, place: entry, progress, accepted: now, group, is_tried });
             self.stand(self.rows.len() - 1);
         }
     }
@@ -121,7 +137,83 @@ impl Memory {
         }
     }
 
+    /// The stages that leave as one delivery with this one, itself included.
+    fn group(&self, index: usize) -> Vec<usize> {
+        let row = &self.rows[index];
+        let is_same = |other: &Row| other.stage == row.stage && other.group == row.group;
+        match row.group {
+            None => vec![index],
+            Some(_) => (0..self.rows.len()).filter(|other| is_same(&self.rows[*other])).collect(),
+        }
+    }
+
+    fn is_fresh(&self, index: usize) -> bool {
+        let row = &self.rows[index];
+        row.progress.is_untried() && row.group.is_none() && !row.is_tried
+    }
+
+    /// Decides with which others a stage leaves; returns whether it goes now.
+    fn gather(&mut self, index: usize) -> bool {
+        if !self.is_fresh(index) {
+            return true;
+        }
+        let place = self.rows[index].place;
+        let line: Vec<usize> = self.line(&self.rows[index]).filter(|other| self.rows[*other].place > place).collect();
+        let behind = |other: &usize| match self.rows[*other].progress.standing {
+            Standing::Queued if self.is_fresh(*other) => {
+                Behind::Joins { accepted: self.rows[*other].accepted, is_ready: self.needs_are_done(*other) }
+            }
+            _ => Behind::Ends,
+        };
+        let behind: Vec<Behind> = line.iter().map(behind).collect();
+        match gather(self.rows[index].accepted, &behind, WINDOW, self.now()) {
+            Gathered::Wait(until) => {
+                self.apply(index, |progress| progress.wait_until(until));
+                false
+            }
+            Gathered::Go(count) => {
+                for member in [index].into_iter().chain(line.into_iter().take(count)) {
+                    assert!(self.is_fresh(member) && self.needs_are_done(member), "{:?}", self.rows[member]);
+                    self.rows[member].group = Some(place);
+                }
+                true
+            }
+        }
+    }
+
+    /// Ends a lease, and does with the others of its group what follows.
+    fn settle(&mut self, index: usize, outcome: &Outcome) {
+        let now = self.now();
+        let mut first = self.rows[index].progress.clone();
+        first.settle_merged(outcome, None, now);
+        self.follow(index, &first);
+        self.rows[index].is_tried |= is_remembered(outcome);
+        self.apply(index, |progress| *progress = first);
+    }
+
+    fn follow(&mut self, index: usize, first: &Progress) {
+        let now = self.now();
+        for other in self.group(index).into_iter().filter(|other| *other != index) {
+            self.apply(other, |progress| progress.follow(first, now));
+        }
+    }
+
+    fn park(&mut self, index: usize) {
+        let now = self.now();
+        for member in self.group(index).into_iter().rev() {
+            self.rows[member].is_tried = true;
+            self.apply(member, |progress| progress.park_by_hand("stop", now));
+        }
+    }
+
     fn requeue(&mut self, index: usize) {
+        for member in self.group(index) {
+            self.rows[member].is_tried |= self.rows[member].progress.standing == Standing::Done;
+            self.requeue_one(member);
+        }
+    }
+
+    fn requeue_one(&mut self, index: usize) {
         let now = self.now();
         self.apply(index, |progress| progress.requeue(now));
         let place = self.rows[index].place;
@@ -144,11 +236,18 @@ impl Memory {
         due.sort_by_key(|index| self.rows[*index].progress.due);
         let mut leases = Vec::new();
         for index in due.into_iter().take(limit) {
+            if self.rows[index].merges() && !self.gather(index) {
+                continue;
+            }
             self.tokens += 1;
             let (token, is_first) = (Token(self.tokens), self.is_first(index));
             let expires = at(self.now + lease_for);
-            let mut claim = Claim::Waits;
-            self.apply(index, |progress| claim = progress.claim(token, expires, now, is_first));
+            let mut after = self.rows[index].progress.clone();
+            let claim = after.claim(token, expires, now, is_first);
+            if claim == Claim::Parked {
+                self.follow(index, &after);
+            }
+            self.apply(index, |progress| *progress = after);
             if claim == Claim::Leased {
                 leases.push((index, token));
             }
@@ -171,6 +270,14 @@ impl Memory {
                 Standing::Parked => assert!(progress.cause.is_some() && progress.reason.is_some(), "{row:?}"),
             }
             assert_eq!(progress.token.is_some(), progress.standing == Standing::Leased, "{row:?}");
+            let stands: Vec<Standing> =
+                self.group(index).into_iter().map(|member| self.rows[member].progress.standing).collect();
+            let (first, others) = stands.split_first().unwrap();
+            let are_together = match first {
+                Standing::Done | Standing::Parked => others.iter().all(|other| other == first),
+                _ => others.iter().all(|other| *other == Standing::Queued),
+            };
+            assert!(are_together, "a group is torn: {stands:?} of {row:?}");
             let due = self.line(row).filter(|other| self.rows[*other].progress.standing == Standing::Due).count();
             assert!(due <= 1, "two are due in the line of {row:?}");
         }
@@ -265,8 +372,7 @@ fn apply(memory: &mut Memory, held: &mut Held, op: &Op) {
         Op::Settle { lease, outcome: number } if !held.is_empty() => {
             let (_, index, token) = held.remove(lease % held.len());
             if memory.rows[index].progress.is_held_by(token) {
-                let (outcome, now) = (outcome(*number, memory.now), memory.now());
-                memory.apply(index, |progress| progress.settle(&outcome, now));
+                memory.settle(index, &outcome(*number, memory.now));
             }
         }
         Op::Crash { receiver } => held.retain(|(holder, ..)| holder != receiver),
@@ -281,9 +387,9 @@ fn apply(memory: &mut Memory, held: &mut Held, op: &Op) {
         }
         Op::Wait { millis } => memory.now += millis,
         Op::Park { row } if !memory.rows.is_empty() => {
-            let (index, now) = (row % memory.rows.len(), memory.now());
+            let index = row % memory.rows.len();
             if memory.rows[index].progress.standing.is_in_line() {
-                memory.apply(index, |progress| progress.park_by_hand("stop", now));
+                memory.park(index);
             }
         }
         Op::Replay { row } if !memory.rows.is_empty() => replay(memory, row % memory.rows.len()),
@@ -369,8 +475,7 @@ proptest! {
                 break;
             }
             for (index, _) in leases {
-                let now = memory.now();
-                memory.apply(index, |progress| progress.settle(&Outcome::Done, now));
+                memory.settle(index, &Outcome::Done);
             }
             memory.check();
         }

@@ -1,9 +1,8 @@
 //! [`Desk`] on the file.
 
 use super::{
-    attempts,
     codes::{Kind, Sinks},
-    entries,
+    entries, merging,
     page::page,
     refused,
     select::{Order, between, select},
@@ -20,7 +19,7 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::Connection;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 #[async_trait]
 impl Desk for Sqlite {
@@ -97,19 +96,17 @@ impl Desk for Sqlite {
         let (filter, keys, reason) = (filter.clone(), self.keys.clone(), reason.to_owned());
         self.write(move |tx| {
             let only = kind_of(tx, &filter)?;
+            // Whose stages were parked, with those of their groups.
+            let mut parked = BTreeSet::new();
             each(tx, &keys, &filter, limit, |tx, rows| {
-                let mut changed = false;
-                for row in rows {
+                for row in &rows {
                     // Parking a fetch parks what needs it: look again.
-                    let Some(mut row) = stages::load(tx.connection, row.seq, row.kind)? else { continue };
+                    let Some(row) = stages::load(tx.connection, row.seq, row.kind)? else { continue };
                     if row.progress.standing.is_in_line() && only.is_none_or(|kind| kind == row.kind) {
-                        let now = tx.now;
-                        stages::apply(tx, &mut row, |progress| progress.park_by_hand(&reason, now))?;
-                        attempts::remember(tx, row.seq, row.kind, &row.progress)?;
-                        changed = true;
+                        parked.extend(merging::park(tx, &row, &reason)?);
                     }
                 }
-                Ok(changed)
+                Ok(rows.first().is_some_and(|row| parked.contains(&row.seq)))
             })
         })
         .await
@@ -169,12 +166,14 @@ fn replay(tx: &mut Tx<'_>, keys: &Keys, filter: &Filter, limit: usize, sinks: &S
         (Some(_), None) => Filter { sink: None, ..filter.clone() },
         _ => filter.clone(),
     };
+    // Whose stages went back in line, with those of their groups.
+    let mut replayed = BTreeSet::new();
     each(tx, keys, &wanted, limit, |tx, rows| {
         let is_parked = |row: &StageRow| row.progress.standing == Standing::Parked;
         let needs_fetch = |row: &StageRow| row.progress.cause == Some(Cause::Needs);
         let any_parked = rows.iter().any(is_parked);
         let fetch_parked = rows.iter().any(|row| row.kind.is_fetch() && is_parked(row));
-        let mut changed = false;
+        let mut changed = rows.first().is_some_and(|row| replayed.contains(&row.seq));
         for mut row in rows.iter().filter(|row| row.kind.is_fetch() && is_parked(row)).cloned() {
             stages::requeue(tx, &mut row)?;
             changed = true;
@@ -188,7 +187,7 @@ fn replay(tx: &mut Tx<'_>, keys: &Keys, filter: &Filter, limit: usize, sinks: &S
             };
             match found {
                 Some(row) if is_meant && !row.progress.standing.is_in_line() => {
-                    stages::requeue(tx, &mut row.clone())?;
+                    replayed.extend(merging::requeue(tx, row)?);
                     changed = true;
                 }
                 None if is_meant => changed |= add(tx, &rows, *kind)?,

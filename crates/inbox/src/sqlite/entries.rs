@@ -159,6 +159,7 @@ pub(super) fn delete(tx: &mut Tx<'_>, seq: i64) -> rusqlite::Result<()> {
     }
     for sql in [
         "DELETE FROM attempt WHERE seq = ?1",
+        "DELETE FROM merged WHERE seq = ?1",
         "DELETE FROM stage WHERE seq = ?1",
         "DELETE FROM body WHERE seq = ?1",
         "DELETE FROM entry WHERE seq = ?1",

@@ -8,6 +8,7 @@
 //! writer    the one thread that writes, in batches that share a sync
 //! shared    what callers know without asking the file
 //! stages    loads a stage, applies a rule, stores it, and does what follows for its line and its entry
+//! merging   which entries leave as one delivery, and what is done with all of them at once
 //! entries, readings, attempts, refused, select, views    the other tables, and questions about them
 //! attach    the store and its keys: whether they fit together, and what erased keys leave behind
 //! store     the open file: readers, the writer, the room on the disk
@@ -34,6 +35,7 @@ mod entries;
 mod erase;
 mod gaps;
 mod intake;
+mod merging;
 mod migrate;
 mod open;
 mod page;

@@ -4,7 +4,7 @@ use super::{
     attempts,
     codes::{Kind, unsigned},
     happenings::Noted,
-    readings,
+    merging, readings,
     select::resume,
     shared::Shared,
     sinks,
@@ -13,8 +13,9 @@ use super::{
     tx::Tx,
 };
 use crate::{
-    Awaiting, Cause, Certainty, Claimed, CredentialsMark, DeliveryId, Error, Facts, Fetched, Found, Lease, Outcome,
-    Queue, ReadingId, Resume, Seq, Stage, Token, TraceParent,
+    Awaiting, Cause, Certainty, Claimed, CredentialsMark, DeliveryId, Error, Facts, Fetched, Found, Lease, Merging,
+    Outcome, Queue, ReadingId, Resume, Seq, Stage, Token, TraceParent,
+    merging::unite,
     rules::{self, Standing},
     seal::{Flaw, NO_KEY, Owner, Place, Seal},
 };
@@ -28,16 +29,25 @@ use std::{slice, sync::Arc, time::Duration};
 
 /// Bodies handed out by one claim, in bytes; at least one entry is handed out.
 const CLAIM_BYTES: usize = 8 * 1024 * 1024;
+/// Stages that one claim looks at, those included that are not to go yet: others wait for the writer meanwhile.
+const MOST_LOOKS: usize = 2_000;
 /// Why an entry is parked whose body does not have the digest that it was stored with.
 const DAMAGED: &str = "the stored event is not the one that was accepted: the inbox's file or its disk is damaged; restore \
                        the file from a backup, then replay the entry";
 #[async_trait]
 impl Queue for Sqlite {
     async fn claim(&self, stage: &Stage, limit: usize, lease_for: Duration) -> Result<Claimed, Error> {
-        let Some(kind) = self.sinks.kind(stage) else { return Ok(Claimed::default()) };
-        let (shared, seal, stage) = (Arc::clone(&self.shared), Arc::clone(&self.seal), stage.clone());
-        self.write(move |tx| Claiming { stage: &stage, kind, lease_for, shared: &shared, seal: &seal }.run(tx, limit))
-            .await
+        self.claim_by(stage, limit, lease_for, None).await
+    }
+
+    async fn claim_merged(
+        &self,
+        stage: &Stage,
+        limit: usize,
+        lease_for: Duration,
+        merging: &Merging,
+    ) -> Result<Claimed, Error> {
+        self.claim_by(stage, limit, lease_for, Some(merging.clone())).await
     }
 
     async fn wake(&self, stage: &Stage) {
@@ -88,6 +98,22 @@ impl Queue for Sqlite {
 }
 
 impl Sqlite {
+    async fn claim_by(
+        &self,
+        stage: &Stage,
+        limit: usize,
+        lease_for: Duration,
+        merging: Option<Merging>,
+    ) -> Result<Claimed, Error> {
+        let Some(kind) = self.sinks.kind(stage) else { return Ok(Claimed::default()) };
+        let (shared, seal, stage) = (Arc::clone(&self.shared), Arc::clone(&self.seal), stage.clone());
+        self.write(move |tx| {
+            Claiming { stage: &stage, kind, lease_for, merging: merging.as_ref(), shared: &shared, seal: &seal }
+                .run(tx, limit)
+        })
+        .await
+    }
+
     /// Settles all in one transaction, or none.
     async fn settle_together(&self, ended: &[(&Lease, Outcome)]) -> Result<Vec<Result<(), Error>>, Error> {
         let seqs = ended.iter().map(|(lease, _)| lease.seq);
@@ -121,7 +147,7 @@ impl Ending {
     fn run(&self, tx: &mut Tx<'_>) -> rusqlite::Result<bool> {
         let Some(kind) = self.kind else { return Ok(false) };
         let Some(mut row) = stages::load_held(tx.connection, self.seq, kind, self.token)? else { return Ok(false) };
-        settle(tx, &mut row, &self.outcome)?;
+        settle(tx, &mut row, &self.outcome, Some(&*self.entry))?;
         if self.outcome == Outcome::Done && !kind.is_fetch() {
             sinks::note_delivered(tx, kind, row.line, &self.entry)?;
         }
@@ -134,6 +160,8 @@ struct Claiming<'a> {
     stage: &'a Stage,
     kind: Kind,
     lease_for: Duration,
+    /// Of a sink whose events are merged.
+    merging: Option<&'a Merging>,
     shared: &'a Arc<Shared>,
     seal: &'a Seal,
 }
@@ -141,11 +169,12 @@ struct Claiming<'a> {
 impl Claiming<'_> {
     fn run(&self, tx: &mut Tx<'_>, limit: usize) -> rusqlite::Result<Claimed> {
         let mut leases = Vec::new();
-        let (mut bytes, mut is_over) = (0, false);
-        while !is_over {
+        let (mut bytes, mut is_over, mut looks) = (0, false, 0);
+        while !is_over && looks < MOST_LOOKS {
             let found = self.found(tx, limit - leases.len())?;
             // Only a stage that left its line, or went back into it, can have made another one due.
             is_over = true;
+            looks += found.len();
             for row in found {
                 if bytes >= CLAIM_BYTES {
                     is_over = true;
@@ -189,12 +218,23 @@ impl Claiming<'_> {
     }
 
     fn lease(&self, tx: &mut Tx<'_>, mut row: StageRow) -> rusqlite::Result<Option<Lease>> {
+        if let Some(asked) = self.merging {
+            let connection = tx.connection;
+            let facts = |seq| Ok(stored(connection, (seq, row.kind, row.line), self.seal)?.entry);
+            if !merging::gather(tx, &row, asked, facts)? {
+                return Ok(None);
+            }
+        }
         // Held before the commit: a lease that is in the file belongs to somebody, or its claim was answered with an error.
         let (token, hold) = self.shared.hold();
         let (now, expires) = (tx.now, tx.now.after(self.lease_for));
         let is_first = row.progress.token.is_none() || stages::is_first(tx.connection, &row)?;
-        let mut claim = rules::Claim::Waits;
-        stages::apply(tx, &mut row, |progress| claim = progress.claim(token, expires, now, is_first))?;
+        let mut after = row.progress.clone();
+        let claim = after.claim(token, expires, now, is_first);
+        if claim == rules::Claim::Parked {
+            merging::follow(tx, &row, &after)?;
+        }
+        stages::apply(tx, &mut row, |progress| *progress = after)?;
         match claim {
             rules::Claim::Leased => {}
             rules::Claim::Waits => return Ok(None),
@@ -203,12 +243,12 @@ impl Claiming<'_> {
                 return Ok(None);
             }
         }
-        let Stored { entry, body, delivered } = stored(tx.connection, (row.seq, row.kind, row.line), self.seal)?;
+        let Stored { entry, body, delivered, .. } = self.stored(tx.connection, &row)?;
         let body = match body {
             Ok(body) => body,
             Err(reason) => {
                 let damaged = Outcome::Park { cause: Cause::Damaged, reason: reason.to_owned() };
-                settle(tx, &mut row, &damaged)?;
+                settle(tx, &mut row, &damaged, Some(&entry))?;
                 return Ok(None);
             }
         };
@@ -228,6 +268,23 @@ impl Claiming<'_> {
             hold,
         }))
     }
+
+    /// What work needs of the entries that leave together with a stage: one delivery.
+    fn stored(&self, connection: &Connection, row: &StageRow) -> rusqlite::Result<Stored> {
+        let own = stored(connection, (row.seq, row.kind, row.line), self.seal)?;
+        if !own.is_grouped {
+            return Ok(own);
+        }
+        let members = merging::in_line(connection, row)?;
+        let mut found = Vec::with_capacity(members.len());
+        for seq in members {
+            found.push((Seq(seq), stored(connection, (seq, row.kind, row.line), self.seal)?));
+        }
+        let facts: Vec<(Seq, &Facts)> = found.iter().map(|(seq, stored)| (*seq, &stored.entry)).collect();
+        let Some((newest, entry)) = unite(&facts) else { return Ok(own) };
+        let (_, stored) = found.swap_remove(newest);
+        Ok(Stored { entry, ..stored })
+    }
 }
 
 /// What work needs of an entry.
@@ -237,6 +294,8 @@ struct Stored {
     body: Result<Bytes, &'static str>,
     /// For which time the newest accounts hold that the same sink was given of the same connection and channel.
     delivered: Option<Timestamp>,
+    /// Whether it was decided with which others it leaves.
+    is_grouped: bool,
 }
 
 /// The facts of an entry, for who looks on.
@@ -254,7 +313,8 @@ fn stored(connection: &Connection, (seq, kind, line): (i64, Kind, i64), seal: &S
                     fetched.seq IS NOT NULL, fetched.reading, reading.accounts, reading.certainty, reading.unusable, digest,
                     fetched.snapshot,
                     (SELECT as_of FROM delivered WHERE kind = ?3 AND line = ?4 AND delivered.channel = coalesce(entry.channel, '')),
-                    entry.key, entry.status, entry.provider, entry.new_transactions
+                    entry.key, entry.status, entry.provider, entry.new_transactions,
+                    EXISTS (SELECT 1 FROM merged WHERE merged.seq = ?1 AND merged.kind = ?3)
              FROM entry JOIN body USING (seq)
                   LEFT JOIN fetched ON fetched.seq = entry.seq AND fetched.kind = ?2
                   LEFT JOIN reading ON reading.id = fetched.reading
@@ -298,9 +358,10 @@ fn read_stored(row: &Row<'_>, seq: i64, seal: &Seal) -> rusqlite::Result<Stored>
         trace: row.get::<_, Option<String>>(13)?.and_then(|text| TraceParent::parse(&text)),
         fetched,
         as_of: time(21)?.unwrap_or(accepted),
+        merged: Vec::new(),
     };
     let body = whole_body(row, seal, Place::Body(seq), &Owner::of_ids(&entry.connection, entry.user.as_ref()))?;
-    Ok(Stored { entry, body, delivered: time(22)? })
+    Ok(Stored { entry, body, delivered: time(22)?, is_grouped: row.get(27)? })
 }
 
 /// The body, compared with what was accepted.
@@ -320,7 +381,8 @@ fn whole_body(
     }
 }
 
-fn settle(tx: &mut Tx<'_>, row: &mut StageRow, outcome: &Outcome) -> rusqlite::Result<()> {
+/// Ends a lease, and does with the others of its group what follows. `entry`: what the worker knew of it.
+fn settle(tx: &mut Tx<'_>, row: &mut StageRow, outcome: &Outcome, entry: Option<&Facts>) -> rusqlite::Result<()> {
     match outcome {
         Outcome::Fetched { reading, found } => {
             readings::finish(tx, *reading, *found)?;
@@ -337,7 +399,16 @@ fn settle(tx: &mut Tx<'_>, row: &mut StageRow, outcome: &Outcome) -> rusqlite::R
     for mut fetch in stages::to_fetch_again(tx.connection, row.seq, outcome)? {
         stages::put_back(tx, &mut fetch, |progress| progress.requeue(now))?;
     }
-    stages::apply(tx, row, |progress| progress.settle(outcome, now))?;
+    let merged = entry.filter(|entry| !entry.merged.is_empty()).map(|entry| &entry.delivery_id);
+    if merged.is_some() {
+        let mut ended = row.progress.clone();
+        ended.settle_merged(outcome, merged, now);
+        for other in merging::follow(tx, row, &ended)? {
+            let noted = Noted::settled((other.seq, other.kind), outcome, other.progress.reason.as_deref(), now);
+            tx.touched.happened.extend(noted);
+        }
+    }
+    stages::apply(tx, row, |progress| progress.settle_merged(outcome, merged, now))?;
     let noted = Noted::settled((row.seq, row.kind), outcome, row.progress.reason.as_deref(), now);
     tx.touched.happened.extend(noted);
     if rules::is_remembered(outcome) {

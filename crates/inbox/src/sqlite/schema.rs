@@ -12,7 +12,7 @@ pub(super) const BASE: i64 = 3;
 pub(super) const MOVING: i64 = 2;
 
 /// What each later version adds, in order. No step needs another.
-pub(super) const STEPS: [(i64, &str); 10] = [
+pub(super) const STEPS: [(i64, &str); 11] = [
     // Of the requests that are there nobody knows whether their sender was known.
     (4, "ALTER TABLE refused ADD COLUMN known INTEGER NOT NULL DEFAULT 0;"),
     // line.short: how many announced accounts were missing when the connection was last completed; -1: the connection was
@@ -119,9 +119,21 @@ pub(super) const STEPS: [(i64, &str); 10] = [
              obstacle TEXT
          ) STRICT, WITHOUT ROWID;",
     ),
+    // merged: with which others an entry leaves the line of a sink that merges events; those of one delivery have the same first,
+    // which is the entry that was first of them.
+    (
+        14,
+        "CREATE TABLE merged (
+             seq   INTEGER NOT NULL,
+             kind  INTEGER NOT NULL,
+             first INTEGER NOT NULL,
+             PRIMARY KEY (seq, kind)
+         ) STRICT, WITHOUT ROWID;
+         CREATE INDEX merged_first ON merged (kind, first);",
+    ),
 ];
 /// The version that this build writes: that of the last step.
-pub(crate) const VERSION: i64 = 13;
+pub(crate) const VERSION: i64 = 14;
 
 /// The version of a store; 0 for an empty file.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {

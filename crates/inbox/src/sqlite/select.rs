@@ -120,7 +120,7 @@ pub(super) fn between(connection: &Connection, span: Span) -> rusqlite::Result<O
 const BETWEEN: &str = "SELECT min(seq), max(seq) FROM entry INDEXED BY entry_accepted WHERE accepted BETWEEN ?1 AND ?2";
 
 /// An event id or a delivery id. Both are found by the key of the event id that they may stand for; delivery ids of the
-/// first version were the event id, a dot and eight digits.
+/// first version were the event id, a dot and eight digits. The id of a group finds its newest entry.
 fn with_id(conditions: &mut Conditions, keys: &Keys, id: &str) {
     let made_of = fold::event_id_of(id).unwrap_or_else(|| id.to_owned());
     let of_first_version = id.rsplit_once('.').map_or(id, |(event_id, _)| event_id);
@@ -129,8 +129,10 @@ fn with_id(conditions: &mut Conditions, keys: &Keys, id: &str) {
         values.push(Box::new(fold::id_key(keys, candidate)));
     }
     values.push(Box::new(id.to_owned()));
+    values.push(Box::new(fold::newest_of(id).to_owned()));
     conditions.add(
-        "entry.seq IN (SELECT seq FROM known WHERE id_key IN (?, ?, ?)) AND ? IN (entry.id, entry.delivery_id)",
+        "entry.seq IN (SELECT seq FROM known WHERE id_key IN (?, ?, ?))
+         AND (? IN (entry.id, entry.delivery_id) OR coalesce(entry.delivery_id, entry.id) = ?)",
         values,
     );
 }

@@ -1,6 +1,6 @@
 //! [`Sinks`](crate::Sinks) on the file, and the table `delivered`: what a sink was given last.
 
-use super::{codes::Kind, stages, store::Sqlite, tx::Tx};
+use super::{codes::Kind, merging, stages, store::Sqlite, tx::Tx};
 use crate::{Error, Facts, SinkName, Stage, rules::Order};
 use async_trait::async_trait;
 use base::clock::Timestamp;
@@ -53,12 +53,11 @@ impl crate::Sinks for Sqlite {
     async fn resume(&self, sink: &SinkName, before: Timestamp, limit: usize) -> Result<u64, Error> {
         let Some(kind) = self.sinks.kind(&Stage::Deliver(sink.clone())) else { return Ok(0) };
         self.write(move |tx| {
-            let now = tx.now;
             let mut resumed = 0;
-            for mut row in stages::resumable(tx.connection, kind, before, limit)? {
+            for row in stages::resumable(tx.connection, kind, before, limit)? {
                 if row.progress.may_resume(before) {
-                    stages::put_back(tx, &mut row, |progress| progress.resume(now))?;
-                    resumed += 1;
+                    // One whose group has brought it along is in line already.
+                    resumed += merging::resume(tx, &row)?.len() as u64;
                 }
             }
             Ok(resumed)
@@ -69,16 +68,13 @@ impl crate::Sinks for Sqlite {
 
 /// Notes what a sink was given.
 pub(super) fn note_delivered(tx: &mut Tx<'_>, kind: Kind, line: i64, entry: &Facts) -> rusqlite::Result<()> {
-    tx.connection
-        .prepare_cached(
-            "INSERT INTO delivered (kind, line, channel, as_of) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (kind, line, channel) DO UPDATE SET as_of = excluded.as_of WHERE excluded.as_of > as_of",
-        )?
-        .execute(params![
-            kind,
-            line,
-            entry.channel.as_ref().map_or("", ChannelDefinitionId::as_str),
-            entry.as_of.as_millis()
-        ])?;
+    for channel in entry.channels() {
+        tx.connection
+            .prepare_cached(
+                "INSERT INTO delivered (kind, line, channel, as_of) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (kind, line, channel) DO UPDATE SET as_of = excluded.as_of WHERE excluded.as_of > as_of",
+            )?
+            .execute(params![kind, line, channel.map_or("", ChannelDefinitionId::as_str), entry.as_of.as_millis()])?;
+    }
     Ok(())
 }

@@ -319,6 +319,14 @@ fn dependents(tx: &mut Tx<'_>, fetch: &StageRow) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// What stands right behind a stage in its line, in order.
+pub(super) fn behind(connection: &Connection, row: &StageRow, limit: i64) -> rusqlite::Result<Vec<StageRow>> {
+    let sql = select!(
+        "WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') AND seq > ?3 ORDER BY seq LIMIT ?4"
+    );
+    query(connection, sql, params![row.kind, row.line, row.seq, limit])
+}
+
 /// The entry that is first in a line.
 pub(super) fn first(connection: &Connection, kind: Kind, line: i64) -> rusqlite::Result<Option<i64>> {
     connection
@@ -396,7 +404,7 @@ pub(super) fn held_lines(connection: &Connection, most: i64) -> rusqlite::Result
 }
 
 /// Whether every fetch of the entry that a stage needs is done.
-fn needs_are_done(connection: &Connection, row: &StageRow) -> rusqlite::Result<bool> {
+pub(super) fn needs_are_done(connection: &Connection, row: &StageRow) -> rusqlite::Result<bool> {
     if row.kind.is_fetch() {
         return Ok(true);
     }

@@ -2,7 +2,7 @@
 
 use super::{
     codes::{Kind, unsigned},
-    queue, readings, stages,
+    merging, queue, readings, stages,
 };
 use crate::{AttemptView, DeliveryId, EntryView, ReadingView, Seq, StageView, Story, rules, seal::Seal};
 use base::clock::Timestamp;
@@ -83,16 +83,21 @@ fn attempts(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<AttemptVi
 
 /// What an entry's list of accounts and its lines say.
 pub(super) fn story(connection: &Connection, seq: i64, seal: &Seal) -> rusqlite::Result<Story> {
-    let mut behind = Vec::new();
+    let (mut behind, mut merged) = (Vec::new(), Vec::new());
     for row in stages::of_entry(connection, seq)? {
+        let group = merging::group(connection, seq, row.kind)?;
+        if group.len() > 1 {
+            merged.push((stages::name(connection, row.kind)?, group.iter().copied().map(Seq).collect()));
+        }
         if row.progress.standing == rules::Standing::Queued
             && let Some(first) = stages::first(connection, row.kind, row.line)?
-            && first != seq
+            && !group.contains(&first)
         {
             behind.push((stages::name(connection, row.kind)?, Seq(first)));
         }
     }
-    Ok(Story { reading: reading(connection, seq)?, behind, facts: queue::facts(connection, seq, seal)? })
+    let facts = queue::facts(connection, seq, seal)?;
+    Ok(Story { reading: reading(connection, seq)?, behind, facts, merged })
 }
 
 /// The reading that an entry was given; else the one that is under way for it.

@@ -47,7 +47,7 @@ pub(super) static KEYS_TABLES: [Table; 2] = [
 ];
 
 /// Every table. An entry comes before what is known of it.
-pub(super) static TABLES: [Table; 14] = [
+pub(super) static TABLES: [Table; 15] = [
     Table::new("sink", 1, &["id", "name", "paused", "strict"]),
     Table::new(
         "entry",
@@ -106,6 +106,7 @@ pub(super) static TABLES: [Table; 14] = [
         ],
     ),
     Table::new("attempt", 3, &["seq", "kind", "number", "at", "state", "reason"]),
+    Table::new("merged", 2, &["seq", "kind", "first"]),
     Table::new("failure", 1, &["kind", "at", "seq", "reason"]),
     Table {
         batch: 100,

@@ -26,6 +26,7 @@ mod leases;
 mod limits;
 mod lines;
 mod looking;
+mod merging;
 mod model;
 mod order;
 mod pages;

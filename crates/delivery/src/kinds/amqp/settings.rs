@@ -22,7 +22,7 @@ section! {
         /// The exchange; it must be there. `amq.default` is the broker's default exchange, for which `routing_key` names a queue.
         /// Attributes in braces as in `routing_key`.
         pub exchange: Template = text(template::routing_key).default("linxo"),
-        /// The routing key. Attributes in braces: {connection}, {user}, {type}, {channel}, {mode}, {completion}, {id}.
+        /// The routing key. Attributes in braces: {connection}, {user}, {type}, {channel}, {mode}, {completion}, {id}, {merged}.
         pub routing_key: Template = text(template::routing_key).default("{type}.{connection}"),
         /// Headers on top of the sink's own; values as in `routing_key`, or secrets.
         pub headers: Vec<Pair> = pairs(template::extra_header).example("{ \"X-Team\" = \"bank\" }"),

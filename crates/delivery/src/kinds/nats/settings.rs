@@ -18,7 +18,7 @@ section! {
         /// The servers of one cluster, `tls://host:4222`, or `nats://` on this machine. Servers that these tell of are not called.
         pub servers: Vec<Server> = texts(server).example("[\"tls://nats.internal:4222\"]"),
         /// The subject. A JetStream stream must take it. Attributes in braces: {connection}, {user}, {type}, {channel}, {mode},
-        /// {completion}, {id}.
+        /// {completion}, {id}, {merged}.
         pub subject: Template = text(template::subject).default("{type}.{connection}"),
         /// Headers on top of the sink's own; values as in `subject`, or secrets.
         pub headers: Vec<Pair> = pairs(template::extra_header).example("{ \"X-Team\" = \"bank\" }"),

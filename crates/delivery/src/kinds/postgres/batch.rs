@@ -4,10 +4,9 @@
 //! there is goes out first. An event that is larger than `max_event` is refused before its body is read.
 
 use crate::sink::{Delivery, Error, Failure, FailureKind};
-use event::{ChannelDefinitionId, UserId};
 use futures_util::StreamExt as _;
 use settings::units::show_size;
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::types::{ToSql, Type};
 
@@ -125,16 +124,17 @@ impl<'d> Batch<'d> {
         let mut arrays = Arrays::default();
         for (_, Row { delivery, data, .. }) in rows {
             let attributes = &delivery.attributes;
-            let texts = [
-                Some(attributes.id.as_str()),
-                Some(attributes.source.as_str()),
-                Some(attributes.cloud_type.as_str()),
-                Some(attributes.subject.as_str()),
-                attributes.linxouser.as_ref().map(UserId::as_str),
-                attributes.linxochannel.as_ref().map(ChannelDefinitionId::as_str),
-                attributes.linxomode.as_deref(),
-                attributes.time.as_deref(),
-                Some(attributes.linxocompletion.as_str()),
+            let texts: [Option<Cow<'_, str>>; 10] = [
+                Some(attributes.id.as_str().into()),
+                Some(attributes.source.as_str().into()),
+                Some(attributes.cloud_type.as_str().into()),
+                Some(attributes.subject.as_str().into()),
+                attributes.linxouser.as_ref().map(|user| user.as_str().into()),
+                attributes.linxochannel.as_ref().map(|channel| channel.as_str().into()),
+                attributes.linxomode.as_deref().map(Cow::Borrowed),
+                attributes.time.as_deref().map(Cow::Borrowed),
+                Some(attributes.linxocompletion.as_str().into()),
+                attributes.merged().map(Cow::Owned),
             ];
             for (array, text) in arrays.texts.iter_mut().zip(texts) {
                 array.push(text);
@@ -152,7 +152,7 @@ impl<'d> Batch<'d> {
 /// One array for each column.
 #[derive(Default)]
 pub(super) struct Arrays<'r> {
-    texts: [Vec<Option<&'r str>>; 9],
+    texts: [Vec<Option<Cow<'r, str>>>; 10],
     counts: Vec<i64>,
     mismatches: Vec<bool>,
     stale: Vec<bool>,
@@ -163,7 +163,7 @@ pub(super) struct Arrays<'r> {
 impl Arrays<'_> {
     /// As the library wants them.
     pub(super) fn parameters(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
-        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(14);
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(15);
         for array in &self.texts {
             parameters.push((array, Type::TEXT_ARRAY));
         }

@@ -5,7 +5,7 @@
 //! database or the role has switched it off: what was acknowledged would be lost with the server's power otherwise.
 
 /// Parameters of [`Tables::store`], each an array with one element for each event.
-pub(super) const COLUMNS: [&str; 14] = [
+pub(super) const COLUMNS: [&str; 15] = [
     "id text",
     "source text",
     "type text",
@@ -15,6 +15,7 @@ pub(super) const COLUMNS: [&str; 14] = [
     "mode text",
     "time text",
     "completion text",
+    "merged text",
     "account_count bigint",
     "mismatch boolean",
     "stale boolean",
@@ -67,6 +68,7 @@ CREATE TABLE IF NOT EXISTS {table} (
   mode text,
   time timestamptz,
   completion text NOT NULL,
+  merged text,
   account_count bigint NOT NULL,
   mismatch boolean NOT NULL,
   stale boolean NOT NULL,
@@ -115,7 +117,7 @@ CREATE TABLE IF NOT EXISTS {table} (
   SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') IN ('off', 'local')
 ), given AS MATERIALIZED (
   SELECT DISTINCT ON (id) id, source, type, connection_id, user_id, channel_id, mode, time::timestamptz AS time, completion,
-    account_count, mismatch, stale, timestamptz 'epoch' + as_of * interval '1 millisecond' AS as_of, data::json AS data
+    merged, account_count, mismatch, stale, timestamptz 'epoch' + as_of * interval '1 millisecond' AS as_of, data::json AS data
   FROM unnest({parameters}) AS row ({names})
   ORDER BY id
 ), stored AS (

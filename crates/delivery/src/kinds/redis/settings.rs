@@ -19,7 +19,7 @@ section! {
         pub server: Server = text(server).example("\"rediss://redis.internal\""),
         /// Number of the database.
         pub database: u32 = number().default("0").between("0", "65535"),
-        /// Key of the stream. Attributes in braces: {connection}, {user}, {type}, {channel}, {mode}, {completion}, {id}.
+        /// Key of the stream. Attributes in braces: {connection}, {user}, {type}, {channel}, {mode}, {completion}, {id}, {merged}.
         pub stream: Template = text(template::stream_key).default("linxo:events"),
         /// Entries that the stream keeps, about; the oldest go first, read or not. 0 keeps all.
         pub maxlen: Option<NonZeroU32> = number().default("0"),

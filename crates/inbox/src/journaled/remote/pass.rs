@@ -5,7 +5,7 @@
 use super::{beside::Beside, state::Remote};
 use crate::{
     Act, ActView, Audit, Awaiting, Batch, Charts, Claimed, Desk, EntryPage, EntryView, Erased, Error, Expired, Fill,
-    Filter, Held, Lease, Minute, Outcome, Page, Persons, Place, Queue, Reading, ReadingId, Readings, Receiver,
+    Filter, Held, Lease, Merging, Minute, Outcome, Page, Persons, Place, Queue, Reading, ReadingId, Readings, Receiver,
     ReceiverView, Receivers, RefusedView, Resealed, Resume, Seen, Seq, Shelf, Shortfall, SinkName, Sinks, Span, Stage,
     Stats, Story, Subject, Upkeep, Watch, rules::Order,
 };
@@ -36,6 +36,20 @@ impl Queue for Remote {
             return Ok(Claimed::default());
         }
         store.claim(stage, limit, lease_for).await
+    }
+
+    async fn claim_merged(
+        &self,
+        stage: &Stage,
+        limit: usize,
+        lease_for: Duration,
+        merging: &Merging,
+    ) -> Result<Claimed, Error> {
+        let Some(store) = self.opened() else { return Ok(Claimed::default()) };
+        if !self.knows_pauses.load(Ordering::Acquire) {
+            return Ok(Claimed::default());
+        }
+        store.claim_merged(stage, limit, lease_for, merging).await
     }
 
     async fn wake(&self, stage: &Stage) {
