@@ -18,7 +18,7 @@ use inbox::{
     Act, ActView, Audit, Batch, Desk, EntryPage, EntryView, Erased, Error, Fill, Filter, Place, RefusedView, Seq,
     SinkName, Sinks, Span, Story, Subject, rules::Order,
 };
-use parts::{Entry, Reading, Refused, time};
+use parts::{Entry, Reading, Refused, stage, time};
 use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};

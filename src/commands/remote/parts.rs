@@ -149,7 +149,8 @@ impl From<Refused> for RefusedView {
     }
 }
 
-fn stage(word: &str) -> Stage {
+/// A part of the work by its word.
+pub(super) fn stage(word: &str) -> Stage {
     let fetch = Fetch::ALL.into_iter().find(|fetch| fetch.as_str() == word);
     fetch.map_or_else(|| Stage::deliver(word), Stage::Fetch)
 }
