@@ -143,6 +143,7 @@ async fn replaced_secrets_sign_what_comes_next() {
         is_strict: false,
         kind: kind(secret),
         filter: None,
+        merge: None,
     };
     let slot = Slot::open(&configured(SECRETS[0])).unwrap();
     assert!(kind(SECRETS[0]).may_become(&kind(SECRETS[1])));
