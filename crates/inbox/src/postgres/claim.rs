@@ -192,7 +192,7 @@ impl Claiming {
         let known = merging::known(&tx, self.kind, &seqs).await?;
         let (now, kind) = (board.now, self.kind);
         let far = now.after(LONGEST_PAUSE);
-        let (mut leased, mut groups, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut rows, mut groups, mut bytes) = (Vec::new(), Vec::new(), 0);
         for queue in &queues {
             let is_due = board.get(queue.first, kind).is_some_and(|row| {
                 let progress = &row.progress;
@@ -206,7 +206,7 @@ impl Claiming {
                     board.apply(queue.first, kind, |progress| progress.wait_until(until));
                     continue;
                 }
-                _ if leased.len() >= limit => continue,
+                _ if rows.len() >= limit => continue,
                 Some(Gathered::Go(count)) => Some(count),
                 None => None,
             };
@@ -218,16 +218,16 @@ impl Claiming {
             board.apply(queue.first, kind, |progress| {
                 progress.claim(token, now.after(self.lease_for), now, true);
             });
-            leased.extend(board.get(queue.first, kind).cloned());
+            rows.extend(board.get(queue.first, kind).cloned());
         }
-        let is_all = queues.len() < looks || leased.len() == limit || bytes >= CLAIM_BYTES;
-        let leased = leased.into_iter().map(|row| self.taken(row)).collect();
+        let is_all = queues.len() < looks || rows.len() == limit || bytes >= CLAIM_BYTES;
+        let rows = rows.into_iter().map(|row| self.taken(row)).collect();
         if let Some(store) = merging::store(kind, &groups) {
             // Before the entries are loaded, which go by what is stored.
             tx.execute(&[store]).await?;
         }
         let (writes, touched) = board.end(tx.slot, Touched::default());
-        let (leases, is_whole) = self.hand_out(tx, leased, writes, touched).await?;
+        let (leases, is_whole) = self.hand_out(tx, rows, writes, touched).await?;
         Ok((leases, is_whole && is_all))
     }
 
