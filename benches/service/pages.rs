@@ -154,7 +154,7 @@ fn fill_server(server: &Postgres, entries: u64) -> Outcome<()> {
          SELECT i, 'e' || i, false, hashint8extended(i, 1), 0, sha256(i::text::bytea), 1800, 'UPDATED', 'CONNECTIONS',
                 'c' || (i * 7919 % 10000), 'u' || (i * 7919 % 5000), '24601', 'OAUTH', 1700000000, 2, 2, {first} + i * {BETWEEN}, false,
                 '{{\"peer\":\"192.0.2.1:40000\",\"tls\":\"1.3\"}}'
-         FROM generate_series(1, {entries}) AS n (i);
+         FROM generate_series(1::bigint, {entries}) AS n (i);
          INSERT INTO body (seq, bytes) SELECT seq, decode(repeat('00', 1800), 'hex') FROM entry;
          INSERT INTO stage (seq, kind, line, state, due, attempts, changed, cause, reason)
          SELECT entry.seq, sink.id, entry.seq % 10000, CASE entry.seq % 100 WHEN 0 THEN 'parked' ELSE 'done' END, accepted, 1, accepted,

@@ -27,7 +27,7 @@ use inbox::{EntryView, Filter, Minute, Span};
 use std::{collections::BTreeMap, time::Duration};
 
 /// Parked entries that are looked at for their causes.
-const CAUSES: usize = 200;
+const CAUSES: usize = 100;
 const HOUR: Duration = Duration::from_hours(1);
 
 #[derive(Template)]

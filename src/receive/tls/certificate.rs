@@ -82,26 +82,12 @@ impl Certificate {
         match self.validity(now) {
             Validity::Good => {}
             validity @ Validity::Expired => {
-                let problem = validity.problem().unwrap_or_default();
-                tracing::error!(
-                    code = "certificate_expired",
-                    listener,
-                    subject,
-                    names,
-                    not_after,
-                    "{listener} listener: {problem}"
-                );
+                let problem = format!("{listener} listener: {}", validity.problem().unwrap_or_default());
+                tracing::error!(code = "certificate_expired", listener, subject, names, not_after, "{problem}");
             }
             validity => {
-                let problem = validity.problem().unwrap_or_default();
-                tracing::warn!(
-                    code = "certificate_ends",
-                    listener,
-                    subject,
-                    names,
-                    not_after,
-                    "{listener} listener: {problem}"
-                );
+                let problem = format!("{listener} listener: {}", validity.problem().unwrap_or_default());
+                tracing::warn!(code = "certificate_ends", listener, subject, names, not_after, "{problem}");
             }
         }
     }

@@ -128,7 +128,7 @@ const FEW: i64 = 10_000;
 /// Whether what a filter asks for is found by an index, and is little.
 pub(super) async fn is_narrow(core: &Core, filter: &Filter) -> Result<bool, Trouble> {
     let is_named = filter.id.is_some() || filter.seq.is_some() || filter.state == Some(State::Leased);
-    if is_named || are_few(core, filter.state).await? {
+    if is_named || are_at_most(core, filter.state, NARROW).await? {
         return Ok(true);
     }
     let of_connection = filter.connection.as_ref().map(|of| ("connection", codes::text(of.as_str())));
@@ -145,15 +145,23 @@ pub(super) async fn is_narrow(core: &Core, filter: &Filter) -> Result<bool, Trou
     Ok(false)
 }
 
-/// Whether few stages are in a state, whatever their kind. Read from the counts: nothing is counted here.
+/// A page of more is found sooner in the order of acceptance.
+const NARROW: i64 = 2_000;
+
+/// Whether few stages are in a state, whatever their kind.
 async fn are_few(core: &Core, state: Option<State>) -> Result<bool, Trouble> {
+    are_at_most(core, state, FEW).await
+}
+
+/// Read from the counts: nothing is counted here.
+async fn are_at_most(core: &Core, state: Option<State>, most: i64) -> Result<bool, Trouble> {
     core.count().await?;
     let numbers = core.shared.tally(|tally| tally.numbers().clone());
     let sum = |value: fn(&Numbers) -> i64| numbers.values().map(value).sum::<i64>();
     Ok(match state {
         None | Some(State::Done) => false,
-        Some(State::Waiting | State::Leased) => sum(|numbers| numbers.unfinished) <= FEW,
-        Some(State::Parked) => sum(|numbers| numbers.parked) <= FEW,
+        Some(State::Waiting | State::Leased) => sum(|numbers| numbers.unfinished) <= most,
+        Some(State::Parked) => sum(|numbers| numbers.parked) <= most,
     })
 }
 

@@ -144,11 +144,18 @@ const FEW: i64 = 10_000;
 /// Whether what a filter asks for is found by an index, and is little.
 pub(super) fn is_narrow(connection: &Connection, filter: &Filter) -> rusqlite::Result<bool> {
     let is_named = filter.id.is_some() || filter.seq.is_some() || filter.state == Some(State::Leased);
-    Ok(is_named || are_few(connection, filter.state)?)
+    Ok(is_named || are_at_most(connection, filter.state, NARROW)?)
 }
+
+/// A page of more is found sooner in the order of acceptance.
+const NARROW: i64 = 2_000;
 
 /// Whether few stages are in a state, whatever their kind.
 fn are_few(connection: &Connection, state: Option<State>) -> rusqlite::Result<bool> {
+    are_at_most(connection, state, FEW)
+}
+
+fn are_at_most(connection: &Connection, state: Option<State>, most: i64) -> rusqlite::Result<bool> {
     let sql = match state {
         None | Some(State::Done) => return Ok(false),
         Some(State::Waiting | State::Leased) => {
@@ -158,8 +165,8 @@ fn are_few(connection: &Connection, state: Option<State>) -> rusqlite::Result<bo
             "SELECT count(*) FROM (SELECT 1 FROM stage INDEXED BY stage_parked WHERE state = 'parked' LIMIT ?1 + 1)"
         }
     };
-    let found: i64 = connection.prepare_cached(sql)?.query_row([FEW], |row| row.get(0))?;
-    Ok(found <= FEW)
+    let found: i64 = connection.prepare_cached(sql)?.query_row([most], |row| row.get(0))?;
+    Ok(found <= most)
 }
 
 /// Entries that have a stage of a kind, in a state where one is named.
