@@ -244,8 +244,8 @@ async fn who_is_slow_is_told_what_is_missing(backend: Backend) {
     for round in 0..3 {
         let leases = store.get().queue.claim(&Stage::deliver("app"), 1500, LEASE).await.unwrap().leases;
         assert_eq!(leases.len(), 1500, "round {round}");
-        let settled = leases.iter().map(|lease| store.settle(lease, retry("it answered 503", false)));
-        futures_util::future::join_all(settled).await;
+        let ended: Vec<_> = leases.iter().map(|lease| (lease, retry("it answered 503", false))).collect();
+        assert!(store.get().queue.settle(&ended).await.iter().all(Result::is_ok), "round {round}");
     }
     let watch = &store.get().watch;
     let total = watch.next();
