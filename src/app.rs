@@ -155,14 +155,8 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
     let stop = CancellationToken::new();
     let (readiness, (hangup, asked)) = (Readiness::new(stop.clone()), mpsc::unbounded_channel());
     let (address, admin_address) = (bound.address(), admin.as_ref().map(admin::Bound::address));
-    let receiver = Arc::new(Receiver::new(
-        &config.listener,
-        &config.sender,
-        loaded,
-        Arc::clone(&inbox.intake),
-        receive::Figures::new(&mut registry, last_event.clone()),
-        tracer.clone(),
-    ));
+    let figures = receive::Figures::new(&mut registry, last_event.clone());
+    let receiver = receiver(&config, loaded, &inbox, figures, tracer.clone());
     let targets = Targets {
         receiver: Arc::clone(&receiver),
         sinks: sinks.clone(),
@@ -174,8 +168,8 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
 
     let deliveries = work::DeliveryFigures::new(&mut registry);
     let gates = gates(&inbox, names, &deliveries).await?;
-    let orders = config.sinks.iter().map(|sink| (sink.name.clone(), Order::of(sink.is_strict)));
-    let orders = work::tell_orders(&*inbox.sinks, orders.collect()).await;
+    let orders = config.sinks.iter().map(|sink| (sink.name.clone(), Order::of(sink.is_strict))).collect();
+    let orders = work::tell_orders(&*inbox.sinks, orders).await;
     let (mut tasks, attempts) = (JoinSet::new(), Attempts::default());
     start_work(
         &mut tasks,
@@ -240,6 +234,17 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
         hangup,
         task,
     })
+}
+
+fn receiver(
+    config: &Config,
+    loaded: tls::Loaded,
+    inbox: &Inbox,
+    figures: receive::Figures,
+    tracer: Tracer,
+) -> Arc<Receiver> {
+    let intake = Arc::clone(&inbox.intake);
+    Arc::new(Receiver::new(&config.listener, &config.sender, loaded, intake, figures, tracer))
 }
 
 /// Takes events until the drain is over.

@@ -138,19 +138,16 @@ impl Export {
                 self.lines += 1;
             }
         } else if let Some(reading) = open {
-            match reading.pages.pop_front() {
-                Some(number) => {
-                    let page = self.inbox.shelf.page(reading.reading.id, number).await?;
-                    if !mem::replace(&mut reading.is_first, false) {
-                        self.text.push(b',');
-                    }
-                    self.text.extend_from_slice(&compact(&page));
+            if let Some(number) = reading.pages.pop_front() {
+                let page = self.inbox.shelf.page(reading.reading.id, number).await?;
+                if !mem::replace(&mut reading.is_first, false) {
+                    self.text.push(b',');
                 }
-                None => {
-                    self.text.extend_from_slice(json::READING_END);
-                    self.lines += 1;
-                    *open = None;
-                }
+                self.text.extend_from_slice(&compact(&page));
+            } else {
+                self.text.extend_from_slice(json::READING_END);
+                self.lines += 1;
+                *open = None;
             }
         } else if let Some(reading) = readings.pop_front() {
             // A page may hold only accounts that other pages hold too.

@@ -30,7 +30,8 @@ pub(super) struct Frame {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Done {
-    done: Option<Word>,
+    #[serde(rename = "done")]
+    act: Option<Word>,
     changed: Option<u64>,
     /// Shows that an act of this session led here, and no link of somebody else.
     mark: String,
@@ -49,7 +50,7 @@ impl Done {
     fn sentence(&self) -> Option<String> {
         let changed = self.changed.unwrap_or_default();
         let entries = if changed == 1 { "1 entry".to_owned() } else { format!("{changed} entries") };
-        Some(match self.done? {
+        Some(match self.act? {
             Word::Replay => format!("{entries} put back in line."),
             Word::Park => format!("{entries} parked."),
             Word::Pause => "The sink is paused.".to_owned(),

@@ -179,7 +179,7 @@ fn troubles(overview: &Overview, certificates: &[Certificate]) -> Vec<Trouble> {
             "down" => add(true, format!("{stage} is down{since}."), at),
             "paused" => add(false, format!("{stage} is paused{since}."), at),
             "unconfigured" if waiting + leased + parked > 0 => {
-                add(false, format!("{stage} has work and is not configured."), at)
+                add(false, format!("{stage} has work and is not configured."), at);
             }
             _ => {}
         }

@@ -21,12 +21,11 @@ use inbox::Inbox;
 /// From the inbox beside this command.
 pub(super) async fn export(inbox: &Inbox, selection: &Selection) -> Result<(), Failure> {
     noted(&*inbox.audit, ("export", selection.words()), Unnoted::Stops, async || {
-        let wanted = match selection.user().filter(|_| selection.is_user_alone()) {
-            Some(user) => Wanted::Of(user),
-            None => {
-                let filter = bounded(&*inbox.desk, selection.filter()).await.map_err(|error| failure(&error))?;
-                Wanted::Matching(filter, limit(selection) as u64)
-            }
+        let wanted = if let Some(user) = selection.user().filter(|_| selection.is_user_alone()) {
+            Wanted::Of(user)
+        } else {
+            let filter = bounded(&*inbox.desk, selection.filter()).await.map_err(|error| failure(&error))?;
+            Wanted::Matching(filter, limit(selection) as u64)
         };
         let mut export = Export::begin(inbox, wanted).await.map_err(|error| failure(&error))?;
         while let Some(lines) = export.next().await.map_err(stopped)? {
@@ -47,7 +46,7 @@ pub(super) async fn export_afar(service: &Service, selection: &Selection) -> Res
     let mut lines = 0;
     let mut export = service.export(&selection.filter(), selection.limit).await.map_err(|error| unreachable(&error))?;
     while let Some(piece) = export.chunk().await.map_err(|error| unreachable(&error))? {
-        lines += piece.iter().filter(|byte| **byte == b'\n').count();
+        lines += piece.split(|byte| *byte == b'\n').count().saturating_sub(1);
         if emit(&piece)?.is_break() {
             return Ok(());
         }

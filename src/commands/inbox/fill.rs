@@ -83,7 +83,7 @@ pub(super) async fn run(config: &Config, inbox: &Inbox, selection: &Selection, h
     }
     let mut which = selection.words();
     if let Some(rate) = how.rate {
-        which.push_str(&format!(" --rate {rate}/s"));
+        which.extend([" --rate ", &rate.to_string(), "/s"]);
     }
     let filled = noted(&*inbox.audit, ("replay", which), Unnoted::Stops, async || {
         let filled = filling.all(selection).await;

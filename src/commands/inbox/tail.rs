@@ -159,13 +159,12 @@ impl Teller<'_> {
 
 /// Prints what happens until it is told to end, or nobody reads any more.
 pub(super) async fn tail(global: &Global, service: Option<&Service>, args: &Args) -> Result<(), Failure> {
-    let teller = match service {
-        Some(service) => Teller::Afar(service),
-        None => {
-            let config = global.load()?;
-            args.check(&config)?;
-            Teller::Here(control::path(&config.inbox))
-        }
+    let teller = if let Some(service) = service {
+        Teller::Afar(service)
+    } else {
+        let config = global.load()?;
+        args.check(&config)?;
+        Teller::Here(control::path(&config.inbox))
     };
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;

@@ -53,7 +53,7 @@ fn accounts(attributes: &Attributes) -> String {
         text.push_str(", stale");
     }
     if !attributes.linxomerged.is_empty() {
-        text.push_str(&format!(", of {} events", attributes.linxomerged.len()));
+        text.extend([", of ", &attributes.linxomerged.len().to_string(), " events"]);
     }
     text
 }
