@@ -1,4 +1,4 @@
-//! Traces before a collector that is not of this repository: a few lines of Python around the protocol's messages from PyPI, in a
+//! Traces before a collector that is not of this repository: a few lines of Python around the protocol's messages from `PyPI`, in a
 //! process of its own. What `traces` reads with the messages that the service writes with, this reads with others.
 
 use crate::{
