@@ -45,6 +45,7 @@ pub mod archive;
 mod audit;
 mod busy;
 mod charts;
+mod delivery_ids;
 mod desk;
 #[cfg(feature = "double")]
 pub mod double;

@@ -1,7 +1,7 @@
 //! Merging of events that wait together: what a sink asks for, and the facts of the one delivery that comes of it. When events go, and
 //! which, is decided by [`rules::gather`](crate::rules::gather).
 
-use crate::{Facts, Member, Seq, fold, rules::Window};
+use crate::{Facts, Member, Seq, delivery_ids, rules::Window};
 use base::clock::Timestamp;
 use std::{fmt, sync::Arc};
 
@@ -68,7 +68,7 @@ pub(crate) fn unite(members: &[(Seq, &Facts)]) -> Option<(usize, Facts)> {
             })
             .collect();
         united.delivery_id =
-            fold::merged_id(&facts.delivery_id, united.merged.iter().map(|member| member.delivery_id.as_str()));
+            delivery_ids::merged_id(&facts.delivery_id, united.merged.iter().map(|member| member.delivery_id.as_str()));
         let says = |says| united.merged.iter().any(|member| member.new_transactions == Some(says));
         united.new_transactions = if says(true) { Some(true) } else { says(false).then_some(false) };
     }

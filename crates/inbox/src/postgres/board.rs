@@ -63,6 +63,8 @@ pub(super) struct Board {
     /// The sinks that keep strict order.
     strict: BTreeSet<Kind>,
     groups: Groups,
+    /// Stages that leave their group.
+    left: Vec<(i64, Kind)>,
     /// Entries that an operation changed, with those of their groups.
     changed: BTreeSet<i64>,
     attempts: Vec<Attempt>,
@@ -79,6 +81,7 @@ impl Board {
             cells: BTreeMap::new(),
             lines: HashMap::new(),
             strict,
+            left: Vec::new(),
             groups: Groups::new(),
             changed: BTreeSet::new(),
             attempts: Vec::new(),
@@ -248,6 +251,11 @@ impl Board {
         self.step_back(seq, kind);
     }
 
+    /// Takes a stage out of its group, as it goes to another sink by itself.
+    pub(super) fn leave(&mut self, seq: i64, kind: Kind) {
+        self.left.push((seq, kind));
+    }
+
     /// Notes how the last attempt at a stage ended.
     pub(super) fn remember(&mut self, seq: i64, kind: Kind, is_failure: bool) {
         let Some(progress) = self.get(seq, kind).map(|row| row.progress.clone()) else { return };
@@ -362,6 +370,7 @@ impl Board {
         writes.extend(stages::update(&whole));
         writes.extend(stages::moved(&moved));
         writes.extend(stages::insert(&new));
+        writes.extend(delete::memberships(&self.left));
         writes.extend(delete::unfinished(&self.dropped));
         writes.extend(attempts::remember(&self.attempts, slot));
         writes.extend(stages::tally(&touched.numbers, slot));

@@ -1,6 +1,7 @@
 //! Deletion of entries, with all that belongs to them alone; and of what was read for them in vain.
 
 use super::tx::{Statement, statement};
+use crate::kind::Kind;
 use std::collections::BTreeSet;
 
 /// Deletes entries whose lines are locked and whose stages are counted off.
@@ -47,4 +48,17 @@ pub(super) fn unfinished(entries: &BTreeSet<i64>) -> Option<Statement> {
          DELETE FROM page USING gone WHERE reading = gone.id",
         entries.iter().copied().collect::<Vec<_>>(),
     ))
+}
+
+/// Takes stages out of their groups.
+pub(super) fn memberships(left: &[(i64, Kind)]) -> Option<Statement> {
+    let (seqs, kinds): (Vec<i64>, Vec<i64>) = left.iter().map(|(seq, kind)| (*seq, kind.0)).unzip();
+    (!seqs.is_empty()).then(|| {
+        statement!(
+            "DELETE FROM merged USING unnest($1::bigint[], $2::bigint[]) AS n (seq, kind)
+             WHERE merged.seq = n.seq AND merged.kind = n.kind",
+            seqs,
+            kinds
+        )
+    })
 }

@@ -261,5 +261,6 @@ fn hand_over(board: &mut Board, rows: &[StageRow], from: Kind, (to, name): (Kind
         board.add(StageRow { kind: to, progress: old.progress.taken_over(now), ..old.clone() });
     }
     board.apply(old.seq, from, |progress| progress.close(&rules::moved(name, has_it), now));
+    board.leave(old.seq, from);
     true
 }

@@ -5,7 +5,7 @@ use super::{
     store::Core,
     tx::{self, Statement, Trouble, Value, statement},
 };
-use crate::{Fetch, Filter, Seq, State, fold, kind::Kind, numbers::Numbers};
+use crate::{Fetch, Filter, Seq, State, delivery_ids, fold, kind::Kind, numbers::Numbers};
 use event::{ConnectionId, UserId};
 
 /// In which order entries are wanted.
@@ -92,12 +92,12 @@ pub(super) async fn conditions(core: &Core, filter: &Filter) -> Result<Condition
     if let Some(id) = &filter.id {
         // An event id or a delivery id; both are found by the key of the event id that they may stand for. The id of a group finds its
         // newest entry.
-        let made_of = fold::event_id_of(id).unwrap_or_else(|| id.clone());
+        let made_of = delivery_ids::event_id_of(id).unwrap_or_else(|| id.clone());
         let keys: Vec<i64> = [id, &made_of].map(|candidate| fold::id_key(&core.keys, candidate)).to_vec();
         conditions.add(
             "entry.seq IN (SELECT seq FROM known WHERE id_key = ANY(?))
              AND (? IN (entry.id, entry.delivery_id) OR coalesce(entry.delivery_id, entry.id) = ?)",
-            vec![Box::new(keys), Box::new(codes::text(id)), Box::new(codes::text(fold::newest_of(id)))],
+            vec![Box::new(keys), Box::new(codes::text(id)), Box::new(codes::text(delivery_ids::newest_of(id)))],
         );
     }
     match (&filter.sink, filter.state) {

@@ -399,6 +399,8 @@ fn apply(memory: &mut Memory, held: &mut Held, op: &Op) {
             let is_open = matches!(progress.standing, Standing::Queued | Standing::Due | Standing::Parked);
             if is_open && matches!(stage, Stage::Deliver(_)) {
                 memory.apply(index, |progress| progress.close("moved", now));
+                // What goes to another sink goes there by itself.
+                memory.rows[index].group = None;
             }
         }
         Op::Settle { .. } | Op::Park { .. } | Op::Replay { .. } | Op::Close { .. } => {}

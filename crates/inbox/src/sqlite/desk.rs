@@ -235,6 +235,7 @@ fn hand_over(tx: &mut Tx<'_>, rows: &[StageRow], from: Kind, (to, name): (Kind, 
         insert(tx, old, to, old.progress.taken_over(now), &fetches)?;
     }
     stages::apply(tx, &mut old.clone(), |progress| progress.close(&rules::moved(name, has_it), now))?;
+    merging::leave(tx.connection, old.seq, from)?;
     Ok(true)
 }
 

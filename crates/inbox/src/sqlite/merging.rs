@@ -29,6 +29,12 @@ pub(super) fn group(connection: &Connection, seq: i64, kind: Kind) -> rusqlite::
     Ok(if found.is_empty() { vec![seq] } else { found })
 }
 
+/// Takes an entry out of its group, as it goes to another sink by itself.
+pub(super) fn leave(connection: &Connection, seq: i64, kind: Kind) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM merged WHERE seq = ?1 AND kind = ?2")?.execute(params![seq, kind])?;
+    Ok(())
+}
+
 /// The stages of a group that are in line, in order.
 pub(super) fn in_line(connection: &Connection, row: &StageRow) -> rusqlite::Result<Vec<i64>> {
     let mut members = group(connection, row.seq, row.kind)?;

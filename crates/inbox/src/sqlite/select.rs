@@ -1,7 +1,7 @@
 //! Which entries a filter means, as numbers.
 
 use super::{codes::Kind, stages};
-use crate::{Filter, Keys, Resume, Seq, Span, State, fold};
+use crate::{Filter, Keys, Resume, Seq, Span, State, delivery_ids, fold};
 use event::{ConnectionId, UserId};
 use rusqlite::{Connection, ToSql, params, params_from_iter};
 
@@ -122,14 +122,14 @@ const BETWEEN: &str = "SELECT min(seq), max(seq) FROM entry INDEXED BY entry_acc
 /// An event id or a delivery id. Both are found by the key of the event id that they may stand for; delivery ids of the
 /// first version were the event id, a dot and eight digits. The id of a group finds its newest entry.
 fn with_id(conditions: &mut Conditions, keys: &Keys, id: &str) {
-    let made_of = fold::event_id_of(id).unwrap_or_else(|| id.to_owned());
+    let made_of = delivery_ids::event_id_of(id).unwrap_or_else(|| id.to_owned());
     let of_first_version = id.rsplit_once('.').map_or(id, |(event_id, _)| event_id);
     let mut values: Vec<Box<dyn ToSql>> = Vec::new();
     for candidate in [id, &made_of, of_first_version] {
         values.push(Box::new(fold::id_key(keys, candidate)));
     }
     values.push(Box::new(id.to_owned()));
-    values.push(Box::new(fold::newest_of(id).to_owned()));
+    values.push(Box::new(delivery_ids::newest_of(id).to_owned()));
     conditions.add(
         "entry.seq IN (SELECT seq FROM known WHERE id_key IN (?, ?, ?))
          AND (? IN (entry.id, entry.delivery_id) OR coalesce(entry.delivery_id, entry.id) = ?)",

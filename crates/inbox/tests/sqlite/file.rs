@@ -75,7 +75,7 @@ async fn a_file_of_version_3_gets_what_came_later() {
          CREATE INDEX stage_line ON stage (kind, line, place) WHERE state IN ('queued', 'due', 'leased');
          ALTER TABLE reading DROP COLUMN unusable;
          ALTER TABLE page DROP COLUMN unusable; DROP TABLE delivered; DROP TABLE act; DROP INDEX stage_resumable;
-         DROP TABLE failure; DROP TABLE minute; DROP TABLE receiver; DROP INDEX entry_accepted;
+         DROP TABLE failure; DROP TABLE minute; DROP TABLE receiver; DROP TABLE merged; DROP INDEX entry_accepted;
          ALTER TABLE stage DROP COLUMN resumed; ALTER TABLE sink DROP COLUMN paused; ALTER TABLE sink DROP COLUMN strict;
          ALTER TABLE entry DROP COLUMN key;
          ALTER TABLE page DROP COLUMN key; ALTER TABLE reading DROP COLUMN key; ALTER TABLE refused DROP COLUMN key;
