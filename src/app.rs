@@ -31,10 +31,7 @@ use crate::{
     },
 };
 use delivery::Slot;
-use inbox::{
-    Access, Fetch, Inbox, SinkName, Stage,
-    rules::{Order, Window},
-};
+use inbox::{Access, Fetch, Inbox, SinkName, Stage, Window, rules::Order};
 use linxo::credentials::FingerprintKey;
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use std::{net::SocketAddr, sync::Arc};

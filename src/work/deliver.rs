@@ -22,7 +22,7 @@ use base::{
     trust::{self, Ended, Proof, Whose},
 };
 use delivery::{Attributes, Delivery, Failure, FailureKind, Filter, Slot};
-use inbox::{Cause, Error, Facts, Lease, Merging, Outcome, Shelf, rules::Window};
+use inbox::{Cause, Error, Facts, Lease, Merging, Outcome, Shelf, Window};
 use std::{
     sync::Arc,
     time::{Duration, Instant},

@@ -94,7 +94,7 @@ pub use ids::{Fetch, Identity, Keys, Position, ReadingId, Seq, Stage, State, Tok
 pub use intake::{Fate, Folded, Intake, NewEntry, Receipt, Refused, Told};
 pub use journaled::{examine, seal_standing};
 pub use lease::{Certainty, Doubts, Facts, Fetched, Found, Hold, Lease, Member, Shortfall};
-pub use merging::{Merging, Takes};
+pub use merging::{Merging, Takes, Window};
 pub use persons::{Erased, Held, HeldReading, Persons, Subject};
 pub use postgres::connect::{Link, Prepared};
 pub use queue::{Awaiting, Cause, Claimed, CredentialsMark, Outcome, Queue, Resume};

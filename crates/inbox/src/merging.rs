@@ -1,12 +1,21 @@
 //! Merging of events that wait together: what a sink asks for, and the facts of the one delivery that comes of it. When events go, and
-//! which, is decided by [`rules::gather`](crate::rules::gather).
+//! which, is decided by [`rules::merging`](crate::rules::merging).
 
-use crate::{Facts, Member, Seq, delivery_ids, rules::Window};
+use crate::{Facts, Member, Seq, delivery_ids};
 use base::clock::Timestamp;
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// The one kind of event that is merged: of it the vendor says what a newer one means. `event::cloud_type` makes this word.
 const MERGEABLE: &str = "com.linxo.connections.updated";
+
+/// How long events are waited for that may join a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// So long after the newest one of its connection was accepted, a delivery goes.
+    pub quiet: Duration,
+    /// So long after the oldest one was accepted, it goes in any case.
+    pub longest: Duration,
+}
 
 /// Whether an entry would be delivered by itself.
 pub type Takes = Arc<dyn Fn(&Facts) -> bool + Send + Sync>;

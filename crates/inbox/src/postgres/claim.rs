@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Cause, Claimed, Hold, Lease, Merging, Outcome, Seq, Stage, Token,
     kind::Kind,
-    rules::{self, Gathered, LONGEST_PAUSE, MOST_LOSSES, Standing},
+    rules::{self, LONGEST_PAUSE, MOST_LOSSES, Standing, merging::Gathered},
 };
 use base::clock::Timestamp;
 use std::{collections::HashMap, sync::Arc, time::Duration};

@@ -1,4 +1,4 @@
-//! The table `merged`: which entries leave a line as one delivery ([`rules::gather`]).
+//! The table `merged`: which entries leave a line as one delivery ([`rules::merging`]).
 //!
 //! A row is written in the transaction of the first lease of a stage at a sink that merges, also where the stage goes by itself: then
 //! it is a group of one. The line of a stage is locked meanwhile, so its group cannot change while a board with its line is open.
@@ -11,8 +11,11 @@ use super::{
 };
 use crate::{
     kind::Kind,
-    merging::{Candidate, Likeness},
-    rules::{self, Behind, Gathered, LONGEST_PAUSE, MOST_LOSSES, MOST_MERGED, Standing, Window},
+    merging::{Candidate, Likeness, Window},
+    rules::{
+        self, LONGEST_PAUSE, MOST_LOSSES, Standing,
+        merging::{Behind, Gathered, MOST_MERGED},
+    },
 };
 use std::collections::HashMap;
 
@@ -136,7 +139,7 @@ pub(super) fn gather(
             _ => Behind::Ends,
         })
         .collect();
-    Some(rules::gather(first.candidate.accepted, &behind, window, board.now))
+    Some(rules::merging::gather(first.candidate.accepted, &behind, window, board.now))
 }
 
 /// Stores groups: the entries of each, the first one first.

@@ -16,21 +16,12 @@
 //! - The stages of a group are in line together, or done together, or parked together.
 
 use super::{Progress, Standing};
-use crate::{DeliveryId, Outcome};
+use crate::{DeliveryId, Outcome, Window};
 use base::clock::Timestamp;
 use std::time::Duration;
 
 /// Most events in one delivery. All their ids go along, also in a header, and servers bound the length of a head.
 pub const MOST_MERGED: usize = 16;
-
-/// How long events are waited for that may join a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// So long after the newest one of its connection was accepted, a delivery goes.
-    pub quiet: Duration,
-    /// So long after the oldest one was accepted, it goes in any case.
-    pub longest: Duration,
-}
 
 /// What stands behind the first stage of a line, in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

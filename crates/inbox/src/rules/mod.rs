@@ -17,11 +17,10 @@
 //! - A stage that nothing before it holds up, and whose needs are done, is due or leased: nothing waits for ever.
 //! - A stage is parked with a cause and a reason.
 
-mod merging;
+pub mod merging;
 mod order;
 mod standing;
 
-pub use merging::{Behind, Gathered, MOST_MERGED, Window, gather};
 pub use order::Order;
 pub(crate) use order::frees;
 pub use standing::Standing;

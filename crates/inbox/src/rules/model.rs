@@ -5,7 +5,10 @@ use super::{
     tests::{at, park, retry},
     *,
 };
-use crate::{CredentialsMark, SinkName};
+use crate::{
+    CredentialsMark, SinkName, Window,
+    rules::merging::{Behind, Gathered, gather},
+};
 use proptest::prelude::*;
 
 /// A stage as the back end in memory stores it.

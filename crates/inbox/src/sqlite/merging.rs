@@ -1,4 +1,4 @@
-//! The table `merged`: which entries leave a line as one delivery ([`rules::gather`]), and what is done with all of them at once.
+//! The table `merged`: which entries leave a line as one delivery ([`rules::merging`]), and what is done with all of them at once.
 //!
 //! A row is written with the first lease of a stage at a sink that merges, also where the stage goes by itself: then it is a group of
 //! one. So what was decided once stays, whatever happens to the stage later.
@@ -12,7 +12,10 @@ use super::{
 use crate::{
     Facts, Merging,
     merging::{Candidate, Likeness},
-    rules::{self, Behind, Gathered, MOST_MERGED, Progress, Standing},
+    rules::{
+        self, Progress, Standing,
+        merging::{Behind, Gathered, MOST_MERGED},
+    },
 };
 use base::clock::Timestamp;
 use rusqlite::{Connection, params};
@@ -67,7 +70,7 @@ pub(super) fn gather(
         behind.push(behind_of(tx.connection, follower, &first.likeness)?);
     }
     let gathered = if first.likeness.is_mergeable() {
-        rules::gather(first.accepted, &behind, merging.window, tx.now)
+        rules::merging::gather(first.accepted, &behind, merging.window, tx.now)
     } else {
         Gathered::Go(0)
     };

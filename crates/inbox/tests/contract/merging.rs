@@ -10,8 +10,8 @@ use crate::{
 use base::clock::Timestamp;
 use futures_util::future::join_all;
 use inbox::{
-    Cause, Facts, Fetched, Inbox, Lease, Merging, Outcome, Seq, SinkName, Stage, State, Subject,
-    rules::{MOST_LOSSES, MOST_MERGED, Window},
+    Cause, Facts, Fetched, Inbox, Lease, Merging, Outcome, Seq, SinkName, Stage, State, Subject, Window,
+    rules::{MOST_LOSSES, merging::MOST_MERGED},
 };
 use rstest_reuse::apply;
 use std::{sync::Arc, time::Duration};
