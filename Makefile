@@ -67,10 +67,10 @@ trust-check: target/debug/linxo-webhook ## The listener before sslyze, slowhttpt
 	.ci/trust-check target/debug/linxo-webhook
 
 browser: $(TOOLS)/axe.min.js ## The admin page in a real Chromium (needs Debian's chromium and chromium-driver, and npm)
-	BROWSER_TESTS=required $(CARGO) test --locked --test it browser
+	BROWSER_TESTS=required $(CARGO) test --locked --workspace --test it browser
 
 screenshots: $(TOOLS)/axe.min.js ## Pictures of the admin page on a desktop and a phone, light and dark, in target/screenshots
-	BROWSER_TESTS=required SCREENSHOTS=$(CURDIR)/target/screenshots $(CARGO) test --locked --test it pictures_are_taken
+	BROWSER_TESTS=required SCREENSHOTS=$(CURDIR)/target/screenshots $(CARGO) test --locked --workspace --test it pictures_are_taken
 
 $(TOOLS)/axe.min.js:
 	mkdir -p $(TOOLS)
@@ -123,4 +123,4 @@ clean: ## Remove everything that was built
 # Cargo knows better than make whether anything is to be done.
 .PHONY: target/debug/linxo-webhook
 target/debug/linxo-webhook:
-	$(CARGO) build --locked
+	$(CARGO) build --locked --workspace --tests

@@ -399,7 +399,9 @@ fn start_work(
             resumes: settings.resumes,
             drops_stale: settings.drops_stale,
             filter: settings.filter.clone(),
-            merges: settings.merge.as_ref().map(|merge| Window { quiet: merge.quiet, longest: merge.longest }),
+            merging: settings.merge.as_ref().map(|merge| {
+                work::merging(Window { quiet: merge.quiet, longest: merge.longest }, settings.filter.clone())
+            }),
             source: source_of(config).to_owned(),
             shelf: Arc::clone(&inbox.shelf),
             figures: deliveries.clone(),

@@ -8,20 +8,17 @@ use super::{
 use crate::{
     control::{self, Changed, Tested},
     story::{
+        change::{Change, change},
         export::{self, Export},
-        find::bounded,
     },
     work::Document,
 };
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::StatusCode;
-use inbox::{Act, Erased, Error, Filter, RefusedView, Seq, Span, Subject};
+use inbox::{Act, Batch, Erased, Error, Filter, RefusedView, Seq, Span, Subject};
 use serde::Serialize;
 use std::sync::Arc;
-
-/// Entries changed at once.
-const BATCH: usize = 500;
 
 /// What an act did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -41,15 +38,6 @@ pub(super) struct Purged {
     pub(super) done: Done,
     /// Whether nothing of them is left in the log or the journal beside the store.
     pub(super) is_cleared: bool,
-}
-
-/// What is done to entries.
-#[derive(Clone, Copy)]
-enum Change<'a> {
-    Replay,
-    /// For this reason.
-    Park(&'a str),
-    Purge,
 }
 
 impl Desk {
@@ -157,27 +145,10 @@ impl Desk {
         self.noted(who, "sink test", name.to_owned(), work, |_| 0).await
     }
 
-    /// Changes matching entries batch by batch, each once, so that the service gets to write in between.
-    async fn each(&self, filter: Filter, limit: u64, change: Change<'_>) -> Result<Done, Error> {
-        let desk = &*self.inbox.desk;
-        let mut filter = bounded(desk, filter).await?;
-        let mut done = Done { changed: 0, left: 0, is_complete: false };
-        while done.changed < limit {
-            let wanted = BATCH.min(usize::try_from(limit - done.changed).unwrap_or(BATCH));
-            let batch = match change {
-                Change::Replay => desk.replay(&filter, wanted).await?,
-                Change::Park(reason) => desk.park(&filter, wanted, reason).await?,
-                Change::Purge => desk.purge(&filter, wanted).await?,
-            };
-            done.changed += batch.changed;
-            done.left += batch.left;
-            let Some(last) = batch.last else {
-                done.is_complete = true;
-                break;
-            };
-            filter.after = Some(last);
-        }
-        Ok(done)
+    /// Changes matching entries.
+    async fn each(&self, filter: Filter, limit: u64, what: Change<'_>) -> Result<Done, Error> {
+        let Batch { changed, left, last } = change(&*self.inbox.desk, filter, limit, what).await?;
+        Ok(Done { changed, left, is_complete: limit > 0 && last.is_none() })
     }
 
     /// Does something that is written to the audit trail first; what cannot be noted is not done.

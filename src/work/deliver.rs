@@ -22,7 +22,7 @@ use base::{
     trust::{self, Ended, Proof, Whose},
 };
 use delivery::{Attributes, Delivery, Failure, FailureKind, Filter, Slot};
-use inbox::{Cause, Error, Facts, Lease, Merging, Outcome, Shelf, Window};
+use inbox::{Cause, Error, Lease, Merging, Outcome, Shelf};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -56,7 +56,7 @@ pub struct Route {
     /// Which events it is given; `None`: every one.
     pub filter: Option<Filter>,
     /// How long a delivery waits for events of its connection that are merged into it; `None`: each event is a delivery of its own.
-    pub merges: Option<Window>,
+    pub merging: Option<Merging>,
     /// `source` of every delivery: base of the vendor's API.
     pub source: String,
     /// Where completed accounts are read from.
@@ -124,11 +124,8 @@ impl Handler for Route {
         self.slot.batch()
     }
 
-    fn merging(&self) -> Option<Merging> {
-        let window = self.merges?;
-        let filter = self.filter.clone();
-        let takes = move |entry: &Facts| filters::may_merge(filter.as_ref(), entry);
-        Some(Merging { window, takes: Some(Arc::new(takes)) })
+    fn merging(&self) -> Option<&Merging> {
+        self.merging.as_ref()
     }
 
     fn room(&self) -> (Option<Duration>, usize) {

@@ -48,7 +48,7 @@ fn route(sink: &Reader, broken: Option<usize>) -> Route {
         resumes: true,
         drops_stale: false,
         filter: None,
-        merges: None,
+        merging: None,
         retry_for: Duration::from_hours(1),
         retry_first: Duration::from_secs(1),
         retry_longest: Duration::from_mins(15),

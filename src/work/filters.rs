@@ -7,7 +7,7 @@
 use delivery::{Filter, Told};
 use event::{Event, UserId, wire};
 use inbox::{
-    Error, Facts, Fetched, Lease, Shelf,
+    Error, Facts, Fetched, Lease, Merging, Shelf, Window,
     rules::{Plan, plan},
 };
 use std::sync::Arc;
@@ -53,9 +53,15 @@ pub(super) async fn left_out_by(
     }))
 }
 
-/// Whether an entry may leave together with others as one delivery. What the filter leaves out, or may leave out when the API was asked,
-/// goes by itself, and so does what may have to be fetched first.
-pub(super) fn may_merge(filter: Option<&Filter>, entry: &Facts) -> bool {
+/// How events of a sink with this filter are merged. What the filter leaves out, or may leave out when the API was asked, goes by itself,
+/// and so does what may have to be fetched first.
+#[must_use]
+pub fn merging(window: Window, filter: Option<Filter>) -> Merging {
+    Merging { window, takes: Some(Arc::new(move |entry: &Facts| may_merge(filter.as_ref(), entry))) }
+}
+
+/// Whether an entry may leave together with others as one delivery.
+fn may_merge(filter: Option<&Filter>, entry: &Facts) -> bool {
     let is_given = filter.is_none_or(|filter| !entry.confirm && filter.leaves_out(&told(entry)).is_none());
     is_given && !may_lack_fetch(entry)
 }

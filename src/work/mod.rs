@@ -48,7 +48,7 @@ pub use deliver::Route;
 pub use document::{Document, document};
 pub use fetch::{Fetcher, Figures as FetchFigures};
 pub use figures::Figures as DeliveryFigures;
-pub use filters::Filters;
+pub use filters::{Filters, merging};
 pub use gate::{Gate, View};
 pub use pool::{Handler, Pool};
 pub use pool_figures::Figures as PoolFigures;

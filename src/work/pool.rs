@@ -12,7 +12,7 @@ use super::{
 use async_trait::async_trait;
 use base::{clock, error::chain};
 use futures_util::{FutureExt as _, future::join_all};
-use inbox::{Claimed, Error, Lease, Merging, Outcome, Queue, Stage};
+use inbox::{Error, Lease, Merging, Outcome, Queue, Stage};
 use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -76,7 +76,7 @@ pub trait Handler: Send + Sync {
     }
 
     /// How events that wait together are merged into one lease; `None`: each has its own.
-    fn merging(&self) -> Option<Merging> {
+    fn merging(&self) -> Option<&Merging> {
         None
     }
 
@@ -104,13 +104,6 @@ pub struct Pool {
 }
 
 impl Pool {
-    async fn claim(&self, room: usize) -> Result<Claimed, Error> {
-        match self.handler.merging() {
-            Some(merging) => self.queue.claim_merged(&self.stage, room, LEASE, &merging).await,
-            None => self.queue.claim(&self.stage, room, LEASE).await,
-        }
-    }
-
     /// Runs until `draining` is cancelled; then lets work under way finish for `grace` and gives the rest back.
     pub async fn run(self, draining: CancellationToken, grace: Duration) {
         let tasks = TaskTracker::new();
@@ -194,7 +187,7 @@ impl Taking {
         drop(first);
         // Only this takes room, so what is free now is free below.
         let room = self.room.available_permits().min(most.max(1));
-        let claimed = match pool.claim(room).await {
+        let claimed = match pool.queue.claim_merged(&pool.stage, room, LEASE, pool.handler.merging()).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::error!(code = "work_not_taken", stage = %pool.stage, error = %chain(&error), "no work can be taken from the inbox");

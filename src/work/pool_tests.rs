@@ -201,16 +201,12 @@ struct Slow {
 
 #[async_trait]
 impl Queue for Slow {
-    async fn claim(&self, stage: &Stage, limit: usize, lease_for: Duration) -> Result<inbox::Claimed, Error> {
-        self.inbox.claim(stage, limit, lease_for).await
-    }
-
     async fn claim_merged(
         &self,
         stage: &Stage,
         limit: usize,
         lease_for: Duration,
-        merging: &inbox::Merging,
+        merging: Option<&inbox::Merging>,
     ) -> Result<inbox::Claimed, Error> {
         self.inbox.claim_merged(stage, limit, lease_for, merging).await
     }

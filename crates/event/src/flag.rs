@@ -16,7 +16,7 @@ pub fn with_new_transactions(body: &[u8]) -> Option<Vec<u8>> {
     let [updated, flag] = scan::members(text, ["connection_updated", "new_transactions"]);
     let within = updated.and_then(|updated| scan::members(updated, ["new_transactions"])[0]);
     let set = |value: &str, to: &str| {
-        let start = (value.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
+        let start = scan::offset_in(body, value);
         Some([text.get(..start)?, to, text.get(start + value.len()..)?].concat().into_bytes())
     };
     match (within, flag, updated) {

@@ -8,6 +8,11 @@ use serde::{
 use serde_json::value::RawValue;
 use std::fmt;
 
+/// Where a value lies in the body that it was borrowed from.
+pub(super) fn offset_in(body: &[u8], value: &str) -> usize {
+    (value.as_ptr() as usize).saturating_sub(body.as_ptr() as usize)
+}
+
 /// Where nesting first exceeds `limit`, as a byte offset. Needed because skipped values are skipped without a stack,
 /// so the parser's own limit never sees them.
 pub(super) fn too_deep(text: &[u8], limit: usize) -> Option<usize> {

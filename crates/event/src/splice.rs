@@ -1,5 +1,6 @@
 //! Fills `resource.accounts` of a truncated event without touching any other byte.
 
+use crate::scan;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -47,11 +48,11 @@ pub fn splice(body: &[u8]) -> Result<Splice<'_>, SpliceError> {
     let resource: Resource<'_> = serde_json::from_str(top.resource.get()).map_err(|error| SpliceError(Some(error)))?;
     let (start, end, member): (usize, usize, &'static [u8]) = match (resource.accounts, resource.account_count) {
         (Some(accounts), _) => {
-            let start = offset_in(body, accounts);
+            let start = scan::offset_in(body, accounts.get());
             (start, start + accounts.get().len(), b"")
         }
         (None, Some(count)) => {
-            let end = offset_in(body, count) + count.get().len();
+            let end = scan::offset_in(body, count.get()) + count.get().len();
             (end, end, b",\"accounts\":")
         }
         (None, None) => return Err(SpliceError(None)),
@@ -60,9 +61,4 @@ pub fn splice(body: &[u8]) -> Result<Splice<'_>, SpliceError> {
         (Some(before), Some(after)) => Ok(Splice { before, member, after }),
         _ => Err(SpliceError(None)),
     }
-}
-
-/// Where a borrowed value lies in the text it was borrowed from.
-fn offset_in(body: &[u8], value: &RawValue) -> usize {
-    (value.get().as_ptr() as usize).saturating_sub(body.as_ptr() as usize)
 }

@@ -149,28 +149,8 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// A store that serves every kind of use.
-    fn of<S>(store: &Arc<S>, keys: Keys) -> Self
-    where
-        S: Intake
-            + Queue
-            + Readings
-            + Shelf
-            + Sinks
-            + Desk
-            + Persons
-            + Audit
-            + Charts
-            + Receivers
-            + Watch
-            + Upkeep
-            + 'static,
-    {
-        Self::of_late(store, Arc::new(OnceLock::from(keys)))
-    }
-
-    /// As [`of`](Self::of), where the keys may be known later.
-    fn of_late<S>(store: &Arc<S>, keys: Arc<OnceLock<Keys>>) -> Self
+    /// A store that serves every kind of use; its keys may be known later.
+    fn of<S>(store: &Arc<S>, keys: Arc<OnceLock<Keys>>) -> Self
     where
         S: Intake
             + Queue
@@ -205,6 +185,11 @@ impl Inbox {
     }
 }
 
+/// Keys that are known from the beginning.
+fn known(keys: Keys) -> Arc<OnceLock<Keys>> {
+    Arc::new(OnceLock::from(keys))
+}
+
 /// Opens the configured store, in a file or on a server. Every name of `sinks` gets a stage with each event that is accepted from
 /// now on. For its owner, a server that is away is waited for in the background: until then events go to the journal, or are refused.
 ///
@@ -216,14 +201,14 @@ pub async fn connect(settings: &Settings, sinks: &[SinkName], access: Access) ->
         Access::Owner => {
             let remote = remote::open(server, settings, sinks).await?;
             let (keys, link) = remote.ways();
-            Ok(Inbox { link: Some(link), ..Inbox::of_late(&remote, keys) })
+            Ok(Inbox { link: Some(link), ..Inbox::of(&remote, keys) })
         }
         Access::Guest => {
             let pool = Pool::new(server, settings)?;
             pool.must_have_inbox(GUEST_TIME).await?;
             let link = Some(Link::new(pool.clone()));
             let store = postgres::open(pool, settings, sinks, access, base::clock::now).await?;
-            Ok(Inbox { link, ..Inbox::of(&store, store.keys().clone()) })
+            Ok(Inbox { link, ..Inbox::of(&store, known(store.keys().clone())) })
         }
     }
 }
@@ -236,7 +221,7 @@ pub async fn connect(settings: &Settings, sinks: &[SinkName], access: Access) ->
 pub async fn connect_by(settings: &Settings, sinks: &[SinkName], local: fn() -> Timestamp) -> Result<Inbox, Error> {
     let self::settings::Store::Postgres(server) = &settings.store else { return open(settings, sinks, Access::Owner) };
     let store = postgres::open(Pool::new(server, settings)?, settings, sinks, Access::Owner, local).await?;
-    Ok(Inbox::of(&store, store.keys().clone()))
+    Ok(Inbox::of(&store, known(store.keys().clone())))
 }
 
 /// Tries the server that the configured inbox is on; says what was found, and what of it should be known. `None`: it is on none.
@@ -300,7 +285,7 @@ pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<I
                     return inbox.unwrap_or(Err(error));
                 }
             };
-            let inbox = Inbox::of(&store, store.keys().clone());
+            let inbox = Inbox::of(&store, known(store.keys().clone()));
             match (settings.journal_folder(), access) {
                 (Some(folder), Access::Owner) => {
                     let journaled = Arc::new(Journaled::open(store, &folder, settings)?);
@@ -325,5 +310,5 @@ pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<I
 /// An inbox that takes events and does nothing else, because its store cannot be used.
 fn strand(folder: &Path, settings: &Settings, problem: &str) -> Option<Result<Inbox, Error>> {
     let opened = stranded::open(folder, settings, problem)?;
-    Some(opened.map(|(stranded, keys)| Inbox::of(&stranded, keys)))
+    Some(opened.map(|(stranded, keys)| Inbox::of(&stranded, known(keys))))
 }

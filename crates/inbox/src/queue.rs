@@ -197,11 +197,13 @@ pub trait Queue: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::Full`], [`Error::Closed`]: ask again later.
-    async fn claim(&self, stage: &Stage, limit: usize, lease_for: Duration) -> Result<Claimed, Error>;
+    async fn claim(&self, stage: &Stage, limit: usize, lease_for: Duration) -> Result<Claimed, Error> {
+        self.claim_merged(stage, limit, lease_for, None).await
+    }
 
-    /// As [`claim`](Self::claim), of a sink that is given events of one connection that wait together as one delivery. The lease of
-    /// a group is that of its first stage; [`Facts::merged`](crate::Facts::merged) lists the others, which leave their line with it. Who is in a group
-    /// is stored together with its first lease, and stays.
+    /// As [`claim`](Self::claim); with `merging`, of a sink that is given events of one connection that wait together as one delivery.
+    /// The lease of a group is that of its first stage; [`Facts::merged`](crate::Facts::merged) lists the others, which leave their line
+    /// with it. Who is in a group is stored together with its first lease, and stays.
     ///
     /// # Errors
     /// Those of [`claim`](Self::claim).
@@ -210,7 +212,7 @@ pub trait Queue: Send + Sync + fmt::Debug {
         stage: &Stage,
         limit: usize,
         lease_for: Duration,
-        merging: &Merging,
+        merging: Option<&Merging>,
     ) -> Result<Claimed, Error>;
 
     /// Resolves when work may have come up for a stage since it last resolved; a wake-up that nobody waits for is kept.

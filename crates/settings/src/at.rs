@@ -185,14 +185,13 @@ impl<'a> At<'_, 'a> {
 
     /// The key as it is declared; where it is declared for several words of another key, the one for the word that was given.
     fn declared(&self, name: &str) -> Option<&Key> {
-        let path = join(&self.pattern, name);
-        let (section, last) = path.rsplit_once('.').unwrap_or(("", &path));
         let is_meant = |key: &&Key| {
             let Some((beside, wanted)) = key.only else { return true };
             self.node(beside).and_then(Node::text) == Some(wanted)
         };
-        let mut keys = self.reader.tables.table(section)?.keys.iter().filter(|key| key.name == last);
-        keys.clone().find(is_meant).or_else(|| keys.next())
+        let path = join(&self.pattern, name);
+        let tables = self.reader.tables;
+        tables.find_all(&path).find(is_meant).or_else(|| tables.find(&path))
     }
 
     fn problem(&self, name: &str, flaw: Flaw) -> Problem {

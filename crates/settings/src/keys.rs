@@ -210,8 +210,13 @@ impl Tables {
 
     /// The key with this path; the first, where it is declared for several words of another key.
     pub(crate) fn find(&self, path: &str) -> Option<&Key> {
+        self.find_all(path).next()
+    }
+
+    /// The key with this path, as it is declared for each word of another key.
+    pub(crate) fn find_all(&self, path: &str) -> impl Iterator<Item = &Key> {
         let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
-        self.table(section)?.keys.iter().find(|key| key.name == name)
+        self.table(section).into_iter().flat_map(|table| &table.keys).filter(move |key| key.name == name)
     }
 
     /// Whether there are keys or tables below this path.

@@ -11,12 +11,10 @@ use crate::{
     },
     config::Config,
     control::{self, Client},
-    story::find::bounded,
+    story::change::{Change, change},
 };
-use inbox::{Batch, Desk, Error, Filter, Inbox};
+use inbox::{Batch, Desk, Inbox};
 
-/// Entries changed at once.
-const BATCH: usize = 500;
 /// Entries changed by one request to a service at most.
 const MOST_AFAR: u64 = 100_000;
 const NOT_CLEARED: &str =
@@ -28,8 +26,7 @@ pub(super) async fn replay(hands: Hands<'_>, selection: &Selection) -> Result<()
         return far(service, "replay", selection, None).await;
     }
     let count = noted(hands.audit, ("replay", selection.words()), Unnoted::Stops, async || {
-        let (count, _) =
-            batches(hands.desk, selection, async |filter, limit| hands.desk.replay(&filter, limit).await).await?;
+        let (count, _) = change_selected(hands.desk, selection, Change::Replay).await?;
         Ok((count, count))
     });
     report(count.await?, "put back in line", selection);
@@ -43,8 +40,7 @@ pub(super) async fn park(hands: Hands<'_>, selection: &Selection, reason: &str) 
     }
     let which = format!("{} --reason {reason:?}", selection.words());
     let count = noted(hands.audit, ("park", which), Unnoted::Stops, async || {
-        let (count, _) =
-            batches(hands.desk, selection, async |filter, limit| hands.desk.park(&filter, limit, reason).await).await?;
+        let (count, _) = change_selected(hands.desk, selection, Change::Park(reason)).await?;
         Ok((count, count))
     });
     report(count.await?, "parked", selection);
@@ -73,8 +69,7 @@ fn say_if_most(changed: u64, limit: u64) {
 /// Deletes entries, and sees to it that nothing of them is left beside the inbox file.
 pub(super) async fn purge(config: &Config, inbox: &Inbox, selection: &Selection) -> Result<(), Failure> {
     let purged = noted(&*inbox.audit, ("purge", selection.words()), Unnoted::GoesOn, async || {
-        let (count, left) =
-            batches(&*inbox.desk, selection, async |filter, limit| inbox.desk.purge(&filter, limit).await).await?;
+        let (count, left) = change_selected(&*inbox.desk, selection, Change::Purge).await?;
         Ok(((count, left), count))
     })
     .await;
@@ -107,23 +102,10 @@ async fn clear(config: &Config, inbox: &Inbox) -> bool {
     }
 }
 
-/// Changes matching entries batch by batch, each entry once, so that a running server gets to write in between. Returns
-/// how many were changed and how many stay as they are.
-async fn batches(
-    desk: &dyn Desk,
-    selection: &Selection,
-    change: impl AsyncFn(Filter, usize) -> Result<Batch, Error>,
-) -> Result<(u64, u64), Failure> {
-    let mut filter = bounded(desk, selection.meant()?).await.map_err(|error| failure(&error))?;
-    let (mut changed, mut left, limit) = (0, 0, selection.limit() as u64);
-    while changed < limit {
-        let wanted = BATCH.min(usize::try_from(limit - changed).unwrap_or(BATCH));
-        let batch = change(filter.clone(), wanted).await.map_err(|error| failure(&error))?;
-        changed += batch.changed;
-        left += batch.left;
-        let Some(last) = batch.last else { break };
-        filter.after = Some(last);
-    }
+/// Changes the selected entries. Returns how many were changed and how many stay as they are.
+async fn change_selected(desk: &dyn Desk, selection: &Selection, what: Change<'_>) -> Result<(u64, u64), Failure> {
+    let changed = change(desk, selection.meant()?, selection.limit() as u64, what).await;
+    let Batch { changed, left, .. } = changed.map_err(|error| failure(&error))?;
     Ok((changed, left))
 }
 

@@ -18,7 +18,10 @@ use crate::{
         guest::{failure, note},
     },
     config::Config,
-    story::find::bounded,
+    story::{
+        change::{Change, change},
+        find::bounded,
+    },
 };
 use base::text::printable;
 use clap::Args;
@@ -119,24 +122,22 @@ impl Filling<'_> {
         self.fill(selection, limit - self.parked).await
     }
 
-    /// Puts back in line what is parked at the sink.
+    /// Puts back in line what is parked at the sink; in a trial only counts it.
     async fn resume(&mut self, selection: &Selection, limit: u64) -> Result<(), Failure> {
         let wanted = Filter { state: Some(State::Parked), ..selection.filter() };
         let desk = &*self.inbox.desk;
+        if !self.how.dry_run {
+            let resumed = change(desk, wanted, limit, Change::Replay).await;
+            self.parked = resumed.map_err(|error| failure(&error))?.changed;
+            return Ok(());
+        }
         let mut filter = bounded(desk, wanted).await.map_err(|error| failure(&error))?;
         while self.parked < limit {
             let most = BATCH.min(usize::try_from(limit - self.parked).unwrap_or(BATCH));
-            if self.how.dry_run {
-                let found = desk.list(&filter, most).await.map_err(|error| failure(&error))?;
-                let Some(last) = found.last() else { break };
-                filter.before = Some(last.seq);
-                self.parked += found.len() as u64;
-            } else {
-                let batch = desk.replay(&filter, most).await.map_err(|error| failure(&error))?;
-                self.parked += batch.changed;
-                let Some(last) = batch.last else { break };
-                filter.after = Some(last);
-            }
+            let found = desk.list(&filter, most).await.map_err(|error| failure(&error))?;
+            let Some(last) = found.last() else { break };
+            filter.before = Some(last.seq);
+            self.parked += found.len() as u64;
         }
         Ok(())
     }

@@ -93,18 +93,14 @@ impl Intake for Stranded {
 
 #[async_trait]
 impl Queue for Stranded {
-    async fn claim(&self, _stage: &Stage, _limit: usize, _lease_for: Duration) -> Result<Claimed, Error> {
-        // No work, and no error: workers would log one every second for as long as this lasts.
-        Ok(Claimed::default())
-    }
-
     async fn claim_merged(
         &self,
         _stage: &Stage,
         _limit: usize,
         _lease_for: Duration,
-        _merging: &Merging,
+        _merging: Option<&Merging>,
     ) -> Result<Claimed, Error> {
+        // No work, and no error: workers would log one every second for as long as this lasts.
         Ok(Claimed::default())
     }
 

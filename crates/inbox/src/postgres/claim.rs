@@ -192,7 +192,7 @@ impl Claiming {
         let known = merging::known(&tx, self.kind, &seqs).await?;
         let (now, kind) = (board.now, self.kind);
         let far = now.after(LONGEST_PAUSE);
-        let (mut rows, mut groups, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut going, mut bytes) = (Vec::new(), 0);
         for queue in &queues {
             let is_due = board.get(queue.first, kind).is_some_and(|row| {
                 let progress = &row.progress;
@@ -206,14 +206,16 @@ impl Claiming {
                     board.apply(queue.first, kind, |progress| progress.wait_until(until));
                     continue;
                 }
-                _ if rows.len() >= limit => continue,
+                _ if going.len() >= limit => continue,
                 Some(Gathered::Go(count)) => Some(count),
                 None => None,
             };
-            if let Some(count) = count {
-                groups.push(self.group(&tx, queue, count, merging).await?);
-            }
             bytes += known.get(&queue.first).map_or(0, |known| known.size);
+            going.push((queue, count));
+        }
+        let groups = self.groups(&tx, &going, merging).await?;
+        let mut rows = Vec::with_capacity(going.len());
+        for (queue, _) in &going {
             let token = Shared::token();
             board.apply(queue.first, kind, |progress| {
                 progress.claim(token, now.after(self.lease_for), now, true);
@@ -231,23 +233,35 @@ impl Claiming {
         Ok((leases, is_whole && is_all))
     }
 
-    /// The first of a line, and those of the next ones that leave with it.
-    async fn group(
+    /// The groups of those that get one now: the first of a line, and those of the next ones that leave with it.
+    async fn groups(
         &self,
         tx: &Tx,
-        queue: &merging::Queue,
-        count: usize,
+        going: &[(&merging::Queue, Option<usize>)],
         merging: &Merging,
-    ) -> Result<Vec<i64>, Trouble> {
-        let mut group: Vec<i64> = [queue.first].into_iter().chain(queue.behind.iter().copied().take(count)).collect();
-        if let Some(takes) = merging.takes.as_ref().filter(|_| count > 0) {
-            let at: Vec<(i64, i64)> = group.iter().map(|seq| (*seq, queue.line)).collect();
-            let facts = stored::facts_of(&self.core, &tx.query(stored::select(&at, self.kind)).await?)?;
+    ) -> Result<Vec<Vec<i64>>, Trouble> {
+        let group = |(queue, count): &(&merging::Queue, Option<usize>)| {
+            let group: Vec<i64> =
+                [queue.first].into_iter().chain(queue.behind.iter().copied().take((*count)?)).collect();
+            Some((queue.line, group))
+        };
+        let mut groups: Vec<(i64, Vec<i64>)> = going.iter().filter_map(group).collect();
+        if let Some(takes) = &merging.takes {
+            let several = groups.iter().filter(|(_, group)| group.len() > 1);
+            let at: Vec<(i64, i64)> = several.flat_map(|(line, group)| group.iter().map(|seq| (*seq, *line))).collect();
+            let facts = if at.is_empty() {
+                HashMap::new()
+            } else {
+                stored::facts_of(&self.core, &tx.query(stored::select(&at, self.kind)).await?)?
+            };
             let is_taken = |seq: &i64| facts.get(seq).is_some_and(|facts| takes(facts));
-            let is_first_taken = is_taken(&queue.first);
-            group.retain(|seq| *seq == queue.first || (is_first_taken && is_taken(seq)));
+            for (_, group) in &mut groups {
+                let first = group.first().copied();
+                let is_first_taken = first.as_ref().is_some_and(is_taken);
+                group.retain(|seq| Some(*seq) == first || (is_first_taken && is_taken(seq)));
+            }
         }
-        Ok(group)
+        Ok(groups.into_iter().map(|(_, group)| group).collect())
     }
 
     fn taken(&self, row: StageRow) -> Taken {

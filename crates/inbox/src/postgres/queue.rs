@@ -18,18 +18,18 @@ use std::{sync::Arc, time::Duration};
 
 #[async_trait]
 impl Queue for Postgres {
-    async fn claim(&self, stage: &Stage, limit: usize, lease_for: Duration) -> Result<Claimed, Error> {
-        self.claim_by(stage, limit, lease_for, None).await
-    }
-
     async fn claim_merged(
         &self,
         stage: &Stage,
         limit: usize,
         lease_for: Duration,
-        merging: &Merging,
+        merging: Option<&Merging>,
     ) -> Result<Claimed, Error> {
-        self.claim_by(stage, limit, lease_for, Some(merging.clone())).await
+        self.0.is_open()?;
+        let Some(kind) = self.0.sinks.kind(stage) else { return Ok(Claimed::default()) };
+        let (stage, merging) = (stage.clone(), merging.cloned());
+        self.detached(move |core| async move { Claiming { core, stage, kind, lease_for, merging }.run(limit).await })
+            .await
     }
 
     async fn wake(&self, stage: &Stage) {
@@ -101,20 +101,6 @@ impl Queue for Postgres {
 }
 
 impl Postgres {
-    async fn claim_by(
-        &self,
-        stage: &Stage,
-        limit: usize,
-        lease_for: Duration,
-        merging: Option<Merging>,
-    ) -> Result<Claimed, Error> {
-        self.0.is_open()?;
-        let Some(kind) = self.0.sinks.kind(stage) else { return Ok(Claimed::default()) };
-        let stage = stage.clone();
-        self.detached(move |core| async move { Claiming { core, stage, kind, lease_for, merging }.run(limit).await })
-            .await
-    }
-
     /// Ends leases, in one transaction; says of each whether it was still held.
     async fn settle_together(&self, ended: &[(&Lease, Outcome)]) -> Result<Vec<Result<(), Error>>, Error> {
         self.0.is_open()?;

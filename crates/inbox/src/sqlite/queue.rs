@@ -36,18 +36,21 @@ const DAMAGED: &str = "the stored event is not the one that was accepted: the in
                        the file from a backup, then replay the entry";
 #[async_trait]
 impl Queue for Sqlite {
-    async fn claim(&self, stage: &Stage, limit: usize, lease_for: Duration) -> Result<Claimed, Error> {
-        self.claim_by(stage, limit, lease_for, None).await
-    }
-
     async fn claim_merged(
         &self,
         stage: &Stage,
         limit: usize,
         lease_for: Duration,
-        merging: &Merging,
+        merging: Option<&Merging>,
     ) -> Result<Claimed, Error> {
-        self.claim_by(stage, limit, lease_for, Some(merging.clone())).await
+        let Some(kind) = self.sinks.kind(stage) else { return Ok(Claimed::default()) };
+        let (shared, seal, stage) = (Arc::clone(&self.shared), Arc::clone(&self.seal), stage.clone());
+        let merging = merging.cloned();
+        self.write(move |tx| {
+            Claiming { stage: &stage, kind, lease_for, merging: merging.as_ref(), shared: &shared, seal: &seal }
+                .run(tx, limit)
+        })
+        .await
     }
 
     async fn wake(&self, stage: &Stage) {
@@ -98,22 +101,6 @@ impl Queue for Sqlite {
 }
 
 impl Sqlite {
-    async fn claim_by(
-        &self,
-        stage: &Stage,
-        limit: usize,
-        lease_for: Duration,
-        merging: Option<Merging>,
-    ) -> Result<Claimed, Error> {
-        let Some(kind) = self.sinks.kind(stage) else { return Ok(Claimed::default()) };
-        let (shared, seal, stage) = (Arc::clone(&self.shared), Arc::clone(&self.seal), stage.clone());
-        self.write(move |tx| {
-            Claiming { stage: &stage, kind, lease_for, merging: merging.as_ref(), shared: &shared, seal: &seal }
-                .run(tx, limit)
-        })
-        .await
-    }
-
     /// Settles all in one transaction, or none.
     async fn settle_together(&self, ended: &[(&Lease, Outcome)]) -> Result<Vec<Result<(), Error>>, Error> {
         let seqs = ended.iter().map(|(lease, _)| lease.seq);

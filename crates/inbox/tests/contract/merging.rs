@@ -43,7 +43,7 @@ fn of_type(event_type: &str, id: &str, connection: &str, channel: &str, brought:
 }
 
 async fn claim_on(inbox: &Inbox, lease_for: Duration) -> Vec<Lease> {
-    inbox.queue.claim_merged(&app(), 100, lease_for, &merging()).await.unwrap().leases
+    inbox.queue.claim_merged(&app(), 100, lease_for, Some(&merging())).await.unwrap().leases
 }
 
 async fn claim(store: &Store) -> Vec<Lease> {
@@ -80,7 +80,7 @@ async fn events_of_one_connection_that_wait_together_leave_as_one_delivery(backe
     let a1 = store.accept_json(&told("a1", "a", "1", true)).await;
     let b1 = store.accept_json(&told("b1", "b", "1", false)).await;
     let a2 = store.accept_json(&told("a2", "a", "2", false)).await;
-    let asked = store.get().queue.claim_merged(&app(), 100, LEASE, &merging()).await.unwrap();
+    let asked = store.get().queue.claim_merged(&app(), 100, LEASE, Some(&merging())).await.unwrap();
     assert!(asked.leases.is_empty() && asked.next_due.is_some(), "more may come: {asked:?}");
     assert_eq!(store.view(a1).await.stages[0].attempts, 0, "to look is no attempt");
     store.let_pass(QUIET).await;
@@ -338,7 +338,7 @@ async fn what_the_sink_would_not_take_joins_nothing(backend: Backend) {
     let takes = |entry: &Facts| entry.channel.as_ref().is_none_or(|channel| channel.as_str() != "left out");
     let asked = Merging { takes: Some(Arc::new(takes)), ..merging() };
     for wanted in [vec![all[0], all[2]], vec![all[1]], vec![all[3]]] {
-        let lease = store.get().queue.claim_merged(&app(), 10, LEASE, &asked).await.unwrap().leases.remove(0);
+        let lease = store.get().queue.claim_merged(&app(), 10, LEASE, Some(&asked)).await.unwrap().leases.remove(0);
         let found = if lease.entry.merged.is_empty() { vec![lease.seq] } else { members(&lease) };
         assert_eq!(found, wanted);
         store.settle(&lease, Outcome::Done).await;

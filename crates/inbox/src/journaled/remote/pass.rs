@@ -29,24 +29,16 @@ const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 #[async_trait]
 impl Queue for Remote {
-    async fn claim(&self, stage: &Stage, limit: usize, lease_for: Duration) -> Result<Claimed, Error> {
-        let Some(store) = self.opened() else { return Ok(Claimed::default()) };
-        // A store that was opened late may know of pauses that nobody here has seen yet.
-        if matches!(stage, Stage::Deliver(_)) && !self.knows_pauses.load(Ordering::Acquire) {
-            return Ok(Claimed::default());
-        }
-        store.claim(stage, limit, lease_for).await
-    }
-
     async fn claim_merged(
         &self,
         stage: &Stage,
         limit: usize,
         lease_for: Duration,
-        merging: &Merging,
+        merging: Option<&Merging>,
     ) -> Result<Claimed, Error> {
         let Some(store) = self.opened() else { return Ok(Claimed::default()) };
-        if !self.knows_pauses.load(Ordering::Acquire) {
+        // A store that was opened late may know of pauses that nobody here has seen yet.
+        if matches!(stage, Stage::Deliver(_)) && !self.knows_pauses.load(Ordering::Acquire) {
             return Ok(Claimed::default());
         }
         store.claim_merged(stage, limit, lease_for, merging).await
