@@ -5,6 +5,8 @@ CARGO ?= cargo
 # Tools that are fetched on demand stay inside target/.
 TOOLS ?= $(CURDIR)/target/tools
 export PATH := $(TOOLS)/bin:$(PATH)
+# Without optimisations, which take minutes and save seconds.
+QUICK_INSTALL := CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --debug
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 CARGO_AUDITABLE_VERSION := 0.7.7
@@ -33,8 +35,9 @@ lint: ## Formatting and lints
 doc: ## API documentation without a warning
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 
+# Tests wait more than they compute, so more of them run at a time than there are processors.
 unit: ## All tests, with the servers that they need (.ci/services)
-	.ci/services $(CARGO) test --locked --workspace
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} .ci/services $(CARGO) test --locked --workspace
 
 deny: $(if $(shell PATH="$(PATH)" command -v cargo-deny),,$(TOOLS)/bin/cargo-deny) ## Licences, bans and sources of the dependencies
 	$(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources
@@ -43,7 +46,7 @@ advisories: $(if $(shell PATH="$(PATH)" command -v cargo-deny),,$(TOOLS)/bin/car
 	.ci/advisories
 
 $(TOOLS)/bin/cargo-deny:
-	$(CARGO) install cargo-deny --locked --version $(CARGO_DENY_VERSION) --root $(TOOLS)
+	$(QUICK_INSTALL) cargo-deny --locked --version $(CARGO_DENY_VERSION) --root $(TOOLS)
 
 configs: target/debug/linxo-webhook ## `check` on every configuration file that is shipped
 	.ci/check-configs target/debug/linxo-webhook
@@ -87,7 +90,7 @@ fuzz: $(if $(shell PATH="$(PATH)" command -v cargo-fuzz),,$(TOOLS)/bin/cargo-fuz
 	.ci/fuzz
 
 $(TOOLS)/bin/cargo-fuzz:
-	$(CARGO) install cargo-fuzz --locked --version $(CARGO_FUZZ_VERSION) --root $(TOOLS)
+	$(QUICK_INSTALL) cargo-fuzz --locked --version $(CARGO_FUZZ_VERSION) --root $(TOOLS)
 
 proof: ## Kills, power cuts, full and failing disks by the hundred (a quarter of an hour, as root; docs/proof.md)
 	.ci/proof

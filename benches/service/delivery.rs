@@ -14,13 +14,13 @@ use std::{
 };
 use tokio::time::sleep;
 
-const BACKLOG: u64 = 20_000;
+pub(crate) const BACKLOG: u64 = 20_000;
 /// Events a second that come while others are delivered.
 const RATES: [u32; 4] = [4_000, 6_000, 8_000, 10_000];
 /// Seconds for which they come.
 const LASTS: u32 = 10;
 
-/// From the start of the service to the last settled delivery.
+/// Into an endpoint, and into a file.
 pub(crate) async fn run(scale: &Scale) -> Outcome<String> {
     let scene = Scene::new()?;
     let endpoint = Process::role("endpoint", &scene.path("endpoint")).await?;
@@ -33,31 +33,45 @@ pub(crate) async fn run(scale: &Scale) -> Outcome<String> {
         ("file", "file, synced", scene.file_sink("delivered.ndjson")),
     ];
     for (name, words, sink) in &sinks {
-        let configuration = scene.configuration(name, Settings { workers: 0, sink, linxo: "" })?;
-        let service = Process::service(&configuration).await?;
-        let plan = Load { posts: entries, concurrency: 64, rate: None, reconnect: false };
-        let bodies = Bodies::new()?;
-        let summary = load(&scene.target(&service)?, plan, move |number| bodies.make(number), |_, _| {}).await?;
-        if !summary.all_accepted() {
-            return Err("the backlog was not accepted".into());
-        }
-        service.stop().await?;
-
-        scene.configuration(name, Settings { workers: 32, sink, linxo: "" })?;
-        let started = Instant::now();
-        let service = Process::service(&configuration).await?;
-        scene.worked_off(name).await?;
-        let elapsed = started.elapsed().as_secs_f64();
-        let cpu = service.cpu()?.as_secs_f64();
-        let delivered = scene.delivered(name)?;
-        if delivered != entries {
-            return Err(format!("{delivered} of {entries} were delivered").into());
-        }
-        let events = f64::from(u32::try_from(entries)?);
-        writeln!(table, "| {words} | {:.0} | {:.0} |", events / elapsed, cpu * 1e6 / events)?;
-        service.stop().await?;
+        let Drained { rate, cpu } = drained(&scene, name, entries, sink).await?;
+        writeln!(table, "| {words} | {rate:.0} | {cpu:.0} |")?;
     }
     Ok(table)
+}
+
+/// How a backlog was worked off.
+pub(crate) struct Drained {
+    /// Deliveries a second.
+    pub(crate) rate: f64,
+    /// Processor time of the service for one, in microseconds.
+    pub(crate) cpu: f64,
+}
+
+/// Makes a backlog, and has it delivered: from the start of the service to the last settled delivery.
+pub(crate) async fn drained(scene: &Scene, name: &str, entries: u64, sink: &str) -> Outcome<Drained> {
+    let configuration = scene.configuration(name, Settings { workers: 0, sink, linxo: "" })?;
+    let service = Process::service(&configuration).await?;
+    let plan = Load { posts: entries, concurrency: 64, rate: None, reconnect: false };
+    let bodies = Bodies::new()?;
+    let summary = load(&scene.target(&service)?, plan, move |number| bodies.make(number), |_, _| {}).await?;
+    if !summary.all_accepted() {
+        return Err("the backlog was not accepted".into());
+    }
+    service.stop().await?;
+
+    scene.configuration(name, Settings { workers: 32, sink, linxo: "" })?;
+    let started = Instant::now();
+    let service = Process::service(&configuration).await?;
+    scene.worked_off(name).await?;
+    let elapsed = started.elapsed().as_secs_f64();
+    let cpu = service.cpu()?.as_secs_f64();
+    let delivered = scene.delivered(name)?;
+    if delivered != entries {
+        return Err(format!("{delivered} of {entries} were delivered").into());
+    }
+    service.stop().await?;
+    let events = f64::from(u32::try_from(entries)?);
+    Ok(Drained { rate: events / elapsed, cpu: cpu * 1e6 / events })
 }
 
 /// Events come at rates that are kept, and are delivered to a file beside that. Where deliveries keep up, as little waits at

@@ -1,6 +1,7 @@
 //! The service's figures, all taken in one run, as tables that can be pasted into `docs/benchmarks.md`.
 //!
-//! In: names of parts (`receipt beside steady handshakes delivery completion memory start many-receipt many-delivery pages`; none: all) and `--quick`. Out: one
+//! In: names of parts (`receipt beside steady handshakes delivery drain
+//! completion memory start many-receipt many-delivery pages`; none: all) and `--quick`. Out: one
 //! Markdown table a part on standard output, what is being done on standard error.
 //!
 //! The service is the real binary in a process of its own, as shipped: durable commits, a log line for each event. Where it
@@ -16,10 +17,12 @@ mod bodies;
 mod child;
 mod completion;
 mod delivery;
+mod drain;
 mod footprint;
 mod many;
 mod measure;
 mod pages;
+mod publish;
 mod receipt;
 mod roles;
 mod scene;
@@ -33,12 +36,13 @@ use std::{
 /// What a part gives back; an error ends the run, because a figure of something broken is worse than none.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 11] = [
+const PARTS: [&str; 12] = [
     "receipt",
     "beside",
     "steady",
     "handshakes",
     "delivery",
+    "drain",
     "completion",
     "memory",
     "start",
@@ -83,6 +87,7 @@ async fn run(arguments: &[String]) -> Outcome<()> {
             "steady" => Box::pin(delivery::steady(&scale)).await?,
             "handshakes" => Box::pin(receipt::handshakes(&scale)).await?,
             "delivery" => Box::pin(delivery::run(&scale)).await?,
+            "drain" => Box::pin(drain::run(&scale)).await?,
             "completion" => Box::pin(completion::run(&scale)).await?,
             "memory" => Box::pin(footprint::memory(&scale)).await?,
             "start" => Box::pin(footprint::start(&scale)).await?,

@@ -4,11 +4,12 @@ use crate::support::{Endpoint, LIMIT, Site, event_json, eventually};
 use double::{
     Settings, User,
     pki::{self, Existing, Leaf},
+    servers::free_port,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use std::{
     fs::{self, File},
-    net::TcpListener,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
     process::Output,
 };
@@ -148,7 +149,7 @@ async fn one_port_is_for_one_listener() {
 async fn what_the_running_service_holds_is_noted() {
     let mut site = Site::new();
     let sink = site.file_sink("file");
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().unwrap()));
     let (public, inner) = (free(), free());
     site.set("listener.address", quoted(public)).set("admin.address", quoted(inner));
     let process = site.spawn().await;
@@ -337,7 +338,7 @@ async fn online_reaches_every_server_and_delivers_nothing() {
 async fn what_cannot_be_reached_is_named_by_its_host() {
     let mut site = Site::new();
     let simulator = site.simulator(Settings::default()).await;
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gone = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().unwrap()));
     site.http_sink("app", &format!("http://{gone}/hook?token=canary"));
     let (code, _, told) = run(&site, &["check", "--online"]).await;
     assert_eq!(code, 75, "{told}");

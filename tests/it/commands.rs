@@ -1,6 +1,7 @@
 //! Mistakes on the command line and around it, as a table through the true program, and how commands end.
 
 use crate::support::{LIMIT, Site, event_json, eventually};
+use double::servers::free_port;
 use rustix::process::Signal;
 use std::{
     fs,
@@ -215,7 +216,7 @@ async fn reasons_are_whole_where_nobody_looks() {
 async fn send_knows_the_configuration() {
     let mut site = Site::new();
     site.file_sink("file");
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port().unwrap();
     site.set("listener.address", format!("\"127.0.0.1:{port}\"")).set("listener.path", "\"/hooks\"");
     site.secret("sender.path_secret", "path-secret-0123456789abcdef");
     let service = site.start().await;

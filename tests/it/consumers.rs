@@ -66,7 +66,7 @@ async fn javascript(source: &Path, folder: &Path) -> PathBuf {
 async fn built() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_linxo-webhook"));
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--locked", "--example", "consumer"]).current_dir(root());
+    cargo.args(["build", "--locked", "--workspace", "--example", "consumer"]).current_dir(root());
     let built = timeout(LIMIT * 20, cargo.output()).await.expect("it is built in time").unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     program.with_file_name("examples").join("consumer")

@@ -9,6 +9,7 @@ use crate::{
 };
 use base::trace::TraceParent;
 use data_encoding::HEXLOWER;
+use double::servers::free_port;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
     common::v1::{KeyValue, any_value::Value},
@@ -19,12 +20,13 @@ use rustix::process::Signal;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio::{net::TcpListener, time::timeout};
+use tokio::time::timeout;
 
 const CALLERS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 /// Of the collector.
@@ -299,7 +301,7 @@ async fn stopped(service: Service) -> BTreeMap<&'static str, u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_event_suffers_from_its_collector() {
     const EVENTS: usize = 100;
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let gone = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().unwrap()));
     let (silent, refusing) = (Endpoint::start(|_| None).await, Endpoint::start(|_| Some(400)).await);
     for address in [gone, silent.address, refusing.address] {
         let mut site = Site::new();

@@ -8,6 +8,7 @@ use crate::{
     sink::{Delivery, Error, Failure, FailureKind, Sink},
 };
 use base::sync::lock;
+use double::servers::free_port;
 use rustls_pki_types::PrivateKeyDer;
 use std::{
     fs, net,
@@ -72,7 +73,7 @@ impl Own {
     /// Starts a program. `arguments` are made of its folder and its port.
     pub(crate) async fn start(program: &'static str, arguments: impl Fn(&Path, u16) -> Vec<String>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port().unwrap();
         let arguments = arguments(folder.path(), port);
         let child = spawn(program, &arguments);
         let own = Self { program, arguments, child, port, _folder: folder };

@@ -3,11 +3,11 @@
 //! The programs are those of Debian's package `postgresql`, the newest version that is installed. PostgreSQL refuses to run as
 //! root, so root starts it as the user `postgres`.
 
+use super::free_port;
 use crate::pki::{self, Identity};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs, io,
-    net::{Ipv4Addr, TcpListener},
     os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -228,7 +228,7 @@ impl Postgres {
         let programs = programs().ok_or(Error::Missing)?;
         let owner = if rustix::process::geteuid().is_root() { Some(owner()?) } else { None };
         let folder = tempfile::Builder::new().prefix("postgres-").tempdir()?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = free_port()?;
         let this = Self { folder, programs, owner, port, password: None, server: None };
         this.give(this.folder.path())?;
         Ok(this)

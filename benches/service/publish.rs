@@ -1,0 +1,142 @@
+//! The client libraries of the sinks alone: documents from memory to a server, each acknowledged as for a sink.
+
+use crate::Outcome;
+use async_nats::jetstream::{self, message::PublishMessage};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
+use lapin::{
+    BasicProperties, ConnectionProperties,
+    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions},
+    types::{FieldTable, ShortString},
+};
+use tokio_postgres::NoTls;
+
+/// Documents that are sent before the first of them is waited for, as many as a sink gets at once.
+const BATCH: usize = 256;
+/// Batches under way at once.
+const BATCHES: usize = 4;
+
+/// What is published: the id of a delivery, and its document.
+pub(crate) type Document = (String, Bytes);
+
+/// A stream that keeps everything on the disk.
+pub(crate) async fn nats(address: &str, subject: &str, documents: &[Document]) -> Outcome<()> {
+    let jetstream = jetstream::new(async_nats::connect(address).await?);
+    batches(documents, |batch| {
+        let jetstream = &jetstream;
+        async move {
+            let mut sent = Vec::new();
+            for (id, document) in batch {
+                let message = PublishMessage::build().payload(document.clone()).message_id(id);
+                sent.push(jetstream.send_publish(subject.to_owned(), message).await?);
+            }
+            for acknowledgement in sent {
+                acknowledgement.await?;
+            }
+            Ok(())
+        }
+    })
+    .await
+}
+
+/// Makes a stream for a subject.
+pub(crate) async fn nats_stream(address: &str, subject: &str) -> Outcome<()> {
+    let jetstream = jetstream::new(async_nats::connect(address).await?);
+    let config = jetstream::stream::Config {
+        name: subject.to_owned(),
+        subjects: vec![subject.to_owned()],
+        ..jetstream::stream::Config::default()
+    };
+    jetstream.create_stream(config).await?;
+    Ok(())
+}
+
+/// Messages to a queue, by the default exchange.
+pub(crate) async fn amqp(url: &str, queue: &str, documents: &[Document]) -> Outcome<()> {
+    let connection = lapin::Connection::connect(url, ConnectionProperties::default()).await?;
+    let queue = &ShortString::try_new(queue)?;
+    batches(documents, |batch| {
+        let connection = &connection;
+        async move {
+            let channel = connection.create_channel().await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            let mut sent = Vec::new();
+            for (id, document) in batch {
+                // 2: persistent.
+                let properties = BasicProperties::default()
+                    .with_delivery_mode(2)
+                    .with_message_id(ShortString::try_new(id.as_str())?);
+                let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+                sent.push(
+                    channel.basic_publish(ShortString::default(), queue.clone(), options, document, properties).await?,
+                );
+            }
+            for confirm in sent {
+                confirm.await?;
+            }
+            Ok(())
+        }
+    })
+    .await
+}
+
+/// Makes a durable queue, or deletes it with all that is in it.
+pub(crate) async fn amqp_queue(url: &str, queue: &str, is_wanted: bool) -> Outcome<()> {
+    let connection = lapin::Connection::connect(url, ConnectionProperties::default()).await?;
+    let (channel, queue) = (connection.create_channel().await?, ShortString::try_new(queue)?);
+    if is_wanted {
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        channel.queue_declare(queue, options, FieldTable::default()).await?;
+    } else {
+        channel.queue_delete(queue, QueueDeleteOptions::default()).await?;
+    }
+    Ok(())
+}
+
+/// Entries of a stream.
+pub(crate) async fn redis(address: &str, key: &str, documents: &[Document]) -> Outcome<()> {
+    let connection = redis::Client::open(format!("redis://{address}"))?.get_multiplexed_async_connection().await?;
+    batches(documents, |batch| {
+        let mut connection = connection.clone();
+        async move {
+            let mut pipeline = redis::pipe();
+            for (id, document) in batch {
+                pipeline.cmd("XADD").arg(key).arg("*").arg("id").arg(id).arg("event").arg(&document[..]).ignore();
+            }
+            Ok(pipeline.query_async::<()>(&mut connection).await?)
+        }
+    })
+    .await
+}
+
+/// Rows of a table with an id and a document, on a connection for each batch that is under way.
+pub(crate) async fn postgres(url: &str, table: &str, documents: &[Document]) -> Outcome<()> {
+    let insert = format!(
+        "INSERT INTO {table} (id, data) SELECT * FROM unnest($1::text[], $2::text[]::json[]) ON CONFLICT (id) DO NOTHING"
+    );
+    let (mut clients, share) = (Vec::new(), documents.len().div_ceil(BATCHES).max(1));
+    for share in documents.chunks(share) {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+        let driven = tokio::spawn(connection);
+        let insert = client.prepare(&insert).await?;
+        clients.push(async move {
+            for batch in share.chunks(BATCH) {
+                let ids: Vec<&str> = batch.iter().map(|(id, _)| id.as_str()).collect();
+                let texts =
+                    batch.iter().map(|(_, document)| std::str::from_utf8(document)).collect::<Result<Vec<_>, _>>()?;
+                client.execute(&insert, &[&ids, &texts]).await?;
+            }
+            drop(client);
+            Outcome::Ok(driven.await??)
+        });
+    }
+    try_join_all(clients).await?;
+    Ok(())
+}
+
+async fn batches<'d, F: Future<Output = Outcome<()>>>(
+    documents: &'d [Document],
+    publish: impl Fn(&'d [Document]) -> F,
+) -> Outcome<()> {
+    stream::iter(documents.chunks(BATCH).map(publish)).buffer_unordered(BATCHES).try_collect().await
+}
