@@ -83,8 +83,8 @@ fuzz-api: target/debug/linxo-webhook ## The admin API against its document (need
 	.ci/fuzz-api target/debug/linxo-webhook
 
 kafka: ## The sink on Kafka, which is not in the usual build: built, linted and tested (needs a C compiler, make, libssl-dev, zlib1g-dev)
-	$(CARGO) clippy --locked --package delivery --all-targets --features kafka -- -D warnings
-	$(CARGO) test --locked --package delivery --features kafka --lib kafka
+	$(CARGO) clippy --locked --package delivery --all-targets --all-features -- -D warnings
+	$(CARGO) test --locked --package delivery --all-features --lib kafka
 
 fuzz: $(if $(shell PATH="$(PATH)" command -v cargo-fuzz),,$(TOOLS)/bin/cargo-fuzz) ## Readers of foreign bytes under a fuzzer, 20 s each (SECONDS_EACH=600 for longer)
 	.ci/fuzz

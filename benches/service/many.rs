@@ -167,9 +167,9 @@ pub(crate) async fn receipt(scale: &Scale) -> Outcome<String> {
 
 /// What the entries of the first part take on the disk.
 fn sizes(postgres: &Postgres) -> Outcome<String> {
+    postgres.sql("VACUUM ANALYZE")?;
     let said = postgres.sql(
-        "VACUUM ANALYZE;
-         SELECT string_agg(format('| %s | %s |', name, round(size / entries)), E'\\n' ORDER BY size DESC) FROM (
+        "SELECT string_agg(format('| %s | %s |', name, round(size / entries)), E'\\n' ORDER BY size DESC) FROM (
              SELECT relname AS name, pg_total_relation_size(c.oid)::numeric AS size
              FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace
              WHERE nspname = 'receipt1' AND relkind = 'r' AND relname IN ('entry', 'body', 'known', 'stage', 'line')
@@ -310,9 +310,9 @@ fn fill(postgres: &Postgres, schema: &str, entries: u64) -> Outcome<()> {
              SELECT nextval('entry_seq') AS seq, n, md5(n::text || random()::text) AS id, (random() * 9e18)::bigint AS id_key
              FROM generate_series(1, {entries}) AS n;
          INSERT INTO line (key) SELECT n FROM generate_series(1, {lines}) AS n ON CONFLICT DO NOTHING;
-         INSERT INTO entry SELECT (jsonb_populate_record(entry, jsonb_build_object('seq', made.seq, 'id', made.id, 'delivery_id', NULL,
+         INSERT INTO entry SELECT (jsonb_populate_record(first.one, jsonb_build_object('seq', made.seq, 'id', made.id, 'delivery_id', NULL,
                  'id_key', made.id_key, 'connection', 'c' || made.n % {lines}))).*
-             FROM made, (SELECT * FROM entry LIMIT 1) AS entry;
+             FROM made, (SELECT entry AS one FROM entry LIMIT 1) AS first;
          INSERT INTO body SELECT made.seq, bytes FROM made, (SELECT bytes FROM body LIMIT 1) AS body;
          INSERT INTO known (id_key, rank, body_key, seq) SELECT id_key, 0, id_key + 1, seq FROM made;
          INSERT INTO stage (seq, kind, line, state, due, changed)

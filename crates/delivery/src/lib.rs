@@ -28,8 +28,16 @@
 mod attributes;
 mod body;
 #[cfg(feature = "broker")]
+#[cfg_attr(
+    not(all(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis")),
+    allow(dead_code, unused_imports, reason = "each kind on a broker uses a part of it")
+)]
 mod broker;
 mod built;
+#[cfg_attr(
+    not(all(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis")),
+    allow(dead_code, unused_imports, reason = "each kind on a broker uses a part of it")
+)]
 mod cloudevent;
 #[cfg(test)]
 mod contract;
@@ -44,10 +52,14 @@ mod signature;
 mod sink;
 mod slot;
 #[cfg_attr(
-    not(feature = "broker"),
-    allow(dead_code, unused_imports, reason = "only kinds on brokers fill templates in")
+    not(all(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis")),
+    allow(dead_code, unused_imports, reason = "each kind on a broker uses a part of it")
 )]
 mod template;
+#[cfg_attr(
+    not(all(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis")),
+    allow(dead_code, unused_imports, reason = "each kind on a broker uses a part of it")
+)]
 mod tls;
 mod writer;
 

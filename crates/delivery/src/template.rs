@@ -2,8 +2,8 @@
 //!
 //! In: the text of a template and the place that it is for; later the attributes of a delivery. Out: a text that is sound in
 //! that place. The set of attributes is closed ([`Attribute`]). What a template's own text may hold is decided when the
-//! configuration is loaded. What an attribute brings along is escaped as `%XX`, so no value from outside adds a level to a
-//! subject, or a wildcard. An absent attribute is written as `-`.
+//! configuration is loaded. What an attribute brings along is escaped as `%XX` (`_XX` in the name of a topic, which has no `%`), so no
+//! value from outside adds a level to a subject, or a wildcard. An absent attribute is written as `-`.
 //!
 //! `{type}` keeps its dots: it always has four words of `a` to `z`, digits and `_`.
 
@@ -21,6 +21,8 @@ pub(crate) enum Place {
     Subject,
     /// A routing key or the name of an exchange of AMQP: up to 255 bytes. Topic exchanges read dots as separators.
     RoutingKey,
+    /// The name of a topic of Kafka: letters, digits, `.`, `_` and `-`.
+    Topic,
     /// The key of a Redis stream. A cluster hashes what stands in braces; people and tools separate with colons.
     StreamKey,
     /// The value of a header.
@@ -32,6 +34,7 @@ impl Place {
     const fn longest(self) -> usize {
         match self {
             Self::RoutingKey => 255,
+            Self::Topic => 249,
             Self::Subject | Self::StreamKey => 1024,
             Self::Header => 8192,
         }
@@ -42,6 +45,7 @@ impl Place {
         match self {
             Self::Subject => "the subject",
             Self::RoutingKey => "the exchange or routing key",
+            Self::Topic => "the topic",
             Self::StreamKey => "the key of the stream",
             Self::Header => "a header",
         }
@@ -52,8 +56,18 @@ impl Place {
         match self {
             Self::Subject => byte.is_ascii_graphic() && !matches!(byte, b'.' | b'*' | b'>' | b'%'),
             Self::RoutingKey => byte.is_ascii_graphic() && !matches!(byte, b'.' | b'*' | b'#' | b'%'),
+            Self::Topic => byte.is_ascii_alphanumeric() || byte == b'-',
             Self::StreamKey => byte.is_ascii_graphic() && !matches!(byte, b':' | b'{' | b'}' | b'%'),
             Self::Header => byte.is_ascii_graphic() && !matches!(byte, b'"' | b'%'),
+        }
+    }
+
+    /// What begins an escaped byte; it never stands for itself in a value.
+    #[cfg(any(feature = "broker", test))]
+    const fn escape(self) -> char {
+        match self {
+            Self::Topic => '_',
+            Self::Subject | Self::RoutingKey | Self::StreamKey | Self::Header => '%',
         }
     }
 
@@ -62,6 +76,7 @@ impl Place {
         match self {
             Self::Subject => c.is_ascii_graphic() && !matches!(c, '*' | '>'),
             Self::RoutingKey | Self::StreamKey => c.is_ascii_graphic(),
+            Self::Topic => c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'),
             Self::Header => c.is_ascii_graphic() || c == ' ',
         }
     }
@@ -144,6 +159,15 @@ pub(crate) fn subject(text: &str) -> Result<Template, Flaw> {
 /// The name of an AMQP exchange, or a routing key.
 pub(crate) fn routing_key(text: &str) -> Result<Template, Flaw> {
     Template::new(text, Place::RoutingKey)
+}
+
+/// The name of a Kafka topic.
+pub(crate) fn topic(text: &str) -> Result<Template, Flaw> {
+    let template = Template::new(text, Place::Topic)?;
+    if ["", ".", ".."].contains(&text) {
+        return Err(Flaw::new("is not the name of a topic", "take up to 249 letters, digits, `.`, `_` and `-`"));
+    }
+    Ok(template)
 }
 
 /// The key of a Redis stream.
@@ -230,7 +254,8 @@ impl Template {
                 Part::Attribute(attribute) => {
                     let value = attribute.of(attributes).filter(|value| !value.is_empty()).unwrap_or(ABSENT.into());
                     let keeps_dots = *attribute == Attribute::Type;
-                    text.push_str(&escaped(&value, |byte| self.place.takes(byte) || keeps_dots && byte == b'.'));
+                    let takes = |byte| self.place.takes(byte) || keeps_dots && byte == b'.';
+                    text.push_str(&escaped(&value, takes, self.place.escape()));
                 }
             }
         }
@@ -287,9 +312,9 @@ impl Headers {
     }
 }
 
-/// A value with the bytes that may not stand as they are written as `%XX`.
+/// A value with the bytes that may not stand as they are written as `escape` and two hexadecimal digits.
 #[cfg(any(feature = "broker", test))]
-fn escaped(value: &str, takes: impl Fn(u8) -> bool) -> Cow<'_, str> {
+fn escaped(value: &str, takes: impl Fn(u8) -> bool, escape: char) -> Cow<'_, str> {
     if value.bytes().all(&takes) {
         return Cow::Borrowed(value);
     }
@@ -298,7 +323,8 @@ fn escaped(value: &str, takes: impl Fn(u8) -> bool) -> Cow<'_, str> {
         if takes(byte) {
             text.push(char::from(byte));
         } else {
-            text.push_str(percent_encoding::percent_encode_byte(byte));
+            text.push(escape);
+            text.push_str(percent_encoding::percent_encode_byte(byte).trim_start_matches('%'));
         }
     }
     Cow::Owned(text)
@@ -321,6 +347,7 @@ mod tests {
         let rendered = |template: Result<Template, Flaw>| template.unwrap().render(&attributes).unwrap();
         assert_eq!(rendered(subject("{type}.{connection}")), "com.linxo.connections.updated.123");
         assert_eq!(rendered(subject("bank.{id}.{mode}")), "bank.e%2E1.-");
+        assert_eq!(rendered(topic("bank.{type}-{id}")), "bank.com.linxo.connections.updated-e_2E1");
         assert_eq!(rendered(routing_key("{user}#{channel}")), "321#24601");
         assert_eq!(rendered(stream_key("linxo:{completion}")), "linxo:event");
         assert_eq!(rendered(header("for {user}, {id}")), "for 321, e.1");
@@ -351,6 +378,13 @@ mod tests {
         }
         let hint = subject("{iban}").unwrap_err().hint.unwrap();
         assert_eq!(hint, "use {connection}, {user}, {type}, {channel}, {mode}, {completion}, {id}, {merged}");
+        for (text, wanted) in [
+            ("..", "is not the name of a topic"),
+            ("", "is not the name of a topic"),
+            ("a:b", "has the character ':', which cannot stand there"),
+        ] {
+            assert_eq!(reason(topic(text)), wanted, "{text}");
+        }
         assert!(reason(routing_key(&"a".repeat(256))).starts_with("is longer than 255 bytes"));
         assert_eq!(reason(header("a\tb")), "has the character '\\t', which cannot stand there");
     }
@@ -370,6 +404,7 @@ mod tests {
             for (template, odd) in [
                 (subject("a.{connection}.z").unwrap(), &b".*> \r\n"[..]),
                 (routing_key("a.{connection}.z").unwrap(), b".*# \r\n"),
+                (topic("a.{connection}.z").unwrap(), b".% \r\n"),
                 (stream_key("a:{connection}:z").unwrap(), b":{} \r\n"),
                 (header("a {connection} z").unwrap(), b" \"\r\n"),
             ] {

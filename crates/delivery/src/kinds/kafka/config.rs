@@ -5,8 +5,8 @@ use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 use std::{fs, io, path::PathBuf, time::Duration};
 use zeroize::Zeroizing;
 
-/// Kibibytes of messages that are not acknowledged yet.
-const BUFFERED: u64 = 32 * 1024;
+/// Kibibytes of messages that are not acknowledged yet: more than the batches of a sink have under way, so that none is turned away.
+const BUFFERED: u64 = 64 * 1024;
 /// To reach a broker, TLS and the login included.
 const CONNECT: Duration = Duration::from_secs(10);
 

@@ -4,9 +4,6 @@
 //! stored once and in order. The key is the connection, so all events of a connection are in one partition, in their order.
 //! The value is the structured `CloudEvents` document, as the binding for Kafka has it.
 //!
-//! Memory is bounded: librdkafka keeps what is not acknowledged yet, 32 MiB at most (or one larger message); what does not fit
-//! waits for acknowledgements.
-//!
 //! The cargo feature `kafka` is off by default, because it needs the C library librdkafka, and OpenSSL for TLS.
 
 mod settings;

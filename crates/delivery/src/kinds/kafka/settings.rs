@@ -1,8 +1,12 @@
 //! What a sink on Kafka is told.
 
-use crate::{built::must_be_built, tls::Tls};
+use crate::{
+    built::must_be_built,
+    template::{self, Template},
+    tls::Tls,
+};
 use base::{outbound, secret::Secret};
-use settings::{At, Flaw, Read, duration, flag, flat, secret, section, size, text, texts, words};
+use settings::{At, Flaw, Pair, Read, duration, flag, flat, pairs, secret, section, size, text, texts, words};
 use std::{net::IpAddr, time::Duration};
 
 words! {
@@ -22,8 +26,11 @@ section! {
     pub struct Settings {
         /// Brokers that tell of the others, as host and port.
         pub brokers: Vec<String> = texts(broker).example("[\"kafka.internal:9093\"]"),
-        /// The topic. It must be there: the sink makes none.
-        pub topic: String = text(topic).default("linxo-events"),
+        /// The topic. It must be there: the sink makes none. Attributes in braces: {connection}, {user}, {type}, {channel}, {mode},
+        /// {completion}, {id}, {merged}.
+        pub topic: Template = text(template::topic).default("linxo-events"),
+        /// Headers on top of the sink's own; values as in `topic`, or secrets.
+        pub headers: Vec<Pair> = pairs(template::extra_header).example("{ \"X-Team\" = \"bank\" }"),
         /// Whether the way to the brokers is encrypted. It may be false where all of `brokers` are this machine.
         pub encrypted: bool = flag().default("true"),
         /// User name, with `password`.
@@ -78,16 +85,6 @@ fn broker(text: &str) -> Result<String, Flaw> {
     match host.parse::<IpAddr>().ok().and_then(outbound::refusal) {
         Some(refusal) => Err(Flaw::new(refusal, "name the broker that is meant")),
         None => Ok(text.to_owned()),
-    }
-}
-
-/// Kafka's own rule for names of topics.
-fn topic(text: &str) -> Result<String, Flaw> {
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-    if is_plain && text.len() <= 249 && text != "." && text != ".." {
-        Ok(text.to_owned())
-    } else {
-        Err(Flaw::new("is not the name of a topic", "take up to 249 letters, digits, `.`, `_` and `-`"))
     }
 }
 

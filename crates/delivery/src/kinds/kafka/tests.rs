@@ -7,6 +7,7 @@ use crate::{
     contract::{Place, contract, parsed},
     fixture,
     opens::Opens,
+    template::topic,
     tls::Tls,
 };
 use async_trait::async_trait;
@@ -28,7 +29,8 @@ const TOPIC: &str = "events";
 fn settings(brokers: &str) -> Settings {
     Settings {
         brokers: brokers.split(',').map(str::to_owned).collect(),
-        topic: TOPIC.to_owned(),
+        topic: topic(TOPIC).unwrap(),
+        headers: Vec::new(),
         encrypted: false,
         user: None,
         password: None,
@@ -47,20 +49,24 @@ fn cluster(partitions: i32) -> (Cluster, Settings) {
     (cluster, settings)
 }
 
-/// Reads so many messages from the start of the topic.
-async fn read(brokers: &str, count: usize) -> Vec<(Option<String>, String, String)> {
+/// Key, content type and document of a message.
+type Read = (Option<String>, String, String);
+
+/// Reads messages from the start of the topic, until they are enough.
+async fn read(brokers: &str, are_enough: impl Fn(&[Read]) -> bool) -> Vec<Read> {
     let consumer: StreamConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
-        .set("group.id", "test")
+        .set("group.id", format!("{:x}", fastrand::u64(..)))
         .set("auto.offset.reset", "earliest")
         .set("fetch.message.max.bytes", "16777216")
         .create()
         .unwrap();
     consumer.subscribe(&[TOPIC]).unwrap();
-    let mut found = Vec::new();
-    while found.len() < count {
-        let received = tokio::time::timeout(Duration::from_secs(60), consumer.recv()).await.expect("a message");
-        let message = received.unwrap();
+    let mut found: Vec<Read> = Vec::new();
+    while !are_enough(&found) {
+        let received = tokio::time::timeout(Duration::from_mins(1), consumer.recv()).await;
+        let message =
+            received.unwrap_or_else(|_| panic!("no message after {}: {:?}", found.len(), found.last())).unwrap();
         let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
         let kind = message.headers().unwrap().get(0);
         assert_eq!(kind.key, "content-type");
@@ -69,32 +75,27 @@ async fn read(brokers: &str, count: usize) -> Vec<(Option<String>, String, Strin
     found
 }
 
-/// One partition, so that there is one order.
+/// One partition, so that there is one order. The cluster stays until the process ends: it cannot be sent between threads.
 struct Topic {
-    cluster: Cluster,
+    brokers: String,
 }
 
 #[async_trait]
 impl Place for Topic {
     async fn open() -> (Box<dyn Sink>, Self) {
         let (cluster, settings) = cluster(1);
-        (Box::new(Kafka::new(&settings).unwrap()), Self { cluster })
+        std::mem::forget(cluster);
+        (Box::new(Kafka::new(&settings).unwrap()), Self { brokers: settings.brokers.join(",") })
     }
 
     async fn arrived(self, sink: Box<dyn Sink>) -> Vec<(String, Vec<u8>)> {
         // A last message says that there are no more.
         sink.deliver(&fixture::whole("the-end", b"{}")).await.unwrap();
-        let mut found = Vec::new();
-        let mut count = 1;
-        loop {
-            let messages = read(&self.cluster.bootstrap_servers(), count).await;
-            let (id, data) = parsed(&messages.last().unwrap().2).unwrap();
-            if id == "the-end" {
-                return found;
-            }
-            found.push((id, data));
-            count += 1;
-        }
+        let event = |(_, _, document): &Read| parsed(document).unwrap();
+        let read = read(&self.brokers, |found| found.last().is_some_and(|last| event(last).0 == "the-end")).await;
+        let mut found: Vec<_> = read.iter().map(event).collect();
+        found.pop();
+        found
     }
 
     fn written(body: &[u8]) -> Vec<u8> {
@@ -118,24 +119,30 @@ async fn the_key_is_the_connection_and_brokers_that_go_lose_nothing_and_no_order
     let (cluster, settings) = cluster(4);
     let sink = Kafka::new(&settings).unwrap();
     for number in 0..EVENTS {
-        match number {
-            50 => cluster.broker_down(1).unwrap(),
-            100 => cluster.broker_up(1).unwrap(),
-            150 => {
-                // A broker stores, and its acknowledgement is lost: librdkafka sends again.
-                let lost = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT; 3];
-                cluster.request_errors(RDKafkaApiKey::Produce, &lost);
-            }
-            _ => {}
+        let (goes, is_lost) = (number % 100 == 50, number == 170);
+        if goes {
+            cluster.broker_down(1).unwrap();
+        }
+        if is_lost {
+            // A broker stores, and its acknowledgement is lost: librdkafka sends again.
+            let lost = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT; 3];
+            cluster.request_errors(RDKafkaApiKey::Produce, &lost);
         }
         let batch: Vec<_> = (0..3).map(|line| delivery(&format!("{line}-{number}"), &format!("c{line}"))).collect();
-        for result in sink.deliver_many(&batch).await {
+        // The cluster chooses no other leader, so what it leads waits for the broker.
+        let comes_back = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            cluster.broker_up(1).unwrap();
+        };
+        let results =
+            if goes { tokio::join!(sink.deliver_many(&batch), comes_back).0 } else { sink.deliver_many(&batch).await };
+        for result in results {
             result.unwrap();
         }
     }
     let mut lines: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (key, kind, document) in read(&settings.brokers.join(","), 3 * EVENTS).await {
-        assert_eq!(kind, "application/cloudevents+json; charset=UTF-8");
+    for (key, kind, document) in read(&settings.brokers.join(","), |found| found.len() == 3 * EVENTS).await {
+        assert_eq!(kind, "application/cloudevents+json");
         lines.entry(key.unwrap()).or_default().push(parsed(&document).unwrap().0);
     }
     for line in 0..3 {
