@@ -282,7 +282,7 @@ pub(crate) async fn delivery(scale: &Scale) -> Outcome<String> {
         let settings = Settings { workers: 32, sink: &sink, linxo: "" };
         let receivers =
             Receivers::start(&scene, &postgres, &schema, count, Settings { workers: 0, ..settings }).await?;
-        receivers.post(1).await?;
+        receivers.post(CONNECTIONS).await?;
         receivers.stop().await?;
         fill(&postgres, &schema, large)?;
         let receivers = Receivers::start(&scene, &postgres, &schema, count, settings).await?;
@@ -301,23 +301,22 @@ fn unfinished(postgres: &Postgres, schema: &str) -> Outcome<f64> {
     Ok(postgres.sql(&format!("SELECT coalesce(sum(unfinished), 0) FROM {schema}.tally"))?.trim().parse()?)
 }
 
-/// Puts copies of the one entry that is there in line, without going through the service.
+/// Puts copies of the entries that are there in line behind them, without going through the service.
 fn fill(postgres: &Postgres, schema: &str, entries: u64) -> Outcome<()> {
-    let lines = CONNECTIONS * 10;
     postgres.sql(&format!(
         "SET search_path TO {schema}; SET synchronous_commit TO off;
+         CREATE TEMPORARY TABLE source AS SELECT seq, row_number() OVER (ORDER BY seq) - 1 AS place FROM entry;
          CREATE TEMPORARY TABLE made AS
-             SELECT nextval('entry_seq') AS seq, n, md5(n::text || random()::text) AS id, (random() * 9e18)::bigint AS id_key
-             FROM generate_series(1, {entries}) AS n;
-         INSERT INTO line (key) SELECT n FROM generate_series(1, {lines}) AS n ON CONFLICT DO NOTHING;
-         INSERT INTO entry SELECT (jsonb_populate_record(first.one, jsonb_build_object('seq', made.seq, 'id', made.id, 'delivery_id', NULL,
-                 'id_key', made.id_key, 'connection', 'c' || made.n % {lines}))).*
-             FROM made, (SELECT entry AS one FROM entry LIMIT 1) AS first;
-         INSERT INTO body SELECT made.seq, bytes FROM made, (SELECT bytes FROM body LIMIT 1) AS body;
+             SELECT nextval('entry_seq') AS seq, source.seq AS original, md5(n::text || random()::text) AS id,
+                    (random() * 9e18)::bigint AS id_key
+             FROM generate_series(1, {entries}) AS n JOIN source ON place = n % (SELECT count(*) FROM source);
+         INSERT INTO entry SELECT copy.* FROM made JOIN entry ON entry.seq = original
+             CROSS JOIN LATERAL jsonb_populate_record(entry, jsonb_build_object('seq', made.seq, 'id', made.id, 'delivery_id', NULL,
+                 'id_key', made.id_key)) AS copy;
+         INSERT INTO body SELECT made.seq, bytes FROM made JOIN body ON body.seq = original;
          INSERT INTO known (id_key, rank, body_key, seq) SELECT id_key, 0, id_key + 1, seq FROM made;
          INSERT INTO stage (seq, kind, line, state, due, changed)
-             SELECT made.seq, stage.kind, 1 + made.n % {lines}, CASE WHEN made.n <= {lines} THEN 'due' ELSE 'queued' END, stage.due, stage.changed
-             FROM made, (SELECT * FROM stage LIMIT 1) AS stage;
+             SELECT made.seq, kind, line, 'queued', due, changed FROM made JOIN stage ON stage.seq = original;
          UPDATE tally SET unfinished = unfinished + {entries} WHERE (slot, kind) = (SELECT slot, kind FROM tally WHERE unfinished > 0 LIMIT 1);
          ANALYZE"
     ))?;

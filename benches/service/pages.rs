@@ -55,7 +55,7 @@ pub(crate) async fn run(scale: &Scale) -> Outcome<String> {
     let mut columns = Vec::new();
     for is_sqlite in [true, false] {
         let name = if is_sqlite { "pages-sqlite" } else { "pages-postgres" };
-        let settings = ["shared_buffers = 512MB", "max_wal_size = 8GB", "fsync = off"];
+        let settings = ["shared_buffers = 512MB", "max_wal_size = 8GB"];
         let server = (!is_sqlite).then(|| Postgres::start(&Options { settings: &settings, ..Options::default() }));
         let server = server.transpose()?;
         let inbox = match &server {

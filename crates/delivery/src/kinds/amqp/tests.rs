@@ -1,4 +1,5 @@
-//! The AMQP sink against a real RabbitMQ. The broker is shared and slow to start, so a proxy stands for its restarts.
+//! The AMQP sink against a real RabbitMQ. The broker is shared and slow to start: one test kills a broker of its own, for the others a
+//! proxy stands for restarts.
 
 use super::{
     sink::{Amqp, reach},
@@ -17,6 +18,7 @@ use crate::{
 use ::settings::{Given, Pair, urls};
 use async_trait::async_trait;
 use base::secret::Secret;
+use double::servers::free_port;
 use event::UserId;
 use lapin::{
     BasicProperties, Channel, ConnectionProperties, ExchangeKind,
@@ -26,7 +28,14 @@ use lapin::{
     },
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    os::unix::process::CommandExt as _,
+    process::{Child, Command, Stdio},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 const SCHEMES: urls::Schemes = urls::Schemes { encrypted: ("amqps", 5671), plain: ("amqp", 5672) };
 
@@ -64,11 +73,11 @@ struct Queue {
 
 impl Queue {
     async fn new(arguments: &[(&str, AMQPValue)]) -> Self {
-        let (server, name) = (shared("amqp", 5672), unique());
-        let connection =
-            lapin::Connection::connect(&format!("amqp://{server}/%2f"), ConnectionProperties::default()).await.unwrap();
-        let channel = connection.create_channel().await.unwrap();
-        let queue = Self { server, channel, _connection: connection, name };
+        Self::on(shared("amqp", 5672), arguments).await
+    }
+
+    async fn on(server: String, arguments: &[(&str, AMQPValue)]) -> Self {
+        let queue = Self::connect(server, unique()).await;
         let mut table = FieldTable::default();
         for (name, value) in arguments {
             table.insert(short(name), value.clone());
@@ -79,6 +88,13 @@ impl Queue {
         let (name, bind) = (short(&queue.name), QueueBindOptions::default());
         queue.channel.queue_bind(name.clone(), name, short("#"), bind, FieldTable::default()).await.unwrap();
         queue
+    }
+
+    async fn connect(server: String, name: String) -> Self {
+        let connection =
+            lapin::Connection::connect(&format!("amqp://{server}/%2f"), ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        Self { server, channel, _connection: connection, name }
     }
 
     async fn exchange(&self, name: &str, internal: bool) {
@@ -294,6 +310,84 @@ async fn cuts_of_the_connection_lose_nothing() {
     .await;
     check_all(&queue.ids().await, size);
     queue.remove().await;
+}
+
+/// No confirmed event is missing after a crash of the broker in mid-stream, and each connection keeps its order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_of_the_broker_loses_nothing() {
+    let size = size();
+    let mut broker = Broker::start().await;
+    let queue = Queue::on(broker.address(), &[]).await;
+    let (server, name) = (queue.server.clone(), queue.name.clone());
+    let settings = Settings { timeout: Duration::from_secs(5), ..settings(&server, &name, "{connection}") };
+    deliver_all(Arc::new(sink(&settings)), size, async |taken| {
+        until("some are taken", || async { (taken.load(Ordering::Relaxed) >= 8).then_some(()) }).await;
+        broker.crash().await;
+    })
+    .await;
+    check_all(&Queue::connect(server, name).await.ids().await, size);
+}
+
+/// A broker of a test's own, as `.ci/services` starts one.
+struct Broker {
+    folder: TempDir,
+    ports: [u16; 2],
+    server: Child,
+}
+
+impl Broker {
+    async fn start() -> Self {
+        let (folder, ports) = (tempfile::tempdir().unwrap(), [free_port().unwrap(), free_port().unwrap()]);
+        let broker = Self { server: Self::spawn(&folder, ports), folder, ports };
+        broker.listening().await;
+        broker
+    }
+
+    fn spawn(folder: &TempDir, [port, between]: [u16; 2]) -> Child {
+        let folder = folder.path();
+        // Debian's wrapper runs the server as a user of its own, with that user's folders.
+        let mut command = Command::new("/usr/lib/rabbitmq/bin/rabbitmq-server");
+        command.env("HOME", folder).env("RABBITMQ_NODENAME", format!("linxo-test-{port}@localhost"));
+        command.env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1").env("RABBITMQ_NODE_PORT", port.to_string());
+        command.env("RABBITMQ_DIST_PORT", between.to_string());
+        for (variable, name) in [
+            ("MNESIA_BASE", "data"),
+            ("LOG_BASE", "log"),
+            ("PID_FILE", "pid"),
+            ("ENABLED_PLUGINS_FILE", "plugins"),
+            ("CONFIG_FILE", "none"),
+        ] {
+            command.env(format!("RABBITMQ_{variable}"), folder.join(name));
+        }
+        command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("RabbitMQ is installed (see CONTRIBUTING.md)")
+    }
+
+    fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[0])
+    }
+
+    async fn listening(&self) {
+        until("the broker listens", || async { TcpStream::connect(self.address()).await.ok() }).await;
+    }
+
+    async fn crash(&mut self) {
+        self.kill();
+        self.server = Self::spawn(&self.folder, self.ports);
+        self.listening().await;
+    }
+
+    /// The script that starts the server, and the server.
+    fn kill(&mut self) {
+        Command::new("kill").args(["-9", "--", &format!("-{}", self.server.id())]).status().unwrap();
+        self.server.wait().unwrap();
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
 #[async_trait]
