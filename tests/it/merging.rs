@@ -64,6 +64,36 @@ async fn one_synchronisation_told_through_two_channels_is_one_delivery() {
     }
 }
 
+/// What a filter leaves out is merged into nothing, and what it lets through on either side of it is delivered once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_filter_leaves_out_is_merged_into_nothing() {
+    let connection = Connection::numbered(1, 2);
+    let mut site = Site::new();
+    let endpoint = Endpoint::start(|_| Some(200)).await;
+    site.http_sink("app", &endpoint.url()).append(&format!("{MERGE}\n[sink.filter]\nnew_transactions = true"));
+    let service = site.start().await;
+    for id in ["s1", "s2"] {
+        accept(&service, synchronisation(id, &connection, false)).await;
+    }
+    let entries = service.settled().await;
+    assert!(entries.iter().all(|entry| entry.state == State::Done), "{entries:#?}");
+
+    let mut given = Vec::new();
+    for taken in endpoint.taken() {
+        match taken.header("ce-linxomerged") {
+            "" => given.push(taken.header("ce-id").to_owned()),
+            several => given.extend(several.split(',').map(str::to_owned)),
+        }
+        let body: Value = serde_json::from_slice(&taken.body).unwrap();
+        assert_eq!(body["connection_updated"], json!({"new_transactions": true}));
+    }
+    assert_eq!(given, ["s1-first", "s2-first"]);
+    let left_out = entries
+        .iter()
+        .filter(|entry| entry.stages.iter().any(|stage| stage.reason.as_deref() == Some("filtered: new_transactions")));
+    assert_eq!(left_out.map(|entry| entry.event_id.as_str()).collect::<Vec<_>>(), ["s1-last", "s2-last"]);
+}
+
 /// The endpoint fails, the service is killed, and the endpoint is well again: the same delivery under the same id, byte for byte, and
 /// what came meanwhile is another one.
 #[tokio::test(flavor = "multi_thread")]

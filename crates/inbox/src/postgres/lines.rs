@@ -17,11 +17,11 @@ use tokio_postgres::Row;
 pub(super) const LOCK: &str = "SELECT key FROM line WHERE key = ANY($1) ORDER BY key FOR UPDATE";
 /// All stages of some entries, locked.
 const OF_ENTRIES: &str = "SELECT * FROM stage WHERE seq = ANY($1) ORDER BY seq, kind FOR UPDATE";
-/// Of each line, and each kind of stage, the first ones that stand in it. The needs are a value and not an EXISTS, which a planner may
-/// answer by reading the fetches of all entries first.
+/// Of each line, and each kind of stage, the first ones that stand in it. What is asked of each row is a value and not an EXISTS here and
+/// elsewhere: that a planner may answer by reading the stages of all entries first.
 const FIRST: &str = "
-    SELECT s.*, s.kind <= 0 OR coalesce((
-               SELECT false FROM stage AS f WHERE f.seq = s.seq AND f.kind <= 0 AND f.state <> 'done' LIMIT 1), true) AS needs_are_done
+    SELECT s.*, s.kind <= 0 OR (
+               SELECT 1 FROM stage AS f WHERE f.seq = s.seq AND f.kind <= 0 AND f.state <> 'done' LIMIT 1) IS NULL AS needs_are_done
     FROM unnest($1::bigint[], $2::bigint[]) AS l (line, most)
          CROSS JOIN (SELECT 0::bigint AS kind UNION ALL SELECT id FROM sink) AS k
          CROSS JOIN LATERAL (

@@ -85,12 +85,12 @@ pub(super) async fn due(pool: &Pool, kind: Kind, limit: usize) -> Result<Vec<Que
 /// What is known of entries, for a kind of stage.
 pub(super) async fn known(tx: &Tx, kind: Kind, seqs: &[i64]) -> Result<HashMap<i64, Known>, Trouble> {
     let sql = "SELECT seq, resource_type, event_type, connection, \"user\", confirm, accepted, size,
-                      EXISTS (SELECT 1 FROM merged WHERE merged.seq = entry.seq AND merged.kind = $2)
-                      OR EXISTS (SELECT 1 FROM attempt WHERE attempt.seq = entry.seq AND attempt.kind = $2)
-                      OR EXISTS (SELECT 1 FROM stage AS own JOIN sink ON sink.id = own.kind AND sink.strict
-                                      JOIN stage AS held ON held.kind = own.kind AND held.line = own.line
-                                           AND held.seq < own.seq AND held.state = 'parked'
-                                 WHERE own.seq = entry.seq AND own.kind = $2) AS is_bound
+                      coalesce((SELECT 1 FROM merged WHERE merged.seq = entry.seq AND merged.kind = $2 LIMIT 1),
+                               (SELECT 1 FROM attempt WHERE attempt.seq = entry.seq AND attempt.kind = $2 LIMIT 1),
+                               (SELECT 1 FROM stage AS own JOIN sink ON sink.id = own.kind AND sink.strict
+                                     JOIN stage AS held ON held.kind = own.kind AND held.line = own.line
+                                          AND held.seq < own.seq AND held.state = 'parked'
+                                WHERE own.seq = entry.seq AND own.kind = $2 LIMIT 1)) IS NOT NULL AS is_bound
                FROM entry WHERE seq = ANY($1)";
     let mut known = HashMap::with_capacity(seqs.len());
     for row in &tx.query(statement!(sql, seqs.to_vec(), kind.0)).await? {

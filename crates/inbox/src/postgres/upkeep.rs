@@ -177,7 +177,7 @@ async fn expire(core: &Core, cutoff: i64, limit: usize) -> Result<Expired, Troub
     let scanned = alone
         .query(statement!(
             "SELECT seq, accepted,
-                    NOT EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND (state <> 'done' OR changed >= $1)) AS is_over
+                    (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND (state <> 'done' OR changed >= $1) LIMIT 1) IS NULL AS is_over
              FROM entry WHERE seq > $2 ORDER BY seq LIMIT $3",
             cutoff,
             after,
