@@ -2,7 +2,7 @@
 
 use super::{
     lists::{NDJSON, list_of_refused, whole},
-    params::{At, Search, Told, When},
+    params::{At, Search, Told, When, object},
 };
 use crate::{
     admin::{
@@ -25,9 +25,12 @@ use event::{ConnectionId, UserId};
 use http::header::CONTENT_TYPE;
 use inbox::{Erased, Subject};
 use serde::Deserialize;
+use std::ops::RangeInclusive;
 
 /// Entries that are meant where no limit is said, and the most.
 const LIMITS: (u64, u64) = (50, 100_000);
+/// Entries that an export may be limited to, as the document has it.
+const MOST_EXPORTED: RangeInclusive<u64> = 1..=i64::MAX.cast_unsigned();
 /// Longest reason, in characters.
 const LONGEST_REASON: usize = 500;
 
@@ -35,7 +38,7 @@ const LONGEST_REASON: usize = 500;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Entries {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     entries: Search,
     limit: Option<u64>,
 }
@@ -44,7 +47,7 @@ pub(super) struct Entries {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Park {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     entries: Search,
     limit: Option<u64>,
     reason: String,
@@ -100,8 +103,8 @@ pub(super) async fn export(
 ) -> Result<Response, Problem> {
     let wanted = match entries.user_alone().filter(|_| most.is_none()) {
         Some(user) => Wanted::Of(user),
-        None if most == Some(0) => {
-            return Err(Problem::bad_request("limit is 0: leave it out for all entries that are meant"));
+        None if most.is_some_and(|most| !MOST_EXPORTED.contains(&most)) => {
+            return Err(Problem::bad_request("limit is 0 or too large: leave it out for all entries that are meant"));
         }
         None => {
             let filter = bounded(&*desk.inbox.desk, entries.meant()?).await.map_err(|error| Problem::inbox(&error))?;

@@ -9,7 +9,10 @@ use base::clock::Timestamp;
 use event::{ConnectionId, UserId};
 use http::{StatusCode, request::Parts};
 use inbox::{Filter, Seq, SinkName, Span, State};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
 
 /// Items of a page where no limit is said.
 const LIMIT: usize = 50;
@@ -199,6 +202,12 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
     }
 }
 
+/// Reads an object, and nothing else: serde also takes an array of the values for it.
+pub(super) fn object<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    let members = serde_json::Map::deserialize(deserializer)?;
+    T::deserialize(serde_json::Value::Object(members)).map_err(D::Error::custom)
+}
+
 /// The JSON of a request; nothing counts as `{}`.
 pub(in crate::admin) struct Told<T>(pub(in crate::admin) T);
 
@@ -210,7 +219,8 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Told<T> {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is larger than 64 KiB")
         })?;
         let body = if body.is_empty() { Bytes::from_static(b"{}") } else { body };
-        let told = serde_json::from_slice(&body);
+        let mut reader = serde_json::Deserializer::from_slice(&body);
+        let told = object(&mut reader).and_then(|told| reader.end().map(|()| told));
         told.map(Self).map_err(|error| Problem::bad_request(format!("the body is not as described: {error}")))
     }
 }
