@@ -107,6 +107,13 @@ impl Drop for Process {
     }
 }
 
+/// Runs a command of the service to its end. What it says is the error where it fails.
+pub(crate) fn command(words: &[&str], configuration: &Path) -> Outcome<()> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_linxo-webhook"));
+    let output = command.args(words).arg("--config").arg(configuration).env_clear().output()?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into()) }
+}
+
 /// The address of a `listening` line.
 fn listening(line: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).ok()?;

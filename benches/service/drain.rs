@@ -6,33 +6,24 @@
 
 use crate::{
     Outcome,
+    child::command,
     delivery::{BACKLOG, drained},
     measure::{Scale, median},
     note, publish,
     publish::Document,
     scene::{Scene, Settings},
 };
-use double::servers::{Options, Postgres, free_port};
-use std::{
-    fmt::Write as _,
-    fs,
-    net::{Ipv4Addr, SocketAddr},
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
-use tokio::{net::TcpStream, time::sleep};
+use double::servers::{Options, Postgres, Program};
+use std::{fmt::Write as _, fs, path::Path, process::Command, time::Instant};
 
 const AMQP: &str = "127.0.0.1:5672";
 /// Rounds of each side at most.
 const ROUNDS: usize = 3;
-/// Longest wait for a server.
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// One kind of sink: the server's own tools, and the lines of its `[[sink]]`.
 enum Broker {
-    Nats(Server),
-    Redis(Server),
+    Nats(Program),
+    Redis(Program),
     Amqp,
     Postgres(Postgres),
 }
@@ -49,9 +40,9 @@ pub(crate) async fn run(scale: &Scale) -> Outcome<String> {
     );
     let brokers = [
         ("postgres", Broker::Postgres(Postgres::start(&Options::default())?)),
-        ("nats", Broker::Nats(Server::nats(&scene.path("nats")).await?)),
+        ("nats", Broker::Nats(nats(&scene).await?)),
         ("amqp", Broker::Amqp),
-        ("redis", Broker::Redis(Server::redis(&scene.path("redis")).await?)),
+        ("redis", Broker::Redis(redis(&scene).await?)),
     ];
     for (name, broker) in brokers {
         let (mut pairs, mut cpu) = (Vec::new(), Vec::new());
@@ -95,25 +86,22 @@ impl Broker {
     /// Makes what a round needs: a stream, a queue, a table.
     async fn prepare(&self, scene: &Scene, place: &str) -> Outcome<()> {
         match self {
-            Self::Nats(server) => publish::nats_stream(&server.address, place).await,
+            Self::Nats(server) => publish::nats_stream(&server.address(), place).await,
             Self::Redis(_) => Ok(()),
             Self::Amqp => publish::amqp_queue(&amqp_url(), place, true).await,
             Self::Postgres(server) => {
                 server.sql(&format!("CREATE TABLE {place}_alone (id text PRIMARY KEY, data json NOT NULL)"))?;
                 let configuration =
                     scene.configuration(place, Settings { workers: 0, sink: &self.sink(place), linxo: "" })?;
-                let mut command = Command::new(env!("CARGO_BIN_EXE_linxo-webhook"));
-                command.args(["sink", "init", "app", "--config"]).arg(configuration).env_clear();
-                let output = command.output()?;
-                if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into()) }
+                command(&["sink", "init", "app"], &configuration)
             }
         }
     }
 
     async fn publish(&self, place: &str, documents: &[Document]) -> Outcome<()> {
         match self {
-            Self::Nats(server) => publish::nats(&server.address, place, documents).await,
-            Self::Redis(server) => publish::redis(&server.address, &format!("{place}-alone"), documents).await,
+            Self::Nats(server) => publish::nats(&server.address(), place, documents).await,
+            Self::Redis(server) => publish::redis(&server.address(), &format!("{place}-alone"), documents).await,
             Self::Amqp => publish::amqp(&amqp_url(), place, documents).await,
             Self::Postgres(server) => publish::postgres(&server.url(), &format!("{place}_alone"), documents).await,
         }
@@ -123,10 +111,10 @@ impl Broker {
     fn sink(&self, place: &str) -> String {
         match self {
             Self::Nats(server) => {
-                format!("type = \"nats\"\nservers = [\"nats://{}\"]\nsubject = \"{place}\"", server.address)
+                format!("type = \"nats\"\nservers = [\"nats://{}\"]\nsubject = \"{place}\"", server.address())
             }
             Self::Redis(server) => {
-                format!("type = \"redis\"\nserver = \"redis://{}\"\nstream = \"{place}\"", server.address)
+                format!("type = \"redis\"\nserver = \"redis://{}\"\nstream = \"{place}\"", server.address())
             }
             Self::Amqp => format!(
                 "type = \"amqp\"\nserver = \"amqp://{AMQP}\"\nexchange = \"amq.default\"\nrouting_key = \"{place}\""
@@ -148,56 +136,22 @@ fn amqp_url() -> String {
     format!("amqp://{AMQP}")
 }
 
-/// A server of this benchmark's own; killed when dropped.
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    async fn nats(folder: &Path) -> Outcome<Self> {
-        Self::start("nats-server", folder, |port| {
-            ["-a", "127.0.0.1", "-p", port, "-js", "-sd", "."].map(str::to_owned).into()
-        })
-        .await
-    }
-
-    /// Syncs each append, as a sink needs it.
-    async fn redis(folder: &Path) -> Outcome<Self> {
-        let settings = |port: &str| {
-            ["--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "yes", "--appendfsync", "always"]
-                .map(str::to_owned)
-                .into()
-        };
-        Self::start("redis-server", folder, settings).await
-    }
-
-    async fn start(program: &str, folder: &Path, arguments: impl Fn(&str) -> Vec<String>) -> Outcome<Self> {
-        fs::create_dir_all(folder)?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-        let mut command = Command::new(program);
+async fn nats(scene: &Scene) -> Outcome<Program> {
+    let command = |_: &Path, port: u16| {
+        let mut command = Command::new("nats-server");
+        command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd", "."]);
         command
-            .args(arguments(&address.port().to_string()))
-            .current_dir(folder)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let child = command.spawn().map_err(|error| format!("{program} cannot be started: {error}"))?;
-        let server = Self { child, address: address.to_string() };
-        let started = Instant::now();
-        while TcpStream::connect(address).await.is_err() {
-            if started.elapsed() > LIMIT {
-                return Err(format!("{program} does not start").into());
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-        Ok(server)
-    }
+    };
+    Ok(Program::start(&scene.path(""), command).await?)
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        self.child.kill().unwrap_or_default();
-        self.child.wait().map(drop).unwrap_or_default();
-    }
+/// Syncs each append, as a sink needs it.
+async fn redis(scene: &Scene) -> Outcome<Program> {
+    let command = |_: &Path, port: u16| {
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
+        command.args(["--appendonly", "yes", "--appendfsync", "always"]);
+        command
+    };
+    Ok(Program::start(&scene.path(""), command).await?)
 }

@@ -6,7 +6,7 @@
 use crate::{
     Outcome,
     bodies::{Bodies, CONNECTIONS},
-    child::Process,
+    child::{Process, command},
     measure::{Scale, median, posts},
     note,
     scene::{Scene, Settings},
@@ -15,7 +15,7 @@ use double::{
     load::{Load, Target, load},
     servers::{Options, Postgres},
 };
-use std::{fmt::Write as _, fs, path::Path, process::Command, time::Duration, time::Instant};
+use std::{fmt::Write as _, fs, process::Command, time::Duration, time::Instant};
 use tokio::{task::JoinSet, time::sleep};
 
 /// Callers, all receivers together.
@@ -64,7 +64,7 @@ impl Receivers {
             };
             let configuration = scene.configuration_of(&name, &inbox, Settings { sink: &sink, ..settings })?;
             if number == 0 {
-                init(&configuration)?;
+                command(&["inbox", "init"], &configuration)?;
             }
             let process = Process::service(&configuration).await?;
             targets.push(scene.target(&process)?);
@@ -105,12 +105,6 @@ impl Receivers {
         }
         Ok(())
     }
-}
-
-fn init(configuration: &Path) -> Outcome<()> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_linxo-webhook"));
-    let output = command.args(["inbox", "init", "--config"]).arg(configuration).env_clear().output()?;
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into()) }
 }
 
 /// What the server has counted: commits, bytes of its log.
@@ -195,7 +189,8 @@ impl Pgbench {
         fs::create_dir_all(&folder)?;
         let inbox = format!("url = \"{}&schema={schema}\"\nfolder = \"{}\"", postgres.url(), folder.display());
         let sink = scene.file_sink("delivered.ndjson");
-        init(&scene.configuration_of(schema, &inbox, Settings { workers: 0, sink: &sink, linxo: "" })?)?;
+        let settings = Settings { workers: 0, sink: &sink, linxo: "" };
+        command(&["inbox", "init"], &scene.configuration_of(schema, &inbox, settings)?)?;
         postgres.sql(&format!("INSERT INTO {schema}.sink (name) VALUES ('app')"))?;
         let script = scene.path(&format!("{schema}.sql"));
         let body = String::from_utf8(Bodies::new()?.make(0).to_vec())?.replace('\'', "''").replace(':', "\u{ff1a}");

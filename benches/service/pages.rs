@@ -5,7 +5,7 @@
 
 use crate::{
     Outcome,
-    child::Process,
+    child::{Process, command},
     measure::{Scale, median},
     note,
     scene::{Scene, Settings},
@@ -17,7 +17,6 @@ use std::{
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -75,7 +74,7 @@ pub(crate) async fn run(scale: &Scale) -> Outcome<String> {
                 fill_file(&scene.path(&format!("{name}.db")), entries)?;
             }
             Some(server) => {
-                init(&configuration)?;
+                command(&["inbox", "init"], &configuration)?;
                 // The service has made its sink once.
                 Process::service(&configuration).await?.stop().await?;
                 fill_server(server, entries)?;
@@ -102,12 +101,6 @@ fn admin(scene: &Scene, configuration: &Path) -> Outcome<String> {
     );
     fs::write(configuration, text)?;
     Ok(address)
-}
-
-fn init(configuration: &Path) -> Outcome<()> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_linxo-webhook"));
-    let output = command.args(["inbox", "init", "--config"]).arg(configuration).env_clear().output()?;
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into()) }
 }
 
 /// When the first entry was accepted.

@@ -8,12 +8,12 @@ use crate::{
     sink::{Delivery, Error, Failure, FailureKind, Sink},
 };
 use base::sync::lock;
-use double::servers::free_port;
+use double::servers::Program;
 use rustls_pki_types::PrivateKeyDer;
 use std::{
-    fs, net,
+    env, fs, net,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Host and port of a shared server.
 pub(crate) fn shared(kind: &str, usual: u16) -> String {
     let variable = format!("LINXO_WEBHOOK_TEST_{}", kind.to_uppercase());
-    let address = std::env::var(&variable).unwrap_or_else(|_unset| format!("127.0.0.1:{usual}"));
+    let address = env::var(&variable).unwrap_or_else(|_unset| format!("127.0.0.1:{usual}"));
     let found = net::TcpStream::connect(&address);
     assert!(found.is_ok(), "no {kind} server at {address}: start one, or name one in {variable} (see CONTRIBUTING.md)");
     address
@@ -60,59 +60,14 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look
     }
 }
 
-/// A server of a test's own: a program in a folder of its own, on a port that was free.
-pub(crate) struct Own {
-    program: &'static str,
-    arguments: Vec<String>,
-    child: Child,
-    pub(crate) port: u16,
-    _folder: TempDir,
-}
-
-impl Own {
-    /// Starts a program. `arguments` are made of its folder and its port.
-    pub(crate) async fn start(program: &'static str, arguments: impl Fn(&Path, u16) -> Vec<String>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = free_port().unwrap();
-        let arguments = arguments(folder.path(), port);
-        let child = spawn(program, &arguments);
-        let own = Self { program, arguments, child, port, _folder: folder };
-        own.listening().await;
-        own
-    }
-
-    pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    async fn listening(&self) {
-        until("the server listens", || async { TcpStream::connect(self.address()).await.ok() }).await;
-    }
-
-    /// Ends the server as a crash would, and starts it again on the same files.
-    pub(crate) async fn crash(&mut self) {
-        self.stop();
-        self.child = spawn(self.program, &self.arguments);
-        self.listening().await;
-    }
-
-    /// Ends the server as a crash would.
-    pub(crate) fn stop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-fn spawn(program: &str, arguments: &[String]) -> Child {
-    let started = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    started.unwrap_or_else(|error| panic!("{program} cannot be started: {error} (see CONTRIBUTING.md)"))
+/// A server of a test's own. `arguments` are made of its folder and its port.
+pub(crate) async fn own(program: &str, arguments: impl FnOnce(&Path, u16) -> Vec<String>) -> Program {
+    let command = |folder: &Path, port| {
+        let mut command = Command::new(program);
+        command.args(arguments(folder, port));
+        command
+    };
+    Program::start(&env::temp_dir(), command).await.expect("the server is installed (see CONTRIBUTING.md)")
 }
 
 /// Files of an authority, a server `localhost` and a client.
@@ -283,7 +238,7 @@ pub(crate) const fn refused(status: u16) -> FailureKind {
 /// Connections, and events of each, for tests of crashes: 2,000 events, or as many as `LINXO_WEBHOOK_TEST_EVENTS` says.
 pub(crate) fn size() -> (usize, usize) {
     const CONNECTIONS: usize = 200;
-    let events = std::env::var("LINXO_WEBHOOK_TEST_EVENTS").map_or(2_000_usize, |events| events.parse().unwrap());
+    let events = env::var("LINXO_WEBHOOK_TEST_EVENTS").map_or(2_000_usize, |events| events.parse().unwrap());
     (CONNECTIONS, events.div_ceil(CONNECTIONS))
 }
 

@@ -5,13 +5,16 @@
 //! ```text
 //! port      a port that stays free
 //! postgres  a PostgreSQL that can be stopped, killed, frozen, restarted, made read-only, copied to a standby
+//! program   any server that is one program
 //! proxy     a way to a server that can be cut: stalled, reset, slowed down
 //! ```
 
 mod port;
 mod postgres;
+mod program;
 mod proxy;
 
 pub use port::free_port;
 pub use postgres::{Error, Options, Postgres};
+pub use program::Program;
 pub use proxy::{Proxy, Weather};

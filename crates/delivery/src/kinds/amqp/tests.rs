@@ -18,7 +18,7 @@ use crate::{
 use ::settings::{Given, Pair, urls};
 use async_trait::async_trait;
 use base::secret::Secret;
-use double::servers::free_port;
+use double::servers::{Program, free_port};
 use event::UserId;
 use lapin::{
     BasicProperties, Channel, ConnectionProperties, ExchangeKind,
@@ -29,13 +29,13 @@ use lapin::{
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 use std::{
+    env,
     os::unix::process::CommandExt as _,
-    process::{Child, Command, Stdio},
+    path::Path,
+    process::Command,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use tempfile::TempDir;
-use tokio::net::TcpStream;
 
 const SCHEMES: urls::Schemes = urls::Schemes { encrypted: ("amqps", 5671), plain: ("amqp", 5672) };
 
@@ -316,40 +316,26 @@ async fn cuts_of_the_connection_lose_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_of_the_broker_loses_nothing() {
     let size = size();
-    let mut broker = Broker::start().await;
+    let mut broker = own().await;
     let queue = Queue::on(broker.address(), &[]).await;
     let (server, name) = (queue.server.clone(), queue.name.clone());
     let settings = Settings { timeout: Duration::from_secs(5), ..settings(&server, &name, "{connection}") };
     deliver_all(Arc::new(sink(&settings)), size, async |taken| {
         until("some are taken", || async { (taken.load(Ordering::Relaxed) >= 8).then_some(()) }).await;
-        broker.crash().await;
+        broker.crash().await.unwrap();
     })
     .await;
     check_all(&Queue::connect(server, name).await.ids().await, size);
 }
 
 /// A broker of a test's own, as `.ci/services` starts one.
-struct Broker {
-    folder: TempDir,
-    ports: [u16; 2],
-    server: Child,
-}
-
-impl Broker {
-    async fn start() -> Self {
-        let (folder, ports) = (tempfile::tempdir().unwrap(), [free_port().unwrap(), free_port().unwrap()]);
-        let broker = Self { server: Self::spawn(&folder, ports), folder, ports };
-        broker.listening().await;
-        broker
-    }
-
-    fn spawn(folder: &TempDir, [port, between]: [u16; 2]) -> Child {
-        let folder = folder.path();
+async fn own() -> Program {
+    let command = |folder: &Path, port: u16| {
         // Debian's wrapper runs the server as a user of its own, with that user's folders.
         let mut command = Command::new("/usr/lib/rabbitmq/bin/rabbitmq-server");
         command.env("HOME", folder).env("RABBITMQ_NODENAME", format!("linxo-test-{port}@localhost"));
         command.env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1").env("RABBITMQ_NODE_PORT", port.to_string());
-        command.env("RABBITMQ_DIST_PORT", between.to_string());
+        command.env("RABBITMQ_DIST_PORT", free_port().unwrap().to_string());
         for (variable, name) in [
             ("MNESIA_BASE", "data"),
             ("LOG_BASE", "log"),
@@ -359,35 +345,11 @@ impl Broker {
         ] {
             command.env(format!("RABBITMQ_{variable}"), folder.join(name));
         }
-        command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().expect("RabbitMQ is installed (see CONTRIBUTING.md)")
-    }
-
-    fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.ports[0])
-    }
-
-    async fn listening(&self) {
-        until("the broker listens", || async { TcpStream::connect(self.address()).await.ok() }).await;
-    }
-
-    async fn crash(&mut self) {
-        self.kill();
-        self.server = Self::spawn(&self.folder, self.ports);
-        self.listening().await;
-    }
-
-    /// The script that starts the server, and the server.
-    fn kill(&mut self) {
-        Command::new("kill").args(["-9", "--", &format!("-{}", self.server.id())]).status().unwrap();
-        self.server.wait().unwrap();
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        self.kill();
-    }
+        // It is a script that starts the server.
+        command.process_group(0);
+        command
+    };
+    Program::start(&env::temp_dir(), command).await.expect("RabbitMQ is installed (see CONTRIBUTING.md)")
 }
 
 #[async_trait]

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Sink,
     broker::testing::{
-        Own, Pki, Proxy, TRANSIENT, Way, check_all, deliver_all, failure, failure_of, refused, shared, size, unique,
+        self, Pki, Proxy, TRANSIENT, Way, check_all, deliver_all, failure, failure_of, refused, shared, size, unique,
         until,
     },
     contract::{self, Place, contract},
@@ -18,6 +18,7 @@ use ::settings::{Given, Pair, urls};
 use async_nats::jetstream::{self, stream};
 use async_trait::async_trait;
 use base::secret::Secret;
+use double::servers::Program;
 use std::{fs, path::PathBuf, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 const SCHEMES: urls::Schemes = urls::Schemes { encrypted: ("tls", 4222), plain: ("nats", 4222) };
@@ -83,8 +84,8 @@ impl Stream {
 }
 
 /// A server of a test's own, with these lines in its configuration.
-async fn own(lines: &str) -> Own {
-    Own::start("nats-server", |folder, port| {
+async fn own(lines: &str) -> Program {
+    testing::own("nats-server", |folder, port| {
         let config = folder.join("nats.conf");
         let store = folder.join("store").display().to_string();
         fs::write(&config, format!("listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?} }}\n{lines}\n"))
@@ -138,7 +139,7 @@ async fn a_subject_that_no_stream_takes_is_not_a_success() {
 #[tokio::test]
 async fn a_server_without_jetstream_says_so() {
     let own =
-        Own::start("nats-server", |_, port| ["-a", "127.0.0.1", "-p", &port.to_string()].map(str::to_owned).into())
+        testing::own("nats-server", |_, port| ["-a", "127.0.0.1", "-p", &port.to_string()].map(str::to_owned).into())
             .await;
     let failure = failure(&sink(&settings(&own.address(), "a.b"))).await;
     assert_eq!(failure.kind, TRANSIENT);
@@ -230,7 +231,7 @@ async fn trusts_configured_authorities_and_shows_its_certificate() {
         path("ca.pem")
     ))
     .await;
-    let of = |host: &str, tls| Settings { tls, ..settings(&format!("tls://{host}:{}", own.port), "tls.{user}") };
+    let of = |host: &str, tls| Settings { tls, ..settings(&format!("tls://{host}:{}", own.port()), "tls.{user}") };
     let fine = failure(&sink(&of("localhost", pki.tls_with_client()))).await;
     assert!(fine.reason.starts_with("no JetStream stream takes"), "{}", fine.reason);
     for (settings, words) in [
@@ -293,7 +294,7 @@ async fn crashes_of_the_server_lose_nothing() {
     deliver_all(Arc::new(sink(&settings)), size, async |taken| {
         for crash in 1..=3 {
             until("some are taken", || async { (taken.load(Ordering::Relaxed) >= crash * 4).then_some(()) }).await;
-            own.crash().await;
+            own.crash().await.unwrap();
         }
     })
     .await;

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     Sink,
     broker::testing::{
-        Own, Pki, Proxy, TRANSIENT, Way, check_all, deliver_all, failure, refused, shared, size, unique, until,
+        self, Pki, Proxy, TRANSIENT, Way, check_all, deliver_all, failure, refused, shared, size, unique, until,
     },
     contract::{self, Place, contract},
     fixture,
@@ -19,6 +19,7 @@ use ::redis::{Client, aio::MultiplexedConnection, cmd};
 use ::settings::{Given, Pair, urls};
 use async_trait::async_trait;
 use base::secret::Secret;
+use double::servers::Program;
 use std::{num::NonZeroU32, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 const SCHEMES: urls::Schemes = urls::Schemes { encrypted: ("rediss", 6379), plain: ("redis", 6379) };
@@ -77,8 +78,8 @@ async fn run(redis: &mut MultiplexedConnection, words: &[&str]) {
 }
 
 /// A server of a test's own, with these options.
-async fn own(options: &[&str]) -> Own {
-    Own::start("redis-server", |folder, port| {
+async fn own(options: &[&str]) -> Program {
+    testing::own("redis-server", |folder, port| {
         let (port, folder) = (port.to_string(), folder.display().to_string());
         let own = ["--bind", "127.0.0.1", "--port", &port, "--dir", &folder, "--save", ""];
         own.iter().chain(options).map(|word| (*word).to_owned()).collect()
@@ -232,7 +233,7 @@ async fn crashes_of_the_server_lose_nothing() {
     deliver_all(Arc::new(sink(&settings)), size, async |taken| {
         for crash in 1..=3 {
             until("some are taken", || async { (taken.load(Ordering::Relaxed) >= crash * 4).then_some(()) }).await;
-            own.crash().await;
+            own.crash().await.unwrap();
         }
     })
     .await;
