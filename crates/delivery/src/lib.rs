@@ -25,19 +25,17 @@
 //!
 //! Not here: when to try again (a sink never retries; retries are rows of the inbox), and where bodies come from.
 
+// In builds that leave kinds out.
+#![cfg_attr(
+    not(all(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis")),
+    allow(dead_code, unused_imports, reason = "each kind on a broker uses a part of what they have in common")
+)]
+
 mod attributes;
 mod body;
 #[cfg(feature = "broker")]
-#[cfg_attr(
-    not(all(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis")),
-    allow(dead_code, unused_imports, reason = "each kind on a broker uses a part of it")
-)]
 mod broker;
 mod built;
-#[cfg_attr(
-    not(all(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis")),
-    allow(dead_code, unused_imports, reason = "each kind on a broker uses a part of it")
-)]
 mod cloudevent;
 #[cfg(test)]
 mod contract;
@@ -51,15 +49,7 @@ mod settings;
 mod signature;
 mod sink;
 mod slot;
-#[cfg_attr(
-    not(all(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis")),
-    allow(dead_code, unused_imports, reason = "each kind on a broker uses a part of it")
-)]
 mod template;
-#[cfg_attr(
-    not(all(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis")),
-    allow(dead_code, unused_imports, reason = "each kind on a broker uses a part of it")
-)]
 mod tls;
 mod writer;
 

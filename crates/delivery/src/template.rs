@@ -242,6 +242,12 @@ fn named(word: &str) -> Result<Attribute, Flaw> {
 
 #[cfg(any(feature = "broker", test))]
 impl Template {
+    /// The text, where it is the same for every delivery.
+    pub(crate) fn fixed(&self) -> Option<&str> {
+        let is_fixed = self.parts.iter().all(|part| matches!(part, Part::Text(_)));
+        is_fixed.then_some(&self.text)
+    }
+
     /// The text for a delivery.
     ///
     /// # Errors
@@ -356,6 +362,10 @@ mod tests {
         let merged = Attributes { linxomerged: merged, ..attributes.clone() };
         assert_eq!(header("{merged}").unwrap().render(&merged).unwrap(), "e1,e%252C2");
         assert_eq!(subject("a.{type}").unwrap().to_string(), "a.{type}");
+        assert_eq!(
+            [subject("a.{type}"), subject("a.b")].map(|template| template.unwrap().fixed().map(str::to_owned)),
+            [None, Some("a.b".to_owned())]
+        );
     }
 
     #[test]

@@ -37,7 +37,8 @@ pub(super) use statement;
 /// connection. Every statement here finds its rows by an index; a planner that has seen the tables while they were small would read
 /// them to their end when they are large. No statement is so long that compiling it pays.
 const BEGIN: &str = "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
-                            set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true), set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+                            set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true),
+                            set_config('synchronous_commit', CASE current_setting('synchronous_commit')
                                 WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true),
                             (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now,
                             pg_current_xact_id()::text AS xid, pg_backend_pid()::bigint AS pid";

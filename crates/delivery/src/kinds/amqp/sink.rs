@@ -104,11 +104,10 @@ pub(super) async fn reach(settings: &Settings) -> Result<Vec<String>, String> {
     let amqp = Amqp::new(settings).map_err(|problem| base::error::chain(&problem))?;
     let connection = amqp.link.get(|| Connection::new(&amqp.settings, &amqp.dial)).await;
     let connection = connection.map_err(|failure| failure.reason)?;
-    let exchange = settings.exchange.to_string();
-    if exchange.contains('{') || exchange == DEFAULT_EXCHANGE {
+    let Some(exchange) = settings.exchange.fixed().filter(|exchange| *exchange != DEFAULT_EXCHANGE) else {
         return Ok(Vec::new());
-    }
-    let asked = timeout(settings.timeout, connection.must_have(&exchange, settings)).await;
+    };
+    let asked = timeout(settings.timeout, connection.must_have(exchange, settings)).await;
     asked.unwrap_or_else(|_late| Err(fault::late(settings))).map_err(|failure| failure.reason)?;
     Ok(Vec::new())
 }

@@ -51,14 +51,13 @@ impl Opens for Settings {
 fn look(settings: &Settings) -> Result<Vec<String>, String> {
     let sink = Kafka::new(settings).map_err(|problem| chain(&problem))?;
     let told = |error: &KafkaError| fault::explain(error, settings.timeout).reason;
-    let (producer, name) = (sink.producers.present.load_full(), settings.topic.to_string());
-    let topic = (!name.contains('{')).then_some(name.as_str());
-    // Without a name every topic would be told of.
-    if topic.is_none() {
-        let answered = producer.client().fetch_cluster_id(settings.timeout);
+    let producer = sink.producers.present.load_full();
+    let client = producer.client();
+    let Some(topic) = settings.topic.fixed() else {
+        let answered = client.fetch_cluster_id(settings.timeout);
         return answered.map(|_| Vec::new()).ok_or_else(|| "no broker can be reached".to_owned());
-    }
-    let metadata = producer.client().fetch_metadata(topic, settings.timeout).map_err(|error| told(&error))?;
+    };
+    let metadata = client.fetch_metadata(Some(topic), settings.timeout).map_err(|error| told(&error))?;
     match metadata.topics().iter().find_map(MetadataTopic::error) {
         Some(error) => Err(told(&KafkaError::MessageProduction(RDKafkaErrorCode::from(error)))),
         None => Ok(Vec::new()),
