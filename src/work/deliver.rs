@@ -10,8 +10,9 @@ use super::{
     figures::Figures,
     filters,
     gate::Gate,
-    pool::{Handler, room_for},
+    pool::Handler,
     retry::{Failed, Policy},
+    room::room_for,
     spans,
 };
 use crate::observe::traces::{Span, Tracer};

@@ -35,6 +35,7 @@ mod pool;
 mod pool_figures;
 mod recovery;
 mod retry;
+mod room;
 mod sealing;
 pub mod settings;
 mod settler;

@@ -1,21 +1,27 @@
 //! The loop of one stage: takes leases from the inbox, has a handler work on them, keeps them alive meanwhile, ends them.
 //!
-//! A pool asks for only as many leases as it has room for ([`room_for`]). A handler may take several leases at once. A lease
-//! is prolonged while its work is under way; when it is lost, the work goes on for others of its batch, but this one is not
+//! A pool asks for only as many leases as it has room for ([`Room`]). A handler may take several leases at once. A lease
+//! is prolonged while it is held; when it is lost, the work goes on for others of its batch, but this one is not
 //! settled. What is finished makes room at once, and is settled with whatever else is finished by then ([`Settler`]). On shutdown
-//! no new lease is taken, work under way may finish for a while, and what is left is given back.
+//! no new lease is taken, what waits for a hand is given back, work under way may finish for a while, and what is left is given back.
 
 use super::{
     pool_figures::Figures,
+    room::Room,
     settler::{Finished, Settler},
 };
 use async_trait::async_trait;
 use base::{clock, error::chain};
 use futures_util::{FutureExt as _, future::join_all};
 use inbox::{Error, Lease, Merging, Outcome, Queue, Stage};
-use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, mpsc},
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -34,17 +40,8 @@ const AFTER_STORE_FAILURE: Duration = Duration::from_secs(5);
 const CROWDED_FOR: Duration = Duration::from_millis(250);
 /// After the inbox failed, before it is asked again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Leases under work at once at most, where the handler takes many at once.
-const MOST_IN_BATCHES: usize = 1024;
 /// Bytes of a body that count for one of them; a longer body counts for several.
 const BYTES_OF_ONE: usize = 16 * 1024;
-
-/// How many leases are under work at once at most. Each of the hands takes one, or a whole batch where the handler takes many
-/// at once: to write 500 lines and to sync them is one thing to do.
-#[must_use]
-pub(super) fn room_for(hands: usize, batch: usize) -> usize {
-    hands.max(hands.saturating_mul(batch).min(MOST_IN_BATCHES)).max(1)
-}
 
 /// What is done with the leases of one stage.
 #[async_trait]
@@ -108,15 +105,11 @@ impl Pool {
     pub async fn run(self, draining: CancellationToken, grace: Duration) {
         let tasks = TaskTracker::new();
         let (finished, settling) = mpsc::unbounded_channel();
-        let work = Work { pool: self, finished, abandon: CancellationToken::new() };
+        let room = Arc::new(Room::new(self.concurrency, self.handler.batch()));
+        let (draining_too, abandon) = (draining.clone(), CancellationToken::new());
+        let work = Work { pool: self, room, finished, draining: draining_too, abandon: abandon.clone() };
         tasks.spawn(work.settler().run(settling, tasks.clone()));
-        let abandon = work.abandon.clone();
-        let mut taking = Taking {
-            room: Arc::new(Semaphore::new(work.most())),
-            work: Arc::new(work),
-            tasks: tasks.clone(),
-            may_be_more: false,
-        };
+        let mut taking = Taking { work: Arc::new(work), tasks: tasks.clone(), may_be_more: false };
         while taking.go_on(&draining).await {}
         // The settler ends when nobody is left to finish something.
         drop(taking);
@@ -130,7 +123,6 @@ impl Pool {
 
 /// The side of a pool that takes leases.
 struct Taking {
-    room: Arc<Semaphore>,
     work: Arc<Work>,
     tasks: TaskTracker,
     may_be_more: bool,
@@ -139,13 +131,15 @@ struct Taking {
 impl Taking {
     /// Takes leases once there is room, and waits until there may be more; returns whether there is more to come.
     async fn go_on(&mut self, draining: &CancellationToken) -> bool {
-        let permit = tokio::select! {
+        let is_open = tokio::select! {
             () = draining.cancelled() => return false,
-            permit = self.permit() => permit,
+            is_open = self.room() => is_open,
         };
-        let Some(permit) = permit else { return false };
+        if !is_open {
+            return false;
+        }
         // Not under `select!`: leases that were given out must not be dropped on the way.
-        let wait = self.take(permit).await;
+        let wait = self.take().await;
         self.may_be_more = wait.may_be_more;
         let pool = &self.work.pool;
         tokio::select! {
@@ -156,20 +150,20 @@ impl Taking {
         true
     }
 
-    /// Waits for room. While there is none, and there may be work for it, the handler is told so.
+    /// Waits for room. While there is none, and there may be work for it, the handler is told so. Returns whether there will be any.
     ///
     /// # Cancel safety
-    /// Loses a wake-up at most, and every look at the inbox follows a permit.
-    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        let pool = &self.work.pool;
+    /// Loses a wake-up at most, and every look at the inbox follows room.
+    async fn room(&self) -> bool {
+        let Work { pool, room, .. } = &*self.work;
         let mut may_be_more = self.may_be_more;
-        let mut permit = pin!(Arc::clone(&self.room).acquire_owned());
+        let mut free = pin!(room.wait());
         loop {
             tokio::select! {
                 biased;
-                permit = &mut permit => return permit.ok(),
+                free = &mut free => return free.is_ok(),
                 () = pool.queue.wake(&pool.stage), if !may_be_more => may_be_more = true,
-                () = time::sleep(CROWDED_FOR), if may_be_more => pool.handler.crowded(self.work.most()),
+                () = time::sleep(CROWDED_FOR), if may_be_more || room.is_waited_in() => pool.handler.crowded(room.most()),
             }
         }
     }
@@ -178,23 +172,22 @@ impl Taking {
     ///
     /// # Cancel safety
     /// Not cancel safe: leases may be lost until they expire.
-    async fn take(&self, first: OwnedSemaphorePermit) -> Wait {
-        let pool = &self.work.pool;
+    async fn take(&self) -> Wait {
+        let Work { pool, room, .. } = &*self.work;
         let (pause, most) = pool.handler.room();
         if let Some(pause) = pause {
             return Wait { wakes: false, at_most: pause.min(POLL), may_be_more: false };
         }
-        drop(first);
         // Only this takes room, so what is free now is free below.
-        let room = self.room.available_permits().min(most.max(1));
-        let claimed = match pool.queue.claim_merged(&pool.stage, room, LEASE, pool.handler.merging()).await {
+        let free = room.free().min(most.max(1));
+        let claimed = match pool.queue.claim_merged(&pool.stage, free, LEASE, pool.handler.merging()).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::error!(code = "work_not_taken", stage = %pool.stage, error = %chain(&error), "no work can be taken from the inbox");
                 return Wait { wakes: false, at_most: AFTER_FAILURE, may_be_more: false };
             }
         };
-        let is_full = claimed.leases.len() == room;
+        let is_full = claimed.leases.len() == free;
         let mut leases = claimed.leases.into_iter();
         let batch = pool.handler.batch().max(1);
         while leases.len() > 0 {
@@ -215,31 +208,30 @@ impl Taking {
     /// of them do not fill the memory.
     fn room_of(&self, leases: &[Lease], batch: usize, others: usize) -> Option<OwnedSemaphorePermit> {
         let weight = |lease: &Lease| if batch == 1 { 1 } else { lease.body.len().div_ceil(BYTES_OF_ONE).max(1) };
-        let free = self.room.available_permits().saturating_sub(others);
-        let takes = leases.iter().map(weight).sum::<usize>().min(free);
-        Arc::clone(&self.room).try_acquire_many_owned(u32::try_from(takes).unwrap_or(u32::MAX)).ok()
+        let room = &self.work.room;
+        room.take(leases.iter().map(weight).sum::<usize>().min(room.free().saturating_sub(others)))
     }
 }
 
 /// The side of a pool that works.
 struct Work {
     pool: Pool,
+    room: Arc<Room>,
     /// Where finished work goes.
     finished: mpsc::UnboundedSender<Finished>,
+    /// Cancelled when no more work is to begin.
+    draining: CancellationToken,
     /// Cancelled when work under way is to be given back.
     abandon: CancellationToken,
 }
 
 impl Work {
-    fn most(&self) -> usize {
-        room_for(self.pool.concurrency, self.pool.handler.batch())
-    }
-
     fn settler(&self) -> Settler {
         Settler {
             stage: self.pool.stage.clone(),
             queue: Arc::clone(&self.pool.queue),
             figures: self.pool.figures.clone(),
+            room: Arc::clone(&self.room),
             patience: LEASE,
             abandon: self.abandon.clone(),
         }
@@ -248,7 +240,7 @@ impl Work {
     /// Works on leases to their end, whatever that is.
     async fn run(&self, leases: Vec<Lease>, room: OwnedSemaphorePermit) {
         // A panic ends this attempt, and nothing else.
-        let handled = AssertUnwindSafe(self.handle(&leases)).catch_unwind();
+        let handled = AssertUnwindSafe(self.handle(&leases, &room)).catch_unwind();
         let outcomes = tokio::select! {
             handled = handled => match handled {
                 Ok(outcomes) => outcomes,
@@ -266,11 +258,21 @@ impl Work {
         self.finished.send(ended).unwrap_or_default();
     }
 
-    async fn handle(&self, leases: &[Lease]) -> Vec<Result<Outcome, Error>> {
-        match leases {
+    /// Works on leases once there are hands. What still waits for one when no more work is to begin is given back.
+    async fn handle(&self, leases: &[Lease], room: &OwnedSemaphorePermit) -> Vec<Result<Outcome, Error>> {
+        let hands = tokio::select! {
+            biased;
+            hands = self.room.hand(room) => hands.ok(),
+            () = self.draining.cancelled() => None,
+        };
+        let Some(_hands) = hands else { return leases.iter().map(|_| Ok(Outcome::GiveBack)).collect() };
+        let begin = Instant::now();
+        let outcomes = match leases {
             [lease] => vec![self.pool.handler.handle(lease).await],
             leases => self.pool.handler.handle_many(leases).await,
-        }
+        };
+        self.room.took(begin.elapsed());
+        outcomes
     }
 
     /// How a lease ends as its work ended. `None`: it is held no longer.

@@ -7,8 +7,8 @@ use prometheus_client::registry::Registry;
 use std::{
     path::Path,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::Instant,
 };
+use tokio::sync::Semaphore;
 
 /// Nothing here takes this long; it only turns a hang into a failure.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -179,15 +179,6 @@ async fn a_handler_that_likes_batches_gets_them_and_each_lease_is_settled() {
     assert!(sizes.iter().all(|size| *size <= 4) && sizes.contains(&4), "{sizes:?}");
 }
 
-#[test]
-fn a_hand_takes_a_batch_and_batches_do_not_take_everything() {
-    assert_eq!(room_for(32, 1), 32);
-    assert_eq!(room_for(4, 100), 400);
-    assert_eq!(room_for(32, 512), MOST_IN_BATCHES);
-    assert_eq!(room_for(5000, 512), 5000, "what was asked for is given");
-    assert_eq!(room_for(0, 1), 1);
-}
-
 /// A queue in front of an inbox's own, whose settling fails or takes as long as a test wants.
 #[derive(Debug)]
 struct Slow {
@@ -268,7 +259,7 @@ async fn one_hand(folder: &Path, entries: usize, fails: u32) -> (inbox::Inbox, A
 
 async fn done(inbox: &inbox::Inbox) -> usize {
     let wanted = Filter { state: Some(State::Done), ..Filter::default() };
-    inbox.desk.list(&wanted, 20).await.unwrap().len()
+    inbox.desk.list(&wanted, 50).await.unwrap().len()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -308,4 +299,69 @@ async fn what_the_store_failed_to_settle_is_settled_later_and_not_done_again() {
     draining.cancel();
     running.await.unwrap();
     assert_eq!((slow.handled.load(Relaxed), lost.lost(), slow.fails.load(Relaxed)), (1, 0, 0));
+}
+
+/// Works on nothing until it is told to.
+struct Gated {
+    goes_on: Semaphore,
+    begun: AtomicU32,
+    under_way: AtomicU32,
+    most: AtomicU32,
+}
+
+#[async_trait]
+impl Handler for Gated {
+    async fn handle(&self, _: &Lease) -> Result<Outcome, Error> {
+        self.begun.fetch_add(1, Relaxed);
+        self.most.fetch_max(self.under_way.fetch_add(1, Relaxed) + 1, Relaxed);
+        self.goes_on.acquire().await.unwrap().forget();
+        self.under_way.fetch_sub(1, Relaxed);
+        Ok(Outcome::Done)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_that_were_claimed_ahead_are_given_back_at_the_end_and_hands_are_never_more_than_configured() {
+    let folder = tempfile::tempdir().unwrap();
+    let inbox = open(folder.path());
+    for number in 0..40 {
+        inbox.intake.accept(entry(&number.to_string(), &number.to_string())).await.unwrap();
+    }
+    let handler = Arc::new(Gated {
+        goes_on: Semaphore::new(28),
+        begun: AtomicU32::new(0),
+        under_way: AtomicU32::new(0),
+        most: AtomicU32::new(0),
+    });
+    let draining = CancellationToken::new();
+    let pool = Pool {
+        stage: Stage::deliver("app"),
+        concurrency: 4,
+        queue: Arc::clone(&inbox.queue),
+        handler: Arc::<Gated>::clone(&handler),
+        figures: Figures::new(&mut Registry::default()),
+    };
+    let running = tokio::spawn(pool.run(draining.clone(), LIMIT));
+    let leased = async || {
+        let wanted = Filter { state: Some(State::Leased), ..Filter::default() };
+        inbox.desk.list(&wanted, 50).await.unwrap().len()
+    };
+    let is_ahead = async {
+        // All that were let through are settled, four are under work, the rest waits for them.
+        while done(&inbox).await < 28 || leased().await < 12 {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    time::timeout(LIMIT, is_ahead).await.expect("quick work is claimed ahead");
+    draining.cancel();
+    let is_back = async {
+        while leased().await > 4 {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    time::timeout(LIMIT, is_back).await.expect("what waited for a hand is given back");
+    handler.goes_on.add_permits(4);
+    running.await.unwrap();
+    assert_eq!((done(&inbox).await, leased().await), (32, 0));
+    assert_eq!((handler.begun.load(Relaxed), handler.most.load(Relaxed)), (32, 4));
 }

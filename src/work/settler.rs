@@ -1,13 +1,14 @@
 //! Ends the leases of one stage, many in one commit.
 //!
 //! In: leases whose work is finished, each with its outcome. Out: settled leases. What finishes while one commit is under way is
-//! settled by the next; there is no timer. Who finished does not wait for that, so no hand waits for the disk, and the claim of
-//! the next work can be part of the same commit.
+//! settled by the next. Who finished does not wait for that, so no hand waits for the disk, and the claim of
+//! the next work can be part of the same commit. While every hand is at quick work, a moment is waited for more to finish, because
+//! a commit of few costs as much as a commit of many. Nobody waits for such an end meanwhile but its own connection.
 //!
 //! While the store fails, a lease is settled again and again for as long as it may last: what is done need not be done twice
 //! because the disk was full for a moment. This happens beside the others, so that one lease that cannot be settled holds up none.
 
-use super::pool_figures::Figures;
+use super::{pool_figures::Figures, room::Room};
 use inbox::{Error, Lease, Outcome, Queue, Stage};
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -18,6 +19,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Leases in one commit, about.
 const TOGETHER: usize = 1024;
+/// How long more is waited for, while every hand is at quick work.
+const GATHERING: Duration = Duration::from_millis(3);
 /// After the store failed, before it is tried again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -29,6 +32,7 @@ pub(super) struct Settler {
     pub(super) stage: Stage,
     pub(super) queue: Arc<dyn Queue>,
     pub(super) figures: Figures,
+    pub(super) room: Arc<Room>,
     /// How long a lease is settled again and again while the store fails.
     pub(super) patience: Duration,
     /// Once cancelled, the store is not waited for any more.
@@ -48,10 +52,22 @@ impl Settler {
         let this = Arc::new(self);
         let mut together = Vec::new();
         while finished.recv_many(&mut together, TOGETHER).await > 0 {
+            this.gather(&mut finished, &mut together).await;
             let left = this.settle(together.drain(..).flatten().collect()).await;
             if !left.is_empty() {
                 let this = Arc::clone(&this);
                 tasks.spawn(async move { this.settle_at_last(left).await });
+            }
+        }
+    }
+
+    /// Waits a moment for more of what finishes, where that is worth while.
+    async fn gather(&self, finished: &mut mpsc::UnboundedReceiver<Finished>, together: &mut Vec<Finished>) {
+        let until = Instant::now() + GATHERING;
+        while self.room.is_ahead() && self.room.is_crowded() && together.len() < self.room.most() {
+            match time::timeout_at(until, finished.recv_many(together, TOGETHER)).await {
+                Ok(more) if more > 0 => {}
+                _ => return,
             }
         }
     }

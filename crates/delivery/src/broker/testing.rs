@@ -110,7 +110,13 @@ impl Pki {
     }
 
     pub(crate) fn tls_with_client(&self) -> crate::tls::Tls {
-        crate::tls::Tls { certificate: Some(self.path("client.pem")), key: Some(self.path("client.key")), ..self.tls() }
+        self.tls_with("client")
+    }
+
+    /// Shows the certificate `client` or `server`.
+    pub(crate) fn tls_with(&self, name: &str) -> crate::tls::Tls {
+        let [certificate, key] = ["pem", "key"].map(|end| Some(self.path(&format!("{name}.{end}"))));
+        crate::tls::Tls { certificate, key, ..self.tls() }
     }
 
     fn acceptor(&self) -> TlsAcceptor {

@@ -29,7 +29,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 use std::{
-    env,
+    env, fs,
     os::unix::process::CommandExt as _,
     path::Path,
     process::Command,
@@ -316,7 +316,7 @@ async fn cuts_of_the_connection_lose_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_of_the_broker_loses_nothing() {
     let size = size();
-    let mut broker = own().await;
+    let mut broker = own("").await;
     let queue = Queue::on(broker.address(), &[]).await;
     let (server, name) = (queue.server.clone(), queue.name.clone());
     let settings = Settings { timeout: Duration::from_secs(5), ..settings(&server, &name, "{connection}") };
@@ -328,9 +328,55 @@ async fn a_crash_of_the_broker_loses_nothing() {
     check_all(&Queue::connect(server, name).await.ids().await, size);
 }
 
-/// A broker of a test's own, as `.ci/services` starts one.
-async fn own() -> Program {
+/// The user is the one that the client certificate names; there is no password.
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_in_by_its_certificate() {
+    let pki = Pki::new();
+    let path = |name: &str| pki.path(name).display().to_string();
+    let [authority, certificate, key] = ["ca.pem", "server.pem", "server.key"].map(path);
+    let port = free_port().unwrap();
+    let configuration = format!(
+        "ssl_options.cacertfile = {authority}\nssl_options.certfile = {certificate}\nssl_options.keyfile = {key}\n\
+         ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\nauth_mechanisms.1 = EXTERNAL\n\
+         ssl_cert_login_from = subject_alternative_name\nssl_cert_login_san_type = dns\n\
+         listeners.ssl.1 = 127.0.0.1:{port}\n"
+    );
+    let _broker = own(&configuration).await;
+    let of = |tls| Settings { tls, ..settings(&format!("amqps://localhost:{port}"), "amq.topic", "a") };
+    let unrouted = until("the user is there", || async {
+        let failure = failure(&sink(&of(pki.tls_with_client()))).await;
+        (failure.kind == refused(312)).then_some(failure)
+    });
+    unrouted.await;
+    let unknown = failure(&sink(&of(pki.tls_with("server")))).await;
+    assert_eq!(unknown.kind, TRANSIENT);
+    assert_eq!(unknown.reason, "the broker refused to log the sink in: check the user that `certificate` names");
+    let bare = failure(&sink(&of(pki.tls()))).await;
+    assert!(bare.kind == TRANSIENT && bare.reason.starts_with("could not connect: "), "{}", bare.reason);
+}
+
+/// Users of a broker of a test's own: the usual one, and one that logs in by its certificate.
+const DEFINITIONS: &str = r#"{
+    "users": [{ "name": "guest", "password": "guest", "tags": "" }, { "name": "linxo-webhook", "password_hash": "", "tags": "" }],
+    "vhosts": [{ "name": "/" }],
+    "permissions": [
+        { "user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*" },
+        { "user": "linxo-webhook", "vhost": "/", "configure": "", "write": ".*", "read": "" }
+    ]
+}"#;
+
+/// A broker of a test's own, started as by `.ci/services`.
+async fn own(configuration: &str) -> Program {
     let command = |folder: &Path, port: u16| {
+        let definitions = folder.join("definitions.json");
+        let configuration = format!("load_definitions = {}\n{configuration}", definitions.display());
+        for (path, text) in [
+            (definitions.as_path(), DEFINITIONS),
+            (&folder.join("rabbitmq.conf"), &configuration),
+            (&folder.join("plugins"), "[rabbitmq_auth_mechanism_ssl]."),
+        ] {
+            fs::write(path, text).unwrap();
+        }
         // Debian's wrapper runs the server as a user of its own, with that user's folders.
         let mut command = Command::new("/usr/lib/rabbitmq/bin/rabbitmq-server");
         command.env("HOME", folder).env("RABBITMQ_NODENAME", format!("linxo-test-{port}@localhost"));
@@ -341,7 +387,7 @@ async fn own() -> Program {
             ("LOG_BASE", "log"),
             ("PID_FILE", "pid"),
             ("ENABLED_PLUGINS_FILE", "plugins"),
-            ("CONFIG_FILE", "none"),
+            ("CONFIG_FILE", "rabbitmq"),
         ] {
             command.env(format!("RABBITMQ_{variable}"), folder.join(name));
         }

@@ -18,7 +18,9 @@ use ::settings::{Given, Pair, urls};
 use async_nats::jetstream::{self, stream};
 use async_trait::async_trait;
 use base::secret::Secret;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use double::servers::Program;
+use nkeys::KeyPair;
 use std::{fs, path::PathBuf, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 const SCHEMES: urls::Schemes = urls::Schemes { encrypted: ("tls", 4222), plain: ("nats", 4222) };
@@ -218,6 +220,62 @@ async fn logs_in_by_each_way_and_says_what_is_forbidden() {
         assert_eq!(failure.kind, TRANSIENT, "{}", failure.reason);
         assert_eq!(failure.reason, format!("the server refused to log the sink in: {words}"));
     }
+}
+
+/// What an operator says of an account, and an account of a user: a JWT of theirs (docs.nats.io, "JWT in depth").
+fn said_of(subject: &KeyPair, by: &KeyPair, claims: &serde_json::Value) -> String {
+    let encoded = |json: serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
+    let header = encoded(serde_json::json!({ "typ": "JWT", "alg": "ed25519-nkey" }));
+    let claims = encoded(serde_json::json!({
+        "jti": "1", "iat": 1, "iss": by.public_key(), "sub": subject.public_key(), "name": "linxo-test", "nats": claims
+    }));
+    let signed = format!("{header}.{claims}");
+    let signature = BASE64_URL_SAFE_NO_PAD.encode(by.sign(signed.as_bytes()).unwrap());
+    format!("{signed}.{signature}")
+}
+
+/// A server whose users are not in its configuration: it believes what its operator signed.
+#[tokio::test]
+async fn logs_in_by_a_credentials_file() {
+    let (operator, system, account) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_account());
+    let limits = serde_json::json!({
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1,
+        "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1
+    });
+    let plain = serde_json::json!({ "type": "account", "version": 2 });
+    let storing = serde_json::json!({ "type": "account", "version": 2, "limits": limits });
+    let lines = format!(
+        "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{\n{}: {}\n{}: {}\n}}",
+        said_of(&operator, &operator, &serde_json::json!({ "type": "operator", "version": 2 })),
+        system.public_key(),
+        system.public_key(),
+        said_of(&system, &operator, &plain),
+        account.public_key(),
+        said_of(&account, &operator, &storing)
+    );
+    let own = own(&lines).await;
+    let credentials = |by: &KeyPair| {
+        let user = KeyPair::new_user();
+        let claims = serde_json::json!({ "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1 });
+        let jwt = said_of(&user, by, &claims);
+        let seed = user.seed().unwrap();
+        format!(
+            "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+        )
+    };
+    let admin = async_nats::ConnectOptions::with_credentials(&credentials(&account)).unwrap();
+    let stream = Stream::by(admin, &own.address(), |_| {}).await;
+    let subject = format!("{}.{{user}}", stream.name);
+    let of = |by: &KeyPair| Settings {
+        credentials: Some(Secret::new(credentials(by))),
+        ..settings(&own.address(), &subject)
+    };
+    sink(&of(&account)).deliver(&fixture::whole("e1", b"{}")).await.unwrap();
+    assert_eq!(stream.messages().await.iter().map(id).collect::<Vec<_>>(), ["e1"]);
+    let stranger = failure(&sink(&of(&KeyPair::new_account()))).await;
+    assert_eq!(stranger.kind, TRANSIENT);
+    assert_eq!(stranger.reason, "the server refused to log the sink in: check `credentials`");
 }
 
 #[tokio::test]
