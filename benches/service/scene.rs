@@ -144,7 +144,7 @@ address = "127.0.0.1:0"
     pub(crate) async fn worked_off(&self, name: &str) -> Outcome<()> {
         let inbox = read(&self.path(&format!("{name}.db")))?;
         let mut unfinished = inbox.prepare(
-            "SELECT EXISTS (SELECT 1 FROM stage INDEXED BY stage_line WHERE state IN ('queued', 'due', 'leased')),
+            "SELECT EXISTS (SELECT 1 FROM stage INDEXED BY stage_line WHERE state NOT IN ('done', 'parked')),
                     EXISTS (SELECT 1 FROM stage INDEXED BY stage_parked WHERE state = 'parked')",
         )?;
         let started = Instant::now();
@@ -165,7 +165,7 @@ address = "127.0.0.1:0"
         let inbox = read(&self.path(&format!("{name}.db")))?;
         let delivered: i64 = inbox.query_row(
             "SELECT (SELECT coalesce(max(seq), 0) FROM entry)
-                  - (SELECT count(*) FROM stage INDEXED BY stage_line WHERE state IN ('queued', 'due', 'leased'))",
+                  - (SELECT count(*) FROM stage INDEXED BY stage_line WHERE state NOT IN ('done', 'parked'))",
             [],
             |row| row.get(0),
         )?;

@@ -8,6 +8,7 @@
 //! writer    the one thread that writes, in batches that share a sync
 //! shared    what callers know without asking the file
 //! stages    loads a stage, applies a rule, stores it, and does what follows for its line and its entry
+//! counts    how many stages there are
 //! merging   which entries leave as one delivery, and what is done with all of them at once
 //! entries, readings, attempts, refused, select, views    the other tables, and questions about them
 //! attach    the store and its keys: whether they fit together, and what erased keys leave behind
@@ -30,6 +31,7 @@ mod audit;
 mod charts;
 mod codes;
 mod copy;
+mod counts;
 mod desk;
 mod entries;
 mod erase;

@@ -19,6 +19,8 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// How long readers and writers are waited for before the log is emptied.
 const FOLD_PATIENCE: Duration = Duration::from_secs(2);
+/// Pages of the log at which it is folded into the file, 32 MB: most pages are changed several times before, and are written once.
+const CHECKPOINT_AT: u32 = 4_000;
 /// Log kept on disk after a checkpoint.
 const JOURNAL_SIZE_LIMIT: i64 = 64 * 1024 * 1024;
 
@@ -222,6 +224,7 @@ impl Opener {
         // FULL syncs each commit; NORMAL could lose acknowledged events at a power cut.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "journal_size_limit", JOURNAL_SIZE_LIMIT)?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_AT)?;
         connection.pragma_update(None, "cache_size", -32_768)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         // Deleted bank data is overwritten, on pages that become free too.

@@ -62,8 +62,9 @@ impl Queue for Sqlite {
 
     async fn renew(&self, lease: &Lease, lease_for: Duration) -> Result<(), Error> {
         self.write_held(lease, move |tx, row| {
+            let was = row.progress.clone();
             row.progress.renew(tx.now.after(lease_for));
-            stages::store(tx, row, row.progress.standing)
+            stages::store(tx, row, &was)
         })
         .await
     }
@@ -197,8 +198,9 @@ impl Claiming<'_> {
         for row in found.iter().filter(|row| row.progress.token.is_some_and(|token| self.shared.is_held(token))) {
             let mut row = row.clone();
             // For a moment at least, so that it is not found again.
+            let was = row.progress.clone();
             row.progress.renew(tx.now.after(self.lease_for.max(Duration::from_millis(1))));
-            stages::store(tx, &row, row.progress.standing)?;
+            stages::store(tx, &row, &was)?;
             any = true;
         }
         Ok(any)

@@ -5,7 +5,7 @@ use super::{
     codes::{self, Kind},
     happenings::Noted,
     readings,
-    shared::{Counted, Shared},
+    shared::Shared,
     tx::Tx,
 };
 use crate::{
@@ -152,50 +152,14 @@ pub(super) fn leased(connection: &Connection) -> rusqlite::Result<Vec<StageRow>>
     query(connection, select!("INDEXED BY stage_due WHERE state IN ('due', 'leased') AND state = 'leased'"), [])
 }
 
-/// Counts anew where another process, such as a replay command, has written: its changes do not reach the running figures.
-///
-/// In the writer's own transactions, because a count beside them would miss, or count twice, what is committed meanwhile.
-pub(super) fn recount(tx: &mut Tx<'_>, counted_at: i64) -> rusqlite::Result<()> {
-    if data_version(tx.connection)? != counted_at {
-        tx.touched.counted(count_all(tx.connection)?);
-    }
-    Ok(())
-}
-
-/// The numbers of stages by kind.
-pub(super) fn count_all(connection: &Connection) -> rusqlite::Result<Counted> {
-    // The version first: what others write between the two is counted again, and not missed.
-    let mut counted = Counted { version: data_version(connection)?, ..Counted::default() };
-    let mut in_line = connection.prepare_cached(
-        "SELECT kind, count(*), count(*) FILTER (WHERE state = 'leased') FROM stage INDEXED BY stage_line
-         WHERE state IN ('queued', 'due', 'leased') GROUP BY kind",
-    )?;
-    let mut rows = in_line.query([])?;
-    while let Some(row) = rows.next()? {
-        let numbers = counted.by_kind.entry(row.get(0)?).or_default();
-        (numbers.unfinished, numbers.leased) = (row.get(1)?, row.get(2)?);
-    }
-    let mut parked = connection.prepare_cached(
-        "SELECT kind, count(*) FROM stage INDEXED BY stage_parked WHERE state = 'parked' GROUP BY kind",
-    )?;
-    let mut rows = parked.query([])?;
-    while let Some(row) = rows.next()? {
-        counted.by_kind.entry(row.get(0)?).or_default().parked = row.get(1)?;
-    }
-    Ok(counted)
-}
-
-fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.query_row("PRAGMA data_version", [], |row| row.get(0))
-}
-
 /// Applies a rule to a stage that is stored, and does what follows: the stage stands in its line again, or it has left it,
 /// and then the next one of the line, and the stages that need this one, move.
 pub(super) fn apply(tx: &mut Tx<'_>, row: &mut StageRow, rule: impl FnOnce(&mut Progress)) -> rusqlite::Result<()> {
-    let was = row.progress.standing;
+    let before = row.progress.clone();
+    let was = before.standing;
     rule(&mut row.progress);
     stand(tx.connection, row)?;
-    store(tx, row, was)?;
+    store(tx, row, &before)?;
     if was != Standing::Parked && row.progress.standing == Standing::Parked {
         note_parked(tx, row);
     }
@@ -259,17 +223,15 @@ pub(super) fn put_back(tx: &mut Tx<'_>, row: &mut StageRow, rule: impl FnOnce(&m
 pub(super) fn step_back(tx: &mut Tx<'_>, row: &StageRow) -> rusqlite::Result<()> {
     let later = query(
         tx.connection,
-        select!(
-            "WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') AND state = 'due' AND seq > ?3"
-        ),
+        select!("WHERE kind = ?1 AND line = ?2 AND state NOT IN ('done', 'parked') AND state = 'due' AND seq > ?3"),
         params![row.kind, row.line, row.seq],
     )?;
     for mut later in later {
         // What has gone in parked holds up others only where order is strict.
         if !is_first(tx.connection, &later)? {
-            let was = later.progress.standing;
+            let was = later.progress.clone();
             later.progress.step_back();
-            store(tx, &later, was)?;
+            store(tx, &later, &was)?;
         }
     }
     Ok(())
@@ -288,15 +250,15 @@ fn stand(connection: &Connection, row: &mut StageRow) -> rusqlite::Result<()> {
 pub(super) fn move_up(tx: &mut Tx<'_>, kind: Kind, line: i64) -> rusqlite::Result<()> {
     let first = query(
         tx.connection,
-        select!("WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') ORDER BY seq LIMIT 1"),
+        select!("WHERE kind = ?1 AND line = ?2 AND state NOT IN ('done', 'parked') ORDER BY seq LIMIT 1"),
         params![kind, line],
     )?;
     for mut row in first {
-        let was = row.progress.standing;
-        if was == Standing::Queued && is_first(tx.connection, &row)? {
+        if row.progress.standing == Standing::Queued && is_first(tx.connection, &row)? {
             let needs_are_done = needs_are_done(tx.connection, &row)?;
+            let was = row.progress.clone();
             if row.progress.move_up(needs_are_done, tx.now) {
-                store(tx, &row, was)?;
+                store(tx, &row, &was)?;
             }
         }
     }
@@ -321,9 +283,8 @@ fn dependents(tx: &mut Tx<'_>, fetch: &StageRow) -> rusqlite::Result<()> {
 
 /// What stands right behind a stage in its line, in order.
 pub(super) fn behind(connection: &Connection, row: &StageRow, limit: i64) -> rusqlite::Result<Vec<StageRow>> {
-    let sql = select!(
-        "WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') AND seq > ?3 ORDER BY seq LIMIT ?4"
-    );
+    let sql =
+        select!("WHERE kind = ?1 AND line = ?2 AND state NOT IN ('done', 'parked') AND seq > ?3 ORDER BY seq LIMIT ?4");
     query(connection, sql, params![row.kind, row.line, row.seq, limit])
 }
 
@@ -331,7 +292,7 @@ pub(super) fn behind(connection: &Connection, row: &StageRow, limit: i64) -> rus
 pub(super) fn first(connection: &Connection, kind: Kind, line: i64) -> rusqlite::Result<Option<i64>> {
     connection
         .prepare_cached(
-            "SELECT seq FROM stage WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased')
+            "SELECT seq FROM stage WHERE kind = ?1 AND line = ?2 AND state NOT IN ('done', 'parked')
              ORDER BY seq LIMIT 1",
         )?
         .query_row(params![kind, line], |row| row.get(0))
@@ -343,7 +304,7 @@ pub(super) fn is_first(connection: &Connection, row: &StageRow) -> rusqlite::Res
     connection
         .prepare_cached(
             "SELECT NOT EXISTS (SELECT 1 FROM stage
-                        WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') AND seq < ?3)
+                        WHERE kind = ?1 AND line = ?2 AND state NOT IN ('done', 'parked') AND seq < ?3)
                     AND NOT (EXISTS (SELECT 1 FROM sink WHERE id = ?1 AND strict = 1)
                              AND EXISTS (SELECT 1 FROM stage INDEXED BY stage_parked
                                          WHERE kind = ?1 AND line = ?2 AND state = 'parked' AND seq < ?3))",
@@ -372,35 +333,19 @@ pub(super) fn arrange(tx: &mut Tx<'_>, kind: Kind) -> rusqlite::Result<()> {
     for line in lines {
         let due = query(
             tx.connection,
-            select!("WHERE kind = ?1 AND line = ?2 AND state IN ('queued', 'due', 'leased') AND state = 'due'"),
+            select!("WHERE kind = ?1 AND line = ?2 AND state NOT IN ('done', 'parked') AND state = 'due'"),
             params![kind, line],
         )?;
         for mut row in due {
             if !is_first(tx.connection, &row)? {
+                let was = row.progress.clone();
                 row.progress.step_back();
-                store(tx, &row, Standing::Due)?;
+                store(tx, &row, &was)?;
             }
         }
         move_up(tx, kind, line)?;
     }
     Ok(())
-}
-
-/// By sink that keeps strict order, how many connections have something that waits behind a parked entry; of many parked ones
-/// the first `most` are looked at.
-pub(super) fn held_lines(connection: &Connection, most: i64) -> rusqlite::Result<Vec<(Kind, u64)>> {
-    connection
-        .prepare_cached(
-            "SELECT id, (SELECT count(*) FROM (
-                 SELECT line, min(seq) AS first FROM (
-                     SELECT line, seq FROM stage INDEXED BY stage_parked WHERE kind = sink.id AND state = 'parked' LIMIT ?1)
-                 GROUP BY line) AS held
-                 WHERE EXISTS (SELECT 1 FROM stage INDEXED BY stage_line WHERE kind = sink.id AND stage.line = held.line
-                               AND state IN ('queued', 'due', 'leased') AND seq > first))
-             FROM sink WHERE strict = 1 ORDER BY id",
-        )?
-        .query_map([most], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?
-        .collect()
 }
 
 /// Whether every fetch of the entry that a stage needs is done.
@@ -413,33 +358,55 @@ pub(super) fn needs_are_done(connection: &Connection, row: &StageRow) -> rusqlit
         .query_row(params![row.seq, Kind::LAST_FETCH, Standing::Done], |row| row.get(0))
 }
 
-/// Writes what changes of a stage, and counts the change. `was` is where it stood before.
-pub(super) fn store(tx: &mut Tx<'_>, row: &StageRow, was: Standing) -> rusqlite::Result<()> {
-    let progress = &row.progress;
+/// Writes what changes of a stage, and counts the change. `was` is what it was before.
+pub(super) fn store(tx: &mut Tx<'_>, row: &StageRow, was: &Progress) -> rusqlite::Result<()> {
+    let is = &row.progress;
     tx.connection
         .prepare_cached(
-            "UPDATE stage SET state = ?3, due = ?4, attempts = ?5, losses = ?6, token = ?7, failing_since = ?8, doubts = ?9,
-                              doubts_since = ?10, changed = ?11, reason = ?12, cause = ?13, credentials = ?14, resumed = ?15
+            "UPDATE stage SET state = ?3, due = ?4, attempts = ?5, losses = ?6, token = ?7, changed = ?8 WHERE seq = ?1 AND kind = ?2",
+        )?
+        .execute(params![
+            row.seq,
+            row.kind,
+            is.standing,
+            is.due.as_millis(),
+            is.attempts,
+            is.losses,
+            is.token.map(|token| token.0),
+            is.changed.as_millis(),
+        ])?;
+    if trouble(is) != trouble(was) {
+        store_trouble(tx.connection, row)?;
+    }
+    count(tx, row, was.standing);
+    Ok(())
+}
+
+/// What is stored only where it changes: nearly every stage goes from its first lease to its end without trouble.
+fn trouble(progress: &Progress) -> impl PartialEq {
+    let Progress { failing_since, doubts, cause, reason, resumed, .. } = progress;
+    (failing_since, doubts, cause, reason, resumed)
+}
+
+fn store_trouble(connection: &Connection, row: &StageRow) -> rusqlite::Result<()> {
+    let progress = &row.progress;
+    connection
+        .prepare_cached(
+            "UPDATE stage SET failing_since = ?3, doubts = ?4, doubts_since = ?5, reason = ?6, cause = ?7, credentials = ?8,
+                              resumed = ?9
              WHERE seq = ?1 AND kind = ?2",
         )?
         .execute(params![
             row.seq,
             row.kind,
-            progress.standing,
-            progress.due.as_millis(),
-            progress.attempts,
-            progress.losses,
-            progress.token.map(|token| token.0),
             progress.failing_since.map(Timestamp::as_millis),
             progress.doubts.tries,
             progress.doubts.since.map(Timestamp::as_millis),
-            progress.changed.as_millis(),
             progress.reason,
             progress.cause.as_ref().map(crate::Cause::as_str),
             codes::credentials(progress.cause.as_ref()),
             progress.resumed.map(Timestamp::as_millis),
         ])?;
-    count(tx, row, was);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use super::{
     attach::{Attached, attach, forget_erased},
     codes::{Kind, Sinks},
+    counts,
     open::{Access, Opener, is_full},
     reserve::Reserve,
     schema,
@@ -118,7 +119,7 @@ impl Sqlite {
             }
         }
         let reached = tx::reached(&store.connection).map_err(failed)?;
-        shared.set_counted(stages::count_all(&store.connection).map_err(failed)?);
+        shared.set_counted(counts::count_all(&store.connection).map_err(failed)?);
         let (writer, thread) =
             Writer::start(store, opener, Arc::clone(&shared)).map_err(|error| Error::Store(Box::new(error)))?;
         Ok(Self {
@@ -278,7 +279,7 @@ fn register(connection: &Connection, names: &[SinkName], access: Access) -> rusq
 pub(super) fn left_behind(connection: &Connection, configured: &[SinkName]) -> rusqlite::Result<Vec<(String, i64)>> {
     let mut sinks = connection.prepare("SELECT id, name FROM sink")?;
     let mut waiting =
-        connection.prepare("SELECT count(*) FROM stage WHERE kind = ?1 AND state IN ('queued', 'due', 'leased')")?;
+        connection.prepare("SELECT count(*) FROM stage WHERE kind = ?1 AND state NOT IN ('done', 'parked')")?;
     let mut found = Vec::new();
     for sink in sinks.query_map([], |row| Ok((row.get::<_, Kind>(0)?, row.get::<_, String>(1)?)))? {
         let (kind, name) = sink?;

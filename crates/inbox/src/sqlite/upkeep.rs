@@ -1,6 +1,6 @@
 //! [`Upkeep`] on the file.
 
-use super::{codes::Kind, entries, refused, stages, store::Sqlite};
+use super::{codes::Kind, counts, entries, refused, stages, store::Sqlite};
 use crate::{Error, Expired, Failure, Resealed, Seq, Stage, StageCounts, Stats, Upkeep, numbers::Numbers, seal::To};
 use async_trait::async_trait;
 use base::{clock::Timestamp, folder};
@@ -12,8 +12,8 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// How long the figures wait for their correction.
-const RECOUNT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the figures wait for their correction: a page that shows them is to be there within 200 ms.
+const RECOUNT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Rows looked at by one call of [`expired`] at most.
 const EXPIRE_SCAN: usize = 5_000;
@@ -23,7 +23,7 @@ impl Upkeep for Sqlite {
     async fn stats(&self) -> Result<Stats, Error> {
         let counted_at = self.shared.counted_at();
         // A writer that is held up must not hold up the figures; they are corrected the next time.
-        drop(timeout(RECOUNT_TIMEOUT, self.write(move |tx| stages::recount(tx, counted_at))).await);
+        drop(timeout(RECOUNT_TIMEOUT, self.write(move |tx| counts::recount(tx, counted_at))).await);
         let (sinks, shared, path) = (Arc::clone(&self.sinks), Arc::clone(&self.shared), self.path.clone());
         let stats = self.read(move |connection| {
             let mut numbers = shared.numbers();
@@ -42,7 +42,7 @@ impl Upkeep for Sqlite {
                 oldest_by_stage.push((stages::name(connection, kind)?, accepted));
             }
             let mut held = Vec::new();
-            for (kind, lines) in stages::held_lines(connection, Stats::HELD.into())? {
+            for (kind, lines) in counts::held_lines(connection, Stats::HELD.into())? {
                 held.push((stages::name(connection, kind)?, lines));
             }
             Ok(Stats {

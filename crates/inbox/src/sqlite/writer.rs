@@ -6,6 +6,7 @@
 //! `fsync` reports its error once, and a second one that succeeds proves nothing.
 
 use super::{
+    counts,
     open::{Opened, Opener},
     shared::{Shared, Touched},
     stages,
@@ -238,7 +239,7 @@ impl Thread {
         }
         let reopened = self.opener.reopen().and_then(|opened| {
             tx::run_at_once(&opened.connection, |tx| stages::give_back_unheld(tx, &self.shared))
-                .and_then(|_given_back| stages::count_all(&opened.connection))
+                .and_then(|_given_back| counts::count_all(&opened.connection))
                 .map(|counted| (opened, counted))
                 .map_err(|error| Error::Store(Box::new(error)))
         });
