@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! pool          the loop of one stage: takes leases, keeps them, says how they end
+//! room          how much is leased at once, and how much of that is worked on
 //! settler       ends leases, many in one commit
 //! fetch         what is done with the stages that get something from the vendor's API
 //! deliver       what is done with the stage of a sink; compose makes the delivery, body streams its accounts

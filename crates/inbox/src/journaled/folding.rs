@@ -4,8 +4,9 @@
 //! loses nothing and stores nothing twice. The commit is synced (`synchronous=FULL`), therefore a segment may be let go as
 //! soon as the commit of its last record has returned.
 //!
-//! A lone record is folded at once. While some come, a pause between transactions lets them gather, unless somebody waits.
-//! While very many come there is no pause.
+//! A lone record is folded at once. While more come, a pause between transactions lets them gather, unless somebody waits: the more
+//! came, the longer, because a transaction of many records writes each page of an index once for all of them. While very many come
+//! there is no pause.
 //! When the store fails, the thread tries again until it works or the service ends; the journal keeps what comes meanwhile.
 
 use super::{payload, progress::Progress};
@@ -26,11 +27,17 @@ use std::{
 use tokio::runtime::Runtime;
 
 /// Records in one transaction at most.
-const BATCH: usize = 2_000;
+const BATCH: usize = 4_000;
 /// Bytes of the events in one transaction, about.
 const BATCH_BYTES: usize = 8 << 20;
-/// From one transaction to the next, while many records come and nobody waits.
-const GATHER: Duration = Duration::from_millis(50);
+/// From one transaction to the next, for each record of the one before, while nobody waits.
+const GATHER: Duration = Duration::from_micros(100);
+/// The shortest such pause.
+const GATHER_AT_LEAST: Duration = Duration::from_millis(50);
+/// The longest such pause.
+const GATHER_AT_MOST: Duration = Duration::from_millis(150);
+/// Between two looks whether a whole batch is there.
+const GATHER_LOOK: Duration = Duration::from_millis(5);
 /// Between two tries after a failure.
 const RETRY: Duration = Duration::from_millis(500);
 /// Between two looks for segments that can be let go.
@@ -45,7 +52,7 @@ pub(super) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let reader = journal.reader(progress.folded());
     thread::Builder::new().name("inbox-fold".to_owned()).spawn(move || {
-        let mut fold = Fold { journal, store, progress, runtime, reader, pending: Vec::new(), last: None };
+        let mut fold = Fold { journal, store, progress, runtime, reader, pending: Vec::new(), next: None };
         while catch_unwind(AssertUnwindSafe(|| fold.run())).is_err() {
             tracing::error!(code = "fold_panicked", "the fold panicked; it begins again behind what is in the store");
             fold.restart();
@@ -64,8 +71,8 @@ struct Fold {
     reader: Reader,
     /// Records that were read and are not in the store yet.
     pending: Vec<journal::Record>,
-    /// When the last transaction ended.
-    last: Option<Instant>,
+    /// Until when records gather after the last transaction.
+    next: Option<Instant>,
 }
 
 /// Why nothing can be folded now.
@@ -109,9 +116,9 @@ impl Fold {
 
     /// Lets records gather for a moment after a transaction, unless a whole batch is there, or somebody waits.
     fn gather(&self) {
-        let Some(until) = self.last.map(|last| last + GATHER) else { return };
+        let Some(until) = self.next else { return };
         while Instant::now() < until && self.journal.held(self.progress.folded()) < BATCH as u64 {
-            if self.progress.pause(until.min(Instant::now() + GATHER / 10)) {
+            if self.progress.pause(until.min(Instant::now() + GATHER_LOOK)) {
                 return;
             }
         }
@@ -134,7 +141,8 @@ impl Fold {
         let records: Vec<(Position, Record)> = records.collect::<Result<_, payload::Unreadable>>()?;
         let records = Arc::new(records);
         let fates = self.runtime.block_on(self.store.fold(Arc::clone(&records)))?;
-        self.last = Some(Instant::now());
+        let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        self.next = Some(Instant::now() + GATHER.saturating_mul(count).clamp(GATHER_AT_LEAST, GATHER_AT_MOST));
         self.pending.clear();
         for ((position, record), folded) in records.iter().zip(fates) {
             let Some(folded) = folded else { continue };
