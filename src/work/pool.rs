@@ -178,8 +178,11 @@ impl Taking {
         if let Some(pause) = pause {
             return Wait { wakes: false, at_most: pause.min(POLL), may_be_more: false };
         }
-        // Only this takes room, so what is free now is free below.
+        // Only this takes room, so what is free now is free below. Work may have become slow meanwhile, and then there may be none.
         let free = room.free().min(most.max(1));
+        if free == 0 {
+            return Wait { wakes: false, at_most: Duration::ZERO, may_be_more: true };
+        }
         let claimed = match pool.queue.claim_merged(&pool.stage, free, LEASE, pool.handler.merging()).await {
             Ok(claimed) => claimed,
             Err(error) => {

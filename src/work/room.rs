@@ -8,7 +8,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -37,6 +37,8 @@ pub(super) struct Room {
     room: Arc<Semaphore>,
     /// One for each lease that may be worked on.
     hands: Semaphore,
+    /// Who waits for a hand.
+    waiting: AtomicUsize,
     most: usize,
     ahead: usize,
     /// What work took lately, in microseconds.
@@ -51,6 +53,7 @@ impl Room {
         Self {
             room: Arc::new(Semaphore::new((most + ahead).min(Semaphore::MAX_PERMITS))),
             hands: Semaphore::new(most),
+            waiting: AtomicUsize::new(0),
             most,
             ahead,
             takes: AtomicU64::new(micros(QUICK)),
@@ -89,6 +92,7 @@ impl Room {
     /// # Cancel safety
     /// Cancel safe; who waits again stands at the end of the line.
     pub(super) async fn hand(&self, room: &OwnedSemaphorePermit) -> Result<SemaphorePermit<'_>, AcquireError> {
+        let _waits = Waits::new(&self.waiting);
         self.hands.acquire_many(u32::try_from(room.num_permits()).unwrap_or(u32::MAX)).await
     }
 
@@ -99,7 +103,7 @@ impl Room {
 
     /// Whether a lease that is held waits for a hand.
     pub(super) fn is_waited_in(&self) -> bool {
-        self.room.available_permits() < self.ahead
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// Whether leases are claimed ahead: work is quicker than a claim.
@@ -113,6 +117,22 @@ impl Room {
         let took = micros(duration.min(QUICK * 4));
         let before = self.takes.load(Ordering::Relaxed);
         self.takes.store((before * (WEIGHT - 1) + took) / WEIGHT, Ordering::Relaxed);
+    }
+}
+
+/// Counts somebody who waits, for as long as it is there.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -157,9 +177,6 @@ mod tests {
         assert_eq!((room.free(), room.wait().now_or_never().is_some()), (3, false));
         held.truncate(8);
         assert_eq!((room.free(), room.wait().now_or_never().is_some()), (4, true));
-        assert!(room.is_waited_in());
-        held.truncate(4);
-        assert!(!room.is_waited_in());
         // One that hung makes it slow, and is soon forgotten.
         room.took(Duration::from_secs(30));
         room.took(Duration::from_secs(30));
@@ -175,7 +192,14 @@ mod tests {
         (0..20).for_each(|_| room.took(Duration::from_micros(300)));
         let held: Vec<_> = (0..6).map(|_| room.take(1).unwrap()).collect();
         let hands: Vec<_> = held.iter().map_while(|held| room.hand(held).now_or_never()).collect();
-        assert_eq!((hands.len(), room.is_crowded()), (2, true));
+        assert_eq!((hands.len(), room.is_crowded(), room.is_waited_in()), (2, true, false));
+        let mut waits = Box::pin(room.hand(&held[2]));
+        assert!((&mut waits).now_or_never().is_none());
+        // Who waits for room takes what there is of it, and changes nothing of that.
+        let mut next = Box::pin(room.wait());
+        assert!((&mut next).now_or_never().is_none() && room.is_waited_in());
+        drop(waits);
+        assert!(!room.is_waited_in());
     }
 
     #[test]
