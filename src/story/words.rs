@@ -33,3 +33,22 @@ pub fn accounts(entry: &EntryView) -> String {
         (None, _) => entry.listed.to_string(),
     }
 }
+
+/// Bytes in the largest unit that leaves a whole number above 9, or as they are.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let fitting = UNITS.into_iter().find(|(unit, _)| bytes / unit >= 10);
+    fitting.map_or_else(|| format!("{bytes} B"), |(unit, name)| format!("{} {name}", bytes / unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_short() {
+        let sizes = [0, 9_999, 10_240, 20 << 20, 2_u64 << 30, 40_u64 << 30].map(size);
+        assert_eq!(sizes, ["0 B", "9999 B", "10 KiB", "20 MiB", "2048 MiB", "40 GiB"]);
+    }
+}

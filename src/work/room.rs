@@ -34,7 +34,7 @@ pub(super) fn room_for(hands: usize, batch: usize) -> usize {
 #[derive(Debug)]
 pub(super) struct Room {
     /// One for each lease that is held or may be claimed.
-    room: Arc<Semaphore>,
+    leases: Arc<Semaphore>,
     /// One for each lease that may be worked on.
     hands: Semaphore,
     /// Who waits for a hand.
@@ -51,7 +51,7 @@ impl Room {
         // Batches wait for their commits already, many leases at a time.
         let ahead = if batch > 1 { 0 } else { most.saturating_mul(AHEAD) };
         Self {
-            room: Arc::new(Semaphore::new((most + ahead).min(Semaphore::MAX_PERMITS))),
+            leases: Arc::new(Semaphore::new((most + ahead).min(Semaphore::MAX_PERMITS))),
             hands: Semaphore::new(most),
             waiting: AtomicUsize::new(0),
             most,
@@ -72,19 +72,19 @@ impl Room {
     pub(super) async fn wait(&self) -> Result<(), AcquireError> {
         let enough = if self.is_ahead() { self.most } else { self.ahead + 1 };
         let enough = u32::try_from(enough).unwrap_or(u32::MAX);
-        self.room.acquire_many(enough).await.map(drop)
+        self.leases.acquire_many(enough).await.map(drop)
     }
 
     /// How many leases may be claimed now.
     pub(super) fn free(&self) -> usize {
-        let free = self.room.available_permits();
+        let free = self.leases.available_permits();
         if self.is_ahead() { free } else { free.saturating_sub(self.ahead) }
     }
 
     /// Takes room for so many leases; less where there is less, but for one at least. `None`: there is none at all.
-    pub(super) fn take(&self, leases: usize) -> Option<OwnedSemaphorePermit> {
-        let leases = leases.min(self.room.available_permits()).max(1);
-        Arc::clone(&self.room).try_acquire_many_owned(u32::try_from(leases).unwrap_or(u32::MAX)).ok()
+    pub(super) fn take(&self, count: usize) -> Option<OwnedSemaphorePermit> {
+        let count = count.min(self.leases.available_permits()).max(1);
+        Arc::clone(&self.leases).try_acquire_many_owned(u32::try_from(count).unwrap_or(u32::MAX)).ok()
     }
 
     /// Waits for as many hands as leases took room.

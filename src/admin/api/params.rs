@@ -104,6 +104,11 @@ impl Search {
         Ok(filter)
     }
 
+    /// The entry that is meant, where it is asked for by its number alone.
+    pub(in crate::admin) fn only(&self) -> Option<i64> {
+        self.number.filter(|number| self.words() == format!("--seq {number}"))
+    }
+
     /// The options of the command that means the same, for the audit trail.
     pub(in crate::admin) fn words(&self) -> String {
         let mut words = Vec::new();

@@ -66,16 +66,26 @@ impl Act {
 
     fn what(&self) -> String {
         match self {
-            Self::Replay(search) => {
-                format!(
-                    "Entries with {} go back in line ({LIMIT} at most): what is parked is tried again, and where nothing is parked, \
-                     what is done is delivered once more under its old id.",
+            Self::Replay(search) => match search.only() {
+                Some(number) => format!(
+                    "Entry {number} goes back in line: what is parked of it is tried again, and if nothing is, it is delivered once \
+                     more under its old id."
+                ),
+                None => format!(
+                    "Entries that match {} go back in line ({LIMIT} at most): what is parked is tried again, and where nothing is \
+                     parked, what is done is delivered once more under its old id.",
                     search.words()
-                )
-            }
-            Self::Park(search) => {
-                format!("Work on entries with {} stops until they are replayed ({LIMIT} at most).", search.words())
-            }
+                ),
+            },
+            Self::Park(search) => match search.only() {
+                Some(number) => format!("Work on entry {number} stops until it is replayed."),
+                None => {
+                    format!(
+                        "Work on entries that match {} stops until they are replayed ({LIMIT} at most).",
+                        search.words()
+                    )
+                }
+            },
             Self::Pause(sink) => format!("Nothing is delivered to {sink} until it is resumed; what is under way ends."),
             Self::Resume(sink) => format!("What waits for {sink} is delivered again."),
         }

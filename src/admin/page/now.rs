@@ -16,6 +16,7 @@ use super::{
 use crate::{
     admin::{desk::Desk, problem::Problem},
     control::{Overview, Taker, Work},
+    story::words::size,
 };
 use askama::Template;
 use axum::{extract::State, response::Response};
@@ -84,8 +85,8 @@ impl Now {
         at.map(|at| ago(Timestamp::from_millis(at.as_millisecond()), clock::now())).unwrap_or_default()
     }
 
-    fn mebibytes(&self, bytes: &u64) -> u64 {
-        bytes >> 20
+    fn size(&self, bytes: &u64) -> String {
+        size(*bytes)
     }
 
     fn is_sink(&self, work: &&Work) -> bool {

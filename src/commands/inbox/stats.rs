@@ -11,6 +11,7 @@ use crate::{
     },
     config::Config,
     control::{self, Client, LastError, Overview, Taker, Work},
+    story::words::size,
 };
 use base::text::printable;
 use std::fmt::Write;
@@ -133,22 +134,13 @@ fn age(seconds: u64) -> String {
     parts.join(" ")
 }
 
-/// In the largest unit that leaves a whole number above 9, or in bytes.
-fn size(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let fitting = UNITS.into_iter().find(|(unit, _)| bytes / unit >= 10);
-    fitting.map_or_else(|| format!("{bytes} B"), |(unit, name)| format!("{} {name}", bytes / unit))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn ages_and_sizes_are_short() {
+    fn ages_are_short() {
         let ages = [0, 59, 60, 61, 3_600, 3_665, 90_000, 1_000_000].map(age);
         assert_eq!(ages, ["0s", "59s", "1m", "1m 1s", "1h", "1h 1m", "1d 1h", "11d 13h"]);
-        let sizes = [0, 9_999, 10_240, 20 << 20, 2_u64 << 30, 40_u64 << 30].map(size);
-        assert_eq!(sizes, ["0 B", "9999 B", "10 KiB", "20 MiB", "2048 MiB", "40 GiB"]);
     }
 }
