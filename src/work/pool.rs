@@ -261,11 +261,12 @@ impl Work {
         self.finished.send(ended).unwrap_or_default();
     }
 
-    /// Works on leases once there are hands. What still waits for one when no more work is to begin is given back.
+    /// Works on leases once there are hands. What still waits for one when no more work is to begin is given back, and so is what
+    /// waited for so long that its lease may be over.
     async fn handle(&self, leases: &[Lease], room: &OwnedSemaphorePermit) -> Vec<Result<Outcome, Error>> {
         let hands = tokio::select! {
             biased;
-            hands = self.room.hand(room) => hands.ok(),
+            hands = self.room.hand(room, RENEWAL) => hands,
             () = self.draining.cancelled() => None,
         };
         let Some(_hands) = hands else { return leases.iter().map(|_| Ok(Outcome::GiveBack)).collect() };

@@ -12,7 +12,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 /// Leases under work at once at most, where the handler takes many at once.
 const MOST_IN_BATCHES: usize = 1024;
@@ -87,13 +90,15 @@ impl Room {
         Arc::clone(&self.leases).try_acquire_many_owned(u32::try_from(count).unwrap_or(u32::MAX)).ok()
     }
 
-    /// Waits for as many hands as leases took room.
+    /// Waits for as many hands as leases took room. `None`: that took longer than `patience`, as in a process that was stopped
+    /// meanwhile. Others may have the leases by then.
     ///
     /// # Cancel safety
     /// Cancel safe; who waits again stands at the end of the line.
-    pub(super) async fn hand(&self, room: &OwnedSemaphorePermit) -> Result<SemaphorePermit<'_>, AcquireError> {
-        let _waits = Waits::new(&self.waiting);
-        self.hands.acquire_many(u32::try_from(room.num_permits()).unwrap_or(u32::MAX)).await
+    pub(super) async fn hand(&self, room: &OwnedSemaphorePermit, patience: Duration) -> Option<SemaphorePermit<'_>> {
+        let (_waits, begin) = (Waits::new(&self.waiting), Instant::now());
+        let hands = self.hands.acquire_many(u32::try_from(room.num_permits()).unwrap_or(u32::MAX)).await;
+        hands.ok().filter(|_| begin.elapsed() < patience)
     }
 
     /// Whether every hand is at work.
@@ -145,6 +150,8 @@ mod tests {
     use super::*;
     use futures_util::FutureExt as _;
 
+    const PATIENCE: Duration = Duration::from_secs(20);
+
     #[test]
     fn a_hand_takes_a_batch_and_batches_do_not_take_everything() {
         assert_eq!(room_for(32, 1), 32);
@@ -191,9 +198,9 @@ mod tests {
         let room = Room::new(2, 1);
         (0..20).for_each(|_| room.took(Duration::from_micros(300)));
         let held: Vec<_> = (0..6).map(|_| room.take(1).unwrap()).collect();
-        let hands: Vec<_> = held.iter().map_while(|held| room.hand(held).now_or_never()).collect();
+        let hands: Vec<_> = held.iter().map_while(|held| room.hand(held, PATIENCE).now_or_never()).collect();
         assert_eq!((hands.len(), room.is_crowded(), room.is_waited_in()), (2, true, false));
-        let mut waits = Box::pin(room.hand(&held[2]));
+        let mut waits = Box::pin(room.hand(&held[2], PATIENCE));
         assert!((&mut waits).now_or_never().is_none());
         // Who waits for room takes what there is of it, and changes nothing of that.
         let mut next = Box::pin(room.wait());
@@ -209,6 +216,22 @@ mod tests {
         assert_eq!(room.free(), 400);
         let batch = room.take(399).unwrap();
         assert_eq!((room.free(), room.wait().now_or_never().is_some()), (1, true));
-        assert!(room.hand(&batch).now_or_never().is_some());
+        assert!(room.hand(&batch, PATIENCE).now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waited_too_long_gets_no_hand() {
+        let room = Room::new(1, 1);
+        let held: Vec<_> = (0..3).map(|_| room.take(1).unwrap()).collect();
+        for (pause, is_given) in [(PATIENCE / 2, true), (PATIENCE * 4, false)] {
+            let first = room.hand(&held[0], PATIENCE).await;
+            let mut second = Box::pin(room.hand(&held[1], PATIENCE));
+            assert!((&mut second).now_or_never().is_none());
+            tokio::time::advance(pause).await;
+            drop(first);
+            assert_eq!(second.await.is_some(), is_given);
+            // The hand is free for others.
+            assert!(room.hand(&held[2], PATIENCE).await.is_some());
+        }
     }
 }
