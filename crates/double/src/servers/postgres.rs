@@ -23,6 +23,8 @@ const USER: &str = "postgres";
 /// For a start or a stop.
 const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(20);
+/// What it says while processes of an earlier one on the same files are there.
+const STILL_IN_USE: &str = "pre-existing shared memory block";
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
@@ -134,12 +136,24 @@ impl Postgres {
     /// [`Error`].
     pub fn restart(&mut self) -> Result<(), Error> {
         self.stop();
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.begin(until) {
+                // A process that a crash left behind is not gone yet.
+                Err(Error::Failed { said, .. }) if said.contains(STILL_IN_USE) && Instant::now() < until => {
+                    thread::sleep(LOOK)
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    fn begin(&mut self, until: Instant) -> Result<(), Error> {
         let log = fs::File::create(self.folder.path().join("log"))?;
         let mut server = self.program("postgres");
         server.arg("-D").arg(self.data()).args(["-p", &self.port.to_string(), "-k"]).arg(self.folder.path());
         server.args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"]);
         self.server = Some(server.stdout(log.try_clone()?).stderr(log).spawn()?);
-        let until = Instant::now() + PATIENCE;
         while !self.is_ready()? {
             let ended = self.server.as_mut().is_none_or(|server| !matches!(server.try_wait(), Ok(None)));
             if ended || Instant::now() > until {
@@ -157,10 +171,9 @@ impl Postgres {
 
     /// Ends the server without warning, as a crash of its machine would. What it acknowledged is on its disk.
     pub fn kill(&mut self) {
-        // The postmaster first, so that it starts nobody again.
-        let processes = self.processes();
+        // The postmaster first, so that it starts nobody meanwhile.
         self.signal(Signal::STOP);
-        for process in processes {
+        for process in self.processes() {
             kill_process(process, Signal::KILL).ok();
         }
         self.end(Signal::KILL);
