@@ -141,7 +141,7 @@ impl Postgres {
             match self.begin(until) {
                 // A process that a crash left behind is not gone yet.
                 Err(Error::Failed { said, .. }) if said.contains(STILL_IN_USE) && Instant::now() < until => {
-                    thread::sleep(LOOK)
+                    thread::sleep(LOOK);
                 }
                 ended => return ended,
             }
