@@ -309,7 +309,10 @@ async fn no_json_costs_lasting_memory() {
             memory = Memory::of(&process);
         }
     }
-    assert!(memory.growth() <= 8 * MIB, "{} KiB more", memory.growth());
+    // For a moment several copies of a body stand side by side: the door's, the fold's, the store's, the sink's.
+    assert!(memory.growth() <= 24 * MIB, "{} KiB more", memory.growth());
+    let lasting = async || (process.memory() <= memory.before + 8 * MIB).then_some(());
+    eventually("what bodies took is given back", lasting).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
