@@ -106,11 +106,11 @@ impl Pool {
         let tasks = TaskTracker::new();
         let (finished, settling) = mpsc::unbounded_channel();
         let room = Arc::new(Room::new(self.concurrency, self.handler.batch()));
-        let (draining_too, abandon) = (draining.clone(), CancellationToken::new());
-        let work = Work { pool: self, room, finished, draining: draining_too, abandon: abandon.clone() };
+        let abandon = CancellationToken::new();
+        let work = Work { pool: self, room, finished, draining, abandon: abandon.clone() };
         tasks.spawn(work.settler().run(settling, tasks.clone()));
         let mut taking = Taking { work: Arc::new(work), tasks: tasks.clone(), may_be_more: false };
-        while taking.go_on(&draining).await {}
+        while taking.go_on().await {}
         // The settler ends when nobody is left to finish something.
         drop(taking);
         tasks.close();
@@ -130,7 +130,9 @@ struct Taking {
 
 impl Taking {
     /// Takes leases once there is room, and waits until there may be more; returns whether there is more to come.
-    async fn go_on(&mut self, draining: &CancellationToken) -> bool {
+    async fn go_on(&mut self) -> bool {
+        let work = Arc::clone(&self.work);
+        let Work { pool, draining, .. } = &*work;
         let is_open = tokio::select! {
             () = draining.cancelled() => return false,
             is_open = self.room() => is_open,
@@ -141,7 +143,6 @@ impl Taking {
         // Not under `select!`: leases that were given out must not be dropped on the way.
         let wait = self.take().await;
         self.may_be_more = wait.may_be_more;
-        let pool = &self.work.pool;
         tokio::select! {
             () = draining.cancelled() => return false,
             () = pool.queue.wake(&pool.stage), if wait.wakes => {}
@@ -211,8 +212,7 @@ impl Taking {
     /// of them do not fill the memory.
     fn room_of(&self, leases: &[Lease], batch: usize, others: usize) -> Option<OwnedSemaphorePermit> {
         let weight = |lease: &Lease| if batch == 1 { 1 } else { lease.body.len().div_ceil(BYTES_OF_ONE).max(1) };
-        let room = &self.work.room;
-        room.take(leases.iter().map(weight).sum::<usize>().min(room.free().saturating_sub(others)))
+        self.work.room.take(leases.iter().map(weight).sum(), others)
     }
 }
 

@@ -49,19 +49,24 @@ fn open(folder: &Path) -> inbox::Inbox {
     inbox::open(&settings, &[SinkName::new("app")], Access::Owner).unwrap()
 }
 
+/// A pool for the sink `app`.
+fn pool_of(queue: Arc<dyn Queue>, concurrency: usize, handler: Arc<dyn Handler>) -> Pool {
+    Pool { stage: Stage::deliver("app"), concurrency, queue, handler, figures: Figures::new(&mut Registry::default()) }
+}
+
+/// How many entries stand so.
+async fn count(inbox: &inbox::Inbox, state: State) -> usize {
+    let wanted = Filter { state: Some(state), ..Filter::default() };
+    inbox.desk.list(&wanted, 50).await.unwrap().len()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_ends_one_attempt_and_an_entry_that_goes_on_panicking_is_parked() {
     let folder = tempfile::tempdir().unwrap();
     let inbox = open(folder.path());
     let (handler, draining) = (Arc::new(Fragile::default()), CancellationToken::new());
-    let figures = Figures::new(&mut Registry::default());
-    let pool = Pool {
-        stage: Stage::deliver("app"),
-        concurrency: 1,
-        queue: Arc::clone(&inbox.queue),
-        handler: Arc::<Fragile>::clone(&handler),
-        figures: figures.clone(),
-    };
+    let pool = pool_of(Arc::clone(&inbox.queue), 1, Arc::<Fragile>::clone(&handler));
+    let figures = pool.figures.clone();
     let running = tokio::spawn(pool.run(draining.clone(), LIMIT));
     inbox.intake.accept(entry("first", "bad")).await.unwrap();
     inbox.intake.accept(entry("second", "bad")).await.unwrap();
@@ -102,13 +107,7 @@ async fn work_that_the_store_failed_in_waits_a_little_and_does_not_count() {
     let folder = tempfile::tempdir().unwrap();
     let inbox = open(folder.path());
     let draining = CancellationToken::new();
-    let pool = Pool {
-        stage: Stage::deliver("app"),
-        concurrency: 1,
-        queue: Arc::clone(&inbox.queue),
-        handler: Arc::new(Broken),
-        figures: Figures::new(&mut Registry::default()),
-    };
+    let pool = pool_of(Arc::clone(&inbox.queue), 1, Arc::new(Broken));
     let running = tokio::spawn(pool.run(draining.clone(), LIMIT));
     inbox.intake.accept(entry("first", "any")).await.unwrap();
     let postponed = async {
@@ -157,17 +156,10 @@ async fn a_handler_that_likes_batches_gets_them_and_each_lease_is_settled() {
         inbox.intake.accept(entry(&number.to_string(), &number.to_string())).await.unwrap();
     }
     let (handler, draining) = (Arc::new(Batches::default()), CancellationToken::new());
-    let pool = Pool {
-        stage: Stage::deliver("app"),
-        concurrency: 10,
-        queue: Arc::clone(&inbox.queue),
-        handler: Arc::<Batches>::clone(&handler),
-        figures: Figures::new(&mut Registry::default()),
-    };
+    let pool = pool_of(Arc::clone(&inbox.queue), 10, Arc::<Batches>::clone(&handler));
     let running = tokio::spawn(pool.run(draining.clone(), LIMIT));
     let done = async {
-        let wanted = Filter { state: Some(State::Done), ..Filter::default() };
-        while inbox.desk.list(&wanted, 20).await.unwrap().len() < 10 {
+        while count(&inbox, State::Done).await < 10 {
             time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -247,19 +239,8 @@ async fn one_hand(folder: &Path, entries: usize, fails: u32) -> (inbox::Inbox, A
         fails: AtomicU32::new(fails),
         handled: Arc::default(),
     });
-    let pool = Pool {
-        stage: Stage::deliver("app"),
-        concurrency: 1,
-        queue: Arc::<Slow>::clone(&slow),
-        handler: Arc::<Slow>::clone(&slow),
-        figures: Figures::new(&mut Registry::default()),
-    };
+    let pool = pool_of(Arc::<Slow>::clone(&slow), 1, Arc::<Slow>::clone(&slow));
     (inbox, slow, pool)
-}
-
-async fn done(inbox: &inbox::Inbox) -> usize {
-    let wanted = Filter { state: Some(State::Done), ..Filter::default() };
-    inbox.desk.list(&wanted, 50).await.unwrap().len()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -274,12 +255,12 @@ async fn a_hand_does_not_wait_for_the_commit_of_what_it_finished() {
         }
     };
     time::timeout(LIMIT, all_handled).await.expect("all are worked on while the first is being settled");
-    assert_eq!(done(&inbox).await, 0);
+    assert_eq!(count(&inbox, State::Done).await, 0);
     slow.goes_on.add_permits(5);
     // What was finished is settled before the pool ends.
     draining.cancel();
     running.await.unwrap();
-    assert_eq!(done(&inbox).await, 5);
+    assert_eq!(count(&inbox, State::Done).await, 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -291,7 +272,7 @@ async fn what_the_store_failed_to_settle_is_settled_later_and_not_done_again() {
     let lost = pool.figures.clone();
     let running = tokio::spawn(pool.run(draining.clone(), LIMIT));
     let settled = async {
-        while done(&inbox).await < 1 {
+        while count(&inbox, State::Done).await < 1 {
             time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -340,21 +321,12 @@ async fn leases_that_were_claimed_ahead_are_given_back_at_the_end_and_hands_are_
         crowded: AtomicU32::new(0),
     });
     let draining = CancellationToken::new();
-    let pool = Pool {
-        stage: Stage::deliver("app"),
-        concurrency: 4,
-        queue: Arc::clone(&inbox.queue),
-        handler: Arc::<Gated>::clone(&handler),
-        figures: Figures::new(&mut Registry::default()),
-    };
+    let pool = pool_of(Arc::clone(&inbox.queue), 4, Arc::<Gated>::clone(&handler));
     let running = tokio::spawn(pool.run(draining.clone(), LIMIT));
-    let leased = async || {
-        let wanted = Filter { state: Some(State::Leased), ..Filter::default() };
-        inbox.desk.list(&wanted, 50).await.unwrap().len()
-    };
+    let leased = async || count(&inbox, State::Leased).await;
     let is_ahead = async {
         // All that were let through are settled, four are under work, the rest waits for them, which the handler is told.
-        while done(&inbox).await < 28 || leased().await < 12 || handler.crowded.load(Relaxed) == 0 {
+        while count(&inbox, State::Done).await < 28 || leased().await < 12 || handler.crowded.load(Relaxed) == 0 {
             time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -368,6 +340,6 @@ async fn leases_that_were_claimed_ahead_are_given_back_at_the_end_and_hands_are_
     time::timeout(LIMIT, is_back).await.expect("what waited for a hand is given back");
     handler.goes_on.add_permits(4);
     running.await.unwrap();
-    assert_eq!((done(&inbox).await, leased().await), (32, 0));
+    assert_eq!((count(&inbox, State::Done).await, leased().await), (32, 0));
     assert_eq!((handler.begun.load(Relaxed), handler.most.load(Relaxed)), (32, 4));
 }

@@ -84,9 +84,10 @@ impl Room {
         if self.is_ahead() { free } else { free.saturating_sub(self.ahead) }
     }
 
-    /// Takes room for so many leases; less where there is less, but for one at least. `None`: there is none at all.
-    pub(super) fn take(&self, count: usize) -> Option<OwnedSemaphorePermit> {
-        let count = count.min(self.leases.available_permits()).max(1);
+    /// Takes so much room, of which so many others still need some; less where there is less, but for one lease at least. `None`: there
+    /// is none at all.
+    pub(super) fn take(&self, count: usize, others: usize) -> Option<OwnedSemaphorePermit> {
+        let count = count.min(self.leases.available_permits().saturating_sub(others)).max(1);
         Arc::clone(&self.leases).try_acquire_many_owned(u32::try_from(count).unwrap_or(u32::MAX)).ok()
     }
 
@@ -166,7 +167,7 @@ mod tests {
         let room = Room::new(4, 1);
         assert!(!room.is_ahead());
         assert_eq!(room.free(), 4);
-        let mut held: Vec<_> = (0..4).map(|_| room.take(1).unwrap()).collect();
+        let mut held: Vec<_> = (0..4).map(|_| room.take(1, 0).unwrap()).collect();
         assert_eq!((room.free(), room.wait().now_or_never().is_some()), (0, false));
         held.truncate(3);
         assert_eq!((room.free(), room.wait().now_or_never().is_some()), (1, true));
@@ -178,8 +179,8 @@ mod tests {
         (0..20).for_each(|_| room.took(Duration::from_micros(300)));
         assert!(room.is_ahead());
         assert_eq!(room.free(), 12);
-        let mut held: Vec<_> = (0..12).map(|_| room.take(1).unwrap()).collect();
-        assert!(room.take(1).is_none());
+        let mut held: Vec<_> = (0..12).map(|_| room.take(1, 0).unwrap()).collect();
+        assert!(room.take(1, 0).is_none());
         held.truncate(9);
         assert_eq!((room.free(), room.wait().now_or_never().is_some()), (3, false));
         held.truncate(8);
@@ -197,7 +198,7 @@ mod tests {
     fn only_so_many_are_worked_on_as_there_are_hands() {
         let room = Room::new(2, 1);
         (0..20).for_each(|_| room.took(Duration::from_micros(300)));
-        let held: Vec<_> = (0..6).map(|_| room.take(1).unwrap()).collect();
+        let held: Vec<_> = (0..6).map(|_| room.take(1, 0).unwrap()).collect();
         let hands: Vec<_> = held.iter().map_while(|held| room.hand(held, PATIENCE).now_or_never()).collect();
         assert_eq!((hands.len(), room.is_crowded(), room.is_waited_in()), (2, true, false));
         let mut waits = Box::pin(room.hand(&held[2], PATIENCE));
@@ -214,7 +215,7 @@ mod tests {
         let room = Room::new(4, 100);
         (0..20).for_each(|_| room.took(Duration::from_micros(300)));
         assert_eq!(room.free(), 400);
-        let batch = room.take(399).unwrap();
+        let batch = room.take(399, 0).unwrap();
         assert_eq!((room.free(), room.wait().now_or_never().is_some()), (1, true));
         assert!(room.hand(&batch, PATIENCE).now_or_never().is_some());
     }
@@ -222,7 +223,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waited_too_long_gets_no_hand() {
         let room = Room::new(1, 1);
-        let held: Vec<_> = (0..3).map(|_| room.take(1).unwrap()).collect();
+        let held: Vec<_> = (0..3).map(|_| room.take(1, 0).unwrap()).collect();
         for (pause, is_given) in [(PATIENCE / 2, true), (PATIENCE * 4, false)] {
             let first = room.hand(&held[0], PATIENCE).await;
             let mut second = Box::pin(room.hand(&held[1], PATIENCE));

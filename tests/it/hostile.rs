@@ -310,7 +310,7 @@ async fn no_json_costs_lasting_memory() {
         }
     }
     // For a moment several copies of a body stand side by side: the door's, the fold's, the store's, the sink's.
-    assert!(memory.growth() <= 24 * MIB, "{} KiB more", memory.growth());
+    assert!(memory.growth() <= 16 * MIB, "{} KiB more", memory.growth());
     let lasting = async || (process.memory() <= memory.before + 8 * MIB).then_some(());
     eventually("what bodies took is given back", lasting).await;
 }

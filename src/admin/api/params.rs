@@ -88,10 +88,7 @@ impl Search {
 
     /// The user, where nothing else is asked for.
     pub(in crate::admin) fn user_alone(&self) -> Option<UserId> {
-        let Self { state, sink, connection, user, id, number, reason, since, until, .. } = self;
-        let texts = [sink, connection, id, reason, since, until];
-        let others = state.is_some() || number.is_some() || texts.into_iter().any(Option::is_some);
-        user.clone().filter(|_| !others).map(UserId::new)
+        self.user.clone().filter(|_| self.asks_alone("--user")).map(UserId::new)
     }
 
     /// For what changes entries: the filter, unless everything would be meant without saying so.
@@ -106,28 +103,35 @@ impl Search {
 
     /// The entry that is meant, where it is asked for by its number alone.
     pub(in crate::admin) fn only(&self) -> Option<i64> {
-        self.number.filter(|number| self.words() == format!("--seq {number}"))
+        self.number.filter(|_| self.asks_alone("--seq"))
+    }
+
+    fn asks_alone(&self, option: &str) -> bool {
+        matches!(self.options().as_slice(), [(name, _)] if *name == option)
     }
 
     /// The options of the command that means the same, for the audit trail.
     pub(in crate::admin) fn words(&self) -> String {
-        let mut words = Vec::new();
+        let words: Vec<_> = self.options().iter().map(|(name, value)| format!("{name} {value}")).collect();
+        words.join(" ")
+    }
+
+    /// What is asked for, each with the option of the command.
+    fn options(&self) -> Vec<(&'static str, String)> {
         let state = self.filter().ok().and_then(|filter| filter.state).map(|state| state.as_str().to_owned());
         let number = self.number.map(|number| number.to_string());
-        for (name, value) in [
-            ("--state", &state),
-            ("--sink", &self.sink),
-            ("--connection", &self.connection),
-            ("--user", &self.user),
-            ("--id", &self.id),
-            ("--seq", &number),
-            ("--reason-has", &self.reason),
-            ("--since", &self.since),
-            ("--until", &self.until),
-        ] {
-            words.extend(value.as_ref().map(|value| format!("{name} {value}")));
-        }
-        words.join(" ")
+        let options = [
+            ("--state", state),
+            ("--sink", self.sink.clone()),
+            ("--connection", self.connection.clone()),
+            ("--user", self.user.clone()),
+            ("--id", self.id.clone()),
+            ("--seq", number),
+            ("--reason-has", self.reason.clone()),
+            ("--since", self.since.clone()),
+            ("--until", self.until.clone()),
+        ];
+        options.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 }
 

@@ -109,10 +109,6 @@ impl Pki {
         crate::tls::Tls { authorities: vec![self.path("ca.pem")], certificate: None, key: None }
     }
 
-    pub(crate) fn tls_with_client(&self) -> crate::tls::Tls {
-        self.tls_with("client")
-    }
-
     /// Shows the certificate `client` or `server`.
     pub(crate) fn tls_with(&self, name: &str) -> crate::tls::Tls {
         let [certificate, key] = ["pem", "key"].map(|end| Some(self.path(&format!("{name}.{end}"))));

@@ -62,9 +62,8 @@ impl Queue for Sqlite {
 
     async fn renew(&self, lease: &Lease, lease_for: Duration) -> Result<(), Error> {
         self.write_held(lease, move |tx, row| {
-            let was = row.progress.clone();
-            row.progress.renew(tx.now.after(lease_for));
-            stages::store(tx, row, &was)
+            let until = tx.now.after(lease_for);
+            stages::change(tx, row, |progress| progress.renew(until))
         })
         .await
     }
@@ -196,11 +195,9 @@ impl Claiming<'_> {
     fn prolong_held(&self, tx: &mut Tx<'_>, found: &[StageRow]) -> rusqlite::Result<bool> {
         let mut any = false;
         for row in found.iter().filter(|row| row.progress.token.is_some_and(|token| self.shared.is_held(token))) {
-            let mut row = row.clone();
             // For a moment at least, so that it is not found again.
-            let was = row.progress.clone();
-            row.progress.renew(tx.now.after(self.lease_for.max(Duration::from_millis(1))));
-            stages::store(tx, &row, &was)?;
+            let until = tx.now.after(self.lease_for.max(Duration::from_millis(1)));
+            stages::change(tx, &mut row.clone(), |progress| progress.renew(until))?;
             any = true;
         }
         Ok(any)

@@ -191,33 +191,3 @@ pub(super) fn set_number(connection: &Connection, name: &str, value: Option<i64>
     };
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What SQLite would do for a statement, step by step.
-    fn steps(connection: &Connection, sql: &str) -> Vec<String> {
-        let mut explain = connection.prepare(&format!("EXPLAIN {sql}")).unwrap();
-        let rows = explain.raw_query();
-        rows.mapped(|row| row.get("opcode")).collect::<rusqlite::Result<_>>().unwrap()
-    }
-
-    /// Each event changes its stages some four times. Conditions of indexes once made that twice as dear.
-    #[test]
-    fn to_change_a_stage_makes_no_table_on_the_way() {
-        let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(TABLES).unwrap();
-        for (_, step) in STEPS {
-            connection.execute_batch(step).unwrap();
-        }
-        for sql in [
-            "INSERT INTO stage (seq, kind, line, state, due, changed) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            "UPDATE stage SET state = ?3, due = ?4 WHERE seq = ?1 AND kind = ?2",
-        ] {
-            let steps = steps(&connection, sql);
-            assert!(steps.iter().any(|step| step == "IdxInsert"), "{steps:?}");
-            assert!(!steps.iter().any(|step| step == "OpenEphemeral"), "{sql}: {steps:?}");
-        }
-    }
-}

@@ -229,9 +229,7 @@ pub(super) fn step_back(tx: &mut Tx<'_>, row: &StageRow) -> rusqlite::Result<()>
     for mut later in later {
         // What has gone in parked holds up others only where order is strict.
         if !is_first(tx.connection, &later)? {
-            let was = later.progress.clone();
-            later.progress.step_back();
-            store(tx, &later, &was)?;
+            change(tx, &mut later, Progress::step_back)?;
         }
     }
     Ok(())
@@ -338,9 +336,7 @@ pub(super) fn arrange(tx: &mut Tx<'_>, kind: Kind) -> rusqlite::Result<()> {
         )?;
         for mut row in due {
             if !is_first(tx.connection, &row)? {
-                let was = row.progress.clone();
-                row.progress.step_back();
-                store(tx, &row, &was)?;
+                change(tx, &mut row, Progress::step_back)?;
             }
         }
         move_up(tx, kind, line)?;
@@ -358,8 +354,15 @@ pub(super) fn needs_are_done(connection: &Connection, row: &StageRow) -> rusqlit
         .query_row(params![row.seq, Kind::LAST_FETCH, Standing::Done], |row| row.get(0))
 }
 
+/// Applies a rule after which nothing moves: the stage stays in its line.
+pub(super) fn change(tx: &mut Tx<'_>, row: &mut StageRow, rule: impl FnOnce(&mut Progress)) -> rusqlite::Result<()> {
+    let was = row.progress.clone();
+    rule(&mut row.progress);
+    store(tx, row, &was)
+}
+
 /// Writes what changes of a stage, and counts the change. `was` is what it was before.
-pub(super) fn store(tx: &mut Tx<'_>, row: &StageRow, was: &Progress) -> rusqlite::Result<()> {
+fn store(tx: &mut Tx<'_>, row: &StageRow, was: &Progress) -> rusqlite::Result<()> {
     let is = &row.progress;
     tx.connection
         .prepare_cached(

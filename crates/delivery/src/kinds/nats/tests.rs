@@ -290,15 +290,15 @@ async fn trusts_configured_authorities_and_shows_its_certificate() {
     ))
     .await;
     let of = |host: &str, tls| Settings { tls, ..settings(&format!("tls://{host}:{}", own.port()), "tls.{user}") };
-    let fine = failure(&sink(&of("localhost", pki.tls_with_client()))).await;
+    let fine = failure(&sink(&of("localhost", pki.tls_with("client")))).await;
     assert!(fine.reason.starts_with("no JetStream stream takes"), "{}", fine.reason);
     for (settings, words) in [
         (
-            of("localhost", Pki::new().tls_with_client()),
+            of("localhost", Pki::new().tls_with("client")),
             "could not connect: the endpoint's certificate is not accepted (unknown issuer)",
         ),
         (
-            of("127.0.0.1", pki.tls_with_client()),
+            of("127.0.0.1", pki.tls_with("client")),
             "could not connect: the endpoint's certificate is not accepted (made for another host name)",
         ),
         (of("localhost", pki.tls()), "could not connect: "),
@@ -306,7 +306,7 @@ async fn trusts_configured_authorities_and_shows_its_certificate() {
         let failure = failure(&sink(&settings)).await;
         assert!(failure.kind == TRANSIENT && failure.reason.starts_with(words), "{}", failure.reason);
     }
-    assert_eq!(reach(&of("localhost", pki.tls_with_client())).await, Ok(Vec::new()));
+    assert_eq!(reach(&of("localhost", pki.tls_with("client"))).await, Ok(Vec::new()));
 }
 
 #[tokio::test]

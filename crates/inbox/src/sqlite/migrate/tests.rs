@@ -1,4 +1,4 @@
-//! A migration that is killed half-way. What a whole one brings over is tested in `tests/sqlite`.
+//! A migration that is killed half-way, and the tables that it ends with. What a whole one brings over is tested in `tests/sqlite`.
 
 use super::*;
 use crate::{Access, Filter, Inbox, Settings, open, settings};
@@ -119,4 +119,21 @@ async fn a_file_of_the_base_version_is_stepped_up() {
     let shortfalls: i64 = connection.query_row("SELECT count(*) FROM shortfall", [], |row| row.get(0)).unwrap();
     let stages: i64 = connection.query_row("SELECT count(*) FROM stage", [], |row| row.get(0)).unwrap();
     assert_eq!((shortfalls, stages), (0, 1));
+}
+
+/// Each event changes its stages some four times. Conditions of indexes once made that twice as dear.
+#[test]
+fn to_change_a_stage_makes_no_table_on_the_way() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    migrate(&mut connection, 0).unwrap();
+    for sql in [
+        "INSERT INTO stage (seq, kind, line, state, due, changed) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "UPDATE stage SET state = ?3, due = ?4 WHERE seq = ?1 AND kind = ?2",
+    ] {
+        let mut explain = connection.prepare(&format!("EXPLAIN {sql}")).unwrap();
+        let rows = explain.raw_query();
+        let steps: Vec<String> = rows.mapped(|row| row.get("opcode")).collect::<rusqlite::Result<_>>().unwrap();
+        assert!(steps.iter().any(|step| step == "IdxInsert"), "{steps:?}");
+        assert!(!steps.iter().any(|step| step == "OpenEphemeral"), "{sql}: {steps:?}");
+    }
 }
