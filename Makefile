@@ -9,6 +9,7 @@ export PATH := $(TOOLS)/bin:$(PATH)
 QUICK_INSTALL := CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --debug
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
+CARGO_MUTANTS_VERSION := 27.1.0
 CARGO_AUDITABLE_VERSION := 0.7.7
 AUDITABLE2CDX_VERSION := 0.1.0
 IMAGE ?= linxo-webhook
@@ -18,7 +19,7 @@ BUILD_COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
 # Of the accessibility rules that the page is held against.
 AXE_VERSION := 4.14.1
-.PHONY: help demo test lint unit doc deny advisories configs alerts units charts try-demo image-check trust-check package-check browser screenshots fuzz-api kafka fuzz proof bench dist dist-check image images clean
+.PHONY: help demo test lint unit doc deny advisories configs alerts units charts try-demo image-check trust-check package-check browser screenshots fuzz-api kafka fuzz proof mutants bench dist dist-check image images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,8 +93,14 @@ fuzz: $(if $(shell PATH="$(PATH)" command -v cargo-fuzz),,$(TOOLS)/bin/cargo-fuz
 $(TOOLS)/bin/cargo-fuzz:
 	$(QUICK_INSTALL) cargo-fuzz --locked --version $(CARGO_FUZZ_VERSION) --root $(TOOLS)
 
-proof: ## Kills, power cuts, full and failing disks by the hundred (a quarter of an hour, as root; docs/proof.md)
+proof: mutants ## Kills, power cuts, full and failing disks by the hundred, several receivers under faults, changed code (an hour and a half, as root; docs/proof.md)
 	.ci/proof
+
+mutants: $(if $(shell PATH="$(PATH)" command -v cargo-mutants),,$(TOOLS)/bin/cargo-mutants) ## Code that keeps promises, changed in one place at a time: do its tests notice? (MUTANTS=20 places of each kind, an hour)
+	.ci/mutants
+
+$(TOOLS)/bin/cargo-mutants:
+	$(QUICK_INSTALL) cargo-mutants --locked --version $(CARGO_MUTANTS_VERSION) --root $(TOOLS)
 
 bench: ## The figures of docs/benchmarks.md (five to ten minutes; BENCH="receipt --quick" for a part, briefly)
 	$(CARGO) bench --locked --bench service -- $(BENCH)

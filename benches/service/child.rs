@@ -1,6 +1,7 @@
 //! A process that is measured: the service, the ceiling, or what stands at its other end.
 
 use crate::Outcome;
+use double::servers::Cpu;
 use linxo_webhook::config;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -75,11 +76,7 @@ impl Process {
 
     /// Processor time that it has used.
     pub(crate) fn cpu(&self) -> Outcome<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let (_, fields) = stat.rsplit_once(')').ok_or("unknown form of /proc/pid/stat")?;
-        // utime and stime; Linux shows both in hundredths of a second on every machine.
-        let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-        Ok(Duration::from_millis(ticks * 10))
+        Ok(Cpu::of(self.child.id())?.own)
     }
 
     /// Resident memory now, in KiB.

@@ -1,6 +1,7 @@
 //! How fast a waiting backlog goes to a broker or into a table, beside the same client library that publishes the same documents
 //! from memory, with no inbox behind it.
 //!
+//! Into PostgreSQL the library writes the same columns of a table that is made as the sink's.
 //! NATS, Redis and PostgreSQL are started here; PostgreSQL syncs each commit, and Redis each append. RabbitMQ is the one that listens on
 //! its usual port of this machine.
 
@@ -73,13 +74,7 @@ pub(crate) async fn run(scale: &Scale) -> Outcome<String> {
 /// What the service delivers, taken from the lines of a file.
 async fn documents(scene: &Scene, entries: u64) -> Outcome<Vec<Document>> {
     drained(scene, "lines", entries, &scene.file_sink("lines.ndjson")).await?;
-    let mut documents = Vec::new();
-    for line in fs::read_to_string(scene.path("lines.ndjson"))?.lines() {
-        let parsed: serde_json::Value = serde_json::from_str(line)?;
-        let id = parsed.get("id").and_then(serde_json::Value::as_str).ok_or("a line has no id")?;
-        documents.push((id.to_owned(), line.to_owned().into()));
-    }
-    Ok(documents)
+    fs::read_to_string(scene.path("lines.ndjson"))?.lines().map(Document::new).collect()
 }
 
 impl Broker {
@@ -90,10 +85,11 @@ impl Broker {
             Self::Redis(_) => Ok(()),
             Self::Amqp => publish::amqp_queue(&amqp_url(), place, true).await,
             Self::Postgres(server) => {
-                server.sql(&format!("CREATE TABLE {place}_alone (id text PRIMARY KEY, data json NOT NULL)"))?;
                 let configuration =
                     scene.configuration(place, Settings { workers: 0, sink: &self.sink(place), linxo: "" })?;
-                command(&["sink", "init", "app"], &configuration)
+                command(&["sink", "init", "app"], &configuration)?;
+                server.sql(&format!("CREATE TABLE {place}_alone (LIKE {place} INCLUDING ALL)"))?;
+                Ok(())
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The service's figures, all taken in one run, as tables that can be pasted into `docs/benchmarks.md`.
 //!
 //! In: names of parts (`receipt beside steady handshakes delivery drain
-//! completion memory start many-receipt many-delivery pages`; none: all) and `--quick`. Out: one
+//! completion memory start growth many-receipt many-delivery pages`; none: all) and `--quick`. Out: one
 //! Markdown table a part on standard output, what is being done on standard error.
 //!
 //! The service is the real binary in a process of its own, as shipped: durable commits, a log line for each event. Where it
@@ -19,6 +19,7 @@ mod completion;
 mod delivery;
 mod drain;
 mod footprint;
+mod growth;
 mod many;
 mod measure;
 mod pages;
@@ -36,7 +37,7 @@ use std::{
 /// What a part gives back; an error ends the run, because a figure of something broken is worse than none.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 12] = [
+const PARTS: [&str; 13] = [
     "receipt",
     "beside",
     "steady",
@@ -46,6 +47,7 @@ const PARTS: [&str; 12] = [
     "completion",
     "memory",
     "start",
+    "growth",
     "many-receipt",
     "many-delivery",
     "pages",
@@ -91,6 +93,7 @@ async fn run(arguments: &[String]) -> Outcome<()> {
             "completion" => Box::pin(completion::run(&scale)).await?,
             "memory" => Box::pin(footprint::memory(&scale)).await?,
             "start" => Box::pin(footprint::start(&scale)).await?,
+            "growth" => Box::pin(growth::run(&scale)).await?,
             "many-receipt" => Box::pin(many::receipt(&scale)).await?,
             "many-delivery" => Box::pin(many::delivery(&scale)).await?,
             _ => Box::pin(pages::run(&scale)).await?,

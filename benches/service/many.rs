@@ -122,8 +122,9 @@ fn counted(postgres: &Postgres) -> Outcome<(f64, f64)> {
 pub(crate) async fn receipt(scale: &Scale) -> Outcome<String> {
     let (scene, postgres) = (Scene::new()?, server()?);
     let mut table = "### Durable receipt on one PostgreSQL\n\n\
-         | receivers | pgbench, events/s | receivers, events/s | ratio | events a commit | CPU of the receivers an event, µs | server's log an event, bytes |\n\
-         | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+         | receivers | pgbench, events/s | receivers, events/s | ratio | events a commit | CPU of the receivers an event, µs \
+         | CPU of the server an event, µs: pgbench / receivers | server's log an event, bytes |\n\
+         | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
         .to_owned();
     for count in RECEIVERS {
         let settings = Settings { workers: 0, sink: "", linxo: "" };
@@ -134,23 +135,33 @@ pub(crate) async fn receipt(scale: &Scale) -> Outcome<String> {
         let batch = (of(events)? / (counted(&postgres)?.0 - commits_before)).max(1.0);
         let bench = Pgbench::new(&scene, &postgres, &format!("pgbench{count}"), batch)?;
         bench.run(1)?;
-        let (mut pairs, mut log) = (Vec::new(), Vec::new());
+        let (mut pairs, mut log, mut server) = (Vec::new(), Vec::new(), Vec::new());
         let cpu = receivers.cpu()?;
         for _ in 0..scale.rounds {
-            let most = bench.run(scale.round.as_secs().max(1))?;
+            let (seconds, started) = (scale.round.as_secs().max(1), postgres.cpu()?);
+            let most = bench.run(seconds)?;
             let (_, before) = counted(&postgres)?;
+            let benched = postgres.cpu()?;
             let rate = receivers.post(events).await?;
+            let received = postgres.cpu()?;
             log.push((counted(&postgres)?.1 - before) / of(events)?);
+            let micros = |time: Duration, events: f64| time.as_secs_f64() * 1e6 / events;
+            server.push((
+                micros(benched.saturating_sub(started), most * of(seconds)?),
+                micros(received.saturating_sub(benched), of(events)?),
+            ));
             note(&format!("  {count} receivers: pgbench {most:.0}/s, receivers {rate:.0}/s"));
             pairs.push((most, rate));
         }
         let cpu = receivers.cpu()?.saturating_sub(cpu).as_secs_f64() * 1e6 / (of(events)? * of(scale.rounds as u64)?);
         writeln!(
             table,
-            "| {count} | {:.0} | {:.0} | {:.2} | {batch:.0} | {cpu:.0} | {:.0} |",
+            "| {count} | {:.0} | {:.0} | {:.2} | {batch:.0} | {cpu:.0} | {:.0} / {:.0} | {:.0} |",
             median(pairs.iter().map(|(most, _)| *most)),
             median(pairs.iter().map(|(_, rate)| *rate)),
             median(pairs.iter().map(|(most, rate)| rate / most)),
+            median(server.iter().map(|(bench, _)| *bench)),
+            median(server.iter().map(|(_, receivers)| *receivers)),
             median(log),
         )?;
         receivers.stop().await?;

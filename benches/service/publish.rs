@@ -9,15 +9,61 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions},
     types::{FieldTable, ShortString},
 };
-use tokio_postgres::NoTls;
+use serde_json::{Value, value::RawValue};
+use std::collections::HashMap;
+use tokio_postgres::{NoTls, types::ToSql};
 
 /// Documents that are sent before the first of them is waited for, as many as a sink gets at once.
 const BATCH: usize = 256;
 /// Batches under way at once.
 const BATCHES: usize = 4;
 
-/// What is published: the id of a delivery, and its document.
-pub(crate) type Document = (String, Bytes);
+/// Columns of the sink's table that are filled: name, type, and which attribute of a document it holds.
+const COLUMNS: [(&str, &str, &str); 14] = [
+    ("id", "text", "id"),
+    ("source", "text", "source"),
+    ("type", "text", "type"),
+    ("connection_id", "text", "subject"),
+    ("user_id", "text", "linxouser"),
+    ("channel_id", "text", "linxochannel"),
+    ("mode", "text", "linxomode"),
+    ("time", "timestamptz", "time"),
+    ("completion", "text", "linxocompletion"),
+    ("account_count", "bigint", "linxoaccounts"),
+    ("mismatch", "boolean", "linxomismatch"),
+    ("stale", "boolean", "linxostale"),
+    ("as_of", "timestamptz", "time"),
+    ("data", "json", "data"),
+];
+
+/// What is published of a delivery.
+pub(crate) struct Document {
+    id: String,
+    /// As a broker gets it.
+    text: Bytes,
+    /// As it stands in a table: one text for each of [`COLUMNS`].
+    row: Vec<Option<String>>,
+}
+
+impl Document {
+    /// Of a line that the sink of a file has written.
+    pub(crate) fn new(line: &str) -> Outcome<Self> {
+        let parsed: HashMap<&str, &RawValue> = serde_json::from_str(line)?;
+        let column = |(_, kind, attribute): (&str, &str, &str)| match (parsed.get(attribute), kind) {
+            (Some(value), "json") => Ok(Some(value.get().to_owned())),
+            (Some(value), _) => Ok(Some(
+                serde_json::from_str::<Value>(value.get())?
+                    .as_str()
+                    .map_or_else(|| value.get().to_owned(), str::to_owned),
+            )),
+            (None, "boolean") => Ok(Some("false".to_owned())),
+            (None, _) => Outcome::Ok(None),
+        };
+        let row = COLUMNS.into_iter().map(column).collect::<Outcome<Vec<_>>>()?;
+        let id = row.first().cloned().flatten().ok_or("a line has no id")?;
+        Ok(Self { id, text: line.to_owned().into(), row })
+    }
+}
 
 /// A stream that keeps everything on the disk.
 pub(crate) async fn nats(address: &str, subject: &str, documents: &[Document]) -> Outcome<()> {
@@ -26,8 +72,8 @@ pub(crate) async fn nats(address: &str, subject: &str, documents: &[Document]) -
         let jetstream = &jetstream;
         async move {
             let mut sent = Vec::new();
-            for (id, document) in batch {
-                let message = PublishMessage::build().payload(document.clone()).message_id(id);
+            for Document { id, text, .. } in batch {
+                let message = PublishMessage::build().payload(text.clone()).message_id(id);
                 sent.push(jetstream.send_publish(subject.to_owned(), message).await?);
             }
             for acknowledgement in sent {
@@ -61,14 +107,14 @@ pub(crate) async fn amqp(url: &str, queue: &str, documents: &[Document]) -> Outc
             let channel = connection.create_channel().await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             let mut sent = Vec::new();
-            for (id, document) in batch {
+            for Document { id, text, .. } in batch {
                 // 2: persistent.
                 let properties = BasicProperties::default()
                     .with_delivery_mode(2)
                     .with_message_id(ShortString::try_new(id.as_str())?);
                 let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
                 sent.push(
-                    channel.basic_publish(ShortString::default(), queue.clone(), options, document, properties).await?,
+                    channel.basic_publish(ShortString::default(), queue.clone(), options, text, properties).await?,
                 );
             }
             for confirm in sent {
@@ -100,8 +146,8 @@ pub(crate) async fn redis(address: &str, key: &str, documents: &[Document]) -> O
         let mut connection = connection.clone();
         async move {
             let mut pipeline = redis::pipe();
-            for (id, document) in batch {
-                pipeline.cmd("XADD").arg(key).arg("*").arg("id").arg(id).arg("event").arg(&document[..]).ignore();
+            for Document { id, text, .. } in batch {
+                pipeline.cmd("XADD").arg(key).arg("*").arg("id").arg(id).arg("event").arg(&text[..]).ignore();
             }
             Ok(pipeline.query_async::<()>(&mut connection).await?)
         }
@@ -109,10 +155,14 @@ pub(crate) async fn redis(address: &str, key: &str, documents: &[Document]) -> O
     .await
 }
 
-/// Rows of a table with an id and a document, on a connection for each batch that is under way.
+/// Rows of a table like the sink's own, on a connection for each batch that is under way.
 pub(crate) async fn postgres(url: &str, table: &str, documents: &[Document]) -> Outcome<()> {
+    let names = COLUMNS.map(|(name, ..)| name).join(", ");
+    let arrays: Vec<String> = (1..=COLUMNS.len()).map(|number| format!("${number}::text[]")).collect();
     let insert = format!(
-        "INSERT INTO {table} (id, data) SELECT * FROM unnest($1::text[], $2::text[]::json[]) ON CONFLICT (id) DO NOTHING"
+        "INSERT INTO {table} ({names}) SELECT {} FROM unnest({}) AS row ({names}) ON CONFLICT (id) DO NOTHING",
+        COLUMNS.map(|(name, kind, _)| format!("{name}::{kind}")).join(", "),
+        arrays.join(", ")
     );
     let (mut clients, share) = (Vec::new(), documents.len().div_ceil(BATCHES).max(1));
     for share in documents.chunks(share) {
@@ -121,10 +171,10 @@ pub(crate) async fn postgres(url: &str, table: &str, documents: &[Document]) -> 
         let insert = client.prepare(&insert).await?;
         clients.push(async move {
             for batch in share.chunks(BATCH) {
-                let ids: Vec<&str> = batch.iter().map(|(id, _)| id.as_str()).collect();
-                let texts =
-                    batch.iter().map(|(_, document)| std::str::from_utf8(document)).collect::<Result<Vec<_>, _>>()?;
-                client.execute(&insert, &[&ids, &texts]).await?;
+                let column = |index: usize| batch.iter().map(|document| document.row.get(index)?.as_deref()).collect();
+                let columns: Vec<Vec<Option<&str>>> = (0..COLUMNS.len()).map(column).collect();
+                let columns: Vec<_> = columns.iter().map(|column| column as &(dyn ToSql + Sync)).collect();
+                client.execute(&insert, &columns).await?;
             }
             drop(client);
             Outcome::Ok(driven.await??)

@@ -9,7 +9,16 @@ use crate::{
     scene::{Scene, Settings},
 };
 use double::load::{Load, Target};
-use std::fmt::Write as _;
+use std::{
+    cell::RefCell,
+    fmt::Write as _,
+    fs::File,
+    os::unix::fs::FileExt as _,
+    time::{Duration, Instant},
+};
+
+/// Bare syncs that are timed at a time.
+const SYNCS: usize = 500;
 
 const HEAD: &str = "\
 | connections | ceiling, events/s | service, events/s | ratio | ceiling p50 / p99, ms | service p50 / p99, ms | p99 ratio | CPU a post, µs: ceiling / service |
@@ -23,8 +32,13 @@ struct Side {
 }
 
 impl Side {
-    async fn post(&self, plan: Load, status: u16, bodies: Bodies) -> Outcome<Round> {
-        round(&self.target, &self.process, plan, status, move |number| bodies.make(number)).await
+    /// Posts, and waits until what follows from it is done: the processor time includes that.
+    async fn post(&self, plan: Load, status: u16, calm: impl Future<Output = Outcome<()>>) -> Outcome<Round> {
+        let (bodies, before) = (Bodies::new()?, self.process.cpu()?);
+        let round = round(&self.target, &self.process, plan, status, move |number| bodies.make(number)).await?;
+        calm.await?;
+        let cpu = self.process.cpu()?.saturating_sub(before).as_secs_f64() * 1e6;
+        Ok(Round { cpu: cpu / Duration::from_secs(plan.posts).as_secs_f64(), ..round })
     }
 }
 
@@ -37,12 +51,46 @@ pub(crate) async fn alone(scale: &Scale) -> Outcome<String> {
     let sink = scene.file_sink("delivered.ndjson");
     let configuration = scene.configuration("receipt", Settings { workers: 0, sink: &sink, linxo: "" })?;
     let (ceiling, service) = both(&scene, &configuration, "/webhooks/linxo").await?;
-    let mut table = format!("### Durable receipt\n\n{HEAD}");
+    let (mut table, mut one) = (format!("### Durable receipt\n\n{HEAD}"), String::new());
+    let syncs = RefCell::new(Vec::new());
     for connections in [1, 16, 64, 256] {
-        let pairs = compare(scale, &ceiling, &service, connections, false, 200, || async { Ok(()) }).await?;
+        // The ceiling's turn begins when the store has everything, or it would have half a machine.
+        let calm = || async {
+            scene.folded("receipt").await?;
+            if connections == 1 {
+                syncs.borrow_mut().push(bare_sync(&scene)?);
+            }
+            Ok(())
+        };
+        let pairs = compare(scale, &ceiling, &service, connections, false, 200, calm).await?;
         row(&mut table, connections, &pairs)?;
+        if connections == 1 {
+            let (bare, own) = (median(syncs.take()), median(pairs.iter().map(|(_, service)| service.p50)));
+            one = format!(
+                "\nA bare `fdatasync` of the same bytes, in turns with one connection: {bare:.2} ms at the median; \
+                 the service answers after {:.1} times that.\n",
+                own / bare
+            );
+        }
     }
+    table.push_str(&one);
     Ok(table)
+}
+
+/// The median of many syncs of one event each, written one behind the other into a file that has its length, in milliseconds.
+fn bare_sync(scene: &Scene) -> Outcome<f64> {
+    let body = Bodies::new()?.make(0);
+    let file = File::create(scene.path("bare"))?;
+    file.write_all_at(&vec![0; SYNCS * body.len()], 0)?;
+    file.sync_all()?;
+    let mut times = Vec::with_capacity(SYNCS);
+    for number in 0..SYNCS {
+        let started = Instant::now();
+        file.write_all_at(&body, (number * body.len()) as u64)?;
+        file.sync_data()?;
+        times.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(median(times))
 }
 
 /// The same, while what was accepted is delivered to a file.
@@ -52,8 +100,10 @@ pub(crate) async fn beside(scale: &Scale) -> Outcome<String> {
     let configuration = scene.configuration("beside", Settings { workers: 32, sink: &sink, linxo: "" })?;
     let (ceiling, service) = both(&scene, &configuration, "/webhooks/linxo").await?;
     let mut table = format!("### Durable receipt, with delivery to a file beside it\n\n{HEAD}");
-    // The ceiling's turn begins when the service has nothing left to deliver, or it would have half a machine.
-    let calm = || scene.worked_off("beside");
+    let calm = || async {
+        scene.folded("beside").await?;
+        scene.worked_off("beside").await
+    };
     let connections = 64;
     let pairs = compare(scale, &ceiling, &service, connections, false, 200, calm).await?;
     row(&mut table, connections, &pairs)?;
@@ -96,7 +146,7 @@ async fn both(scene: &Scene, configuration: &std::path::Path, path: &str) -> Out
     Ok((Side { process: ceiling, target: ceiling_target }, Side { process: service, target: service_target }))
 }
 
-/// A warm-up of each side, then rounds in turns; `calm` is awaited before each of the ceiling's.
+/// A warm-up of each side, then rounds in turns; `calm` is awaited after each round.
 async fn compare<C, F>(
     scale: &Scale,
     ceiling: &Side,
@@ -113,22 +163,20 @@ where
     let plan = |posts| Load { posts, concurrency, rate: None, reconnect };
     let mut counts = [0, 0];
     for (count, side) in counts.iter_mut().zip([ceiling, service]) {
-        let warm = side.post(plan(20 * concurrency as u64 + 1000), status, Bodies::new()?).await?;
+        let warm = side.post(plan(20 * concurrency as u64 + 1000), status, calm()).await?;
         *count = posts(warm.rate, scale);
     }
     let [of_ceiling, of_service] = counts;
     let mut pairs = Pairs::new();
     for _ in 0..scale.rounds {
-        calm().await?;
-        let first = ceiling.post(plan(of_ceiling), status, Bodies::new()?).await?;
-        let second = service.post(plan(of_service), status, Bodies::new()?).await?;
+        let first = ceiling.post(plan(of_ceiling), status, calm()).await?;
+        let second = service.post(plan(of_service), status, calm()).await?;
         note(&format!(
             "  {concurrency} connections: ceiling {:.0}/s p99 {:.1} ms, service {:.0}/s p99 {:.1} ms",
             first.rate, first.p99, second.rate, second.p99
         ));
         pairs.push((first, second));
     }
-    calm().await?;
     Ok(pairs)
 }
 

@@ -19,6 +19,10 @@ use tokio::time::sleep;
 
 /// Longest wait for a backlog to be worked off.
 const LIMIT: Duration = Duration::from_mins(5);
+/// Longer than the fold of the journal pauses.
+const FOLD_PAUSE: Duration = Duration::from_millis(300);
+/// Entries that are added in one transaction.
+const FILLED_AT_ONCE: u64 = 200_000;
 
 /// A scratch folder with all that the processes need; removed when dropped.
 #[derive(Debug)]
@@ -180,39 +184,68 @@ address = "127.0.0.1:0"
         Ok(u64::try_from(done)?)
     }
 
+    /// Waits until everything that was accepted is in the inbox's store: until nothing was added for longer than the fold pauses.
+    pub(crate) async fn folded(&self, name: &str) -> Outcome<()> {
+        let inbox = read(&self.path(&format!("{name}.db")))?;
+        let mut newest = inbox.prepare("SELECT coalesce(max(seq), 0) FROM entry")?;
+        let mut before = -1;
+        loop {
+            let now: i64 = newest.query_row([], |row| row.get(0))?;
+            if now == before {
+                return Ok(());
+            }
+            before = now;
+            sleep(FOLD_PAUSE).await;
+        }
+    }
+
     /// Adds entries to the inbox of a stopped service without going through it: `done`, or waiting for delivery.
     pub(crate) fn fill(&self, name: &str, entries: u64, body: &[u8], is_done: bool) -> Outcome<()> {
         let inbox = Connection::open(self.path(&format!("{name}.db")))?;
-        inbox.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -500000; BEGIN")?;
-        let now = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_millis())?;
-        // A body that differs from its digest is parked and not delivered.
-        let digest = Sha256::digest(body);
-        let (entries, connections) = (i64::try_from(entries)?, i64::try_from(CONNECTIONS)?);
-        inbox.execute(
-            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
-             INSERT INTO entry (id, conflict, id_key, body_key, digest, size, event_type, resource_type, connection, user,
-                                channel, mode, created, account_count, listed, accepted, confirm, sender)
-             SELECT lower(hex(randomblob(16))), 0, random(), random(), ?5, length(?4), 'UPDATED',
-                    'CONNECTIONS', CAST(700000 + i % ?2 AS TEXT), '321', '24601', 'OAUTH', 1700000000, 2, 2, ?3, 0,
-                    '{\"peer\":\"127.0.0.1:40000\"}'
-             FROM n",
-            params![entries, connections, now, body, digest.as_slice()],
-        )?;
-        inbox.execute("INSERT INTO body (seq, bytes) SELECT seq, ?1 FROM entry", [body])?;
-        // The first entry of each connection is at the head of its line; the others wait behind it.
-        inbox.execute(
-            "INSERT INTO stage (seq, kind, line, state, due, changed)
-             SELECT entry.seq, sink.id, CAST(entry.connection AS INTEGER),
-                    CASE WHEN ?1 THEN 'done' WHEN entry.seq <= ?2 THEN 'due' ELSE 'queued' END, ?3, ?3
-             FROM entry, sink",
-            params![is_done, connections, now],
-        )?;
-        inbox.execute_batch(
-            "INSERT INTO known (id_key, body_key, seq) SELECT id_key, body_key, seq FROM entry ORDER BY id_key, body_key;",
-        )?;
-        inbox.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)")?;
+        inbox.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -500000")?;
+        let mut left = entries;
+        while left > 0 {
+            let some = left.min(FILLED_AT_ONCE);
+            inbox.execute_batch("BEGIN")?;
+            fill_some(&inbox, some, body, is_done)?;
+            inbox.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)")?;
+            left -= some;
+        }
         Ok(())
     }
+}
+
+fn fill_some(inbox: &Connection, entries: u64, body: &[u8], is_done: bool) -> Outcome<()> {
+    let now = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_millis())?;
+    // A body that differs from its digest is parked and not delivered.
+    let digest = Sha256::digest(body);
+    let (entries, connections) = (i64::try_from(entries)?, i64::try_from(CONNECTIONS)?);
+    let there: i64 = inbox.query_row("SELECT coalesce(max(seq), 0) FROM entry", [], |row| row.get(0))?;
+    inbox.execute(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+         INSERT INTO entry (id, conflict, id_key, body_key, digest, size, event_type, resource_type, connection, user,
+                            channel, mode, created, account_count, listed, accepted, confirm, sender)
+         SELECT lower(hex(randomblob(16))), 0, random(), random(), ?5, length(?4), 'UPDATED',
+                'CONNECTIONS', CAST(700000 + i % ?2 AS TEXT), '321', '24601', 'OAUTH', 1700000000, 2, 2, ?3, 0,
+                '{\"peer\":\"127.0.0.1:40000\"}'
+         FROM n",
+        params![entries, connections, now, body, digest.as_slice()],
+    )?;
+    inbox.execute("INSERT INTO body (seq, bytes) SELECT seq, ?1 FROM entry WHERE seq > ?2", params![body, there])?;
+    // The first entry of each connection is at the head of its line; the others wait behind it.
+    inbox.execute(
+        "INSERT INTO stage (seq, kind, line, state, due, changed)
+         SELECT entry.seq, sink.id, CAST(entry.connection AS INTEGER),
+                CASE WHEN ?1 THEN 'done' WHEN entry.seq <= ?2 THEN 'due' ELSE 'queued' END, ?3, ?3
+         FROM entry, sink WHERE entry.seq > ?4",
+        params![is_done, connections, now, there],
+    )?;
+    inbox.execute(
+        "INSERT INTO known (id_key, body_key, seq)
+         SELECT id_key, body_key, seq FROM entry WHERE seq > ?1 ORDER BY id_key, body_key",
+        [there],
+    )?;
+    Ok(())
 }
 
 /// The port that a process listens on.

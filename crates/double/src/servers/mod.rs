@@ -3,17 +3,20 @@
 //! Only with the feature `servers`. The programs must be installed; what is missing is said with the name of the package.
 //!
 //! ```text
+//! cpu       processor time of a process
 //! port      a port that stays free
 //! postgres  a PostgreSQL that can be stopped, killed, frozen, restarted, made read-only, copied to a standby
 //! program   any server that is one program
 //! proxy     a way to a server that can be cut: stalled, reset, slowed down
 //! ```
 
+mod cpu;
 mod port;
 mod postgres;
 mod program;
 mod proxy;
 
+pub use cpu::Cpu;
 pub use port::free_port;
 pub use postgres::{Error, Options, Postgres};
 pub use program::Program;

@@ -3,7 +3,7 @@
 //! The programs are those of Debian's package `postgresql`, the newest version that is installed. PostgreSQL refuses to run as
 //! root, so root starts it as the user `postgres`.
 
-use super::port::free_port;
+use super::{cpu::Cpu, port::free_port};
 use crate::pki::{self, Identity};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -245,6 +245,19 @@ impl Postgres {
         let this = Self { folder, programs, owner, port, password: None, server: None };
         this.give(this.folder.path())?;
         Ok(this)
+    }
+
+    /// Processor time of all processes of the server, those that have ended included.
+    ///
+    /// # Errors
+    /// The server does not run.
+    pub fn cpu(&self) -> io::Result<Duration> {
+        let server = self.server.as_ref().map(Child::id).ok_or(io::ErrorKind::NotFound)?;
+        let Cpu { own, ended } = Cpu::of(server)?;
+        // One that has ended meanwhile is counted next time.
+        let children =
+            self.processes().into_iter().filter_map(|pid| Cpu::of(pid.as_raw_nonzero().get().cast_unsigned()).ok());
+        Ok(children.fold(own + ended, |all, child| all + child.own))
     }
 
     /// The folder of its files. They may be read by who started it.
