@@ -10,10 +10,22 @@ use crate::{
 };
 use double::load::Load;
 use std::{fmt::Write as _, time::Duration};
+use tokio::time::sleep;
 
 /// Done entries that are there before.
 const THERE: [u64; 2] = [10_000, 5_000_000];
 const CONNECTIONS: usize = 64;
+
+/// Waits until a process that was just started has nothing left to do.
+async fn idle(service: &Process) -> Outcome<()> {
+    loop {
+        let before = service.cpu()?;
+        sleep(Duration::from_secs(2)).await;
+        if service.cpu()?.saturating_sub(before) < Duration::from_millis(40) {
+            return Ok(());
+        }
+    }
+}
 
 /// Events come and are delivered to a file, into both inboxes in turns.
 pub(crate) async fn run(scale: &Scale) -> Outcome<String> {
@@ -27,7 +39,9 @@ pub(crate) async fn run(scale: &Scale) -> Outcome<String> {
         // The service itself makes the tables.
         Process::service(&configuration).await?.stop().await?;
         scene.fill(&name, entries, &Bodies::new()?.make(0), true)?;
-        services.push((name, entries, Process::service(&configuration).await?));
+        let service = Process::service(&configuration).await?;
+        idle(&service).await?;
+        services.push((name, entries, service));
     }
     let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); services.len()];
     for turn in 0..=scale.rounds {

@@ -13,12 +13,15 @@ use super::{
 };
 use crate::{
     Error, Folded, Intake, NewEntry, Position, Receipt, Refused, Seq,
-    fold::Record,
+    fold::{ContentKey, Record},
     seal::{Owner, Seal},
 };
 use async_trait::async_trait;
 use rusqlite::OptionalExtension;
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 #[async_trait]
 impl Intake for Sqlite {
@@ -29,7 +32,9 @@ impl Intake for Sqlite {
         let accepted = self
             .write(move |tx| {
                 let position = tx.next_position()?;
-                let folded = fold(tx, &record, &sinks, &seal)?;
+                let mut contents = Contents::default();
+                let folded = fold(tx, &record, &mut contents, &sinks, &seal)?;
+                contents.store(tx)?;
                 note_keys(tx, &seal)?;
                 let repeats = matches!(folded, Folded::Duplicate { .. });
                 Ok(Receipt { position, folded: Some(folded), repeats })
@@ -71,10 +76,12 @@ impl Sqlite {
         seal.prepare(records.iter().map(|(_, record)| Owner::of(&record.entry.event)))?;
         self.write(move |tx| {
             let reached = tx.reached()?;
-            let mut folded = Vec::with_capacity(records.len());
+            let (mut folded, mut contents) = (Vec::with_capacity(records.len()), Contents::default());
             for (position, record) in &*records {
-                folded.push(if *position > reached { Some(fold(tx, record, &sinks, &seal)?) } else { None });
+                let is_new = *position > reached;
+                folded.push(is_new.then(|| fold(tx, record, &mut contents, &sinks, &seal)).transpose()?);
             }
+            contents.store(tx)?;
             if let Some((last, _)) = records.last().filter(|(last, _)| *last > reached) {
                 tx.reach(*last);
             }
@@ -100,30 +107,76 @@ fn note_keys(tx: &Tx<'_>, seal: &Seal) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Contents that a transaction adds, and that are not in the table `known` yet.
+#[derive(Default)]
+struct Contents {
+    entries: HashMap<ContentKey, i64>,
+    ids: HashSet<i64>,
+}
+
+impl Contents {
+    /// What is known of a content: its entry, or that its id came with another content.
+    fn find(&self, tx: &Tx<'_>, content: ContentKey) -> rusqlite::Result<Known> {
+        if let Some(seq) = self.entries.get(&content) {
+            return Ok(Known::As(Seq(*seq)));
+        }
+        let stored = tx
+            .connection
+            .prepare_cached(
+                "SELECT seq FROM known WHERE id_key = ?1 AND body_key = ?2
+                 UNION ALL SELECT NULL FROM known WHERE id_key = ?1 LIMIT 1",
+            )?
+            .query_row([content.id, content.body], |row| row.get::<_, Option<i64>>(0))
+            .optional()?;
+        Ok(match stored {
+            Some(Some(seq)) => Known::As(Seq(seq)),
+            Some(None) => Known::Id,
+            None if self.ids.contains(&content.id) => Known::Id,
+            None => Known::Not,
+        })
+    }
+
+    fn add(&mut self, content: ContentKey, seq: i64) {
+        self.entries.insert(content, seq);
+        self.ids.insert(content.id);
+    }
+
+    /// Stores them in the order of the index: keys of many contents lie anywhere in it, and each page is then found once.
+    fn store(self, tx: &Tx<'_>) -> rusqlite::Result<()> {
+        let mut rows: Vec<_> = self.entries.into_iter().map(|(content, seq)| [content.id, content.body, seq]).collect();
+        rows.sort_unstable();
+        // The constraint decides, and not the look-up: a row that came in between makes this fail, and the whole operation.
+        let mut insert =
+            tx.connection.prepare_cached("INSERT INTO known (id_key, body_key, seq) VALUES (?1, ?2, ?3)")?;
+        rows.into_iter().try_for_each(|row| insert.execute(row).map(drop))
+    }
+}
+
+/// What is known of a content.
+enum Known {
+    /// It is stored, as this entry.
+    As(Seq),
+    /// Its id is there, with another content.
+    Id,
+    Not,
+}
+
 /// Makes an entry and its stages of a record, unless the same content is there already.
-fn fold(tx: &mut Tx<'_>, record: &Record, sinks: &Sinks, seal: &Seal) -> rusqlite::Result<Folded> {
+fn fold(
+    tx: &mut Tx<'_>,
+    record: &Record,
+    contents: &mut Contents,
+    sinks: &Sinks,
+    seal: &Seal,
+) -> rusqlite::Result<Folded> {
     let content = record.content;
-    let known = tx
-        .connection
-        .prepare_cached(
-            "SELECT seq FROM known WHERE id_key = ?1 AND body_key = ?2
-             UNION ALL SELECT NULL FROM known WHERE id_key = ?1 LIMIT 1",
-        )?
-        .query_row([content.id, content.body], |row| row.get::<_, Option<i64>>(0))
-        .optional()?;
-    let conflict = match known {
-        Some(Some(seq)) => return Ok(Folded::Duplicate { seq: Seq(seq) }),
-        // The id is there, with other content.
-        Some(None) => true,
-        None => false,
+    let conflict = match contents.find(tx, content)? {
+        Known::As(seq) => return Ok(Folded::Duplicate { seq }),
+        Known::Id => true,
+        Known::Not => false,
     };
     let seq = entries::insert(tx, record, conflict, seal)?;
-    // The constraint decides, and not the look-up: a row that came in between makes this fail, and the whole operation.
-    tx.connection.prepare_cached("INSERT INTO known (id_key, body_key, seq) VALUES (?1, ?2, ?3)")?.execute([
-        content.id,
-        content.body,
-        seq,
-    ])?;
+    contents.add(content, seq);
     tx.touched.happened.push(Noted::accepted(seq, record.entry.received));
     let stage = |kind, progress| StageRow { seq, kind, line: record.line, progress };
     for (fetch, progress) in record.plan.fetches(tx.now) {

@@ -2,7 +2,7 @@
 //! disk. What every inbox does is in `tests/contract`.
 
 use crate::{event, new_entry, settings_of};
-use inbox::{Access, Error, Filter, Folded, Inbox, Settings, SinkName, open, settings};
+use inbox::{Access, Error, Filter, Folded, Inbox, Seq, Settings, SinkName, open, settings};
 use rusqlite::Connection;
 use std::{
     collections::BTreeMap,
@@ -69,6 +69,45 @@ pub(crate) fn copy(from: &Path, to: &Path) {
         // One that is being made may get another name meanwhile.
         fs::copy(&path, to.join("inbox.journal").join(path.file_name().unwrap())).ok();
     }
+}
+
+/// After a first transaction records gather, so what follows it here is folded together: each must see those before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_folded_together_is_compared_with_each_other() {
+    let folder = TempDir::new().unwrap();
+    let inbox = open_in(folder.path());
+    let bodies = [
+        event("e0", "c1"),
+        event("e1", "c1"),
+        event("e1", "c1"),
+        event("e1", "c2"),
+        event("e2", "c1"),
+        event("e1", "c2"),
+    ];
+    let mut receipts = Vec::new();
+    for body in &bodies {
+        receipts.push(inbox.intake.accept(new_entry(body)).await.unwrap());
+    }
+    let mut fates = Vec::new();
+    for receipt in &receipts {
+        fates.push(inbox.intake.fate(receipt).await.unwrap().unwrap());
+    }
+    let stored = |seq, conflict| Folded::Stored { seq: Seq(seq), conflict };
+    let duplicate = |seq| Folded::Duplicate { seq: Seq(seq) };
+    assert_eq!(
+        fates,
+        [stored(1, false), stored(2, false), duplicate(2), stored(3, true), stored(4, false), duplicate(3)]
+    );
+    inbox.upkeep.close().await;
+    let known: Vec<i64> = Connection::open(folder.path().join("inbox.db"))
+        .unwrap()
+        .prepare("SELECT seq FROM known ORDER BY seq")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(known, [1, 2, 3, 4]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
