@@ -42,9 +42,17 @@ async fn more(callers: &Callers, count: usize) {
 async fn held(receivers: &Receivers, callers: Callers) -> History {
     let posts = callers.finish().await;
     let mut history = History { posts, ..receivers.history() };
-    // What a killed receiver had leased is waited for, more than once where it fell to another one that was killed.
-    let until = Instant::now() + 3 * LEASE;
-    while !history.missing().is_empty() && Instant::now() < until {
+    // What a killed receiver had leased is waited for, more than once where it fell to another one that was killed. What gathered while
+    // nothing could be delivered is waited for as long as it becomes less.
+    let (mut left, mut until) = (usize::MAX, Instant::now());
+    loop {
+        let missing = history.missing().len();
+        if missing < left {
+            (left, until) = (missing, Instant::now() + 3 * LEASE);
+        }
+        if missing == 0 || Instant::now() >= until {
+            break;
+        }
         sleep(Duration::from_millis(200)).await;
         history.deliveries = receivers.history().deliveries;
     }

@@ -38,11 +38,12 @@ const DUE: &str = "
              ORDER BY seq LIMIT $5::bigint) AS behind
     ORDER BY found.due, found.seq, behind.seq";
 
-/// The entries of the groups that these entries are in, with their lines.
+/// The entries of the groups that these entries are in, with their lines, which are looked for one by one (`OFFSET 0`): a planner may
+/// otherwise read the stages of all entries first.
 const GROUPS: &str = "
     SELECT DISTINCT own.kind, own.first, other.seq, stage.line
     FROM merged AS own JOIN merged AS other ON other.kind = own.kind AND other.first = own.first
-         JOIN stage ON stage.seq = other.seq AND stage.kind = other.kind
+         CROSS JOIN LATERAL (SELECT line FROM stage WHERE stage.seq = other.seq AND stage.kind = other.kind OFFSET 0) AS stage
     WHERE own.seq = ANY($1) ORDER BY own.kind, own.first, other.seq";
 
 /// The first of a line, and what stands right behind it.

@@ -31,7 +31,8 @@ pub(super) struct Stored {
     pub(super) delivered: Option<Timestamp>,
 }
 
-/// The query for some entries, each with its line, at one kind of stage; also for those that leave as one delivery with them.
+/// The query for some entries, each with its line, at one kind of stage; also for those that leave as one delivery with them. Those are
+/// looked for entry by entry (`OFFSET 0`), and the state of each is a value: a planner may otherwise read all that waits first.
 pub(super) fn select(at: &[(i64, i64)], kind: Kind) -> Statement {
     statement!(
         "SELECT n.seq AS first, entry.*, body.bytes, fetched.seq IS NOT NULL AS is_fetched, fetched.reading, fetched.snapshot, reading.accounts,
@@ -41,8 +42,9 @@ pub(super) fn select(at: &[(i64, i64)], kind: Kind) -> Statement {
          FROM unnest($1::bigint[], $2::bigint[]) AS n (seq, line)
               LEFT JOIN LATERAL (
                   SELECT other.seq FROM merged AS own JOIN merged AS other ON other.kind = own.kind AND other.first = own.first
-                         JOIN stage ON stage.seq = other.seq AND stage.kind = other.kind
-                  WHERE own.seq = n.seq AND own.kind = $3 AND stage.state IN ('queued', 'due', 'leased')) AS member ON true
+                  WHERE own.seq = n.seq AND own.kind = $3
+                        AND (SELECT state FROM stage WHERE stage.seq = other.seq AND stage.kind = other.kind) IN ('queued', 'due', 'leased')
+                  OFFSET 0) AS member ON true
               JOIN entry ON entry.seq = coalesce(member.seq, n.seq) JOIN body ON body.seq = entry.seq
               LEFT JOIN fetched ON fetched.seq = entry.seq AND fetched.kind = 0
               LEFT JOIN reading ON reading.id = fetched.reading

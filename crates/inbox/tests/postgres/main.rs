@@ -16,6 +16,7 @@ mod bank;
 mod connect;
 mod failures;
 mod journal;
+mod plans;
 mod seal;
 mod transfer;
 
