@@ -93,9 +93,9 @@ fuzz: $(if $(shell PATH="$(PATH)" command -v cargo-fuzz),,$(TOOLS)/bin/cargo-fuz
 $(TOOLS)/bin/cargo-fuzz:
 	$(QUICK_INSTALL) cargo-fuzz --locked --version $(CARGO_FUZZ_VERSION) --root $(TOOLS)
 
-proof: $(if $(shell PATH="$(PATH)" command -v cargo-mutants),,$(TOOLS)/bin/cargo-mutants) ## Kills, power cuts, full and failing disks by the hundred, several receivers under faults, changed code (an hour and a half, as root; docs/proof.md)
+proof: ## Kills, power cuts, full and failing disks by the hundred, several receivers under faults, changed code (an hour and a half, as root; docs/proof.md)
 	.ci/proof
-	.ci/mutants
+	$(MAKE) mutants
 
 mutants: $(if $(shell PATH="$(PATH)" command -v cargo-mutants),,$(TOOLS)/bin/cargo-mutants) ## Code that keeps promises, changed in one place at a time: do its tests notice? (MUTANTS=20 places of each kind, an hour)
 	.ci/mutants

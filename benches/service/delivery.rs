@@ -91,17 +91,19 @@ pub(crate) async fn steady(scale: &Scale) -> Outcome<String> {
     for rate in RATES {
         let posts = u64::from(rate * LASTS) / scale.divisor;
         let plan = Load { posts, concurrency: 64, rate: Some(rate), reconnect: false };
-        let bodies = Bodies::new()?;
-        let before = service.cpu()?;
-        let came = round(&target, &service, plan, 200, move |number| bodies.make(number)).await?;
         accepted += posts;
-        let (left, ended) = (scene.left("steady", accepted)?, Instant::now());
-        while scene.left("steady", accepted)? > 0 {
-            sleep(Duration::from_millis(2)).await;
-        }
-        let late = ended.elapsed().as_millis();
-        let cpu = service.cpu()?.saturating_sub(before).as_secs_f64() * 1e6 / f64::from(u32::try_from(posts)?);
-        writeln!(table, "| {rate} | {:.0} | {left} | {late} | {cpu:.0} |", came.rate)?;
+        let (mut left, mut late) = (0, 0);
+        let delivered = async {
+            let ended = Instant::now();
+            left = scene.left("steady", accepted)?;
+            while scene.left("steady", accepted)? > 0 {
+                sleep(Duration::from_millis(2)).await;
+            }
+            late = ended.elapsed().as_millis();
+            Ok(())
+        };
+        let came = round(&target, &service, plan, 200, Bodies::new()?, delivered).await?;
+        writeln!(table, "| {rate} | {:.0} | {left} | {late} | {:.0} |", came.rate, came.cpu)?;
     }
     service.stop().await?;
     Ok(table)

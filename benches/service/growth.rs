@@ -48,18 +48,13 @@ pub(crate) async fn run(scale: &Scale) -> Outcome<String> {
         for ((name, _, service), rounds) in services.iter().zip(&mut rounds) {
             let posts = rounds.last().map_or(5_000, |last: &Round| posts(last.rate, scale));
             let plan = Load { posts, concurrency: CONNECTIONS, rate: None, reconnect: false };
-            let (bodies, before) = (Bodies::new()?, service.cpu()?);
-            let made = round(&scene.target(service)?, service, plan, 200, move |number| bodies.make(number)).await?;
-            scene.folded(name).await?;
-            scene.worked_off(name).await?;
-            let cpu =
-                service.cpu()?.saturating_sub(before).as_secs_f64() * 1e6 / Duration::from_secs(posts).as_secs_f64();
-            note(&format!("  {name}: {:.0}/s, {cpu:.0} µs", made.rate));
+            let made = round(&scene.target(service)?, service, plan, 200, Bodies::new()?, scene.calm(name)).await?;
+            note(&format!("  {name}: {:.0}/s, {:.0} µs", made.rate, made.cpu));
             // The first is a warm-up.
             if turn < 2 {
                 rounds.clear();
             }
-            rounds.push(Round { cpu, ..made });
+            rounds.push(made);
         }
     }
     let mut table = format!(

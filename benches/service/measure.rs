@@ -1,7 +1,6 @@
 //! One round of posts, and what several rounds say together.
 
-use crate::{Outcome, child::Process};
-use bytes::Bytes;
+use crate::{Outcome, bodies::Bodies, child::Process};
 use double::load::{Load, Target, load};
 use std::{
     collections::BTreeSet,
@@ -33,22 +32,24 @@ pub(crate) struct Round {
     pub(crate) p50: f64,
     /// Milliseconds.
     pub(crate) p99: f64,
-    /// Processor time of the receiving process for one post, in microseconds.
+    /// Processor time of the receiving process for one post and what follows from it, in microseconds.
     pub(crate) cpu: f64,
 }
 
-/// Posts `posts` bodies and wants this status for each.
+/// Posts `posts` bodies and wants this status for each; then awaits `after`, which ends when what follows from them is done.
 pub(crate) async fn round(
     target: &Target,
     process: &Process,
     plan: Load,
     status: u16,
-    make: impl Fn(u64) -> Bytes + Send + Sync + 'static,
+    bodies: Bodies,
+    after: impl Future<Output = Outcome<()>>,
 ) -> Outcome<Round> {
     let before = process.cpu()?;
     let started = Instant::now();
-    let summary = load(target, plan, make, |_, _| {}).await?;
+    let summary = load(target, plan, move |number| bodies.make(number), |_, _| {}).await?;
     let elapsed = started.elapsed();
+    after.await?;
     let cpu = process.cpu()?.saturating_sub(before);
     let statuses: BTreeSet<u16> = summary.statuses.keys().copied().collect();
     if !summary.failures.is_empty() || statuses != BTreeSet::from([status]) {

@@ -9,13 +9,7 @@ use crate::{
     scene::{Scene, Settings},
 };
 use double::load::{Load, Target};
-use std::{
-    cell::RefCell,
-    fmt::Write as _,
-    fs::File,
-    os::unix::fs::FileExt as _,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, fmt::Write as _, fs::File, os::unix::fs::FileExt as _, time::Instant};
 
 /// Bare syncs that are timed at a time.
 const SYNCS: usize = 500;
@@ -32,13 +26,8 @@ struct Side {
 }
 
 impl Side {
-    /// Posts, and waits until what follows from it is done: the processor time includes that.
-    async fn post(&self, plan: Load, status: u16, calm: impl Future<Output = Outcome<()>>) -> Outcome<Round> {
-        let (bodies, before) = (Bodies::new()?, self.process.cpu()?);
-        let round = round(&self.target, &self.process, plan, status, move |number| bodies.make(number)).await?;
-        calm.await?;
-        let cpu = self.process.cpu()?.saturating_sub(before).as_secs_f64() * 1e6;
-        Ok(Round { cpu: cpu / Duration::from_secs(plan.posts).as_secs_f64(), ..round })
+    async fn post(&self, plan: Load, status: u16, after: impl Future<Output = Outcome<()>>) -> Outcome<Round> {
+        round(&self.target, &self.process, plan, status, Bodies::new()?, after).await
     }
 }
 
@@ -100,10 +89,7 @@ pub(crate) async fn beside(scale: &Scale) -> Outcome<String> {
     let configuration = scene.configuration("beside", Settings { workers: 32, sink: &sink, linxo: "" })?;
     let (ceiling, service) = both(&scene, &configuration, "/webhooks/linxo").await?;
     let mut table = format!("### Durable receipt, with delivery to a file beside it\n\n{HEAD}");
-    let calm = || async {
-        scene.folded("beside").await?;
-        scene.worked_off("beside").await
-    };
+    let calm = || scene.calm("beside");
     let connections = 64;
     let pairs = compare(scale, &ceiling, &service, connections, false, 200, calm).await?;
     row(&mut table, connections, &pairs)?;

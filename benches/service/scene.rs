@@ -164,6 +164,12 @@ address = "127.0.0.1:0"
         }
     }
 
+    /// Waits until everything that was accepted is in the inbox's store, and nothing there is unfinished.
+    pub(crate) async fn calm(&self, name: &str) -> Outcome<()> {
+        self.folded(name).await?;
+        self.worked_off(name).await
+    }
+
     /// How many of so many accepted events are not delivered yet, or not even folded.
     pub(crate) fn left(&self, name: &str, accepted: u64) -> Outcome<u64> {
         let inbox = read(&self.path(&format!("{name}.db")))?;

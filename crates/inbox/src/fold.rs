@@ -22,7 +22,7 @@ pub(crate) struct Record {
 
 /// Recognises the same content: 64 bits of a keyed hash of the id, and 64 bits of that of the body without insignificant
 /// white space. Unique together in a store. The key is the store's own, so that no sender can make two events collide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct ContentKey {
     pub(crate) id: i64,
     pub(crate) body: i64,

@@ -18,10 +18,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use rusqlite::OptionalExtension;
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 #[async_trait]
 impl Intake for Sqlite {
@@ -107,17 +104,14 @@ fn note_keys(tx: &Tx<'_>, seal: &Seal) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Contents that a transaction adds, and that are not in the table `known` yet.
+/// Entries that a transaction adds, by their content, in the order of the table `known`, in which they are not yet.
 #[derive(Default)]
-struct Contents {
-    entries: HashMap<ContentKey, i64>,
-    ids: HashSet<i64>,
-}
+struct Contents(BTreeMap<ContentKey, i64>);
 
 impl Contents {
     /// What is known of a content: its entry, or that its id came with another content.
     fn find(&self, tx: &Tx<'_>, content: ContentKey) -> rusqlite::Result<Known> {
-        if let Some(seq) = self.entries.get(&content) {
+        if let Some(seq) = self.0.get(&content) {
             return Ok(Known::As(Seq(*seq)));
         }
         let stored = tx
@@ -131,24 +125,26 @@ impl Contents {
         Ok(match stored {
             Some(Some(seq)) => Known::As(Seq(seq)),
             Some(None) => Known::Id,
-            None if self.ids.contains(&content.id) => Known::Id,
+            None if self.has_id(content.id) => Known::Id,
             None => Known::Not,
         })
     }
 
+    fn has_id(&self, id: i64) -> bool {
+        let any = ContentKey { id, body: i64::MIN }..=ContentKey { id, body: i64::MAX };
+        self.0.range(any).next().is_some()
+    }
+
     fn add(&mut self, content: ContentKey, seq: i64) {
-        self.entries.insert(content, seq);
-        self.ids.insert(content.id);
+        self.0.insert(content, seq);
     }
 
     /// Stores them in the order of the index: keys of many contents lie anywhere in it, and each page is then found once.
     fn store(self, tx: &Tx<'_>) -> rusqlite::Result<()> {
-        let mut rows: Vec<_> = self.entries.into_iter().map(|(content, seq)| [content.id, content.body, seq]).collect();
-        rows.sort_unstable();
         // The constraint decides, and not the look-up: a row that came in between makes this fail, and the whole operation.
         let mut insert =
             tx.connection.prepare_cached("INSERT INTO known (id_key, body_key, seq) VALUES (?1, ?2, ?3)")?;
-        rows.into_iter().try_for_each(|row| insert.execute(row).map(drop))
+        self.0.into_iter().try_for_each(|(content, seq)| insert.execute([content.id, content.body, seq]).map(drop))
     }
 }
 
