@@ -125,9 +125,9 @@ fn fill_file(file: &Path, entries: u64) -> Outcome<()> {
     )?;
     inbox.execute("INSERT INTO body (seq, bytes) SELECT seq, zeroblob(1800) FROM entry", [])?;
     inbox.execute(
-        "INSERT INTO stage (seq, kind, line, state, due, attempts, changed, cause, reason)
+        "INSERT INTO stage (seq, kind, line, state, due, attempts, changed, cause, reason, ended)
          SELECT entry.seq, sink.id, entry.seq % 10000, iif(entry.seq % 100, 'done', 'parked'), accepted, 1, accepted,
-                iif(entry.seq % 100, NULL, 'refused'), iif(entry.seq % 100, NULL, 'the endpoint refused it')
+                iif(entry.seq % 100, NULL, 'refused'), iif(entry.seq % 100, NULL, 'the endpoint refused it'), 1
          FROM entry, sink",
         [],
     )?;

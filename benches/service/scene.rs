@@ -148,7 +148,7 @@ address = "127.0.0.1:0"
     pub(crate) async fn worked_off(&self, name: &str) -> Outcome<()> {
         let inbox = read(&self.path(&format!("{name}.db")))?;
         let mut unfinished = inbox.prepare(
-            "SELECT EXISTS (SELECT 1 FROM stage INDEXED BY stage_line WHERE state NOT IN ('done', 'parked')),
+            "SELECT EXISTS (SELECT 1 FROM stage INDEXED BY stage_line WHERE ended = 0),
                     EXISTS (SELECT 1 FROM stage INDEXED BY stage_parked WHERE state = 'parked')",
         )?;
         let started = Instant::now();
@@ -175,7 +175,7 @@ address = "127.0.0.1:0"
         let inbox = read(&self.path(&format!("{name}.db")))?;
         let delivered: i64 = inbox.query_row(
             "SELECT (SELECT coalesce(max(seq), 0) FROM entry)
-                  - (SELECT count(*) FROM stage INDEXED BY stage_line WHERE state NOT IN ('done', 'parked'))",
+                  - (SELECT count(*) FROM stage INDEXED BY stage_line WHERE ended = 0)",
             [],
             |row| row.get(0),
         )?;
@@ -240,9 +240,9 @@ fn fill_some(inbox: &Connection, entries: u64, body: &[u8], is_done: bool) -> Ou
     inbox.execute("INSERT INTO body (seq, bytes) SELECT seq, ?1 FROM entry WHERE seq > ?2", params![body, there])?;
     // The first entry of each connection is at the head of its line; the others wait behind it.
     inbox.execute(
-        "INSERT INTO stage (seq, kind, line, state, due, changed)
+        "INSERT INTO stage (seq, kind, line, state, due, changed, ended)
          SELECT entry.seq, sink.id, CAST(entry.connection AS INTEGER),
-                CASE WHEN ?1 THEN 'done' WHEN entry.seq <= ?2 THEN 'due' ELSE 'queued' END, ?3, ?3
+                CASE WHEN ?1 THEN 'done' WHEN entry.seq <= ?2 THEN 'due' ELSE 'queued' END, ?3, ?3, ?1
          FROM entry, sink WHERE entry.seq > ?4",
         params![is_done, connections, now, there],
     )?;

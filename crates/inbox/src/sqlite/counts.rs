@@ -17,23 +17,26 @@ pub(super) fn recount(tx: &mut Tx<'_>, counted_at: i64) -> rusqlite::Result<()> 
 pub(super) fn count_all(connection: &Connection) -> rusqlite::Result<Counted> {
     // The version first: what others write between the two is counted again, and not missed.
     let mut counted = Counted { version: data_version(connection)?, ..Counted::default() };
-    let mut in_line = connection.prepare_cached(
-        "SELECT kind, count(*), count(*) FILTER (WHERE state = 'leased') FROM stage INDEXED BY stage_line
-         WHERE state NOT IN ('done', 'parked') GROUP BY kind",
-    )?;
-    let mut rows = in_line.query([])?;
-    while let Some(row) = rows.next()? {
-        let numbers = counted.by_kind.entry(row.get(0)?).or_default();
-        (numbers.unfinished, numbers.leased) = (row.get(1)?, row.get(2)?);
+    let by_kind = &mut counted.by_kind;
+    for (kind, count) in count(connection, "INDEXED BY stage_line WHERE ended = 0")? {
+        by_kind.entry(kind).or_default().unfinished = count;
     }
-    let mut parked = connection.prepare_cached(
-        "SELECT kind, count(*) FROM stage INDEXED BY stage_parked WHERE state = 'parked' GROUP BY kind",
-    )?;
-    let mut rows = parked.query([])?;
-    while let Some(row) = rows.next()? {
-        counted.by_kind.entry(row.get(0)?).or_default().parked = row.get(1)?;
+    let leased = "INDEXED BY stage_due WHERE state IN ('due', 'leased') AND state = 'leased'";
+    for (kind, count) in count(connection, leased)? {
+        by_kind.entry(kind).or_default().leased = count;
+    }
+    for (kind, count) in count(connection, "INDEXED BY stage_parked WHERE state = 'parked'")? {
+        by_kind.entry(kind).or_default().parked = count;
     }
     Ok(counted)
+}
+
+/// How many stages of each kind an index holds.
+fn count(connection: &Connection, which: &str) -> rusqlite::Result<Vec<(Kind, i64)>> {
+    connection
+        .prepare_cached(&format!("SELECT kind, count(*) FROM stage {which} GROUP BY kind"))?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
 }
 
 fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
@@ -50,7 +53,7 @@ pub(super) fn held_lines(connection: &Connection, most: i64) -> rusqlite::Result
                      SELECT line, seq FROM stage INDEXED BY stage_parked WHERE kind = sink.id AND state = 'parked' LIMIT ?1)
                  GROUP BY line) AS held
                  WHERE EXISTS (SELECT 1 FROM stage INDEXED BY stage_line WHERE kind = sink.id AND stage.line = held.line
-                               AND state NOT IN ('done', 'parked') AND seq > first))
+                               AND ended = 0 AND seq > first))
              FROM sink WHERE strict = 1 ORDER BY id",
         )?
         .query_map([most], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?

@@ -12,7 +12,7 @@ pub(super) const BASE: i64 = 3;
 pub(super) const MOVING: i64 = 2;
 
 /// What each later version adds, in order. No step needs another.
-pub(super) const STEPS: [(i64, &str); 12] = [
+pub(super) const STEPS: [(i64, &str); 13] = [
     // Of the requests that are there nobody knows whether their sender was known.
     (4, "ALTER TABLE refused ADD COLUMN known INTEGER NOT NULL DEFAULT 0;"),
     // line.short: how many announced accounts were missing when the connection was last completed; -1: the connection was
@@ -138,9 +138,20 @@ pub(super) const STEPS: [(i64, &str); 12] = [
         "DROP INDEX stage_line;
          CREATE INDEX stage_line ON stage (kind, line, seq, state) WHERE state NOT IN ('done', 'parked');",
     ),
+    // stage.ended: 1: done or parked. It is not written while a stage stands in its line: a lease would write the index of lines
+    // anew otherwise, a page for each line. Leases are counted in stage_due, which they change in any case.
+    (
+        16,
+        "ALTER TABLE stage ADD COLUMN ended INTEGER NOT NULL DEFAULT 0;
+         UPDATE stage SET ended = 1 WHERE state IN ('done', 'parked');
+         DROP INDEX stage_line;
+         CREATE INDEX stage_line ON stage (kind, line, seq) WHERE ended = 0;
+         DROP INDEX stage_due;
+         CREATE INDEX stage_due ON stage (kind, due, seq, state) WHERE state IN ('due', 'leased');",
+    ),
 ];
 /// The version that this build writes: that of the last step.
-pub(crate) const VERSION: i64 = 15;
+pub(crate) const VERSION: i64 = 16;
 
 /// The version of a store; 0 for an empty file.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {

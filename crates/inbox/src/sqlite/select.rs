@@ -159,7 +159,7 @@ fn are_at_most(connection: &Connection, state: Option<State>, most: i64) -> rusq
     let sql = match state {
         None | Some(State::Done) => return Ok(false),
         Some(State::Waiting | State::Leased) => {
-            "SELECT count(*) FROM (SELECT 1 FROM stage INDEXED BY stage_line WHERE state NOT IN ('done', 'parked') LIMIT ?1 + 1)"
+            "SELECT count(*) FROM (SELECT 1 FROM stage INDEXED BY stage_line WHERE ended = 0 LIMIT ?1 + 1)"
         }
         Some(State::Parked) => {
             "SELECT count(*) FROM (SELECT 1 FROM stage INDEXED BY stage_parked WHERE state = 'parked' LIMIT ?1 + 1)"
@@ -174,7 +174,7 @@ const fn of_sink(state: Option<State>, are_few: bool) -> &'static str {
     match (state, are_few) {
         (None, _) => "EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND kind = ?)",
         (Some(State::Waiting), true) => {
-            "entry.seq IN (SELECT seq FROM stage WHERE kind = ? AND state NOT IN ('done', 'parked') AND state <> 'leased')"
+            "entry.seq IN (SELECT seq FROM stage WHERE kind = ? AND ended = 0 AND state <> 'leased')"
         }
         (Some(State::Waiting), false) => {
             "EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND kind = ? AND state IN ('queued', 'due'))"
@@ -203,7 +203,7 @@ const fn of_any(state: State, are_few: bool) -> &'static str {
              AND NOT EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND state = 'parked')"
         }
         (State::Waiting, true) => {
-            "entry.seq IN (SELECT seq FROM stage WHERE state NOT IN ('done', 'parked'))
+            "entry.seq IN (SELECT seq FROM stage WHERE ended = 0)
              AND NOT EXISTS (SELECT 1 FROM stage WHERE stage.seq = entry.seq AND state IN ('leased', 'parked'))"
         }
         (State::Waiting, false) => {

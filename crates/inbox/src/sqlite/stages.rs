@@ -13,7 +13,7 @@ use crate::{
     rules::{self, Follows, Progress, Standing},
 };
 use base::clock::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 /// A stage as it is stored.
 #[derive(Clone, Debug)]
@@ -183,8 +183,8 @@ pub(super) fn insert(tx: &mut Tx<'_>, row: &mut StageRow, needs_are_done: bool) 
     }
     tx.connection
         .prepare_cached(
-            "INSERT INTO stage (seq, kind, line, state, due, changed, cause, reason)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO stage (seq, kind, line, state, due, changed, cause, reason, ended)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             row.seq,
@@ -195,6 +195,7 @@ pub(super) fn insert(tx: &mut Tx<'_>, row: &mut StageRow, needs_are_done: bool) 
             row.progress.changed.as_millis(),
             row.progress.cause.as_ref().map(crate::Cause::as_str),
             row.progress.reason,
+            !row.progress.standing.is_in_line(),
         ])?;
     count(tx, row, Standing::Done);
     if row.progress.standing == Standing::Parked {
@@ -223,7 +224,7 @@ pub(super) fn put_back(tx: &mut Tx<'_>, row: &mut StageRow, rule: impl FnOnce(&m
 pub(super) fn step_back(tx: &mut Tx<'_>, row: &StageRow) -> rusqlite::Result<()> {
     let later = query(
         tx.connection,
-        select!("WHERE kind = ?1 AND line = ?2 AND state NOT IN ('done', 'parked') AND state = 'due' AND seq > ?3"),
+        select!("WHERE kind = ?1 AND line = ?2 AND ended = 0 AND state = 'due' AND seq > ?3"),
         params![row.kind, row.line, row.seq],
     )?;
     for mut later in later {
@@ -248,7 +249,7 @@ fn stand(connection: &Connection, row: &mut StageRow) -> rusqlite::Result<()> {
 pub(super) fn move_up(tx: &mut Tx<'_>, kind: Kind, line: i64) -> rusqlite::Result<()> {
     let first = query(
         tx.connection,
-        select!("WHERE kind = ?1 AND line = ?2 AND state NOT IN ('done', 'parked') ORDER BY seq LIMIT 1"),
+        select!("WHERE kind = ?1 AND line = ?2 AND ended = 0 ORDER BY seq LIMIT 1"),
         params![kind, line],
     )?;
     for mut row in first {
@@ -281,8 +282,7 @@ fn dependents(tx: &mut Tx<'_>, fetch: &StageRow) -> rusqlite::Result<()> {
 
 /// What stands right behind a stage in its line, in order.
 pub(super) fn behind(connection: &Connection, row: &StageRow, limit: i64) -> rusqlite::Result<Vec<StageRow>> {
-    let sql =
-        select!("WHERE kind = ?1 AND line = ?2 AND state NOT IN ('done', 'parked') AND seq > ?3 ORDER BY seq LIMIT ?4");
+    let sql = select!("WHERE kind = ?1 AND line = ?2 AND ended = 0 AND seq > ?3 ORDER BY seq LIMIT ?4");
     query(connection, sql, params![row.kind, row.line, row.seq, limit])
 }
 
@@ -290,7 +290,7 @@ pub(super) fn behind(connection: &Connection, row: &StageRow, limit: i64) -> rus
 pub(super) fn first(connection: &Connection, kind: Kind, line: i64) -> rusqlite::Result<Option<i64>> {
     connection
         .prepare_cached(
-            "SELECT seq FROM stage WHERE kind = ?1 AND line = ?2 AND state NOT IN ('done', 'parked')
+            "SELECT seq FROM stage WHERE kind = ?1 AND line = ?2 AND ended = 0
              ORDER BY seq LIMIT 1",
         )?
         .query_row(params![kind, line], |row| row.get(0))
@@ -302,7 +302,7 @@ pub(super) fn is_first(connection: &Connection, row: &StageRow) -> rusqlite::Res
     connection
         .prepare_cached(
             "SELECT NOT EXISTS (SELECT 1 FROM stage
-                        WHERE kind = ?1 AND line = ?2 AND state NOT IN ('done', 'parked') AND seq < ?3)
+                        WHERE kind = ?1 AND line = ?2 AND ended = 0 AND seq < ?3)
                     AND NOT (EXISTS (SELECT 1 FROM sink WHERE id = ?1 AND strict = 1)
                              AND EXISTS (SELECT 1 FROM stage INDEXED BY stage_parked
                                          WHERE kind = ?1 AND line = ?2 AND state = 'parked' AND seq < ?3))",
@@ -331,7 +331,7 @@ pub(super) fn arrange(tx: &mut Tx<'_>, kind: Kind) -> rusqlite::Result<()> {
     for line in lines {
         let due = query(
             tx.connection,
-            select!("WHERE kind = ?1 AND line = ?2 AND state NOT IN ('done', 'parked') AND state = 'due'"),
+            select!("WHERE kind = ?1 AND line = ?2 AND ended = 0 AND state = 'due'"),
             params![kind, line],
         )?;
         for mut row in due {
@@ -361,23 +361,32 @@ pub(super) fn change(tx: &mut Tx<'_>, row: &mut StageRow, rule: impl FnOnce(&mut
     store(tx, row, &was)
 }
 
+/// An update of a stage; `$more` is what only some changes write.
+macro_rules! update {
+    ($more:literal) => {
+        concat!(
+            "UPDATE stage SET state = ?3, due = ?4, attempts = ?5, losses = ?6, token = ?7, changed = ?8",
+            $more,
+            " WHERE seq = ?1 AND kind = ?2"
+        )
+    };
+}
+
 /// Writes what changes of a stage, and counts the change. `was` is what it was before.
 fn store(tx: &mut Tx<'_>, row: &StageRow, was: &Progress) -> rusqlite::Result<()> {
     let is = &row.progress;
-    tx.connection
-        .prepare_cached(
-            "UPDATE stage SET state = ?3, due = ?4, attempts = ?5, losses = ?6, token = ?7, changed = ?8 WHERE seq = ?1 AND kind = ?2",
-        )?
-        .execute(params![
-            row.seq,
-            row.kind,
-            is.standing,
-            is.due.as_millis(),
-            is.attempts,
-            is.losses,
-            is.token.map(|token| token.0),
-            is.changed.as_millis(),
-        ])?;
+    let ended = !is.standing.is_in_line();
+    let (due, token, changed) = (is.due.as_millis(), is.token.map(|token| token.0), is.changed.as_millis());
+    let values: [&dyn ToSql; 9] =
+        [&row.seq, &row.kind, &is.standing, &due, &is.attempts, &is.losses, &token, &changed, &ended];
+    // What is not named is not written, nor is an index that asks for it.
+    let [usual @ .., _] = &values;
+    let (sql, written) = if ended == was.standing.is_in_line() {
+        (update!(", ended = ?9"), &values[..])
+    } else {
+        (update!(""), &usual[..])
+    };
+    tx.connection.prepare_cached(sql)?.execute(written)?;
     if trouble(is) != trouble(was) {
         store_trouble(tx.connection, row)?;
     }

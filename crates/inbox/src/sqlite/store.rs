@@ -278,8 +278,7 @@ fn register(connection: &Connection, names: &[SinkName], access: Access) -> rusq
 /// Sinks that are not configured any more, with how many deliveries wait for each.
 pub(super) fn left_behind(connection: &Connection, configured: &[SinkName]) -> rusqlite::Result<Vec<(String, i64)>> {
     let mut sinks = connection.prepare("SELECT id, name FROM sink")?;
-    let mut waiting =
-        connection.prepare("SELECT count(*) FROM stage WHERE kind = ?1 AND state NOT IN ('done', 'parked')")?;
+    let mut waiting = connection.prepare("SELECT count(*) FROM stage WHERE kind = ?1 AND ended = 0")?;
     let mut found = Vec::new();
     for sink in sinks.query_map([], |row| Ok((row.get::<_, Kind>(0)?, row.get::<_, String>(1)?)))? {
         let (kind, name) = sink?;

@@ -319,6 +319,8 @@ impl Side for File {
             put_in_place(&beside(&self.keys_path, COPYING), &self.keys_path)?;
         }
         let tx = self.connection.transaction().map_err(failed)?;
+        // What only a file says of stages.
+        tx.execute("UPDATE stage SET ended = 1 WHERE state IN ('done', 'parked')", []).map_err(failed)?;
         // What a new file has of its own.
         tx.execute("DELETE FROM meta WHERE name = 'dedup'", []).map_err(failed)?;
         for (name, bytes) in &rest.keys {

@@ -70,6 +70,7 @@ async fn a_file_of_version_3_gets_what_came_later() {
     let file = Connection::open(&path).unwrap();
     file.execute_batch(
         "ALTER TABLE refused DROP COLUMN known; DROP TABLE shortfall; DROP INDEX stage_line;
+         ALTER TABLE stage DROP COLUMN ended;
          CREATE TABLE line (key INTEGER PRIMARY KEY, tail INTEGER NOT NULL) STRICT;
          ALTER TABLE stage ADD COLUMN place INTEGER NOT NULL DEFAULT 1;
          CREATE INDEX stage_line ON stage (kind, line, place) WHERE state IN ('queued', 'due', 'leased');
