@@ -158,6 +158,20 @@ mod tests {
 
     proptest! {
         #[test]
+    fn a_schedule_of_an_hour_needs_as_many_tries_as_a_longer_one() {
+        let hour = Duration::from_hours(1);
+        for (lasts, fewest) in [(hour - Duration::from_millis(1), FEWEST_WITHIN_AN_HOUR), (hour, FEWEST)] {
+            let policy = Policy { give_up_after: lasts, ..POLICY };
+            let after = |attempts| {
+                let since = Timestamp::from_millis(NOW.as_millis() - 3_600_000);
+                policy.decide(Failed { failing_since: Some(since), ..failed(attempts) }, NOW, 0)
+            };
+            assert!(matches!(after(fewest - 1), Outcome::Retry { .. }), "{lasts:?}");
+            assert!(matches!(after(fewest), Outcome::Park { .. }), "{lasts:?}");
+        }
+    }
+
+    #[test]
         fn waits_within_the_doubling_ceiling_above_what_was_asked_for(
             attempts in 1_u32..100, dice in any::<u64>(), asked in 0_u64..3600,
         ) {

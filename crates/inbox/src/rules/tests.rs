@@ -77,6 +77,17 @@ fn what_another_sink_takes_over_begins_anew_or_stays_parked() {
 }
 
 #[test]
+fn only_a_fetch_that_was_not_needed_before_is_made_after_all() {
+    use Standing::{Done, Due, Leased, Parked, Queued};
+    for standing in [Queued, Due, Leased, Done, Parked] {
+        assert_eq!(fetches_again(&Outcome::Unfetched, standing), standing == Done, "{standing:?}");
+        for other in [Outcome::Done, Outcome::Unneeded, Outcome::GiveBack, park(Cause::Gone)] {
+            assert!(!fetches_again(&other, standing), "{other:?} {standing:?}");
+        }
+    }
+}
+
+#[test]
 fn what_moves_up_is_due_at_once_or_at_its_later_time() {
     for (due, expected) in [(50, 90), (120, 120)] {
         let mut progress = Progress { due: at(due), ..Progress::queued(at(50)) };
