@@ -54,11 +54,6 @@ pub(super) fn body(connection: &Connection, seq: i64, seal: &Seal) -> rusqlite::
     Ok(Some(seal.open(key, &owner, Place::Body(seq), stored)?))
 }
 
-/// Bytes of the body of an entry.
-pub(super) fn size(connection: &Connection, seq: i64) -> rusqlite::Result<i64> {
-    connection.prepare_cached("SELECT size FROM entry WHERE seq = ?1")?.query_row([seq], |row| row.get(0))
-}
-
 /// What is written to the table `entry`.
 pub(super) struct EntryRow<'a> {
     pub(super) event: &'a Event,

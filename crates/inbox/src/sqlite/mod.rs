@@ -11,7 +11,6 @@
 //! counts    how many stages there are
 //! merging   which entries leave as one delivery, and what is done with all of them at once
 //! entries, readings, attempts, refused, select, views    the other tables, and questions about them
-//! stored    what work needs of entries, compared with what was accepted
 //! attach    the store and its keys: whether they fit together, and what erased keys leave behind
 //! store     the open file: readers, the writer, the room on the disk
 //! gaps      what no row uses of a page
@@ -55,7 +54,6 @@ mod shelf;
 mod sinks;
 mod stages;
 mod store;
-mod stored;
 mod sweep;
 mod tx;
 mod upkeep;

@@ -2,8 +2,7 @@
 
 use super::{
     attempts,
-    codes::Kind,
-    entries,
+    codes::{Kind, unsigned},
     happenings::Noted,
     merging, readings,
     select::resume,
@@ -11,29 +10,30 @@ use super::{
     sinks,
     stages::{self, StageRow},
     store::Sqlite,
-    stored::{self, Stored},
     tx::Tx,
 };
 use crate::{
-    Awaiting, Cause, Claimed, CredentialsMark, Error, Facts, Hold, Lease, Merging, Outcome, Queue, Resume, Seq, Stage,
-    Token,
+    Awaiting, Cause, Certainty, Claimed, CredentialsMark, DeliveryId, Error, Facts, Fetched, Found, Lease, Merging,
+    Outcome, Queue, ReadingId, Resume, Seq, Stage, Token, TraceParent,
+    merging::unite,
     rules::{self, Standing},
-    seal::Seal,
+    seal::{Flaw, NO_KEY, Owner, Place, Seal},
 };
 use async_trait::async_trait;
-use base::clock::{self, Timestamp};
-use event::{ConnectionId, UserId};
+use base::clock::Timestamp;
+use bytes::Bytes;
+use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
 use futures_util::future::join_all;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::{slice, sync::Arc, time::Duration};
 
 /// Bodies handed out by one claim, in bytes; at least one entry is handed out.
-const CLAIM_BYTES: i64 = 8 * 1024 * 1024;
+const CLAIM_BYTES: usize = 8 * 1024 * 1024;
 /// Stages that one claim looks at, those included that are not to go yet: others wait for the writer meanwhile.
 const MOST_LOOKS: usize = 2_000;
-/// Until an entry may be leased again that could not be read.
-const AFTER_FAILURE: Duration = Duration::from_secs(5);
-
+/// Why an entry is parked whose body does not have the digest that it was stored with.
+const DAMAGED: &str = "the stored event is not the one that was accepted: the inbox's file or its disk is damaged; restore \
+                       the file from a backup, then replay the entry";
 #[async_trait]
 impl Queue for Sqlite {
     async fn claim_merged(
@@ -44,22 +44,13 @@ impl Queue for Sqlite {
         merging: Option<&Merging>,
     ) -> Result<Claimed, Error> {
         let Some(kind) = self.sinks.kind(stage) else { return Ok(Claimed::default()) };
-        let (shared, seal) = (Arc::clone(&self.shared), Arc::clone(&self.seal));
+        let (shared, seal, stage) = (Arc::clone(&self.shared), Arc::clone(&self.seal), stage.clone());
         let merging = merging.cloned();
-        loop {
-            let (shared, seal, merging) = (Arc::clone(&shared), Arc::clone(&seal), merging.clone());
-            let (taken, next_due) = self
-                .write(move |tx| {
-                    Claiming { kind, lease_for, merging: merging.as_ref(), shared: &shared, seal: &seal }.run(tx, limit)
-                })
-                .await?;
-            let is_all = taken.is_empty();
-            let leases = self.read_taken(stage, taken).await?;
-            // What is damaged has left its line, and the next one may go.
-            if is_all || !leases.is_empty() {
-                return Ok(Claimed { leases, next_due });
-            }
-        }
+        self.write(move |tx| {
+            Claiming { stage: &stage, kind, lease_for, merging: merging.as_ref(), shared: &shared, seal: &seal }
+                .run(tx, limit)
+        })
+        .await
     }
 
     async fn wake(&self, stage: &Stage) {
@@ -110,50 +101,6 @@ impl Queue for Sqlite {
 }
 
 impl Sqlite {
-    /// Reads what was leased, which the thread that writes need not wait for.
-    async fn read_taken(&self, stage: &Stage, taken: Vec<Taken>) -> Result<Vec<Lease>, Error> {
-        if taken.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut held: Vec<Ending> = taken.iter().map(|taken| taken.ending(None, Outcome::GiveBack)).collect();
-        let (seal, stage) = (Arc::clone(&self.seal), stage.clone());
-        let read = self
-            .read(move |connection| {
-                Ok(taken.into_iter().map(|taken| taken.read(connection, &stage, &seal)).collect::<Vec<_>>())
-            })
-            .await;
-        let (mut leases, mut ending, mut failed) = (Vec::new(), Vec::new(), None);
-        match read {
-            Ok(read) => {
-                for (ending_of, read) in held.iter_mut().zip(read) {
-                    match read {
-                        Ok(Ok(lease)) => leases.push(lease),
-                        Ok(Err(damaged)) => ending.push(damaged),
-                        // It was deleted meanwhile.
-                        Err(rusqlite::Error::QueryReturnedNoRows) => {}
-                        Err(error) => {
-                            let due = clock::now().after(AFTER_FAILURE);
-                            let reason = format!("the stored event could not be read: {error}");
-                            ending_of.outcome = Outcome::Postpone { due, reason };
-                            failed = Some(Error::Store(Box::new(error)));
-                        }
-                    }
-                }
-            }
-            Err(error) => failed = Some(error),
-        }
-        if failed.is_some() {
-            ending = held;
-        }
-        if !ending.is_empty() {
-            // Where this fails, the writer says why, and the leases end by themselves.
-            self.write(move |tx| ending.iter().try_for_each(|ending| ending.run(tx).map(drop)))
-                .await
-                .unwrap_or_default();
-        }
-        failed.map_or(Ok(leases), Err)
-    }
-
     /// Settles all in one transaction, or none.
     async fn settle_together(&self, ended: &[(&Lease, Outcome)]) -> Result<Vec<Result<(), Error>>, Error> {
         let seqs = ended.iter().map(|(lease, _)| lease.seq);
@@ -163,7 +110,7 @@ impl Sqlite {
                 seq: lease.seq.0,
                 kind: self.sinks.kind(&lease.stage),
                 token: lease.token,
-                entry: Some(Arc::clone(&lease.entry)),
+                entry: Arc::clone(&lease.entry),
                 outcome: outcome.clone(),
             })
             .collect();
@@ -178,8 +125,7 @@ struct Ending {
     /// `None`: of a sink that is not configured.
     kind: Option<Kind>,
     token: Token,
-    /// `None`: it could not be read.
-    entry: Option<Arc<Facts>>,
+    entry: Arc<Facts>,
     outcome: Outcome,
 }
 
@@ -188,60 +134,17 @@ impl Ending {
     fn run(&self, tx: &mut Tx<'_>) -> rusqlite::Result<bool> {
         let Some(kind) = self.kind else { return Ok(false) };
         let Some(mut row) = stages::load_held(tx.connection, self.seq, kind, self.token)? else { return Ok(false) };
-        settle(tx, &mut row, &self.outcome, self.entry.as_deref())?;
-        if let Some(entry) = self.entry.as_ref().filter(|_| self.outcome == Outcome::Done && !kind.is_fetch()) {
-            sinks::note_delivered(tx, kind, row.line, entry)?;
+        settle(tx, &mut row, &self.outcome, Some(&*self.entry))?;
+        if self.outcome == Outcome::Done && !kind.is_fetch() {
+            sinks::note_delivered(tx, kind, row.line, &self.entry)?;
         }
         Ok(true)
     }
 }
 
-/// A stage that was leased.
-struct Taken {
-    row: StageRow,
-    token: Token,
-    hold: Hold,
-    at: Timestamp,
-    expires: Timestamp,
-}
-
-impl Taken {
-    fn ending(&self, entry: Option<Arc<Facts>>, outcome: Outcome) -> Ending {
-        Ending { seq: self.row.seq, kind: Some(self.row.kind), token: self.token, entry, outcome }
-    }
-
-    /// The lease, with what work needs; or how it ends, because what is stored is not what was accepted.
-    fn read(self, connection: &Connection, stage: &Stage, seal: &Seal) -> rusqlite::Result<Result<Lease, Ending>> {
-        let Stored { entry, body, delivered, .. } = stored::together(connection, &self.row, seal)?;
-        let entry = Arc::new(entry);
-        let body = match body {
-            Ok(body) => body,
-            Err(reason) => {
-                let damaged = Outcome::Park { cause: Cause::Damaged, reason: reason.to_owned() };
-                return Ok(Err(self.ending(Some(entry), damaged)));
-            }
-        };
-        let progress = &self.row.progress;
-        Ok(Ok(Lease {
-            seq: Seq(self.row.seq),
-            stage: stage.clone(),
-            token: self.token,
-            expires: self.expires,
-            attempts: progress.attempts,
-            failing_since: progress.failing_since,
-            doubts: progress.doubts,
-            resumed: progress.resumed,
-            // One from the future was noted before the clock was set back, and says nothing.
-            is_stale: delivered.is_some_and(|delivered| delivered > entry.as_of && delivered <= self.at),
-            entry,
-            body,
-            hold: self.hold,
-        }))
-    }
-}
-
 /// One claim.
 struct Claiming<'a> {
+    stage: &'a Stage,
     kind: Kind,
     lease_for: Duration,
     /// Of a sink whose events are merged.
@@ -251,12 +154,11 @@ struct Claiming<'a> {
 }
 
 impl Claiming<'_> {
-    /// Leases, and says when the next stage can be leased.
-    fn run(&self, tx: &mut Tx<'_>, limit: usize) -> rusqlite::Result<(Vec<Taken>, Option<Timestamp>)> {
-        let mut leased = Vec::new();
+    fn run(&self, tx: &mut Tx<'_>, limit: usize) -> rusqlite::Result<Claimed> {
+        let mut leases = Vec::new();
         let (mut bytes, mut is_over, mut looks) = (0, false, 0);
         while !is_over && looks < MOST_LOOKS {
-            let found = self.found(tx, limit - leased.len())?;
+            let found = self.found(tx, limit - leases.len())?;
             // Only a stage that left its line, or went back into it, can have made another one due.
             is_over = true;
             looks += found.len();
@@ -266,15 +168,15 @@ impl Claiming<'_> {
                     break;
                 }
                 match self.lease(tx, row)? {
-                    Some(taken) => {
-                        bytes += entries::size(tx.connection, taken.row.seq)?;
-                        leased.push(taken);
+                    Some(lease) => {
+                        bytes += lease.body.len();
+                        leases.push(lease);
                     }
                     None => is_over = false,
                 }
             }
         }
-        Ok((leased, stages::next_due(tx.connection, self.kind)?))
+        Ok(Claimed { leases, next_due: stages::next_due(tx.connection, self.kind)? })
     }
 
     /// Stages that can be leased.
@@ -301,10 +203,10 @@ impl Claiming<'_> {
         Ok(any)
     }
 
-    fn lease(&self, tx: &mut Tx<'_>, mut row: StageRow) -> rusqlite::Result<Option<Taken>> {
+    fn lease(&self, tx: &mut Tx<'_>, mut row: StageRow) -> rusqlite::Result<Option<Lease>> {
         if let Some(asked) = self.merging {
             let connection = tx.connection;
-            let facts = |seq| Ok(stored::alone(connection, (seq, row.kind, row.line), self.seal)?.entry);
+            let facts = |seq| Ok(stored(connection, (seq, row.kind, row.line), self.seal)?.entry);
             if !merging::gather(tx, &row, asked, facts)? {
                 return Ok(None);
             }
@@ -327,7 +229,141 @@ impl Claiming<'_> {
                 return Ok(None);
             }
         }
-        Ok(Some(Taken { row, token, hold, at: now, expires }))
+        let Stored { entry, body, delivered, .. } = self.stored(tx.connection, &row)?;
+        let body = match body {
+            Ok(body) => body,
+            Err(reason) => {
+                let damaged = Outcome::Park { cause: Cause::Damaged, reason: reason.to_owned() };
+                settle(tx, &mut row, &damaged, Some(&entry))?;
+                return Ok(None);
+            }
+        };
+        Ok(Some(Lease {
+            seq: Seq(row.seq),
+            stage: self.stage.clone(),
+            token,
+            expires,
+            attempts: row.progress.attempts,
+            failing_since: row.progress.failing_since,
+            doubts: row.progress.doubts,
+            resumed: row.progress.resumed,
+            // One from the future was noted before the clock was set back, and says nothing.
+            is_stale: delivered.is_some_and(|delivered| delivered > entry.as_of && delivered <= now),
+            entry: Arc::new(entry),
+            body,
+            hold,
+        }))
+    }
+
+    /// What work needs of the entries that leave together with a stage: one delivery.
+    fn stored(&self, connection: &Connection, row: &StageRow) -> rusqlite::Result<Stored> {
+        let own = stored(connection, (row.seq, row.kind, row.line), self.seal)?;
+        if !own.is_grouped {
+            return Ok(own);
+        }
+        let members = merging::in_line(connection, row)?;
+        let mut found = Vec::with_capacity(members.len());
+        for seq in members {
+            found.push((Seq(seq), stored(connection, (seq, row.kind, row.line), self.seal)?));
+        }
+        let facts: Vec<(Seq, &Facts)> = found.iter().map(|(seq, stored)| (*seq, &stored.entry)).collect();
+        let Some((newest, entry)) = unite(&facts) else { return Ok(own) };
+        let (_, stored) = found.swap_remove(newest);
+        Ok(Stored { entry, ..stored })
+    }
+}
+
+/// What work needs of an entry.
+struct Stored {
+    entry: Facts,
+    /// The body that was accepted, or why it is not to be had.
+    body: Result<Bytes, &'static str>,
+    /// For which time the newest accounts hold that the same sink was given of the same connection and channel.
+    delivered: Option<Timestamp>,
+    /// Whether it was decided with which others it leaves.
+    is_grouped: bool,
+}
+
+/// The facts of an entry, for who looks on.
+pub(super) fn facts(connection: &Connection, seq: i64, seal: &Seal) -> rusqlite::Result<Option<Facts>> {
+    // Of no stage, and no line: nothing was delivered there.
+    Ok(stored(connection, (seq, Kind(i64::MIN), 0), seal).optional()?.map(|stored| stored.entry))
+}
+
+/// What work at a kind of stage needs of an entry, whose connection has this line.
+fn stored(connection: &Connection, (seq, kind, line): (i64, Kind, i64), seal: &Seal) -> rusqlite::Result<Stored> {
+    connection
+        .prepare_cached(
+            "SELECT entry.id, coalesce(delivery_id, entry.id), event_type, resource_type, entry.connection, entry.user, channel,
+                    mode, created, accepted, account_count, listed, confirm, trace, body.bytes,
+                    fetched.seq IS NOT NULL, fetched.reading, reading.accounts, reading.certainty, reading.unusable, digest,
+                    fetched.snapshot,
+                    (SELECT as_of FROM delivered WHERE kind = ?3 AND line = ?4 AND delivered.channel = coalesce(entry.channel, '')),
+                    entry.key, entry.status, entry.provider, entry.new_transactions,
+                    EXISTS (SELECT 1 FROM merged WHERE merged.seq = ?1 AND merged.kind = ?3)
+             FROM entry JOIN body USING (seq)
+                  LEFT JOIN fetched ON fetched.seq = entry.seq AND fetched.kind = ?2
+                  LEFT JOIN reading ON reading.id = fetched.reading
+             WHERE entry.seq = ?1",
+        )?
+        .query_row(params![seq, Kind::of_fetch(crate::Fetch::Accounts), kind, line], |row| read_stored(row, seq, seal))
+}
+
+fn read_stored(row: &Row<'_>, seq: i64, seal: &Seal) -> rusqlite::Result<Stored> {
+    let fetched = match (row.get(15)?, row.get::<_, Option<i64>>(16)?) {
+        (false, _) => None,
+        (true, None) => Some(Fetched::Gone),
+        (true, Some(reading)) => {
+            let found = readings::found(row, 17)?.unwrap_or(Found {
+                accounts: 0,
+                unusable: 0,
+                certainty: Certainty::Unsettled,
+            });
+            Some(Fetched::Read { reading: ReadingId(reading), found })
+        }
+    };
+    let time = |index| row.get::<_, Option<i64>>(index).map(|millis| millis.map(Timestamp::from_millis));
+    let accepted = Timestamp::from_millis(row.get(9)?);
+    let entry = Facts {
+        event_id: EventId::new(row.get::<_, String>(0)?),
+        delivery_id: DeliveryId::new(row.get::<_, String>(1)?),
+        event_type: row.get(2)?,
+        resource_type: row.get(3)?,
+        connection: ConnectionId::new(row.get::<_, String>(4)?),
+        user: row.get::<_, Option<String>>(5)?.map(UserId::new),
+        channel: row.get::<_, Option<String>>(6)?.map(ChannelDefinitionId::new),
+        mode: row.get(7)?,
+        status: row.get(24)?,
+        provider: row.get(25)?,
+        new_transactions: row.get(26)?,
+        created: row.get(8)?,
+        accepted,
+        account_count: unsigned(row, 10)?,
+        listed: unsigned(row, 11)?.unwrap_or(0),
+        confirm: row.get(12)?,
+        trace: row.get::<_, Option<String>>(13)?.and_then(|text| TraceParent::parse(&text)),
+        fetched,
+        as_of: time(21)?.unwrap_or(accepted),
+        merged: Vec::new(),
+    };
+    let body = whole_body(row, seal, Place::Body(seq), &Owner::of_ids(&entry.connection, entry.user.as_ref()))?;
+    Ok(Stored { entry, body, delivered: time(22)?, is_grouped: row.get(27)? })
+}
+
+/// The body, compared with what was accepted.
+fn whole_body(
+    row: &Row<'_>,
+    seal: &Seal,
+    place: Place,
+    owner: &Owner,
+) -> rusqlite::Result<Result<Bytes, &'static str>> {
+    let (stored, accepted, key) = (row.get(14)?, row.get::<_, [u8; 32]>(20)?, row.get(23)?);
+    let opened = seal.open(key, owner, place, stored).and_then(|body| Ok((seal.digest(key, &body)? == accepted, body)));
+    match opened {
+        Ok((true, body)) => Ok(Ok(body)),
+        Ok((false, _)) | Err(Flaw::Changed) => Ok(Err(DAMAGED)),
+        Err(Flaw::Missing | Flaw::Erased) => Ok(Err(NO_KEY)),
+        Err(other) => Err(other.into()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     codes::{Kind, unsigned},
-    merging, readings, stages, stored,
+    merging, queue, readings, stages,
 };
 use crate::{AttemptView, DeliveryId, EntryView, ReadingView, Seq, StageView, Story, rules, seal::Seal};
 use base::clock::Timestamp;
@@ -96,7 +96,7 @@ pub(super) fn story(connection: &Connection, seq: i64, seal: &Seal) -> rusqlite:
             behind.push((stages::name(connection, row.kind)?, Seq(first)));
         }
     }
-    let facts = stored::facts(connection, seq, seal)?;
+    let facts = queue::facts(connection, seq, seal)?;
     Ok(Story { reading: reading(connection, seq)?, behind, facts, merged })
 }
 
