@@ -156,8 +156,7 @@ mod tests {
         NOW.before(Duration::from_secs(seconds))
     }
 
-    proptest! {
-        #[test]
+    #[test]
     fn a_schedule_of_an_hour_needs_as_many_tries_as_a_longer_one() {
         let hour = Duration::from_hours(1);
         for (lasts, fewest) in [(hour - Duration::from_millis(1), FEWEST_WITHIN_AN_HOUR), (hour, FEWEST)] {
@@ -171,7 +170,8 @@ mod tests {
         }
     }
 
-    #[test]
+    proptest! {
+        #[test]
         fn waits_within_the_doubling_ceiling_above_what_was_asked_for(
             attempts in 1_u32..100, dice in any::<u64>(), asked in 0_u64..3600,
         ) {
