@@ -14,7 +14,7 @@ use std::{
 };
 use tokio::time::sleep;
 
-pub(crate) const BACKLOG: u64 = 20_000;
+const BACKLOG: u64 = 20_000;
 /// Events a second that come while others are delivered.
 const RATES: [u32; 4] = [4_000, 6_000, 8_000, 10_000];
 /// Seconds for which they come.

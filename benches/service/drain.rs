@@ -21,7 +21,7 @@ const AMQP: &str = "127.0.0.1:5672";
 /// Waiting events: so many that the start of the service, which is part of its time, is a small part of it.
 const WAITING: u64 = 100_000;
 /// Rounds of each side at most.
-const ROUNDS: usize = 1;
+const ROUNDS: usize = 3;
 
 /// One kind of sink: the server's own tools, and the lines of its `[[sink]]`.
 enum Broker {

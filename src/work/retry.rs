@@ -158,15 +158,11 @@ mod tests {
 
     #[test]
     fn a_schedule_of_an_hour_needs_as_many_tries_as_a_longer_one() {
-        let hour = Duration::from_hours(1);
-        for (lasts, fewest) in [(Duration::from_mins(59), FEWEST_WITHIN_AN_HOUR), (hour, FEWEST)] {
-            let policy = Policy { give_up_after: lasts, ..POLICY };
-            let after = |attempts| {
-                let since = Timestamp::from_millis(NOW.as_millis() - 3_600_000);
-                policy.decide(Failed { failing_since: Some(since), ..failed(attempts) }, NOW, 0)
-            };
-            assert!(matches!(after(fewest - 1), Outcome::Retry { .. }), "{lasts:?}");
-            assert!(matches!(after(fewest), Outcome::Park { .. }), "{lasts:?}");
+        for (minutes, fewest) in [(59, FEWEST_WITHIN_AN_HOUR), (60, FEWEST)] {
+            let policy = Policy { give_up_after: Duration::from_mins(minutes), ..POLICY };
+            let after = |attempts| policy.decide(Failed { failing_since: Some(ago(3600)), ..failed(attempts) }, NOW, 0);
+            assert!(matches!(after(fewest - 1), Outcome::Retry { .. }), "{minutes}");
+            assert!(matches!(after(fewest), Outcome::Park { .. }), "{minutes}");
         }
     }
 
