@@ -305,7 +305,8 @@ impl Appender {
         self.segment = None;
         self.shared.change(|state| {
             if let Some(part) = state.open_part() {
-                part.is_open = false;
+                // Records that nobody was promised may stand anywhere behind the last one.
+                (part.is_open, part.end) = (false, part.size);
             }
         });
         self.note_trouble(Trouble::of(error))

@@ -134,12 +134,12 @@ fn read(folder: &Folder, cursor: &mut Cursor, size: u64, next: Option<u64>, repa
         return Ok(part);
     }
     let end = find_end(cursor, size)?;
-    (part.last, part.end) = (end.reach, end.offset);
     if end.is_damaged {
+        part.last = end.reach;
         let file = folder.segment(number);
         part.damage = Some(Damage { file, offset: end.offset, position: end.last + 1, kind: Kind::Changed });
     } else {
-        part.last = end.last;
+        (part.last, part.end) = (end.last, end.offset);
         if repair && !end.is_closed {
             close(folder, cursor, &mut part, &end)?;
         }

@@ -46,7 +46,7 @@ pub(super) struct Part {
     pub(super) first: u64,
     /// The last position of it that counts; below `first` where there is none.
     pub(super) last: u64,
-    /// Up to here in the file stands what counts.
+    /// Behind this place in the file are zeros: up to here it is read, and overwritten when it is let go.
     pub(super) end: u64,
     /// Bytes of the file.
     pub(super) size: u64,

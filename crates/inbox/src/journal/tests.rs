@@ -15,6 +15,7 @@ use tempfile::TempDir;
 mod model;
 mod platter;
 mod power;
+mod recovered;
 
 const IDENTITY: [u8; 16] = [7; 16];
 /// How long a test waits for something that comes by itself.
