@@ -253,9 +253,10 @@ pub(crate) async fn deliver_all(
 ) {
     const LANES: usize = 4;
     let taken = Arc::new(AtomicUsize::new(0));
+    let last = Arc::new(Mutex::new(None));
     let mut lanes = Vec::new();
     for lane in 0..LANES {
-        let (sink, taken) = (Arc::clone(&sink), Arc::clone(&taken));
+        let (sink, taken, last) = (Arc::clone(&sink), Arc::clone(&taken), Arc::clone(&last));
         lanes.push(tokio::spawn(async move {
             for number in 0..each {
                 let own = (lane..connections).step_by(LANES);
@@ -263,7 +264,13 @@ pub(crate) async fn deliver_all(
                 while !left.is_empty() {
                     let results = sink.deliver_many(&left).await;
                     let mut results = results.into_iter();
-                    left.retain(|_| results.next().unwrap().is_err());
+                    left.retain(|_| match results.next().unwrap() {
+                        Ok(()) => false,
+                        Err(error) => {
+                            *lock(&last) = Some(error);
+                            true
+                        }
+                    });
                     if !left.is_empty() {
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
@@ -274,7 +281,10 @@ pub(crate) async fn deliver_all(
     }
     disturb(&taken).await;
     for lane in lanes {
-        tokio::time::timeout(PATIENCE * 3, lane).await.expect("all is delivered in the end").unwrap();
+        let Ok(ended) = tokio::time::timeout(PATIENCE * 3, lane).await else {
+            panic!("not all is delivered after {:?}; the last failure: {:?}", PATIENCE * 3, lock(&last));
+        };
+        ended.unwrap();
     }
 }
 

@@ -3,21 +3,21 @@
 //! Only with the feature `servers`. The programs must be installed; what is missing is said with the name of the package.
 //!
 //! ```text
-//! cpu       processor time of a process
 //! port      a port that stays free
 //! postgres  a PostgreSQL that can be stopped, killed, frozen, restarted, made read-only, copied to a standby
+//! process   processor time of a process, and whether one lives
 //! program   any server that is one program
 //! proxy     a way to a server that can be cut: stalled, reset, slowed down
 //! ```
 
-mod cpu;
 mod port;
 mod postgres;
+mod process;
 mod program;
 mod proxy;
 
-pub use cpu::Cpu;
 pub use port::free_port;
 pub use postgres::{Error, Options, Postgres};
+pub use process::Cpu;
 pub use program::Program;
 pub use proxy::{Proxy, Weather};

@@ -3,7 +3,7 @@
 //! The programs are those of Debian's package `postgresql`, the newest version that is installed. PostgreSQL refuses to run as
 //! root, so root starts it as the user `postgres`.
 
-use super::{cpu::Cpu, port::free_port};
+use super::{port::free_port, process::Cpu};
 use crate::pki::{self, Identity};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{

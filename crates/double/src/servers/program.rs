@@ -1,9 +1,9 @@
 //! Any server that is a program: in a folder of its own, on a port that was free.
 
-use super::port::free_port;
+use super::{port::free_port, process};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
-    io,
+    fs, io,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -17,6 +17,10 @@ use tokio::{
 /// For a start.
 const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(20);
+/// What the program writes, in its folder.
+const OUTPUT: &str = "output";
+/// Of that, in an error, in bytes.
+const SAID: usize = 2000;
 
 /// See the head of this file. The server ends with this value.
 #[derive(Debug)]
@@ -24,7 +28,7 @@ pub struct Program {
     command: Command,
     child: Child,
     port: u16,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Program {
@@ -36,10 +40,10 @@ impl Program {
     pub async fn start(within: &Path, command: impl FnOnce(&Path, u16) -> Command) -> io::Result<Self> {
         let (folder, port) = (tempfile::tempdir_in(within)?, free_port()?);
         let mut command = command(folder.path(), port);
-        command.current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = spawn(&mut command)?;
-        let this = Self { command, child, port, _folder: folder };
-        this.listening().await?;
+        command.current_dir(folder.path());
+        let child = spawn(&mut command, folder.path())?;
+        let mut this = Self { command, child, port, folder };
+        this.listening(Instant::now() + PATIENCE).await?;
         Ok(this)
     }
 
@@ -60,21 +64,43 @@ impl Program {
     /// # Errors
     /// Those of [`start`](Self::start).
     pub async fn crash(&mut self) -> io::Result<()> {
-        self.kill();
-        self.child = spawn(&mut self.command)?;
-        self.listening().await
-    }
-
-    async fn listening(&self) -> io::Result<()> {
         let until = Instant::now() + PATIENCE;
-        while TcpStream::connect(self.address()).await.is_err() {
-            if Instant::now() > until {
-                let told = format!("{} does not listen", self.command.get_program().display());
-                return Err(io::Error::new(io::ErrorKind::TimedOut, told));
-            }
+        self.kill();
+        // What was killed still listens, and keeps its names, until it is gone.
+        while process::group_lives(self.child.id()) && Instant::now() < until {
             sleep(LOOK).await;
         }
+        loop {
+            self.child = spawn(&mut self.command, self.folder.path())?;
+            match self.listening(until).await {
+                // Others may not know yet that the killed one is gone, such as Erlang's list of nodes.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => sleep(LOOK).await,
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Waits until it listens. Where it ends before that, nobody answers its port: `ConnectionRefused`.
+    async fn listening(&mut self, until: Instant) -> io::Result<()> {
+        while TcpStream::connect(self.address()).await.is_err() {
+            let kind = match self.child.try_wait()? {
+                _ if Instant::now() > until => io::ErrorKind::TimedOut,
+                Some(_) => io::ErrorKind::ConnectionRefused,
+                None => {
+                    sleep(LOOK).await;
+                    continue;
+                }
+            };
+            let (program, said) = (self.command.get_program().display(), self.said());
+            return Err(io::Error::new(kind, format!("{program} does not listen: {said}")));
+        }
         Ok(())
+    }
+
+    /// The end of what it wrote.
+    fn said(&self) -> String {
+        let said = fs::read(self.folder.path().join(OUTPUT)).unwrap_or_default();
+        String::from_utf8_lossy(said.get(said.len().saturating_sub(SAID)..).unwrap_or_default()).into_owned()
     }
 
     fn kill(&mut self) {
@@ -91,8 +117,59 @@ impl Drop for Program {
     }
 }
 
-fn spawn(command: &mut Command) -> io::Result<Child> {
+fn spawn(command: &mut Command, folder: &Path) -> io::Result<Child> {
+    let output = fs::File::create(folder.join(OUTPUT))?;
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
     command.spawn().map_err(|error| {
         io::Error::new(error.kind(), format!("{} cannot be started: {error}", command.get_program().display()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt as _;
+
+    /// A shell that starts the real server, as some programs do, on the port that it is given.
+    fn server(script: &str, port: u16) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).env("PORT", port.to_string()).process_group(0);
+        command
+    }
+
+    const LISTEN: &str = "import os, socket, time
+s = socket.create_server(('127.0.0.1', int(os.environ['PORT'])))
+time.sleep(60)";
+
+    #[tokio::test]
+    async fn what_a_killed_server_leaves_is_gone_before_the_next_start() {
+        let script = format!("python3 -c \"{LISTEN}\" & wait");
+        let mut program = Program::start(&std::env::temp_dir(), |_, port| server(&script, port)).await.unwrap();
+        for _ in 0..5 {
+            let killed = program.child.id();
+            program.crash().await.unwrap();
+            assert!(!process::group_lives(killed));
+            assert!(process::group_lives(program.child.id()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_start_that_fails_after_a_crash_is_tried_again() {
+        // Fails at its second start, and says why.
+        let script = format!(
+            "n=$(cat starts 2>/dev/null || echo 0); echo $((n + 1)) >starts
+             if [ $n -eq 1 ]; then echo 'the name is taken' >&2; exit 1; fi
+             exec python3 -c \"{LISTEN}\""
+        );
+        let mut program = Program::start(&std::env::temp_dir(), |_, port| server(&script, port)).await.unwrap();
+        program.crash().await.unwrap();
+        assert_eq!(fs::read_to_string(program.folder.path().join("starts")).unwrap().trim(), "3");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ends_at_once_is_reported_with_its_words() {
+        let script = "echo 'no such setting: gost' >&2; exit 3";
+        let error = Program::start(&std::env::temp_dir(), |_, port| server(script, port)).await.unwrap_err();
+        assert_eq!(error.to_string(), "sh does not listen: no such setting: gost\n");
+    }
 }

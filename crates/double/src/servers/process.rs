@@ -1,6 +1,8 @@
-//! Processor time of a process, as Linux counts it.
+//! Processes, as Linux shows them: their processor time, and whether those of a group live.
 
 use std::{fs, io, time::Duration};
+
+const UNKNOWN: &str = "unknown form of /proc/pid/stat";
 
 /// What a process has used.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,17 +19,34 @@ impl Cpu {
     /// # Errors
     /// There is no such process.
     pub fn of(process: u32) -> io::Result<Self> {
-        let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-        // The name of the program stands in brackets, and may hold anything.
-        let (_, fields) = stat.rsplit_once(')').ok_or_else(|| io::Error::other("unknown form of /proc/pid/stat"))?;
+        let stat = stat(process)?;
         // utime, stime, cutime, cstime; Linux shows them in hundredths of a second on every machine.
-        let ticks: Vec<u64> = fields.split_whitespace().skip(11).take(4).flat_map(str::parse).collect();
+        let ticks: Vec<u64> = stat.iter().skip(11).take(4).flat_map(|field| field.parse()).collect();
         let [user, system, ended_user, ended_system] = ticks.as_slice() else {
-            return Err(io::Error::other("unknown form of /proc/pid/stat"));
+            return Err(io::Error::other(UNKNOWN));
         };
         let time = |ticks: u64| Duration::from_millis(ticks * 10);
         Ok(Self { own: time(user + system), ended: time(ended_user + ended_system) })
     }
+}
+
+/// Whether a process of this group has not ended yet. One that has ended and that nobody waited for does not count.
+pub(super) fn group_lives(group: u32) -> bool {
+    let group = group.to_string();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter_map(|process| stat(process).ok()).any(|stat| {
+        let [state, _, of, ..] = stat.as_slice() else { return false };
+        *of == group && !matches!(state.as_str(), "Z" | "X")
+    })
+}
+
+/// What Linux says of a process: its state, its parent, its group and more (proc(5)).
+fn stat(process: u32) -> io::Result<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name of the program stands in brackets, and may hold anything.
+    let (_, fields) = stat.rsplit_once(')').ok_or_else(|| io::Error::other(UNKNOWN))?;
+    Ok(fields.split_whitespace().map(str::to_owned).collect())
 }
 
 #[cfg(test)]
