@@ -41,7 +41,7 @@ const CROWDED_FOR: Duration = Duration::from_millis(250);
 /// After the inbox failed, before it is asked again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Bytes of a body that count for one of them; a longer body counts for several.
-const BYTES_OF_ONE: usize = 16 * 1024;
+const BYTES_OF_ONE: usize = 4 * 1024;
 
 /// What is done with the leases of one stage.
 #[async_trait]

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 /// Leases under work at once at most, where the handler takes many at once.
-const MOST_IN_BATCHES: usize = 1024;
+const MOST_IN_BATCHES: usize = 4096;
 /// Leases that wait for each hand, while work is quick.
 const AHEAD: usize = 2;
 /// Work that takes less is quick: a claim takes one to five milliseconds.
