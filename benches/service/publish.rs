@@ -15,8 +15,8 @@ use tokio_postgres::{NoTls, types::ToSql};
 
 /// Documents that are sent before the first of them is waited for, as many as a sink gets at once.
 const BATCH: usize = 256;
-/// Batches under way at once.
-const BATCHES: usize = 4;
+/// Batches under way at once: as much together as the service has under way.
+const BATCHES: usize = 16;
 
 /// Columns of the sink's table that are filled: name, type, and which attribute of a document it holds.
 const COLUMNS: [(&str, &str, &str); 14] = [

@@ -155,9 +155,10 @@ impl Postgres {
         server.args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"]);
         self.server = Some(server.stdout(log.try_clone()?).stderr(log).spawn()?);
         while !self.is_ready()? {
-            let ended = self.server.as_mut().is_none_or(|server| !matches!(server.try_wait(), Ok(None)));
-            if ended || Instant::now() > until {
-                return Err(Error::Failed { program: "postgres", said: self.log() });
+            let ended = self.server.as_mut().map(Child::try_wait).transpose()?.flatten();
+            if ended.is_some() || Instant::now() > until {
+                let end = ended.map_or_else(|| format!("not ready within {PATIENCE:?}"), |status| status.to_string());
+                return Err(Error::Failed { program: "postgres", said: format!("{end}\n{}", self.log()) });
             }
             thread::sleep(LOOK);
         }
