@@ -3,7 +3,10 @@
 //! The programs are those of Debian's package `postgresql`, the newest version that is installed. PostgreSQL refuses to run as
 //! root, so root starts it as the user `postgres`.
 
-use super::{port::free_port, process::Cpu};
+use super::{
+    port::free_port,
+    process::{self, Cpu},
+};
 use crate::pki::{self, Identity};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -23,8 +26,6 @@ const USER: &str = "postgres";
 /// For a start or a stop.
 const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(20);
-/// What it says while processes of an earlier one on the same files are there.
-const STILL_IN_USE: &str = "pre-existing shared memory block";
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
@@ -137,18 +138,6 @@ impl Postgres {
     pub fn restart(&mut self) -> Result<(), Error> {
         self.stop();
         let until = Instant::now() + PATIENCE;
-        loop {
-            match self.begin(until) {
-                // A process that a crash left behind is not gone yet.
-                Err(Error::Failed { said, .. }) if said.contains(STILL_IN_USE) && Instant::now() < until => {
-                    thread::sleep(LOOK);
-                }
-                ended => return ended,
-            }
-        }
-    }
-
-    fn begin(&mut self, until: Instant) -> Result<(), Error> {
         let log = fs::File::create(self.folder.path().join("log"))?;
         let mut server = self.program("postgres");
         server.arg("-D").arg(self.data()).args(["-p", &self.port.to_string(), "-k"]).arg(self.folder.path());
@@ -172,10 +161,18 @@ impl Postgres {
 
     /// Ends the server without warning, as a crash of its machine would. What it acknowledged is on its disk.
     pub fn kill(&mut self) {
-        // The postmaster first, so that it starts nobody meanwhile.
+        // The postmaster first, so that it starts nobody meanwhile. One that it was starting has no parent then, and is found all the same.
         self.signal(Signal::STOP);
-        for process in self.processes() {
-            kill_process(process, Signal::KILL).ok();
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let processes = self.processes();
+            for process in &processes {
+                kill_process(*process, Signal::KILL).ok();
+            }
+            if processes.is_empty() || Instant::now() > until {
+                break;
+            }
+            thread::sleep(LOOK);
         }
         self.end(Signal::KILL);
         fs::remove_file(self.data().join("postmaster.pid")).ok();
@@ -194,7 +191,6 @@ impl Postgres {
         for process in self.processes() {
             kill_process(process, Signal::CONT).ok();
         }
-        self.signal(Signal::CONT);
     }
 
     /// Runs SQL as the owner of the server, beside everybody else.
@@ -254,11 +250,11 @@ impl Postgres {
     /// The server does not run.
     pub fn cpu(&self) -> io::Result<Duration> {
         let server = self.server.as_ref().map(Child::id).ok_or(io::ErrorKind::NotFound)?;
-        let Cpu { own, ended } = Cpu::of(server)?;
+        let ended = Cpu::of(server)?.ended;
         // One that has ended meanwhile is counted next time.
-        let children =
+        let living =
             self.processes().into_iter().filter_map(|pid| Cpu::of(pid.as_raw_nonzero().get().cast_unsigned()).ok());
-        Ok(children.fold(own + ended, |all, child| all + child.own))
+        Ok(living.fold(ended, |all, process| all + process.own))
     }
 
     /// The folder of its files. They may be read by who started it.
@@ -303,12 +299,9 @@ impl Postgres {
         }
     }
 
-    /// The processes that serve connections, and those that look after the cluster.
+    /// All its processes. PostgreSQL works in the folder of its files.
     fn processes(&self) -> Vec<Pid> {
-        let Some(server) = self.server.as_ref().map(Child::id) else { return Vec::new() };
-        let file = format!("/proc/{server}/task/{server}/children");
-        let children = fs::read_to_string(file).unwrap_or_default();
-        children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+        self.data().canonicalize().map(|data| process::within(&data)).unwrap_or_default()
     }
 }
 

@@ -1,6 +1,7 @@
-//! Processes, as Linux shows them: their processor time, and whether those of a group live.
+//! Processes, as Linux shows them: their processor time, and which of a group or in a folder live.
 
-use std::{fs, io, time::Duration};
+use rustix::process::Pid;
+use std::{fs, io, path::Path, time::Duration};
 
 const UNKNOWN: &str = "unknown form of /proc/pid/stat";
 
@@ -33,12 +34,21 @@ impl Cpu {
 /// Whether a process of this group has not ended yet. One that has ended and that nobody waited for does not count.
 pub(super) fn group_lives(group: u32) -> bool {
     let group = group.to_string();
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    numbers.filter_map(|process| stat(process).ok()).any(|stat| {
+    all().filter_map(|process| stat(process).ok()).any(|stat| {
         let [state, _, of, ..] = stat.as_slice() else { return false };
         *of == group && !matches!(state.as_str(), "Z" | "X")
     })
+}
+
+/// The processes that work in this folder, whoever started them, and that have not ended yet.
+pub(super) fn within(folder: &Path) -> Vec<Pid> {
+    let here = |process: &u32| fs::read_link(format!("/proc/{process}/cwd")).is_ok_and(|cwd| cwd == folder);
+    all().filter(here).filter_map(|process| Pid::from_raw(process.cast_signed())).collect()
+}
+
+fn all() -> impl Iterator<Item = u32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// What Linux says of a process: its state, its parent, its group and more (proc(5)).
@@ -52,6 +62,21 @@ fn stat(process: u32) -> io::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_works_in_a_folder_is_found_until_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap();
+        assert_eq!(within(&path), []);
+        let mut child = std::process::Command::new("sleep").arg("60").current_dir(&path).spawn().unwrap();
+        assert_eq!(within(&path), [Pid::from_child(&child)]);
+        child.kill().unwrap();
+        // It has ended, and nobody waited for it yet.
+        while !within(&path).is_empty() {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+    }
 
     #[test]
     fn a_child_that_has_ended_counts_as_such() {
