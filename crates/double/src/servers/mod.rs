@@ -5,7 +5,7 @@
 //! ```text
 //! port      a port that stays free
 //! postgres  a PostgreSQL that can be stopped, killed, frozen, restarted, made read-only, copied to a standby
-//! process   processor time of a process, and whether one lives
+//! process   processor time of a process, and which of a group or in a folder live
 //! program   any server that is one program
 //! proxy     a way to a server that can be cut: stalled, reset, slowed down
 //! ```

@@ -74,25 +74,20 @@ impl Program {
             self.child = spawn(&mut self.command, self.folder.path())?;
             match self.listening(until).await {
                 // Others may not know yet that the killed one is gone, such as Erlang's list of nodes.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => sleep(LOOK).await,
+                Err(_) if Instant::now() < until => sleep(LOOK).await,
                 ended => return ended,
             }
         }
     }
 
-    /// Waits until it listens. Where it ends before that, nobody answers its port: `ConnectionRefused`.
+    /// Waits until it listens, or has ended without that.
     async fn listening(&mut self, until: Instant) -> io::Result<()> {
         while TcpStream::connect(self.address()).await.is_err() {
-            let kind = match self.child.try_wait()? {
-                _ if Instant::now() > until => io::ErrorKind::TimedOut,
-                Some(_) => io::ErrorKind::ConnectionRefused,
-                None => {
-                    sleep(LOOK).await;
-                    continue;
-                }
-            };
-            let (program, said) = (self.command.get_program().display(), self.said());
-            return Err(io::Error::new(kind, format!("{program} does not listen: {said}")));
+            if self.child.try_wait()?.is_some() || Instant::now() > until {
+                let (program, said) = (self.command.get_program().display(), self.said());
+                return Err(io::Error::other(format!("{program} does not listen: {said}")));
+            }
+            sleep(LOOK).await;
         }
         Ok(())
     }
