@@ -218,6 +218,20 @@ async fn a_queue_that_is_full_says_so() {
     queue.remove().await;
 }
 
+/// A broker that asks for more free disk than there is: its alarm is on from the start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_whose_disk_is_short_says_so() {
+    let broker = own("disk_free_limit.absolute = 1000000GB\n").await;
+    let sink = sink(&Settings { timeout: Duration::from_secs(5), ..settings(&broker.address(), "amq.topic", "a") });
+    until("the broker blocks", || async {
+        let failure = failure(&sink).await;
+        let is_told =
+            failure.reason.starts_with("the broker takes nothing from publishers just now: its memory or its disk");
+        is_told.then(|| assert_eq!(failure.kind, TRANSIENT))
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn says_what_keeps_it_from_logging_in() {
     let server = shared("amqp", 5672);

@@ -84,8 +84,10 @@ pub(super) fn of_publishing(error: &PublishError) -> Failure {
         return Failure::transient(format!("the message could not be published: {}", base::error::chain(error)));
     };
     let code = said.error_code().0;
+    // The server says of an account that has used up what it may (10002) that the request was bad.
+    let is_short = matches!(code, 10_002 | 10_023 | 10_028 | 10_047);
     let remedy = match code {
-        10_023 | 10_028 | 10_047 => "; the server or the account has no storage left: make room, or raise the limit",
+        _ if is_short => "; the server or the account has no storage left: make room, or raise the limit",
         10_054 => "; raise the stream's max_msg_size, then replay the entry",
         10_077 => "; the stream is full and discards what is new: make room, or raise its limits",
         10_039 | 10_076 => "; enable JetStream for this account",
@@ -94,7 +96,7 @@ pub(super) fn of_publishing(error: &PublishError) -> Failure {
     let reason = format!("the stream did not take the message: {}{remedy}", printable(&said.to_string()));
     match (code, said.code()) {
         (10_054, _) => refused(413, reason),
-        (_, 400..=499) => refused(u16::try_from(code).unwrap_or(400), reason),
+        (_, 400..=499) if !is_short => refused(u16::try_from(code).unwrap_or(400), reason),
         _ => Failure::transient(reason),
     }
 }

@@ -177,6 +177,31 @@ async fn a_full_stream_says_so() {
     stream.remove().await;
 }
 
+/// The disk that an account may use holds one message.
+#[tokio::test]
+async fn an_account_whose_storage_is_used_up_says_so() {
+    let own = own("accounts: { A: { jetstream: { max_file: 3KB }, users: [{ user: a, password: a }] } }").await;
+    let options = || async_nats::ConnectOptions::with_user_and_password("a".to_owned(), "a".to_owned());
+    let stream = Stream::by(options(), &own.address(), |_| {}).await;
+    let settings = Settings {
+        user: Some("a".to_owned()),
+        password: Some(Secret::new("a".to_owned())),
+        ..settings(&own.address(), &format!("{}.a", stream.name))
+    };
+    let sink = sink(&settings);
+    let large: &'static [u8] = format!("{:?}", "a".repeat(2048)).leak().as_bytes();
+    let mut failed = None;
+    for number in 0..4 {
+        if let Err(error) = sink.deliver(&fixture::whole(&format!("e{number}"), large)).await {
+            failed = Some(error);
+            break;
+        }
+    }
+    let Some(crate::sink::Error::Failed(failure)) = failed else { panic!("{failed:?}") };
+    assert_eq!(failure.kind, TRANSIENT);
+    assert!(failure.reason.contains("the server or the account has no storage left"), "{}", failure.reason);
+}
+
 #[tokio::test]
 async fn logs_in_by_each_way_and_says_what_is_forbidden() {
     let own = own(&format!(

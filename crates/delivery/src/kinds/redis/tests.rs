@@ -12,7 +12,7 @@ use crate::{
     },
     contract::{self, Place, contract},
     fixture,
-    sink::Failure,
+    sink::{Error, Failure},
     tls::Tls,
 };
 use ::redis::{Client, aio::MultiplexedConnection, cmd};
@@ -20,7 +20,7 @@ use ::settings::{Given, Pair, urls};
 use async_trait::async_trait;
 use base::secret::Secret;
 use double::servers::Program;
-use std::{num::NonZeroU32, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{fs, num::NonZeroU32, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 const SCHEMES: urls::Schemes = urls::Schemes { encrypted: ("rediss", 6379), plain: ("redis", 6379) };
 
@@ -180,6 +180,30 @@ async fn says_what_keeps_the_server_from_taking_entries() {
     assert_eq!(other.reason, "the key \"a\" holds something else than a stream: choose another key, or remove it");
     run(&mut redis, &["DEL", "a"]).await;
     sink.deliver(&fixture::whole("e1", b"{}")).await.unwrap();
+}
+
+/// Redis takes nothing more once it cannot write its snapshot. Its folder is gone, since a full disk is not to be had here.
+#[tokio::test]
+async fn a_server_that_cannot_write_to_its_disk_says_so() {
+    let own = own(&[]).await;
+    let mut redis = client(&own.address()).await;
+    let (_, folder): (String, String) = cmd("CONFIG").arg("GET").arg("dir").query_async(&mut redis).await.unwrap();
+    fs::remove_dir_all(folder).unwrap();
+    run(&mut redis, &["CONFIG", "SET", "save", "3600 1"]).await;
+    run(&mut redis, &["BGSAVE"]).await;
+    let sink = sink(&settings(&own.address(), "a"));
+    until("the snapshot has failed", || async {
+        let delivered = sink.deliver(&fixture::whole("e1", b"{}")).await;
+        let Err(Error::Failed(failure)) = delivered else { return None };
+        assert_eq!(failure.kind, TRANSIENT);
+        assert!(
+            failure.reason.starts_with("the server cannot write to its disk: make room there"),
+            "{}",
+            failure.reason
+        );
+        Some(())
+    })
+    .await;
 }
 
 #[tokio::test]
