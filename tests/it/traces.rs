@@ -50,7 +50,9 @@ fn plain(attributes: &[KeyValue]) -> BTreeMap<String, String> {
         Some(Value::IntValue(number)) => number.to_string(),
         other => panic!("{}: {other:?}", attribute.key),
     };
-    attributes.iter().map(|attribute| (attribute.key.clone(), value(attribute))).collect()
+    let plain: BTreeMap<_, _> = attributes.iter().map(|attribute| (attribute.key.clone(), value(attribute))).collect();
+    assert_eq!(plain.len(), attributes.len(), "each name stands once: {attributes:?}");
+    plain
 }
 
 fn exports(collector: &Endpoint) -> Vec<ExportTraceServiceRequest> {

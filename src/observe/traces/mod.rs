@@ -147,3 +147,5 @@ impl Ending {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use self::tests::recording;

@@ -138,11 +138,9 @@ impl Commits {
             Outcome::Conflict => "conflict",
             Outcome::Duplicate => "duplicate",
         };
-        traced::taken(&mut span, &receipt, outcome);
-        if took > self.timeout {
-            // The event is stored, and its caller was told that it is not yet.
-            traced::refused(&mut span, &Refusal::StoreSlow);
-        }
+        // The event is stored, and its caller may have been told that it is not yet.
+        let late = (took > self.timeout).then_some(Refusal::StoreSlow);
+        traced::taken(&mut span, &receipt, outcome, late.as_ref());
         let trace_id = span.trace_id();
         let status = match receipt.outcome {
             Outcome::Accepted | Outcome::Conflict => "accepted",

@@ -31,9 +31,13 @@ pub(super) fn begin(webhook: &Webhook, asked: &Asked, from: Option<&TraceParent>
     span
 }
 
-/// The inbox took the event.
-pub(super) fn taken(span: &mut Span, receipt: &Receipt, outcome: &str) {
-    span.number("http.response.status_code", 200);
+/// The inbox took the event. `late`: what its caller had been answered by then.
+pub(super) fn taken(span: &mut Span, receipt: &Receipt, outcome: &str, late: Option<&Refusal>) {
+    // A span has each attribute once.
+    match late {
+        Some(refusal) => refused(span, refusal),
+        None => span.number("http.response.status_code", 200),
+    }
     span.number("linxo.entry", receipt.seq.map(|seq| seq.0.unsigned_abs()));
     span.text("linxo.outcome", outcome);
 }

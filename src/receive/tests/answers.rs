@@ -1,6 +1,7 @@
 //! Each row of the table of answers.
 
-use super::support::{Answer, EVENT, Script, Site, Wanted, post, post_to, wait_for};
+use super::support::{Answer, EVENT, LIMIT, Script, Site, Wanted, post, post_to, wait_for};
+use crate::observe::traces::recording;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -249,6 +250,24 @@ async fn a_slow_store_is_503_and_the_commit_goes_on() {
     assert_eq!((answer.status, answer.code().as_str()), (503, "store_slow"));
     assert_eq!(site.inbox.stored(), 0);
     site.inbox.wait_for(1).await;
+}
+
+#[tokio::test]
+async fn a_span_tells_once_what_the_caller_was_answered() {
+    for (commit_timeout, status, error) in [(Duration::from_millis(20), 503, Some("503")), (LIMIT, 200, None)] {
+        let (tracer, mut ended) = recording();
+        let site = Site::start(Wanted { commit_timeout, tracer, ..Wanted::default() }).await;
+        site.inbox.set(Script::Slow(Duration::from_millis(100)));
+        assert_eq!(site.exchange(&post(EVENT)).await.status, status);
+        let span = ended.recv().await.unwrap();
+        let of = |name: &str| -> Vec<String> {
+            let named = span.attributes.iter().filter(|attribute| attribute.key.as_str() == name);
+            named.map(|attribute| attribute.value.to_string()).collect()
+        };
+        assert_eq!(of("http.response.status_code"), [status.to_string()]);
+        assert_eq!(of("error.type"), Vec::from_iter(error));
+        assert_eq!(of("linxo.outcome"), ["accepted"], "it is stored all the same");
+    }
 }
 
 #[tokio::test]

@@ -40,6 +40,7 @@ pub(super) struct Wanted {
     /// Whose client certificates are accepted; `None`: none is asked for.
     pub(super) clients: Option<Clients>,
     pub(super) commit_timeout: Duration,
+    pub(super) tracer: Tracer,
     /// Handed over in place of an address.
     pub(super) socket: Option<std::net::TcpListener>,
 }
@@ -73,6 +74,7 @@ impl Default for Wanted {
             minimum_version: TlsVersion::V1_2,
             clients: None,
             commit_timeout: LIMIT,
+            tracer: Tracer::default(),
             socket: None,
         }
     }
@@ -164,7 +166,7 @@ impl Site {
             &sender,
             loaded,
             intake,
-            (figures, Tracer::default()),
+            (figures, wanted.tracer),
             within,
         ));
         let bound = match wanted.socket {
