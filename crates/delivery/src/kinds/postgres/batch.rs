@@ -76,6 +76,12 @@ struct Row<'d> {
     data: String,
 }
 
+impl Row<'_> {
+    fn id(&self) -> &str {
+        self.delivery.attributes.id.as_str()
+    }
+}
+
 impl<'d> Batch<'d> {
     /// Reads a body and adds its event.
     pub(super) async fn add(
@@ -118,11 +124,20 @@ impl<'d> Batch<'d> {
         self.rows.iter().map(|row| row.place)
     }
 
-    /// The arrays of all rows, or of one of them, in the order of [`super::sql::COLUMNS`].
+    /// The arrays of all rows, or of one of them, in the order of [`super::sql::COLUMNS`] and of their ids. Of rows with one id there
+    /// is the newest.
     pub(super) fn arrays(&self, only: Option<usize>) -> Arrays<'_> {
-        let rows = self.rows.iter().enumerate().filter(|(index, _)| only.is_none_or(|only| only == *index));
+        let mut rows: Vec<&Row<'_>> = match only {
+            Some(index) => self.rows.get(index).into_iter().collect(),
+            None => self.rows.iter().collect(),
+        };
+        rows.sort_by(|one, other| {
+            let by_id = one.id().cmp(other.id());
+            by_id.then_with(|| other.delivery.as_of.cmp(&one.delivery.as_of))
+        });
+        rows.dedup_by(|later, kept| later.id() == kept.id());
         let mut arrays = Arrays::default();
-        for (_, Row { delivery, data, .. }) in rows {
+        for Row { delivery, data, .. } in rows {
             let attributes = &delivery.attributes;
             let texts: [Option<Cow<'_, str>>; 10] = [
                 Some(attributes.id.as_str().into()),

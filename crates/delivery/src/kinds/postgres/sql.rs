@@ -101,7 +101,8 @@ CREATE TABLE IF NOT EXISTS {table} (
         text
     }
 
-    /// Stores a batch. Rows are written in the order of their keys, so that two writers cannot wait for each other.
+    /// Stores a batch, whose events come in the order of their ids, each id once. They are written in that order, so that two
+    /// writers cannot wait for each other.
     pub(super) fn store(&self) -> String {
         let columns: Vec<_> = COLUMNS.iter().filter_map(|column| column.split_once(' ')).collect();
         let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
@@ -115,14 +116,13 @@ CREATE TABLE IF NOT EXISTS {table} (
         let mut text = format!(
             "WITH durable AS MATERIALIZED (
   SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') IN ('off', 'local')
-), given AS MATERIALIZED (
-  SELECT DISTINCT ON (id) id, source, type, connection_id, user_id, channel_id, mode, time::timestamptz AS time, completion,
+), given AS (
+  SELECT id, source, type, connection_id, user_id, channel_id, mode, time::timestamptz AS time, completion,
     merged, account_count, mismatch, stale, timestamptz 'epoch' + as_of * interval '1 millisecond' AS as_of, data::json AS data
   FROM unnest({parameters}) AS row ({names})
-  ORDER BY id
 ), stored AS (
   INSERT INTO {events} AS known ({names})
-  SELECT {names} FROM given ORDER BY id
+  SELECT {names} FROM given
   ON CONFLICT (id) DO UPDATE SET completion = excluded.completion, account_count = excluded.account_count,
     mismatch = excluded.mismatch, stale = excluded.stale, as_of = excluded.as_of, data = excluded.data, stored_at = now()
   WHERE known.as_of < excluded.as_of

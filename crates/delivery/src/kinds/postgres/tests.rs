@@ -167,6 +167,22 @@ async fn an_event_is_one_row_with_its_attributes_however_often_it_comes() {
 }
 
 #[tokio::test]
+async fn of_one_id_in_a_batch_the_newest_is_stored_and_each_is_delivered() {
+    for accounts in [false, true] {
+        let site = Site::new(accounts).await;
+        let sink = site.sink();
+        let batch = [("e2", 10), ("e1", 20), ("e1", 30), ("e1", 10)];
+        all(&sink, &batch.map(|(id, at)| event(id, "1", at, &[("a", &at.to_string())]))).await;
+        let balances = site.rows("SELECT id, data #> '{resource,accounts}' -> 0 ->> 'balance' FROM EVENTS ORDER BY id");
+        assert_eq!(balances.await, ["e1 30", "e2 10"]);
+        if accounts {
+            assert_eq!(site.rows(ACCOUNTS).await, ["1 a 30 listed"]);
+        }
+        site.clear().await;
+    }
+}
+
+#[tokio::test]
 async fn an_account_has_its_latest_state_in_whatever_order_events_come() {
     let site = Site::new(true).await;
     let sink = site.sink();
@@ -261,6 +277,16 @@ async fn says_what_is_wrong_with_the_tables() {
     };
     let told = passing(&Postgres::new(&stranger).unwrap()).await;
     assert!(told.contains("lacks a right: grant it SELECT, INSERT and UPDATE") && told.contains("42501"), "{told}");
+    // What a server says whose disk is full; a trigger says it here.
+    let full = format!("\"{}\".full()", site.schema);
+    site.run(&format!(
+        "CREATE FUNCTION {full} RETURNS trigger LANGUAGE plpgsql AS
+           $$BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END$$;
+         CREATE TRIGGER full_disk BEFORE INSERT ON EVENTS EXECUTE FUNCTION {full}"
+    ))
+    .await;
+    assert_eq!(passing(&sink).await, "PostgreSQL: its disk is full: make room there (SQLSTATE 53100)");
+    site.run("DROP TRIGGER full_disk ON EVENTS").await;
     site.run("ALTER TABLE ACCOUNTS DROP COLUMN user_id").await;
     assert!(passing(&sink).await.contains("a table has other columns than this sink fills"));
     site.run("DROP TABLE ACCOUNTS").await;
