@@ -1,6 +1,6 @@
 //! The service's figures, all taken in one run, as tables that can be pasted into `docs/benchmarks.md`.
 //!
-//! In: names of parts (`receipt beside steady handshakes delivery drain
+//! In: names of parts (`receipt beside steady handshakes overload delivery drain
 //! completion memory start growth many-receipt many-delivery pages`; none: all) and `--quick`. Out: one
 //! Markdown table a part on standard output, what is being done on standard error.
 //!
@@ -22,6 +22,7 @@ mod footprint;
 mod growth;
 mod many;
 mod measure;
+mod overload;
 mod pages;
 mod publish;
 mod receipt;
@@ -37,11 +38,12 @@ use std::{
 /// What a part gives back; an error ends the run, because a figure of something broken is worse than none.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 14] = [
     "receipt",
     "beside",
     "steady",
     "handshakes",
+    "overload",
     "delivery",
     "drain",
     "completion",
@@ -88,6 +90,7 @@ async fn run(arguments: &[String]) -> Outcome<()> {
             "beside" => Box::pin(receipt::beside(&scale)).await?,
             "steady" => Box::pin(delivery::steady(&scale)).await?,
             "handshakes" => Box::pin(receipt::handshakes(&scale)).await?,
+            "overload" => Box::pin(overload::run(&scale)).await?,
             "delivery" => Box::pin(delivery::run(&scale)).await?,
             "drain" => Box::pin(drain::run(&scale)).await?,
             "completion" => Box::pin(completion::run(&scale)).await?,

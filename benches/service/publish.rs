@@ -9,6 +9,7 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions},
     types::{FieldTable, ShortString},
 };
+use redis::AsyncConnectionConfig;
 use serde_json::{Value, value::RawValue};
 use std::collections::HashMap;
 use tokio_postgres::{NoTls, types::ToSql};
@@ -17,6 +18,8 @@ use tokio_postgres::{NoTls, types::ToSql};
 const BATCH: usize = 256;
 /// Batches under way at once: as much together as the service has under way.
 const BATCHES: usize = 16;
+/// Connections to PostgreSQL, one batch on each: as many as the sink has when it is not told otherwise.
+const CONNECTIONS: usize = 4;
 
 /// Columns of the sink's table that are filled: name, type, and which attribute of a document it holds.
 const COLUMNS: [(&str, &str, &str); 14] = [
@@ -141,7 +144,10 @@ pub(crate) async fn amqp_queue(url: &str, queue: &str, is_wanted: bool) -> Outco
 
 /// Entries of a stream.
 pub(crate) async fn redis(address: &str, key: &str, documents: &[Document]) -> Outcome<()> {
-    let connection = redis::Client::open(format!("redis://{address}"))?.get_multiplexed_async_connection().await?;
+    // The library gives up after half a second otherwise, and sixteen batches wait for one another's syncs.
+    let patient = AsyncConnectionConfig::new().set_response_timeout(None);
+    let client = redis::Client::open(format!("redis://{address}"))?;
+    let connection = client.get_multiplexed_async_connection_with_config(&patient).await?;
     batches(documents, |batch| {
         let mut connection = connection.clone();
         async move {
@@ -155,7 +161,7 @@ pub(crate) async fn redis(address: &str, key: &str, documents: &[Document]) -> O
     .await
 }
 
-/// Rows of a table like the sink's own, on a connection for each batch that is under way.
+/// Rows of a table like the sink's own, a batch at a time on each connection.
 pub(crate) async fn postgres(url: &str, table: &str, documents: &[Document]) -> Outcome<()> {
     let names = COLUMNS.map(|(name, ..)| name).join(", ");
     let arrays: Vec<String> = (1..=COLUMNS.len()).map(|number| format!("${number}::text[]")).collect();
@@ -164,7 +170,7 @@ pub(crate) async fn postgres(url: &str, table: &str, documents: &[Document]) -> 
         COLUMNS.map(|(name, kind, _)| format!("{name}::{kind}")).join(", "),
         arrays.join(", ")
     );
-    let (mut clients, share) = (Vec::new(), documents.len().div_ceil(BATCHES).max(1));
+    let (mut clients, share) = (Vec::new(), documents.len().div_ceil(CONNECTIONS).max(1));
     for share in documents.chunks(share) {
         let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
         let driven = tokio::spawn(connection);
