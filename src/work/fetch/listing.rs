@@ -15,7 +15,8 @@
 //! Accounts are numbered by their place in the list, not by a cursor. One that comes or goes moves all behind it over the
 //! borders of pages. While accounts only come, or only go, such a move never goes unseen: an account that is skipped on one
 //! border makes the number wrong, or makes another appear twice on a later border. The last page is read when all others are
-//! held, because this holds only if the end of the list is as new as the rest.
+//! held, because this holds only if the end of the list is as new as the rest. A page behind it that is read beside it changes
+//! nothing of that: what moves between these two is missing from the number, or is on both.
 //!
 //! One case stays unseen: while page 2 is read, account A leaves page 1 and account B joins page 3. Account C then moves
 //! from page 2 to page 1 and is on neither reading, but the number is right and nothing appears twice. Only a second
@@ -136,13 +137,15 @@ impl Listing<'_> {
             return Ok(());
         };
         // The pages that must exist, side by side, but the last one when all others are held (see above); then on, until
-        // the end shows.
-        let announced = u32::try_from(self.expected.unwrap_or(0).div_ceil(u64::from(page_size))).unwrap_or(MAX_PAGES);
+        // the end shows. Where the last one is full, only the page behind it shows that: both are read side by side.
+        let expected = self.expected.unwrap_or(0);
+        let announced = u32::try_from(expected.div_ceil(u64::from(page_size))).unwrap_or(MAX_PAGES);
         let mut last = announced.clamp(1, MAX_PAGES);
         self.read_pages(rounds, 2, last.saturating_sub(1)).await?;
-        self.read_pages(rounds, last, last).await?;
+        let is_full = expected > 0 && expected.is_multiple_of(u64::from(page_size));
+        self.read_pages(rounds, last, last.saturating_add(u32::from(is_full))).await?;
         let mut ahead = 1;
-        while !rounds.current.ended(page_size, self.expected.unwrap_or(0)) {
+        while !rounds.current.ended(page_size, expected) {
             if last >= MAX_PAGES {
                 return Err(Failure::Bound(format!(
                     "the list of accounts does not end after {MAX_PAGES} pages: ask the vendor, then replay"
