@@ -143,7 +143,7 @@ impl Listing<'_> {
         let mut last = announced.clamp(1, MAX_PAGES);
         self.read_pages(rounds, 2, last.saturating_sub(1)).await?;
         let is_full = expected > 0 && expected.is_multiple_of(u64::from(page_size));
-        self.read_pages(rounds, last, last.saturating_add(u32::from(is_full))).await?;
+        self.read_pages(rounds, last, (last + u32::from(is_full)).min(MAX_PAGES)).await?;
         let mut ahead = 1;
         while !rounds.current.ended(page_size, expected) {
             if last >= MAX_PAGES {

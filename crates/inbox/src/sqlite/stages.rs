@@ -27,12 +27,25 @@ pub(super) struct StageRow {
 
 /// A query of stages by what stands behind `FROM stage`; its columns are what [`read`] reads, in its order.
 macro_rules! select {
-    ($rest:literal) => {
+    ($($rest:tt)+) => {
         concat!(
             "SELECT seq, kind, line, state, due, attempts, losses, token, failing_since, doubts, doubts_since, changed,
                     reason, cause, credentials, resumed
              FROM stage ",
-            $rest
+            $($rest)+
+        )
+    };
+}
+
+/// A condition: a parked stage in front of the entry `$seq` holds up line ?2 of kind ?1, whose sink keeps strict order.
+macro_rules! is_held_up {
+    ($seq:literal) => {
+        concat!(
+            "(EXISTS (SELECT 1 FROM sink WHERE id = ?1 AND strict = 1)
+              AND EXISTS (SELECT 1 FROM stage AS before INDEXED BY stage_parked
+                          WHERE before.kind = ?1 AND before.line = ?2 AND before.state = 'parked' AND before.seq < ",
+            $seq,
+            "))"
         )
     };
 }
@@ -247,24 +260,21 @@ fn stand(connection: &Connection, row: &mut StageRow) -> rusqlite::Result<()> {
 
 /// Makes the first stage of a line due, if it is queued, nothing parked holds it up, and its needs are done.
 pub(super) fn move_up(tx: &mut Tx<'_>, kind: Kind, line: i64) -> rusqlite::Result<()> {
-    // One query for all of it: nearly every delivery that ends asks this.
+    // One query for the line: nearly every delivery that ends asks this.
     let first = query(
         tx.connection,
         select!(
             "WHERE kind = ?1 AND state = 'queued'
                    AND seq = (SELECT seq FROM stage WHERE kind = ?1 AND line = ?2 AND ended = 0 ORDER BY seq LIMIT 1)
-                   AND NOT (EXISTS (SELECT 1 FROM sink WHERE id = ?1 AND strict = 1)
-                            AND EXISTS (SELECT 1 FROM stage AS before INDEXED BY stage_parked
-                                        WHERE before.kind = ?1 AND before.line = ?2 AND before.state = 'parked'
-                                              AND before.seq < stage.seq))
-                   AND (?1 <= ?3 OR NOT EXISTS (SELECT 1 FROM stage AS need
-                                                WHERE need.seq = stage.seq AND need.kind <= ?3 AND need.state <> 'done'))"
+                   AND NOT ",
+            is_held_up!("stage.seq")
         ),
-        params![kind, line, Kind::LAST_FETCH],
+        params![kind, line],
     )?;
     for mut row in first {
+        let needs_are_done = needs_are_done(tx.connection, &row)?;
         let was = row.progress.clone();
-        if row.progress.move_up(true, tx.now) {
+        if row.progress.move_up(needs_are_done, tx.now) {
             store(tx, &row, &was)?;
         }
     }
@@ -307,13 +317,10 @@ pub(super) fn first(connection: &Connection, kind: Kind, line: i64) -> rusqlite:
 /// Whether no earlier stage holds up the line (`rules::Order`).
 pub(super) fn is_first(connection: &Connection, row: &StageRow) -> rusqlite::Result<bool> {
     connection
-        .prepare_cached(
-            "SELECT NOT EXISTS (SELECT 1 FROM stage
-                        WHERE kind = ?1 AND line = ?2 AND ended = 0 AND seq < ?3)
-                    AND NOT (EXISTS (SELECT 1 FROM sink WHERE id = ?1 AND strict = 1)
-                             AND EXISTS (SELECT 1 FROM stage INDEXED BY stage_parked
-                                         WHERE kind = ?1 AND line = ?2 AND state = 'parked' AND seq < ?3))",
-        )?
+        .prepare_cached(concat!(
+            "SELECT NOT EXISTS (SELECT 1 FROM stage WHERE kind = ?1 AND line = ?2 AND ended = 0 AND seq < ?3) AND NOT ",
+            is_held_up!("?3")
+        ))?
         .query_row(params![row.kind, row.line, row.seq], |row| row.get(0))
 }
 
