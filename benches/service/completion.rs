@@ -13,12 +13,7 @@ use double::{
     load::{Load, load},
 };
 use serde_json::json;
-use std::{
-    fmt::Write as _,
-    fs,
-    time::{Duration, Instant},
-};
-use tokio::time::sleep;
+use std::{fmt::Write as _, fs, time::Instant};
 
 /// `worker.concurrency`, `linxo.page_concurrency` and `linxo.max_requests`, as shipped.
 const WORKERS: usize = 32;
@@ -58,11 +53,7 @@ async fn case(table: &mut String, name: &str, events: u64, accounts: u64, latenc
         move |number| event(&Plan::new(format!("event-{number}"), Connection::numbered(number, accounts))).into();
     let started = Instant::now();
     let summary = load(&scene.target(&service)?, plan, make, |_, _| {}).await?;
-    // What is not folded yet is not waiting in the store either.
-    while scene.left("completion", events)? > 0 {
-        sleep(Duration::from_millis(2)).await;
-    }
-    scene.worked_off("completion").await?;
+    scene.worked_off("completion", events).await?;
     let took = started.elapsed().as_secs_f64();
     if !summary.all_accepted() || scene.delivered("completion")? != events {
         return Err("not every event was delivered".into());

@@ -62,7 +62,7 @@ pub(crate) async fn drained(scene: &Scene, name: &str, entries: u64, sink: &str)
     scene.configuration(name, Settings { workers: 32, sink, linxo: "" })?;
     let started = Instant::now();
     let service = Process::service(&configuration).await?;
-    scene.worked_off(name).await?;
+    scene.worked_off(name, entries).await?;
     let elapsed = started.elapsed().as_secs_f64();
     let cpu = service.cpu()?.as_secs_f64();
     let delivered = scene.delivered(name)?;

@@ -72,7 +72,7 @@ pub(crate) async fn memory(scale: &Scale) -> Outcome<String> {
         note(&format!("  a backlog of {backlog}"));
         let configuration = filled(&scene, &name, backlog, false).await?;
         let service = Process::service(&configuration).await?;
-        scene.worked_off(&name).await?;
+        scene.worked_off(&name, backlog).await?;
         let peak = mega(service.peak()?)?;
         writeln!(table, "| peak while a backlog of {backlog} is delivered to a file | | {peak:.1} | |")?;
         service.stop().await?;

@@ -37,14 +37,13 @@ pub(crate) async fn run(scale: &Scale) -> Outcome<String> {
     let text = fs::read_to_string(&crowded)?;
     fs::write(&crowded, text.replace("[listener]\n", &format!("[listener]\nmax_requests = {PLACES}\n")))?;
     let (calm, crowded) = (Process::service(&calm).await?, Process::service(&crowded).await?);
-    let (calm, crowded) =
-        (scene.target(&calm).map(|target| (calm, target))?, scene.target(&crowded).map(|target| (crowded, target))?);
+    let (roomy, narrow) = (scene.target(&calm)?, scene.target(&crowded)?);
     let (mut counts, mut pairs) = ([1000, 4000], Vec::new());
     // The first turn of each says how many posts a turn takes.
     for turn in 0..=scale.rounds {
-        let peak = answers(&calm.1, CALLERS, counts[0]).await?;
+        let peak = answers(&roomy, CALLERS, counts[0]).await?;
         scene.folded("calm").await?;
-        let under = answers(&crowded.1, CROWD, counts[1]).await?;
+        let under = answers(&narrow, CROWD, counts[1]).await?;
         scene.folded("crowded").await?;
         if turn == 0 {
             counts = [posts(peak.taken, scale), posts(under.taken + under.refused, scale)];
@@ -56,8 +55,8 @@ pub(crate) async fn run(scale: &Scale) -> Outcome<String> {
         ));
         pairs.push((peak, under));
     }
-    calm.0.stop().await?;
-    crowded.0.stop().await?;
+    calm.stop().await?;
+    crowded.stop().await?;
     let of = |figure: fn(&(Answers, Answers)) -> f64| median(pairs.iter().map(figure));
     Ok(format!(
         "### More callers than places\n\n\

@@ -144,20 +144,23 @@ address = "127.0.0.1:0"
         Ok(Target::new(&format!("https://localhost:{port}{path}"), Some(Arc::clone(&self.tls)))?)
     }
 
-    /// Waits until nothing in an inbox is unfinished.
-    pub(crate) async fn worked_off(&self, name: &str) -> Outcome<()> {
+    /// Waits until an inbox's store has at least so many entries, and none is unfinished. What is not folded yet is not there.
+    pub(crate) async fn worked_off(&self, name: &str, entries: u64) -> Outcome<()> {
         let inbox = read(&self.path(&format!("{name}.db")))?;
         let mut unfinished = inbox.prepare(
             "SELECT EXISTS (SELECT 1 FROM stage INDEXED BY stage_line WHERE ended = 0),
-                    EXISTS (SELECT 1 FROM stage INDEXED BY stage_parked WHERE state = 'parked')",
+                    EXISTS (SELECT 1 FROM stage INDEXED BY stage_parked WHERE state = 'parked'),
+                    (SELECT coalesce(max(seq), 0) FROM entry) >= ?1",
         )?;
+        let entries = i64::try_from(entries)?;
         let started = Instant::now();
         loop {
-            let (waiting, parked): (bool, bool) = unfinished.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let (waiting, parked, are_there): (bool, bool, bool) =
+                unfinished.query_row([entries], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             if parked || started.elapsed() > LIMIT {
                 return Err("entries were parked or not worked off".into());
             }
-            if !waiting {
+            if are_there && !waiting {
                 return Ok(());
             }
             sleep(Duration::from_millis(2)).await;
@@ -167,7 +170,7 @@ address = "127.0.0.1:0"
     /// Waits until everything that was accepted is in the inbox's store, and nothing there is unfinished.
     pub(crate) async fn calm(&self, name: &str) -> Outcome<()> {
         self.folded(name).await?;
-        self.worked_off(name).await
+        self.worked_off(name, 0).await
     }
 
     /// How many of so many accepted events are not delivered yet, or not even folded.
