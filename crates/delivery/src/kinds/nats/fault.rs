@@ -84,20 +84,21 @@ pub(super) fn of_publishing(error: &PublishError) -> Failure {
         return Failure::transient(format!("the message could not be published: {}", base::error::chain(error)));
     };
     let code = said.error_code().0;
-    // The server says of an account that has used up what it may (10002) that the request was bad.
-    let is_short = matches!(code, 10_002 | 10_023 | 10_028 | 10_047);
-    let remedy = match code {
-        _ if is_short => "; the server or the account has no storage left: make room, or raise the limit",
-        10_054 => "; raise the stream's max_msg_size, then replay the entry",
-        10_077 => "; the stream is full and discards what is new: make room, or raise its limits",
-        10_039 | 10_076 => "; enable JetStream for this account",
-        _ => "",
+    let by_class = (400..=499).contains(&said.code()).then(|| u16::try_from(code).unwrap_or(400));
+    let (refused_with, remedy) = match code {
+        // The server says of an account that has used up what it may (10002) that the request was bad.
+        10_002 | 10_023 | 10_028 | 10_047 => {
+            (None, "; the server or the account has no storage left: make room, or raise the limit")
+        }
+        10_054 => (Some(413), "; raise the stream's max_msg_size, then replay the entry"),
+        10_077 => (by_class, "; the stream is full and discards what is new: make room, or raise its limits"),
+        10_039 | 10_076 => (by_class, "; enable JetStream for this account"),
+        _ => (by_class, ""),
     };
     let reason = format!("the stream did not take the message: {}{remedy}", printable(&said.to_string()));
-    match (code, said.code()) {
-        (10_054, _) => refused(413, reason),
-        (_, 400..=499) if !is_short => refused(u16::try_from(code).unwrap_or(400), reason),
-        _ => Failure::transient(reason),
+    match refused_with {
+        Some(status) => refused(status, reason),
+        None => Failure::transient(reason),
     }
 }
 
