@@ -1,4 +1,4 @@
-//! What the service still takes while it has more callers than places, and refuses some of them.
+//! What the service still takes while it has more callers than places.
 
 use crate::{
     Outcome,
@@ -9,14 +9,22 @@ use crate::{
     scene::{Scene, Settings},
 };
 use double::load::{Load, Target, load};
-use std::fs;
+use std::{fmt::Write as _, fs};
 
-/// Callers without overload.
-const CALLERS: usize = 64;
-/// Callers under overload, each of which comes back at once after an answer.
-const CROWD: usize = 2048;
-/// Requests that are taken at once then.
-const PLACES: usize = 16;
+/// Callers, each of which comes back at once after an answer, and places (`listener.max_requests`). The first case is the peak
+/// that the others are compared with; the second tells what the connections alone cost.
+const CASES: [(usize, usize); 4] = [(64, 4096), (2048, 4096), (2048, 256), (2048, 16)];
+
+/// One case under way.
+struct Case {
+    callers: usize,
+    places: usize,
+    name: String,
+    service: Process,
+    /// Of a turn.
+    posts: u64,
+    rounds: Vec<Answers>,
+}
 
 /// What came of one round.
 struct Answers {
@@ -26,49 +34,48 @@ struct Answers {
     refused: f64,
 }
 
-/// A service with room for all of its callers, and one that must refuse, in turns.
+/// Services with room for all of their callers and with less, in turns.
 pub(crate) async fn run(scale: &Scale) -> Outcome<String> {
-    let scene = Scene::new()?;
-    let configuration = |name: &str| {
+    let (scene, mut cases) = (Scene::new()?, Vec::new());
+    for (callers, places) in CASES {
+        let name = format!("{callers}-{places}");
         let sink = scene.file_sink(&format!("{name}.ndjson"));
-        scene.configuration(name, Settings { workers: 0, sink: &sink, linxo: "" })
-    };
-    let (calm, crowded) = (configuration("calm")?, configuration("crowded")?);
-    let text = fs::read_to_string(&crowded)?;
-    fs::write(&crowded, text.replace("[listener]\n", &format!("[listener]\nmax_requests = {PLACES}\n")))?;
-    let (calm, crowded) = (Process::service(&calm).await?, Process::service(&crowded).await?);
-    let (roomy, narrow) = (scene.target(&calm)?, scene.target(&crowded)?);
-    let (mut counts, mut pairs) = ([1000, 4000], Vec::new());
-    // The first turn of each says how many posts a turn takes.
-    for turn in 0..=scale.rounds {
-        let peak = answers(&roomy, CALLERS, counts[0]).await?;
-        scene.folded("calm").await?;
-        let under = answers(&narrow, CROWD, counts[1]).await?;
-        scene.folded("crowded").await?;
-        if turn == 0 {
-            counts = [posts(peak.taken, scale), posts(under.taken + under.refused, scale)];
-            continue;
-        }
-        note(&format!(
-            "  peak {:.0}/s; crowded: {:.0}/s taken, {:.0}/s refused",
-            peak.taken, under.taken, under.refused
-        ));
-        pairs.push((peak, under));
+        let configuration = scene.configuration(&name, Settings { workers: 0, sink: &sink, linxo: "" })?;
+        let text = fs::read_to_string(&configuration)?;
+        fs::write(&configuration, text.replace("[listener]\n", &format!("[listener]\nmax_requests = {places}\n")))?;
+        let service = Process::service(&configuration).await?;
+        cases.push(Case { callers, places, name, service, posts: 10 * callers as u64, rounds: Vec::new() });
     }
-    calm.stop().await?;
-    crowded.stop().await?;
-    let of = |figure: fn(&(Answers, Answers)) -> f64| median(pairs.iter().map(figure));
-    Ok(format!(
-        "### More callers than places\n\n\
+    // The first turn says how many posts a turn takes.
+    for turn in 0..=scale.rounds {
+        for case in &mut cases {
+            let answers = answers(&scene.target(&case.service)?, case.callers, case.posts).await?;
+            scene.folded(&case.name).await?;
+            if turn == 0 {
+                case.posts = posts(answers.taken + answers.refused, scale);
+                continue;
+            }
+            let Case { callers, places, .. } = case;
+            note(&format!(
+                "  {callers} callers, {places} places: {:.0}/s taken, {:.0}/s refused",
+                answers.taken, answers.refused
+            ));
+            case.rounds.push(answers);
+        }
+    }
+    let mut table = "### More callers than places\n\n\
          | callers | `listener.max_requests` | taken/s | refused with 503/s | share of the peak that is taken |\n\
-         | ---: | ---: | ---: | ---: | ---: |\n\
-         | {CALLERS} | 4096 | {:.0} | 0 | 1 |\n\
-         | {CROWD} | {PLACES} | {:.0} | {:.0} | {:.2} |\n",
-        of(|(peak, _)| peak.taken),
-        of(|(_, under)| under.taken),
-        of(|(_, under)| under.refused),
-        of(|(peak, under)| under.taken / peak.taken),
-    ))
+         | ---: | ---: | ---: | ---: | ---: |\n"
+        .to_owned();
+    let peaks: Vec<f64> = cases.iter().take(1).flat_map(|case| &case.rounds).map(|round| round.taken).collect();
+    for Case { callers, places, service, rounds, .. } in cases {
+        service.stop().await?;
+        let taken = median(rounds.iter().map(|round| round.taken));
+        let refused = median(rounds.iter().map(|round| round.refused));
+        let share = median(rounds.iter().zip(&peaks).map(|(round, peak)| round.taken / peak));
+        writeln!(table, "| {callers} | {places} | {taken:.0} | {refused:.0} | {share:.2} |")?;
+    }
+    Ok(table)
 }
 
 async fn answers(target: &Target, concurrency: usize, posts: u64) -> Outcome<Answers> {

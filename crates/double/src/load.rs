@@ -4,8 +4,9 @@
 //! the latency of each answer, read to its last byte.
 //!
 //! Each of the concurrent senders keeps one HTTP/1.1 connection of its own, straight on hyper: a pooled client would
-//! cost more processor time than the receiver under test. With a rate, latency counts from the moment at which a post
-//! was due, not from when a busy sender got round to it; else a receiver that stalls would look fast.
+//! cost more processor time than the receiver under test. The clock starts when all of them are connected. With a rate,
+//! latency counts from the moment at which a post was due, not from when a busy sender got round to it; else a receiver
+//! that stalls would look fast.
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
@@ -23,7 +24,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{net::TcpStream, sync::Barrier, task::JoinSet};
 use tokio_rustls::TlsConnector;
 
 /// Longest time for one post; a receiver that takes longer counts as failed.
@@ -191,13 +192,15 @@ pub async fn load(
     make: impl Fn(u64) -> Bytes + Send + Sync + 'static,
     done: impl Fn(u64, Result<Answer, &str>) + Send + Sync + 'static,
 ) -> Result<Summary, hdrhistogram::CreationError> {
-    let shared = Arc::new(Work { target: target.clone(), load, next: AtomicU64::new(0), make, done });
-    let start = Instant::now();
-    let mut senders = JoinSet::new();
     let concurrency = load.concurrency.max(1).min(usize::try_from(load.posts).unwrap_or(usize::MAX));
+    let (next, connected) = (AtomicU64::new(0), Barrier::new(concurrency + 1));
+    let shared = Arc::new(Work { target: target.clone(), load, next, connected, make, done });
+    let mut senders = JoinSet::new();
     for _ in 0..concurrency {
-        senders.spawn(send(Arc::clone(&shared), start, Histogram::new(3)?));
+        senders.spawn(send(Arc::clone(&shared), Histogram::new(3)?));
     }
+    shared.connected.wait().await;
+    let start = Instant::now();
     let mut summary = Summary {
         statuses: BTreeMap::new(),
         failures: BTreeMap::new(),
@@ -227,6 +230,8 @@ struct Work<M, D> {
     target: Target,
     load: Load,
     next: AtomicU64,
+    /// Passed by all when each sender is connected or knows that it cannot be.
+    connected: Barrier,
     make: M,
     done: D,
 }
@@ -237,13 +242,23 @@ struct Part {
     latency: Histogram<u64>,
 }
 
-async fn send<M, D>(work: Arc<Work<M, D>>, start: Instant, latency: Histogram<u64>) -> Part
+async fn send<M, D>(work: Arc<Work<M, D>>, latency: Histogram<u64>) -> Part
 where
     M: Fn(u64) -> Bytes,
     D: Fn(u64, Result<Answer, &str>),
 {
     let mut part = Part { statuses: BTreeMap::new(), failures: BTreeMap::new(), latency };
     let mut connection = None;
+    // Why the first post of this sender fails.
+    let mut failed = None;
+    if !work.load.reconnect {
+        match in_time(connect(&work.target)).await {
+            Ok(open) => connection = Some(open),
+            Err(reason) => failed = Some(reason),
+        }
+    }
+    work.connected.wait().await;
+    let start = Instant::now();
     loop {
         let number = work.next.fetch_add(1, Ordering::Relaxed);
         if number >= work.load.posts {
@@ -259,8 +274,11 @@ where
             None => Instant::now(),
         };
         let body = (work.make)(number);
-        let posted = tokio::time::timeout(LIMIT, post(&work.target, &mut connection, body)).await;
-        match posted.unwrap_or_else(|_| Err(format!("no answer within {} s", LIMIT.as_secs()))) {
+        let posted = match failed.take() {
+            Some(reason) => Err(reason),
+            None => in_time(post(&work.target, &mut connection, body)).await,
+        };
+        match posted {
             Ok(answer) => {
                 *part.statuses.entry(answer.status).or_default() += 1;
                 let micros = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -280,6 +298,16 @@ where
     }
 }
 
+/// Bounds what a sender does by [`LIMIT`].
+async fn in_time<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let late = |_| Err(format!("no answer within {} s", LIMIT.as_secs()));
+    tokio::time::timeout(LIMIT, work).await.unwrap_or_else(late)
+}
+
+async fn connect(target: &Target) -> Result<SendRequest<Full<Bytes>>, String> {
+    target.connect().await.map_err(|error| format!("cannot connect: {error}"))
+}
+
 /// One post on the sender's connection, which is opened anew where it has closed meanwhile.
 async fn post(
     target: &Target,
@@ -292,7 +320,7 @@ async fn post(
     };
     let open = match usable {
         Some(open) => open,
-        None => target.connect().await.map_err(|error| format!("cannot connect: {error}"))?,
+        None => connect(target).await?,
     };
     let sender = connection.insert(open);
     let request = target.request(body).map_err(|error| error.to_string())?;
