@@ -2,9 +2,9 @@
 //!
 //! A body pays for the memory that it truly takes, as it comes: what a caller only announces costs nothing, so nobody can
 //! use up the budget with a handful of heads. Memory that is over is answered 503 at once instead of after a wait, because
-//! waiting bodies would hold the very memory that they wait for. A place is waited for a moment: before its body a request holds
-//! next to nothing, and to refuse it costs as much as to take it. So a caller that comes back at once after each 503 cannot take the
-//! time of those who are served.
+//! waiting bodies would hold the very memory that they wait for. A place is waited for: before its body a request holds
+//! next to nothing, and a refused event may be lost. To refuse a request costs half as much as to take it, so callers that
+//! come back at once after each 503 would take the time of those who are served.
 
 use super::problem::Refusal;
 use std::{sync::Arc, time::Duration};
@@ -15,8 +15,9 @@ use tokio::{
 
 /// Bytes that one permit stands for; a semaphore hands out at most `u32::MAX` at once.
 const UNIT: usize = 1024;
-/// How long a request waits for a place. Much longer than a commit takes, and too short for a caller to notice.
-const PLACE_WAIT: Duration = Duration::from_millis(200);
+/// How long a request waits for a place. Much longer than a commit takes, so that only a store that stands still or many
+/// thousand callers use it up; and short enough for a caller to be answered within a second.
+const PLACE_WAIT: Duration = Duration::from_millis(800);
 
 /// What there is.
 #[derive(Debug)]

@@ -124,7 +124,8 @@ async fn a_commit_that_goes_on_after_its_answer_keeps_its_place() {
     let mut wanted = with(|listener| listener.max_requests = 1);
     wanted.commit_timeout = Duration::from_millis(10);
     let site = Site::start(wanted).await;
-    site.inbox.set(Script::Slow(Duration::from_millis(300)));
+    // Longer than a place is waited for.
+    site.inbox.set(Script::Slow(Duration::from_secs(2)));
     assert_eq!(site.exchange(&post(EVENT)).await.code(), "store_slow");
     assert_eq!(site.exchange(&post(EVENT)).await.code(), "overloaded");
     site.inbox.wait_for(1).await;
