@@ -234,10 +234,10 @@ impl Opener {
     }
 
     /// Puts the store's own error into words that say what to do.
-    fn explain(&self, error: rusqlite::Error) -> Error {
+    pub(super) fn explain(&self, error: rusqlite::Error) -> Error {
         use rusqlite::ErrorCode as Code;
         let problem = match error.sqlite_error_code() {
-            Some(Code::DatabaseCorrupt | Code::NotADatabase) => {
+            _ if says_damage(&error) => {
                 "it is damaged; restore it from a backup, or move it away to start with an empty one (its events are lost then)"
             }
             Some(Code::TypeMismatch) => {
@@ -299,17 +299,31 @@ pub(crate) fn look(path: &Path) -> Result<(Identity, Position), Error> {
 
 /// Whether a file could not be opened because it is damaged.
 pub(crate) fn is_damage(error: &Error) -> bool {
-    matches!(code(error), Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
+    cause(error).is_some_and(says_damage)
+}
+
+/// SQLite finds damage in pages alone. Behind a page that is merely wrong a row is not what this program wrote there.
+const fn says_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::{Error, ErrorCode, ffi};
+    matches!(
+        error,
+        Error::SqliteFailure(ffi::Error { code: ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, .. }, _)
+            | Error::InvalidColumnType(..)
+            | Error::FromSqlConversionFailure(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::Utf8Error(..)
+            | Error::QueryReturnedNoRows
+    )
 }
 
 /// Whether a file could not be opened because its disk is full.
 pub(super) fn is_full(error: &Error) -> bool {
-    code(error) == Some(rusqlite::ErrorCode::DiskFull)
+    cause(error).and_then(rusqlite::Error::sqlite_error_code) == Some(rusqlite::ErrorCode::DiskFull)
 }
 
-fn code(error: &Error) -> Option<rusqlite::ErrorCode> {
+fn cause(error: &Error) -> Option<&rusqlite::Error> {
     let (Error::Open { source: Some(source), .. } | Error::Store(source)) = error else { return None };
-    source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code)
+    source.downcast_ref()
 }
 
 /// Folds the whole log into the file and cuts it to nothing.

@@ -102,8 +102,10 @@ impl Sqlite {
         let opener = Opener::new(path, access)?;
         let store = opener.open()?;
         let readers = Opener::new(path, Access::Guest)?;
-        let failed = |error: rusqlite::Error| Error::Store(Box::new(error));
+        let failed = |error: rusqlite::Error| opener.explain(error);
         let shared = Arc::new(Shared::default());
+        // Before anything is written: a damaged file is left as it is.
+        let reached = tx::reached(&store.connection).map_err(failed)?;
         let Attached { seal, dedup } = attach(&store.connection, settings, access)?;
         forget_erased(&store.connection, &seal)?;
         let keys = schema::keys(&store.connection, dedup).map_err(failed)?;
@@ -118,7 +120,6 @@ impl Sqlite {
                 );
             }
         }
-        let reached = tx::reached(&store.connection).map_err(failed)?;
         shared.set_counted(counts::count_all(&store.connection).map_err(failed)?);
         let (writer, thread) =
             Writer::start(store, opener, Arc::clone(&shared)).map_err(|error| Error::Store(Box::new(error)))?;

@@ -117,6 +117,9 @@ async fn a_damaged_or_foreign_file_is_refused_with_what_to_do() {
     assert!(problem(&path, Access::Owner).contains("damaged"), "cut short");
     std::fs::write(&path, vec![b'x'; 20_000]).unwrap();
     assert!(problem(&path, Access::Owner).contains("damaged"), "not a database");
+    std::fs::write(&path, &whole).unwrap();
+    Connection::open(&path).unwrap().execute("UPDATE meta SET value = 'x' WHERE name = 'position'", []).unwrap();
+    assert!(problem(&path, Access::Owner).contains("damaged"), "a row that makes no sense");
     let mut newer = whole.clone();
     newer[60..64].copy_from_slice(&99_u32.to_be_bytes());
     std::fs::write(&path, &newer).unwrap();
