@@ -97,7 +97,7 @@ fn outcome(folded: Folded) -> (Outcome, Seq) {
 pub(super) fn refusal_of(error: &inbox::Error) -> Refusal {
     match error {
         inbox::Error::Full(_) => Refusal::StoreFull,
-        inbox::Error::Backlog => Refusal::Backlog,
+        inbox::Error::Backlog | inbox::Error::JournalFull => Refusal::Backlog,
         inbox::Error::Closed => Refusal::Draining,
         inbox::Error::Store(_)
         | inbox::Error::Away(_)

@@ -5,6 +5,9 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// 0001-01-01T00:00:00Z
+const YEAR_ONE: i64 = -62_135_596_800_000;
+
 /// An instant in whole milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
@@ -46,9 +49,13 @@ impl Timestamp {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// RFC 3339 in UTC, to the millisecond unless it is a whole second; `None` outside the years that it can write.
+    /// RFC 3339 in UTC, to the millisecond unless it is a whole second; `None` outside the years 1 to 9999. (RFC 3339 can write
+    /// the year 0, but PostgreSQL cannot read it.)
     #[must_use]
     pub fn to_rfc3339(self) -> Option<String> {
+        if self.0 < YEAR_ONE {
+            return None;
+        }
         let at = jiff::Timestamp::from_millisecond(self.0).ok()?;
         Some(if self.0 % 1000 == 0 { format!("{at:.0}") } else { format!("{at:.3}") })
     }

@@ -127,14 +127,41 @@ pub fn restore(
     // Held until the file is in its place.
     let _lock = sqlite::lock(path)?;
     let tail = journal_tail(settings, &contents)?;
-    let copy = beside(path, "-restoring");
+    let copy = restoring(path);
     let failed = |error: io::Error| unusable(path, "the backup cannot be put in its place", Some(error));
-    fs::copy(from, &copy).map_err(failed)?;
-    fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(failed)?;
+    // Of a restore that was interrupted.
+    match fs::remove_file(&copy) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    // With what is still in a log beside it: an inbox that was set aside has one.
+    sqlite::copy(from, &copy)?;
     sqlite::forget(&copy, settings)?;
     let set_aside = set_aside(path).map_err(failed)?;
     sqlite::put_in_place(&copy, path, tail.goes_on_from)?;
     Ok(Restored { entries: contents.entries, from_journal: tail.events, missing: tail.missing, set_aside })
+}
+
+/// Where a restore makes the file that it then puts in its place.
+fn restoring(path: &Path) -> PathBuf {
+    beside(path, "-restoring")
+}
+
+/// Refuses to begin with an empty inbox where a restore was interrupted between setting the old file aside and putting the new
+/// one in its place.
+///
+/// # Errors
+/// [`Error::Open`]: one was.
+pub(crate) fn refuse_interrupted(path: &Path) -> Result<(), Error> {
+    if !restoring(path).exists() {
+        return Ok(());
+    }
+    let problem = format!(
+        "it is missing, because a restore of it was interrupted: run `inbox restore` again, with the same backup; what was there \
+         before is beside it, under a name with `{SET_ASIDE}`; to begin with an empty inbox instead, move {} away",
+        restoring(path).display()
+    );
+    Err(unusable(path, &problem, None))
 }
 
 /// What a journal adds to a backup.
@@ -226,9 +253,18 @@ pub fn verify(settings: &Settings, tell: impl FnMut(u64)) -> Result<Verified, Er
     let contents = match sqlite::read_all(path, settings, |problem| problems.push(place(problem)), tell) {
         Ok(contents) => contents,
         Err(error @ (Error::Open { .. } | Error::Seal { .. })) => return Err(error),
-        Err(error) => {
+        Err(error) if sqlite::is_damage(&error) => {
             problems.push(place(base::error::chain(&error)));
             return Ok(Verified { problems, ..Verified::default() });
+        }
+        Err(error) => {
+            return Err(Error::Open {
+                path: path.display().to_string(),
+                problem: "it cannot be read now, which says nothing of what is in it; see to its owner and mode, to its disk and to the \
+                          room there, then verify again"
+                    .to_owned(),
+                source: Some(Box::new(error)),
+            });
         }
     };
     let Contents { entries, unopened, .. } = contents;

@@ -12,6 +12,12 @@ pub enum Error {
     /// The store has no room; nothing was stored.
     #[error("the inbox's disk is full")]
     Full(#[source] Option<Source>),
+    /// The journal has as much of the disk as `inbox.journal_max` allows.
+    #[error(
+        "the journal holds as much as inbox.journal_max allows, because the inbox takes no events from it: another program may hold \
+         the inbox locked, or it is damaged (`linxo-webhook inbox verify`)"
+    )]
+    JournalFull,
     /// As many unfinished entries as `inbox.max_waiting` allows.
     #[error("the inbox holds as many unfinished entries as inbox.max_waiting allows")]
     Backlog,

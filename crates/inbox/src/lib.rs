@@ -275,6 +275,7 @@ pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<I
                 if let Some(inbox) = stranded {
                     return inbox;
                 }
+                archive::refuse_interrupted(path)?;
                 sqlite::refuse_log_alone(path)?;
             }
             let store = match sqlite::Sqlite::open(path, settings, sinks, access) {

@@ -132,11 +132,13 @@ fn dispatch(
 }
 
 /// Our own lines from `level` on; of the libraries only warnings, and of `h2` only errors: below that they write down what
-/// they were sent, path and all, and warn of each connection that attacks.
+/// they were sent, path and all, and warn of each connection that attacks. Of `lapin` nothing: it writes down returned messages
+/// with their headers, which may be secrets, and the sink tells of each failure by itself.
 fn filter(level: Level) -> Targets {
     Targets::new()
         .with_default(LevelFilter::from_level(level.min(Level::WARN)))
         .with_target("h2", Level::ERROR)
+        .with_target("lapin", LevelFilter::OFF)
         .with_target(env!("CARGO_CRATE_NAME"), level)
 }
 

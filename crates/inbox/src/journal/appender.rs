@@ -403,8 +403,10 @@ impl Appender {
         let spare = if let Some(spare) = spare {
             spare
         } else {
-            let is_over = self.shared.state().used() > self.shared.limits.most;
-            if is_over || size > self.folder.free() / 2 {
+            if self.shared.state().used() > self.shared.limits.most {
+                return Err(Trouble::Limit);
+            }
+            if size > self.folder.free() / 2 {
                 return Err(Trouble::Full(None));
             }
             self.folder.make_spare(size).map_err(Trouble::of)?

@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Missing,
     /// The file belongs to another inbox.
     Foreign,
+    /// It is the segment of this number, under the name of another.
+    Misnamed(u64),
     /// A version of the program wrote it that this one does not know.
     Version(u32),
 }
@@ -42,6 +44,10 @@ impl Damage {
                               belongs to"
                     .to_owned()
             }
+            Kind::Misnamed(number) => format!(
+                "stop the service and give each segment the name of its number, {number:016x}.segment for this one; where that is there \
+                 already, with the same content, rename this one to `{file}.lost`"
+            ),
             Kind::Version(_) => "use the version of linxo-webhook that wrote it, or a newer one".to_owned(),
         }
     }
@@ -57,6 +63,7 @@ impl fmt::Display for Damage {
                 write!(f, "{file} of the journal is missing, with the events from position {position} on")
             }
             Kind::Foreign => write!(f, "{file} belongs to another inbox"),
+            Kind::Misnamed(number) => write!(f, "{file} is segment {number} of the journal under a wrong name"),
             Kind::Version(found) => write!(f, "{file} has format {found}, which this program does not know"),
         }?;
         write!(f, ": {}", self.remedy())

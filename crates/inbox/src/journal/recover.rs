@@ -69,16 +69,21 @@ pub(super) fn recover(folder: &Folder, identity: [u8; 16], stored: Option<u64>, 
     let mut reach = None;
     for number in (lowest..=highest).filter(|number| !listing.lost.contains(number)) {
         let size = listing.segments.get(&number).copied().unwrap_or(0);
-        let next = opened.get(&(number + 1)).and_then(|next| next.as_ref().ok()).map(|next| next.header.follows);
+        let next = opened.get(&(number + 1)).and_then(|next| next.as_ref().ok());
+        let next = next.filter(|next| next.header.number == number + 1).map(|next| next.header.follows);
         let before = reach.or(stored).unwrap_or(0);
         let part = match opened.get_mut(&number) {
-            Some(Ok(cursor)) if cursor.header.identity == identity => {
+            Some(Ok(cursor)) if cursor.header.identity == identity && cursor.header.number == number => {
                 let follows = cursor.header.follows;
                 let is_first = reach.is_none() && !listing.lost.contains(&(number - 1));
                 if let Some(stored) = stored.filter(|stored| is_first && follows > *stored) {
                     parts.push_back(broken(folder, number - 1, stored, follows, Kind::Missing));
                 }
                 read(folder, cursor, size, next, repair)?
+            }
+            Some(Ok(cursor)) if cursor.header.identity == identity => {
+                let (kind, reach) = (Kind::Misnamed(cursor.header.number), find_end(cursor, size)?.reach);
+                Part { size, end: size, ..broken(folder, number, before, before.max(reach), kind) }
             }
             Some(Err(Unopened::Io(error))) => return Err(io::Error::new(error.kind(), error.to_string())),
             unreadable => {

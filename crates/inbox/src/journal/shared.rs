@@ -59,8 +59,10 @@ pub(super) struct Part {
 /// Why nothing can be accepted now.
 #[derive(Clone, Debug)]
 pub(super) enum Trouble {
-    /// The disk, or what the journal may use of it, is full.
+    /// The disk is full.
     Full(Option<Arc<std::io::Error>>),
+    /// The journal has as much of the disk as it may have.
+    Limit,
     /// The disk failed.
     Disk(Arc<std::io::Error>),
     /// It was closed, or its thread ended.
@@ -81,6 +83,7 @@ impl Trouble {
     pub(super) fn error(&self) -> Error {
         match self {
             Self::Full(source) => Error::Full(source.clone().map(|source| Box::new(source) as _)),
+            Self::Limit => Error::JournalFull,
             Self::Disk(source) => Error::Store(Box::new(Arc::clone(source))),
             Self::Closed => Error::Closed,
         }

@@ -274,8 +274,8 @@ async fn a_journal_that_is_full_takes_nothing_until_something_is_let_go() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(refused, Error::Full(None)), "{refused:?}");
-    assert!(matches!(journal.ready(), Err(Error::Full(None))));
+    assert!(matches!(refused, Error::JournalFull), "{refused:?}");
+    assert!(matches!(journal.ready(), Err(Error::JournalFull)));
     assert!(accepted > 50, "{accepted}");
     assert!(journal.size() <= 200 << 10, "{}", journal.size());
     journal.let_go(Position(accepted));

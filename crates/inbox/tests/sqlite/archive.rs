@@ -1,10 +1,11 @@
 //! Backups of a file and its journal: made, put back, and everything read.
 
-use crate::journal::{accept, expected, journaled, listed, open_in};
+use crate::journal::{accept, expected, journaled, listed, open_in, try_open};
 
 use inbox::{
     Access, Error, Settings, SinkName,
     archive::{backup, restore, verify},
+    settings::Journal,
 };
 use rusqlite::Connection;
 use std::{
@@ -22,6 +23,11 @@ fn elsewhere() -> (TempDir, Settings) {
     let folder = TempDir::new().unwrap();
     let settings = journaled(folder.path());
     (folder, settings)
+}
+
+/// An inbox without a journal.
+fn alone(folder: &Path) -> Settings {
+    Settings { journal: Some(Journal::Off), ..journaled(folder) }
 }
 
 fn problem(error: &Error) -> String {
@@ -129,6 +135,69 @@ async fn a_restore_goes_on_with_a_newer_journal() {
     accept(&inbox, 200..210).await;
     assert_eq!(listed(&inbox).await.values().map(Vec::len).sum::<usize>(), 160);
     inbox.upkeep.close().await;
+}
+
+/// What was set aside has a log after a crash, and is put back with what is in it.
+#[tokio::test]
+async fn an_inbox_that_was_set_aside_is_put_back_whole() {
+    let folder = TempDir::new().unwrap();
+    let settings = alone(folder.path());
+    let inbox = try_open(&settings, Access::Owner).unwrap();
+    accept(&inbox, 0..20).await;
+    let backup_file = folder.path().join("backup.db");
+    backup(&settings, &backup_file, None, quiet).unwrap();
+    accept(&inbox, 20..50).await;
+    let crashed = TempDir::new().unwrap();
+    for name in ["inbox.db", "inbox.db-wal"] {
+        fs::copy(folder.path().join(name), crashed.path().join(name)).unwrap();
+    }
+    inbox.upkeep.close().await;
+    let settings = alone(crashed.path());
+    let set_aside = restore(&settings, &backup_file, None, quiet).unwrap().set_aside;
+    assert!(set_aside.len() > 1, "with its log: {set_aside:?}");
+    assert_eq!(restore(&settings, &set_aside[0], None, quiet).unwrap().entries, 50);
+    assert_eq!(verify(&settings, quiet).unwrap().entries, 50);
+    let inbox = try_open(&settings, Access::Owner).unwrap();
+    assert_eq!(listed(&inbox).await, expected(0..50));
+    inbox.upkeep.close().await;
+}
+
+/// (D12) Between setting the old file aside and putting the new one in its place there is no file.
+#[tokio::test]
+async fn a_restore_that_was_interrupted_is_no_empty_start() {
+    let folder = TempDir::new().unwrap();
+    let settings = alone(folder.path());
+    let inbox = try_open(&settings, Access::Owner).unwrap();
+    accept(&inbox, 0..20).await;
+    let backup_file = folder.path().join("backup.db");
+    backup(&settings, &backup_file, None, quiet).unwrap();
+    inbox.upkeep.close().await;
+    drop(inbox);
+    let path = folder.path().join("inbox.db");
+    fs::rename(&path, folder.path().join("inbox.db-before-1")).unwrap();
+    fs::copy(&backup_file, folder.path().join("inbox.db-restoring")).unwrap();
+    let refused = problem(&try_open(&settings, Access::Owner).unwrap_err());
+    assert!(refused.contains("interrupted") && refused.contains("run `inbox restore` again"), "{refused}");
+    assert_eq!(restore(&settings, &backup_file, None, quiet).unwrap().entries, 20);
+    let inbox = try_open(&settings, Access::Owner).unwrap();
+    assert_eq!(listed(&inbox).await, expected(0..20));
+    inbox.upkeep.close().await;
+}
+
+/// What cannot be read now is not called damaged: nobody should put an older backup in its place for that.
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_not_called_damaged() {
+    let folder = TempDir::new().unwrap();
+    let settings = journaled(folder.path());
+    let inbox = open_in(folder.path());
+    accept(&inbox, 0..3).await;
+    inbox.upkeep.close().await;
+    drop(inbox);
+    // No room for what SQLite makes beside the file.
+    fs::remove_file(folder.path().join("inbox.db-shm")).unwrap_or_default();
+    fs::create_dir(folder.path().join("inbox.db-wal")).unwrap();
+    let unread = problem(&verify(&settings, quiet).unwrap_err());
+    assert!(unread.contains("cannot be read now") && !unread.contains("inbox restore"), "{unread}");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-fn try_open(settings: &Settings, access: Access) -> Result<Inbox, Error> {
+pub(crate) fn try_open(settings: &Settings, access: Access) -> Result<Inbox, Error> {
     open(settings, &["app", "books"].map(SinkName::new), access)
 }
 

@@ -3,6 +3,7 @@
 //! Memory is bounded: the bodies that are in memory share a budget, for all batches of a sink together. Where it is used up, what
 //! there is goes out first. An event that is larger than `max_event` is refused before its body is read.
 
+use super::readable::readable;
 use crate::sink::{Delivery, Error, Failure, FailureKind};
 use futures_util::StreamExt as _;
 use settings::units::show_size;
@@ -124,7 +125,7 @@ impl<'d> Batch<'d> {
         self.rows.iter().map(|row| row.place)
     }
 
-    /// The arrays of all rows, or of one of them, in the order of [`super::sql::COLUMNS`] and of their ids. Of rows with one id there
+    /// The arrays of all rows, or of one of them, in the order of the statement's parameters and of their ids. Of rows with one id there
     /// is the newest.
     pub(super) fn arrays(&self, only: Option<usize>) -> Arrays<'_> {
         let mut rows: Vec<&Row<'_>> = match only {
@@ -159,6 +160,7 @@ impl<'d> Batch<'d> {
             arrays.stale.push(attributes.linxostale);
             arrays.as_of.push(delivery.as_of.as_millis());
             arrays.data.push(data);
+            arrays.readable.push(readable(data));
         }
         arrays
     }
@@ -173,12 +175,13 @@ pub(super) struct Arrays<'r> {
     stale: Vec<bool>,
     as_of: Vec<i64>,
     data: Vec<&'r str>,
+    readable: Vec<Option<String>>,
 }
 
 impl Arrays<'_> {
     /// As the library wants them.
     pub(super) fn parameters(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
-        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(15);
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(16);
         for array in &self.texts {
             parameters.push((array, Type::TEXT_ARRAY));
         }
@@ -187,6 +190,7 @@ impl Arrays<'_> {
         parameters.push((&self.stale, Type::BOOL_ARRAY));
         parameters.push((&self.as_of, Type::INT8_ARRAY));
         parameters.push((&self.data, Type::TEXT_ARRAY));
+        parameters.push((&self.readable, Type::TEXT_ARRAY));
         parameters
     }
 }

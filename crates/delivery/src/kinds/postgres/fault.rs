@@ -63,6 +63,10 @@ pub(super) fn is_of_a_row(error: &Error) -> bool {
     error.code().is_some_and(|code| OF_A_ROW.iter().any(|class| code.code().starts_with(class)))
 }
 
+/// Codes of what cannot be stored at all. Of others the table is the cause.
+const OF_A_TEXT: [SqlState; 3] =
+    [SqlState::CHARACTER_NOT_IN_REPERTOIRE, SqlState::UNTRANSLATABLE_CHARACTER, SqlState::INVALID_TEXT_REPRESENTATION];
+
 /// The failure that an error of a statement is.
 pub(super) fn explain(error: &Error) -> Failure {
     let Some(code) = error.code() else {
@@ -70,10 +74,13 @@ pub(super) fn explain(error: &Error) -> Failure {
     };
     let number = code.code();
     if is_of_a_row(error) {
-        let reason = format!(
-            "PostgreSQL refuses the row of this event (SQLSTATE {number}): see to constraints and triggers of the table, then replay \
-             the entry"
-        );
+        let cause = if OF_A_TEXT.contains(code) {
+            "an id of it has a character that PostgreSQL cannot store, such as U+0000, or its columns have other types than this sink \
+             fills; another kind of sink can take it"
+        } else {
+            "see to constraints and triggers of the table, then replay the entry"
+        };
+        let reason = format!("PostgreSQL refuses the row of this event (SQLSTATE {number}): {cause}");
         return Failure::new(FailureKind::Refused { status: None }, reason);
     }
     let known = KNOWN.iter().find(|(known, _)| known == code).map(|(_, told)| *told);

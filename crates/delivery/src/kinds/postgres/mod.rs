@@ -30,6 +30,8 @@ mod fault;
 #[cfg(feature = "postgres")]
 mod link;
 #[cfg(feature = "postgres")]
+mod readable;
+#[cfg(feature = "postgres")]
 mod sink;
 #[cfg(feature = "postgres")]
 mod sql;

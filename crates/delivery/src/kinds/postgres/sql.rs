@@ -4,8 +4,8 @@
 //! as `PgBouncer` may stand in between. Its first part lifts `synchronous_commit` for this transaction where the server, the
 //! database or the role has switched it off: what was acknowledged would be lost with the server's power otherwise.
 
-/// Parameters of [`Tables::store`], each an array with one element for each event.
-pub(super) const COLUMNS: [&str; 15] = [
+/// Parameters of [`Tables::store`], each an array with one element for each event: the columns, then [`READABLE`].
+const COLUMNS: [&str; 15] = [
     "id text",
     "source text",
     "type text",
@@ -22,6 +22,9 @@ pub(super) const COLUMNS: [&str; 15] = [
     "as_of bigint",
     "data text",
 ];
+
+/// The event as PostgreSQL can look into it, where it cannot look into the one that came ([`super::readable`]).
+const READABLE: &str = "readable text";
 
 /// Names of the tables, ready to stand in a statement.
 #[derive(Clone, Debug)]
@@ -106,11 +109,9 @@ CREATE TABLE IF NOT EXISTS {table} (
     pub(super) fn store(&self) -> String {
         let columns: Vec<_> = COLUMNS.iter().filter_map(|column| column.split_once(' ')).collect();
         let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-        let parameters = columns
-            .iter()
-            .enumerate()
-            .map(|(index, (_, kind))| format!("${}::{kind}[]", index + 1))
-            .collect::<Vec<_>>();
+        let kinds = COLUMNS.iter().chain([&READABLE]).filter_map(|column| column.split_once(' '));
+        let parameters =
+            kinds.enumerate().map(|(index, (_, kind))| format!("${}::{kind}[]", index + 1)).collect::<Vec<_>>();
         let parameters = parameters.join(", ");
         let events = self.qualified(&self.events);
         let mut text = format!(
@@ -118,8 +119,9 @@ CREATE TABLE IF NOT EXISTS {table} (
   SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') IN ('off', 'local')
 ), given AS (
   SELECT id, source, type, connection_id, user_id, channel_id, mode, time::timestamptz AS time, completion,
-    merged, account_count, mismatch, stale, timestamptz 'epoch' + as_of * interval '1 millisecond' AS as_of, data::json AS data
-  FROM unnest({parameters}) AS row ({names})
+    merged, account_count, mismatch, stale, timestamptz 'epoch' + as_of * interval '1 millisecond' AS as_of, data::json AS data,
+    readable
+  FROM unnest({parameters}) AS row ({names}, readable)
 ), stored AS (
   INSERT INTO {events} AS known ({names})
   SELECT {names} FROM given
@@ -132,13 +134,13 @@ CREATE TABLE IF NOT EXISTS {table} (
             let accounts = self.qualified(accounts);
             text.extend([format!(
                 ", news AS MATERIALIZED (
-  SELECT * FROM given WHERE NOT EXISTS (
+  SELECT *, coalesce(readable::json, data) AS seen FROM given WHERE NOT EXISTS (
     SELECT FROM {events} AS newer WHERE newer.connection_id = given.connection_id AND newer.as_of > given.as_of)
 ), listed AS MATERIALIZED (
   SELECT DISTINCT ON (news.connection_id, item ->> 'id') news.connection_id, item ->> 'id' AS id, news.user_id,
     news.id AS event_id, news.as_of, item AS data
   FROM news, LATERAL json_array_elements(
-    CASE WHEN json_typeof(news.data #> '{{resource,accounts}}') = 'array' THEN news.data #> '{{resource,accounts}}' END
+    CASE WHEN json_typeof(news.seen #> '{{resource,accounts}}') = 'array' THEN news.seen #> '{{resource,accounts}}' END
   ) AS item
   WHERE json_typeof(item) = 'object' AND item ->> 'id' IS NOT NULL
   ORDER BY news.connection_id, item ->> 'id', news.as_of DESC
@@ -147,11 +149,11 @@ CREATE TABLE IF NOT EXISTS {table} (
   SELECT connection_id, id, user_id, event_id, as_of, true, data FROM listed ORDER BY connection_id, id
   ON CONFLICT (connection_id, id) DO UPDATE SET user_id = excluded.user_id, event_id = excluded.event_id,
     as_of = excluded.as_of, listed = true, data = excluded.data, changed_at = now()
-  WHERE known.as_of < excluded.as_of
+  WHERE known.as_of < excluded.as_of OR (known.as_of = excluded.as_of AND known.event_id <> excluded.event_id)
 ), gone AS (
   UPDATE {accounts} AS known SET listed = false, event_id = news.id, as_of = news.as_of, changed_at = now()
   FROM news
-  WHERE known.connection_id = news.connection_id AND known.listed AND known.as_of < news.as_of
+  WHERE known.connection_id = news.connection_id AND known.listed AND known.as_of <= news.as_of
     AND (NOT news.mismatch OR news.completion = 'gone')
     AND news.type = 'com.linxo.connections.updated'
     AND NOT EXISTS (SELECT FROM listed WHERE listed.connection_id = known.connection_id AND listed.id = known.id)

@@ -50,6 +50,55 @@ async fn the_last_segment_of_a_crash_is_read_to_its_end_and_overwritten_to_its_e
     }
 }
 
+/// A segment under the name of another is damage, not one of the other: nothing is let go for it, and all is well once it has
+/// its name again.
+#[tokio::test]
+async fn a_segment_under_the_name_of_another_is_damage_until_it_has_its_own() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(folder.path());
+    let appended = append(&journal, 1..60, 2000).await;
+    journal.end();
+    drop(journal);
+    let segments = files(folder.path(), ".segment");
+    let (last, away) = (segments.last().unwrap(), folder.path().join("away"));
+    let swap = || {
+        fs::rename(&segments[0], &away).unwrap();
+        fs::rename(&segments[1], &segments[0]).unwrap();
+        fs::rename(&away, &segments[1]).unwrap();
+    };
+    swap();
+    let report = verify(folder.path(), IDENTITY, 0).unwrap();
+    assert_eq!((&report.damage[0].file, report.damage[0].kind), (&segments[0], Kind::Misnamed(2)));
+    assert!(report.damage[0].to_string().contains("wrong name"), "{}", report.damage[0]);
+    let journal = open(folder.path());
+    assert_eq!(read_behind(&journal, 0).0.len(), 0);
+    let more = append(&journal, 60..62, 100).await;
+    journal.end();
+    drop(journal);
+    swap();
+    let journal = open(folder.path());
+    assert_eq!(damage_of(&journal), []);
+    let mut all: BTreeMap<_, _> =
+        appended.iter().chain(&more).map(|(position, payload)| (*position, payload.clone())).collect();
+    assert_eq!(read(&journal), all);
+    journal.end();
+    drop(journal);
+    // A copy of an old one behind the last.
+    let copy = folder.path().join(format!("{:016x}.segment", segments.len() + 2));
+    fs::copy(&segments[0], &copy).unwrap();
+    let journal = open(folder.path());
+    assert_eq!(damage_of(&journal).iter().map(|damage| &damage.file).collect::<Vec<_>>(), [&copy]);
+    assert_eq!(read_behind(&journal, 0).0, all);
+    assert!(last.exists());
+    all.append(&mut append(&journal, 62..64, 100).await);
+    journal.end();
+    drop(journal);
+    fs::rename(&copy, format!("{}.lost", copy.display())).unwrap();
+    let journal = open(folder.path());
+    assert_eq!((damage_of(&journal), read(&journal)), (vec![], all));
+    journal.end();
+}
+
 /// A store that has everything makes damage harmless; what cannot be read is bank data all the same.
 #[tokio::test]
 async fn a_damaged_segment_counts_whole_and_is_overwritten_whole() {
