@@ -129,6 +129,7 @@ impl Gate {
     /// The sink took a delivery.
     pub(super) fn took(&self, connection: &str) {
         let was_refusing = self.known.succeeded(connection);
+        self.show();
         if was_refusing {
             tracing::info!(code = "sink_takes_again", sink = %self.name, "the sink takes deliveries again, after it refused them");
         }

@@ -342,7 +342,11 @@ async fn what_cannot_be_reached_is_named_by_its_host() {
     site.http_sink("app", &format!("http://{gone}/hook?token=canary"));
     let (code, _, told) = run(&site, &["check", "--online"]).await;
     assert_eq!(code, 75, "{told}");
-    assert!(told.contains(&format!("sink \"app\" cannot be reached ({gone}): could not connect: connection refused")));
+    assert!(
+        told.contains(&format!(
+            "sink \"app\" cannot be reached or used ({gone}): could not connect: connection refused"
+        ))
+    );
     let api = simulator.api_url();
     simulator.stop().await;
     let (code, _, told) = run(&site, &["check", "--online"]).await;

@@ -183,8 +183,8 @@ impl Neighbour {
         matches!(self.state(), State::Down { .. } | State::Resting { .. })
     }
 
-    /// Since when every call has failed, by the clock of the wall; `None` while calls succeed. It differs by a moment each time,
-    /// because it is worked out from the time that has passed.
+    /// Since when every call has failed, or was refused for several connections, by the clock of the wall; `None` while calls
+    /// succeed. It differs by a moment each time, because it is worked out from the time that has passed.
     #[must_use]
     pub fn failing_since(&self) -> Option<Timestamp> {
         let now = self.now();

@@ -72,7 +72,8 @@ async fn sink(settings: &delivery::Settings) -> (&str, Result<(String, Vec<Strin
     let tried = match server.reach.await {
         Ok(known) => Ok((format!("can be reached ({host}); nothing was delivered"), known)),
         Err(reason) => Err(format!(
-            "cannot be reached ({host}): {reason}\n    hint: check the URL, the network and the certificate; deliveries wait meanwhile"
+            "cannot be reached or used ({host}): {reason}\n    hint: do what the reason says, or check the URL, the network and the certificate; \
+             deliveries wait meanwhile"
         )),
     };
     (name, tried)

@@ -71,6 +71,8 @@ pub struct Trust {
     /// Of connections that hung.
     turns_of_hung: Turns,
     failing_since: Option<Moment>,
+    /// When work was first refused since work last succeeded.
+    refusing_since: Option<Moment>,
 }
 
 /// What becomes of a call that somebody wants to make.
@@ -201,6 +203,7 @@ impl Trust {
             turns: Turns::default(),
             turns_of_hung: Turns::default(),
             failing_since: None,
+            refusing_since: None,
         }
     }
 
@@ -313,6 +316,7 @@ impl Trust {
             Ended::Good => {
                 self.slots.took(took);
                 self.known.forgive(who);
+                self.failing_since = None;
                 self.works(since, now)
             }
             Ended::Refused => self.works(since, now),
@@ -328,9 +332,8 @@ impl Trust {
         }
     }
 
-    /// A sign of life.
+    /// A sign of life, which a refusal is too.
     fn works(&mut self, started: Moment, now: Moment) -> Option<Change> {
-        self.failing_since = None;
         self.rests.works(started);
         self.breaker.works(now).then_some(Change::Up)
     }
@@ -362,11 +365,13 @@ impl Trust {
         self.known.forget(who);
         self.leave_turns(who);
         self.refusing.clear();
+        self.refusing_since = None;
     }
 
     /// Work was refused. Says whether that is believed; [`Verdict::park`] says whether this work ends with it.
     pub fn refused(&mut self, who: Key, kind: Kind, own: Own, proof: Proof, now: Moment) -> Verdict {
         self.refusing.add(who);
+        self.refusing_since.get_or_insert(now);
         let is_believed = self.known.refused(who, kind, own, proof, now);
         let whose = self.refusing.whose();
         Verdict { is_believed, park: is_believed && own.tries >= proof.tries, whose }
@@ -422,9 +427,10 @@ impl Trust {
         }
     }
 
-    /// Since when every call failed; `None` while calls succeed, and before the first call.
+    /// Since when every call failed, or was refused for several connections; `None` while calls succeed, and before the first call.
     #[must_use]
-    pub const fn failing_since(&self) -> Option<Moment> {
-        self.failing_since
+    pub fn failing_since(&self) -> Option<Moment> {
+        let refusing = self.refusing_since.filter(|_| self.refuses());
+        self.failing_since.into_iter().chain(refusing).min()
     }
 }

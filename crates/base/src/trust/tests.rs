@@ -427,6 +427,35 @@ fn once_believed_the_next_work_with_the_same_answer_needs_its_five_tries_and_no_
     assert!(!trust.refused(who, kind, Own { tries: 5, lasting: ms(0) }, Proof::USUAL, at(3000)).park);
 }
 
+/// One that answers, and refuses what it is given, has taken nothing since then.
+#[test]
+fn a_neighbour_that_refuses_everything_fails() {
+    let mut trust = Trust::new(3);
+    let own = Own { tries: 1, lasting: ms(0) };
+    let refuse = |trust: &mut Trust, who: u64, now: Moment| {
+        let Answer::Go(leave) = trust.ask(Key::new(who), SLOTS, now) else { panic!("{who} does not go") };
+        trust.end(leave, Ended::Refused, now);
+        trust.refused(Key::new(who), Kind::new(404, None), own, Proof::USUAL, now);
+    };
+    trust.succeeded(Key::new(9));
+    refuse(&mut trust, 1, at(1000));
+    assert_eq!(trust.failing_since(), None, "one connection's own trouble");
+    for who in 2..10 {
+        refuse(&mut trust, who, at(1000 * who));
+    }
+    assert_eq!(trust.failing_since(), Some(at(1000)));
+    trust.succeeded(Key::new(9));
+    assert_eq!(trust.failing_since(), None);
+    // A failure before refusals is not forgotten for them.
+    let Answer::Go(leave) = trust.ask(Key::new(20), SLOTS, at(20_000)) else { panic!("it does not go") };
+    trust.end(leave, Ended::Failed, at(20_000));
+    refuse(&mut trust, 21, at(21_000));
+    assert_eq!(trust.failing_since(), Some(at(20_000)));
+    let Answer::Go(leave) = trust.ask(Key::new(22), SLOTS, at(22_000)) else { panic!("it does not go") };
+    trust.end(leave, Ended::Good, at(22_000));
+    assert_eq!(trust.failing_since(), None);
+}
+
 /// What the neighbour refuses while it takes others is their own trouble. Nothing says so while nothing was ever taken.
 #[test]
 fn a_refusal_is_one_connections_own_only_where_others_are_taken() {

@@ -1,7 +1,7 @@
 //! What is not as it should be with the files of an inbox, for `check`. Writes nothing.
 
 use crate::{
-    Error, SealStanding, Settings, SinkName,
+    Error, SealStanding, Settings, SinkName, archive,
     journal::{self, verify},
     sqlite,
 };
@@ -18,7 +18,8 @@ pub fn examine(settings: &Settings, sinks: &[SinkName]) -> Vec<String> {
     if sqlite::is_gone(path) {
         let rest = folder.filter(|folder| journal::identity(folder).is_some());
         let rest = rest.map(|folder| missing(settings, &folder));
-        return rest.or_else(|| sqlite::refuse_log_alone(path).err().map(|error| chain(&error))).into_iter().collect();
+        let left = || archive::refuse_interrupted(path).and_then(|()| sqlite::refuse_log_alone(path)).err();
+        return rest.or_else(|| left().map(|error| chain(&error))).into_iter().collect();
     }
     let (identity, reached) = match sqlite::look(path) {
         Ok(found) => found,
@@ -75,10 +76,14 @@ fn left_behind(name: &str, waiting: i64) -> String {
 
 /// The inbox file is not there, and its journal is.
 pub(crate) fn missing(settings: &Settings, folder: &Path) -> String {
+    // The store is gone, so nobody knows which of them it had.
+    let held = journal::identity(folder).and_then(|identity| journal::verify(folder, identity, 0).ok());
     format!(
-        "the inbox file {} is missing or empty, and its journal {} is there: put the file back, from a backup with `inbox \
-         restore` if need be; to begin with an empty inbox instead, move the journal and what stands beside the file away",
+        "the inbox file {} is missing or empty, and its journal {} is there, with {} accepted events: put the file back, from a backup with \
+         `inbox restore` if need be; to begin with an empty inbox instead, and give these events up, move the journal and what stands \
+         beside the file away",
         settings.file().unwrap_or(Path::new("")).display(),
-        folder.display()
+        folder.display(),
+        held.map_or(0, |report| report.behind)
     )
 }

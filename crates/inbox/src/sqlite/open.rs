@@ -238,7 +238,8 @@ impl Opener {
         use rusqlite::ErrorCode as Code;
         let problem = match error.sqlite_error_code() {
             _ if says_damage(&error) => {
-                "it is damaged; restore it from a backup, or move it away to start with an empty one (its events are lost then)"
+                "it is damaged; put a backup in its place with `inbox restore`; to begin with an empty inbox instead, and give up the \
+                 events of this one, move it, what stands beside it and its journal away"
             }
             Some(Code::TypeMismatch) => {
                 "it was made by another version of linxo-webhook or by another program; use the version that made it, or a newer one"
