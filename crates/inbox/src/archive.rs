@@ -32,8 +32,9 @@ pub struct Restored {
     pub entries: u64,
     /// Accepted events that the journal still has, and that the next start adds.
     pub from_journal: u64,
-    /// Accepted events that are neither in the copy nor in the journal. They are in what was set aside.
-    pub missing: u64,
+    /// Accepted events that are neither in the copy nor in the journal. They are in what was set aside. `None`: there may be some, and
+    /// what was set aside cannot be read.
+    pub missing: Option<u64>,
     /// The files that were set aside.
     pub set_aside: Vec<PathBuf>,
 }
@@ -127,6 +128,7 @@ pub fn restore(
     // Held until the file is in its place.
     let _lock = sqlite::lock(path)?;
     let tail = journal_tail(settings, &contents)?;
+    let missing = missing(settings, path, &contents, tail);
     let copy = restoring(path);
     let failed = |error: io::Error| unusable(path, "the backup cannot be put in its place", Some(error));
     // Of a restore that was interrupted.
@@ -139,7 +141,7 @@ pub fn restore(
     sqlite::forget(&copy, settings)?;
     let set_aside = set_aside(path).map_err(failed)?;
     sqlite::put_in_place(&copy, path, tail.goes_on_from)?;
-    Ok(Restored { entries: contents.entries, from_journal: tail.events, missing: tail.missing, set_aside })
+    Ok(Restored { entries: contents.entries, from_journal: tail.events, missing, set_aside })
 }
 
 /// Where a restore makes the file that it then puts in its place.
@@ -168,7 +170,8 @@ pub(crate) fn refuse_interrupted(path: &Path) -> Result<(), Error> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Tail {
     events: u64,
-    missing: u64,
+    /// Positions between the backup and the first record of the journal, where it has one.
+    gap: Option<u64>,
     /// Where the restored inbox goes on, if not where the backup ends.
     goes_on_from: Option<Position>,
 }
@@ -186,9 +189,32 @@ fn journal_tail(settings: &Settings, contents: &Contents) -> Result<Tail, Error>
     let unreadable = |error| unusable(&folder, "the journal cannot be read", Some(error));
     let found = journal::verify(&folder, identity, contents.reached.0).map_err(unreadable)?;
     let Some(first) = found.first else { return Ok(Tail::default()) };
-    let missing = first.saturating_sub(contents.reached.0 + 1);
-    Ok(Tail { events: found.behind, missing, goes_on_from: (missing > 0).then(|| Position(first - 1)) })
+    let gap = first.saturating_sub(contents.reached.0 + 1);
+    Ok(Tail { events: found.behind, gap: Some(gap), goes_on_from: (gap > 0).then(|| Position(first - 1)) })
 }
+
+/// How many accepted events neither a backup nor the journal has. The inbox that it takes the place of tells, if it can be read.
+/// Else positions do, unless they were given away by the clock, because nobody knew the last one.
+fn missing(settings: &Settings, path: &Path, contents: &Contents, tail: Tail) -> Option<u64> {
+    if let (Ok((identity, reached)), Ok(newest)) = (sqlite::look(path), sqlite::newest(path))
+        && identity == contents.identity
+    {
+        // Of those that it has and the backup has not, the journal may still hold some.
+        let folder = settings.journal_folder().filter(|folder| folder.exists());
+        let only_in_journal = folder
+            .and_then(|folder| journal::verify(&folder, identity.0, reached.0).ok())
+            .map_or(0, |found| found.behind);
+        let held = tail.events.saturating_sub(only_in_journal);
+        return Some(newest.saturating_sub(contents.newest).saturating_sub(held));
+    }
+    match tail.gap {
+        Some(gap) => Some(gap).filter(|gap| *gap < BY_THE_CLOCK),
+        None => sqlite::is_gone(path).then_some(0),
+    }
+}
+
+/// No inbox takes so many events between a backup and a restore; positions that were given away by the clock are far apart.
+const BY_THE_CLOCK: u64 = 1_000_000_000_000;
 
 /// The file of a SQLite inbox. One on PostgreSQL has none: what stands here is about files.
 fn file(settings: &Settings) -> Result<&Path, Error> {

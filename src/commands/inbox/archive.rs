@@ -174,10 +174,15 @@ async fn restore(global: &Global, from: PathBuf, keys: Option<PathBuf>) -> Resul
     for file in set_aside {
         note(format_args!("set aside: {}", file.display()));
     }
-    if missing > 0 {
-        note(format_args!(
+    match missing {
+        Some(0) => {}
+        Some(missing) => note(format_args!(
             "{missing} accepted events are neither in the backup nor in the journal: look for them in what was set aside"
-        ));
+        )),
+        None => note(format_args!(
+            "accepted events may be neither in the backup nor in the journal, and what was set aside cannot be read: read the \
+             connections of the time since the backup from the Linxo API"
+        )),
     }
     if from_journal > 0 {
         note(format_args!("{from_journal} accepted events are in the journal: the next start adds them"));

@@ -6,7 +6,7 @@
 //! | `....segment.lost` | a person gave this segment up; its events are skipped |
 //! | `....gone` | a segment that was let go and is being overwritten with zeros |
 //! | `....spare` | zeros, ready to become a segment |
-//! | `lock` | held by the one process that writes; holds the identity of the inbox |
+//! | `lock` | held by the one process that writes; holds the identity of the inbox, and the number of its pair |
 //!
 //! No byte of a folded event stays: a segment is overwritten before it is used again or deleted.
 
@@ -100,7 +100,19 @@ impl Folder {
 
     /// See [`set_identity`](Self::set_identity).
     pub(super) fn identity(&self) -> Option<[u8; 16]> {
-        fs::read(self.path.join("lock")).ok()?.try_into().ok()
+        fs::read(self.path.join("lock")).ok()?.first_chunk().copied()
+    }
+
+    /// Notes behind the identity the number that the store has, too. Only the process that has the lock may do that.
+    pub(super) fn set_pair(&self, pair: i64) -> io::Result<()> {
+        let lock = OpenOptions::new().write(true).open(self.path.join("lock"))?;
+        self.disk.write(&lock, &pair.to_le_bytes(), 16)?;
+        lock.sync_all()
+    }
+
+    /// See [`set_pair`](Self::set_pair).
+    pub(super) fn pair(&self) -> Option<i64> {
+        fs::read(self.path.join("lock")).ok()?.get(16..)?.first_chunk().copied().map(i64::from_le_bytes)
     }
 
     /// Whether a process holds the lock.

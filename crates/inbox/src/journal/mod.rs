@@ -49,7 +49,7 @@ pub(crate) use damage::Damage;
 pub(crate) use frame::Record;
 pub(crate) use reader::{ReadError, Reader};
 pub(crate) use shared::Limits;
-pub(crate) use verify::{identity, tail, verify};
+pub(crate) use verify::{identity, pair, tail, verify};
 
 use crate::{Error, Position, seal::Ring};
 use appender::{Append, Appender, Request};
@@ -190,6 +190,11 @@ impl Journal {
         let (reply, answer) = oneshot::channel();
         self.ask(Request::Append(Append { payload, reply, room }))?;
         answer.await.map_err(|_ended| Error::Closed)?
+    }
+
+    /// Notes the number that its store has, too.
+    pub(crate) fn set_pair(&self, pair: i64) -> Result<(), Error> {
+        self.folder.set_pair(pair).map_err(|error| Error::Store(Box::new(error)))
     }
 
     /// Whether a record would be taken now.

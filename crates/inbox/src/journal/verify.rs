@@ -55,6 +55,11 @@ pub(crate) fn identity(path: &Path) -> Option<[u8; 16]> {
     Folder::new(path, Disk::default()).identity()
 }
 
+/// The number that the journal in `path` shares with its store, if there is one.
+pub(crate) fn pair(path: &Path) -> Option<i64> {
+    Folder::new(path, Disk::default()).pair()
+}
+
 /// Reads the journal in `path`, of an inbox whose store has everything up to `stored`.
 pub(crate) fn verify(path: &Path, identity: [u8; 16], stored: u64) -> io::Result<Report> {
     let folder = Folder::new(path, Disk::default());

@@ -1,5 +1,6 @@
 //! What is not as it should be with the files of an inbox, for `check`. Writes nothing.
 
+use super::pairing;
 use crate::{
     Error, SealStanding, Settings, SinkName, archive,
     journal::{self, verify},
@@ -29,6 +30,9 @@ pub fn examine(settings: &Settings, sinks: &[SinkName]) -> Vec<String> {
         .into_iter()
         .map(|(name, waiting)| left_behind(&name, waiting))
         .collect();
+    if let Some(folder) = folder.as_ref().filter(|folder| pairing::is_missing(path, folder)) {
+        problems.push(pairing::missing(folder));
+    }
     let Some(folder) = folder.filter(|folder| folder.exists()) else { return problems };
     let report = match verify(&folder, identity.0, reached.0) {
         Ok(report) => report,

@@ -7,6 +7,7 @@
 //! desk      operators' questions, asked once everything accepted so far is in the store
 //! upkeep    figures, clearing, the end
 //! examine   what is wrong with the files, for `check`
+//! pairing   whether the store and the journal belong together
 //! remote    a store on a server that may be away, and the journal beside it
 //! stranded  the journal alone, while the store cannot be used
 //! ```
@@ -18,6 +19,7 @@
 mod desk;
 mod examine;
 mod folding;
+mod pairing;
 mod payload;
 mod progress;
 pub(crate) mod remote;
@@ -68,11 +70,13 @@ pub(crate) struct Journaled {
 impl Journaled {
     /// Opens the journal of a store, and begins to fold what it still holds.
     pub(crate) fn open(store: Arc<Sqlite>, folder: &Path, settings: &Settings) -> Result<Self, Error> {
-        let reached = store.reached_when_opened();
+        let pairing = pairing::look(&store, folder)?;
+        let reached = pairing.reached;
         let identity = store.keys().identity.0;
         let ring = Ring::new(&settings.key)?.map(Arc::new);
         let limits = Limits::new(settings.journal_max);
         let journal = Arc::new(Journal::open(folder, identity, Some(reached), limits, ring)?);
+        pairing::note(&store, &journal, pairing)?;
         let progress = Arc::new(Progress::new(reached));
         let fold = folding::start(Arc::clone(&journal), Arc::clone(&store), Arc::clone(&progress))
             .map_err(|error| Error::Store(Box::new(error)))?;

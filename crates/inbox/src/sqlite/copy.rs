@@ -16,10 +16,14 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    time::Duration,
 };
 
 /// Bodies between two calls of a progress report.
 const TELL_EVERY: u64 = 1_000;
+
+/// How long somebody else's writing is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a whole file holds.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ pub(crate) struct Contents {
     pub(crate) reached: Position,
     /// Entries.
     pub(crate) entries: u64,
+    /// The number of its newest entry.
+    pub(crate) newest: u64,
     /// Those of them that are sealed and could not be opened, because no key is set.
     pub(crate) unopened: u64,
 }
@@ -95,9 +101,11 @@ pub(crate) fn read_all(
     structure(&connection, &mut problem).map_err(failed)?;
     let Attached { seal, .. } = attach(&connection, settings, Access::Guest)?;
     let (entries, unopened) = bodies(&connection, &seal, &mut problem, &mut tell).map_err(failed)?;
-    let read = || -> rusqlite::Result<_> { Ok((schema::identity(&connection)?, tx::reached(&connection)?)) };
-    let (identity, reached) = read().map_err(failed)?;
-    Ok(Contents { identity, reached, entries, unopened })
+    let read = || -> rusqlite::Result<_> {
+        Ok((schema::identity(&connection)?, tx::reached(&connection)?, newest_of(&connection)?))
+    };
+    let (identity, reached, newest) = read().map_err(failed)?;
+    Ok(Contents { identity, reached, entries, newest, unopened })
 }
 
 fn structure(connection: &Connection, problem: &mut impl FnMut(String)) -> rusqlite::Result<()> {
@@ -146,10 +154,36 @@ fn bodies(
     Ok((entries, unopened))
 }
 
+/// The number of the newest entry of a file.
+pub(crate) fn newest(path: &Path) -> Result<u64, Error> {
+    newest_of(&Opener::new(path, Access::Guest)?.reader()?).map_err(failed)
+}
+
+fn newest_of(connection: &Connection) -> rusqlite::Result<u64> {
+    connection.query_row("SELECT coalesce(max(seq), 0) FROM entry", [], |row| row.get(0).map(i64::unsigned_abs))
+}
+
 /// Which inbox a copy is of.
 pub(crate) fn identity(path: &Path) -> Result<Identity, Error> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
     schema::identity(&connection).map_err(failed)
+}
+
+/// A number that a file has noted.
+pub(crate) fn number(path: &Path, name: &str) -> Result<Option<i64>, Error> {
+    let connection = Opener::new(path, Access::Guest)?.reader()?;
+    schema::number(&connection, name).map_err(failed)
+}
+
+/// Notes a number in a file.
+pub(crate) fn set_number(path: &Path, name: &str, value: i64) -> Result<(), Error> {
+    let note = || {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(PATIENCE)?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        schema::set_number(&connection, name, Some(value))
+    };
+    note().map_err(failed)
 }
 
 /// How the seal of a file stands with these settings.

@@ -143,6 +143,10 @@ impl Sqlite {
         })
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// How far the record of accepted events was in the store when it was opened.
     pub(crate) const fn reached_when_opened(&self) -> Position {
         self.reached

@@ -326,6 +326,51 @@ async fn events_are_accepted_while_the_file_is_damaged_and_stored_when_it_is_rep
     strand_and_repair(|file| fs::write(file, vec![b'x'; 20_000]).unwrap(), |_| ()).await;
 }
 
+/// The journal's disk was not mounted at a start. When it comes back, what was in that journal alone is added, although its
+/// positions were given away again.
+#[tokio::test]
+async fn a_journal_that_comes_back_is_folded_once_more() {
+    let folder = TempDir::new().unwrap();
+    let inbox = open_in(folder.path());
+    accept(&inbox, 0..10).await;
+    listed(&inbox).await;
+    let lock = Connection::open(folder.path().join("inbox.db")).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    accept(&inbox, 10..50).await;
+    let crashed = TempDir::new().unwrap();
+    copy(folder.path(), crashed.path());
+    lock.execute_batch("ROLLBACK").unwrap();
+    inbox.upkeep.close().await;
+    drop(inbox);
+
+    let (journal, away) = (crashed.path().join("inbox.journal"), crashed.path().join("away"));
+    fs::rename(&journal, &away).unwrap();
+    let problems = || inbox::examine(&journaled(crashed.path()), &["app", "books"].map(SinkName::new));
+    assert!(problems()[0].contains("if a disk is not mounted, mount it"), "{:?}", problems());
+    let inbox = open_in(crashed.path());
+    accept(&inbox, 50..100).await;
+    assert_eq!(listed(&inbox).await.values().map(Vec::len).sum::<usize>(), 60);
+    inbox.upkeep.close().await;
+    drop(inbox);
+    assert_eq!(problems(), [""; 0]);
+
+    let meanwhile = crashed.path().join("meanwhile");
+    fs::rename(&journal, &meanwhile).unwrap();
+    fs::rename(&away, &journal).unwrap();
+    for _ in 0..2 {
+        let inbox = open_in(crashed.path());
+        let found = listed(&inbox).await;
+        let mut all: Vec<usize> = found.into_values().flatten().collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..100).collect::<Vec<_>>());
+        inbox.upkeep.close().await;
+    }
+    let inbox = open_in(crashed.path());
+    accept(&inbox, 100..110).await;
+    assert_eq!(listed(&inbox).await.values().map(Vec::len).sum::<usize>(), 110);
+    inbox.upkeep.close().await;
+}
+
 /// A damaged page need not look like one to SQLite.
 #[tokio::test]
 async fn events_are_accepted_while_a_row_makes_no_sense_and_stored_when_the_file_is_repaired() {
