@@ -73,6 +73,14 @@ impl Opener {
                 source: None,
             });
         }
+        // Such as a device, whose mode must not be touched.
+        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(Error::Open {
+                path: path.display().to_string(),
+                problem: "it is no ordinary file: name one in inbox.url, or one that is not there yet".to_owned(),
+                source: None,
+            });
+        }
         let lock = match access {
             Access::Guest => {
                 fs::metadata(path).map_err(|error| {

@@ -140,6 +140,20 @@ async fn a_database_of_something_else_is_left_alone() {
 }
 
 #[tokio::test]
+async fn what_is_no_ordinary_file_is_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("inbox.db");
+    std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+    let mode = || std::fs::metadata("/dev/null").unwrap().permissions();
+    let before = mode();
+    for access in [Access::Owner, Access::Guest] {
+        assert!(problem(&path, access).contains("no ordinary file"));
+    }
+    assert_eq!(mode(), before);
+    assert!(!folder.path().join("inbox.db.lock").exists());
+}
+
+#[tokio::test]
 async fn a_command_makes_and_migrates_nothing() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("inbox.db");
