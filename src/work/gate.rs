@@ -129,8 +129,8 @@ impl Gate {
     /// The sink took a delivery.
     pub(super) fn took(&self, connection: &str) {
         let was_refusing = self.known.succeeded(connection);
-        self.show();
         if was_refusing {
+            self.show();
             tracing::info!(code = "sink_takes_again", sink = %self.name, "the sink takes deliveries again, after it refused them");
         }
         if was_refusing || lock(&self.back).is_owed {

@@ -3,7 +3,7 @@
 use crate::journal::{accept, expected, journaled, listed, open_in, try_open};
 
 use inbox::{
-    Access, Error, Settings, SinkName,
+    Access, Error, Inbox, Settings, SinkName,
     archive::{backup, restore, verify},
     settings::Journal,
 };
@@ -137,15 +137,21 @@ async fn a_restore_goes_on_with_a_newer_journal() {
     inbox.upkeep.close().await;
 }
 
-/// What was set aside has a log after a crash, and is put back with what is in it.
-#[tokio::test]
-async fn an_inbox_that_was_set_aside_is_put_back_whole() {
+/// An inbox without a journal, with 20 entries, and a backup of it.
+async fn backed_up() -> (TempDir, Settings, Inbox, PathBuf) {
     let folder = TempDir::new().unwrap();
     let settings = alone(folder.path());
     let inbox = try_open(&settings, Access::Owner).unwrap();
     accept(&inbox, 0..20).await;
     let backup_file = folder.path().join("backup.db");
     backup(&settings, &backup_file, None, quiet).unwrap();
+    (folder, settings, inbox, backup_file)
+}
+
+/// What was set aside has a log after a crash, and is put back with what is in it.
+#[tokio::test]
+async fn an_inbox_that_was_set_aside_is_put_back_whole() {
+    let (folder, _, inbox, backup_file) = backed_up().await;
     accept(&inbox, 20..50).await;
     let crashed = TempDir::new().unwrap();
     for name in ["inbox.db", "inbox.db-wal"] {
@@ -167,12 +173,7 @@ async fn an_inbox_that_was_set_aside_is_put_back_whole() {
 /// (D12) Between setting the old file aside and putting the new one in its place there is no file.
 #[tokio::test]
 async fn a_restore_that_was_interrupted_is_no_empty_start() {
-    let folder = TempDir::new().unwrap();
-    let settings = alone(folder.path());
-    let inbox = try_open(&settings, Access::Owner).unwrap();
-    accept(&inbox, 0..20).await;
-    let backup_file = folder.path().join("backup.db");
-    backup(&settings, &backup_file, None, quiet).unwrap();
+    let (folder, settings, inbox, backup_file) = backed_up().await;
     inbox.upkeep.close().await;
     drop(inbox);
     let path = folder.path().join("inbox.db");
