@@ -29,6 +29,13 @@ pub(crate) enum Kind {
     Version(u32),
 }
 
+impl Kind {
+    /// Whether the journal is not opened beside it.
+    pub(crate) const fn bars(self) -> bool {
+        matches!(self, Self::Foreign | Self::Version(_))
+    }
+}
+
 impl Damage {
     /// What to do about it, in one sentence.
     pub(crate) fn remedy(&self) -> String {

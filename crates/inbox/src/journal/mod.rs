@@ -45,7 +45,6 @@ mod shared;
 mod tests;
 mod verify;
 
-pub(crate) use damage::Damage;
 pub(crate) use frame::Record;
 pub(crate) use reader::{ReadError, Reader};
 pub(crate) use shared::Limits;
@@ -55,7 +54,6 @@ use crate::{Error, Position, seal::Ring};
 use appender::{Append, Appender, Request};
 use base::sync::lock;
 use bytes::Bytes;
-use damage::Kind;
 use disk::Disk;
 use folder::Folder;
 use keeper::Task;
@@ -134,8 +132,7 @@ impl Journal {
             TryLockError::Error(error) => failed(error),
         })?;
         let found = recover::recover(&folder, identity, stored.map(|stored| stored.0), true).map_err(failed)?;
-        let unknown = |damage: &&Damage| matches!(damage.kind, Kind::Foreign | Kind::Version(_));
-        if let Some(damage) = found.parts.iter().filter_map(|part| part.damage.as_ref()).find(unknown) {
+        if let Some(damage) = found.damage.iter().find(|damage| damage.kind.bars()) {
             return Err(Error::Open { path: path.display().to_string(), problem: damage.to_string(), source: None });
         }
         if let Some(number) = found.keys.iter().find(|(_, key)| !ring.as_ref().is_some_and(|ring| ring.knows(key))) {

@@ -105,8 +105,10 @@ pub(super) fn recover(folder: &Folder, identity: [u8; 16], stored: Option<u64>, 
     let is_behind = |number: u64| parts.iter().any(|part| part.number == number && part.last > stored.unwrap_or(0));
     let keys = opened.iter().filter_map(|(number, cursor)| Some((*number, cursor.as_ref().ok()?.header.key?)));
     let keys = keys.filter(|(number, _)| is_behind(*number)).collect();
+    // What the store has already does no harm, unless the journal cannot be opened for it.
+    let counts = |part: &&Part, damage: &Damage| damage.kind.bars() || part.last > stored.unwrap_or(0);
     let mut damage: Vec<Damage> =
-        parts.iter().filter(|part| part.last > stored.unwrap_or(0)).filter_map(|part| part.damage.clone()).collect();
+        parts.iter().filter_map(|part| part.damage.clone().filter(|damage| counts(&part, damage))).collect();
     damage.sort_by_key(|damage| damage.position);
     Ok(Recovered {
         parts,

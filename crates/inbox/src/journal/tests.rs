@@ -1,6 +1,7 @@
 //! The promises at the head of this folder, on real files.
 
 use super::*;
+use damage::{Damage, Kind};
 use disk::faults::Faults;
 use std::{
     collections::BTreeMap,

@@ -50,6 +50,22 @@ async fn the_last_segment_of_a_crash_is_read_to_its_end_and_overwritten_to_its_e
     }
 }
 
+/// `check` must not pass what a start refuses, however far the store is.
+#[tokio::test]
+async fn a_journal_of_another_inbox_is_told_wherever_its_positions_are() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(folder.path());
+    append(&journal, 1..5, 100).await;
+    journal.end();
+    drop(journal);
+    for stored in [0, 2, 1000] {
+        let report = verify(folder.path(), [8; 16], stored).unwrap();
+        assert_eq!(report.damage.iter().map(|damage| damage.kind).collect::<Vec<_>>(), [Kind::Foreign], "{stored}");
+        let refused = Journal::open(folder.path(), [8; 16], Some(Position(stored)), limits(), None).unwrap_err();
+        assert!(refused.to_string().contains("belongs to another inbox"), "{refused}");
+    }
+}
+
 /// A segment under the name of another is damage, not one of the other: nothing is let go for it, and all is well once it has
 /// its name again.
 #[tokio::test]
