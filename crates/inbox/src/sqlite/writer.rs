@@ -31,6 +31,8 @@ use tokio::{
 const BATCH: usize = 512;
 /// Operations waiting at most; beyond it callers wait for room.
 const QUEUE: usize = 4096;
+/// While the disk stays full: how often that is said.
+const SAY_AGAIN: Duration = Duration::from_mins(1);
 /// Between two tries to reopen a store that failed.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
 /// Between two looks at the queue while the store is suspect.
@@ -87,7 +89,16 @@ impl Writer {
         let (queue, requests) = mpsc::channel(QUEUE);
         let runtime = Handle::try_current().ok();
         let thread = thread::Builder::new().name("inbox-writer".to_owned()).spawn(move || {
-            Thread { connection: Some(store), opener, shared, requests, runtime, reopen_at: Instant::now() }.run();
+            Thread {
+                connection: Some(store),
+                opener,
+                shared,
+                requests,
+                runtime,
+                reopen_at: Instant::now(),
+                full_said: None,
+            }
+            .run();
         })?;
         Ok((Self { queue }, thread))
     }
@@ -115,6 +126,8 @@ struct Thread {
     /// Where the callers wait; `None` outside of a runtime.
     runtime: Option<Handle>,
     reopen_at: Instant,
+    /// When it was last said that the disk is full.
+    full_said: Option<Instant>,
 }
 
 impl Thread {
@@ -196,7 +209,10 @@ impl Thread {
     fn fail(&mut self, batch: &mut Vec<Box<dyn Operation>>, failed: rusqlite::Error) {
         match failed.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => {
-                tracing::error!(code = "store_full", error = %failed, "the inbox's disk is full; events are answered 503 until there is room");
+                if self.full_said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
+                    self.full_said = Some(Instant::now());
+                    tracing::error!(code = "store_full", error = %failed, "the inbox's disk is full; events are answered 503 until there is room");
+                }
                 let failed = Arc::new(failed);
                 for operation in batch.drain(..) {
                     operation.answer(Err(Error::Full(Some(Box::new(Arc::clone(&failed))))));
