@@ -3,7 +3,9 @@
 //! All of it blocks, and none of it needs an open inbox.
 
 use crate::{
-    Error, Position, SealStanding, Settings, journal, seal,
+    Error, Position, SealStanding, Settings,
+    error::Source,
+    journal, seal,
     sqlite::{self, Contents},
 };
 use base::{clock, folder::beside};
@@ -130,7 +132,7 @@ pub fn restore(
     let tail = journal_tail(settings, &contents)?;
     let missing = missing(settings, path, &contents, tail);
     let copy = restoring(path);
-    let failed = |error: io::Error| unusable(path, "the backup cannot be put in its place", Some(error));
+    let failed = |error: io::Error| unusable(path, "the backup cannot be put in its place", Some(Box::new(error)));
     // Of a restore that was interrupted.
     match fs::remove_file(&copy) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
@@ -177,7 +179,7 @@ struct Tail {
 }
 
 fn journal_tail(settings: &Settings, contents: &Contents) -> Result<Tail, Error> {
-    let Some(folder) = settings.journal_folder().filter(|folder| folder.exists()) else { return Ok(Tail::default()) };
+    let Some(folder) = journal_of(settings) else { return Ok(Tail::default()) };
     let identity = contents.identity.0;
     if journal::identity(&folder).is_some_and(|found| found != identity) {
         return Err(unusable(
@@ -186,7 +188,7 @@ fn journal_tail(settings: &Settings, contents: &Contents) -> Result<Tail, Error>
             None,
         ));
     }
-    let unreadable = |error| unusable(&folder, "the journal cannot be read", Some(error));
+    let unreadable = |error| unusable(&folder, "the journal cannot be read", Some(Box::new(error)));
     let found = journal::verify(&folder, identity, contents.reached.0).map_err(unreadable)?;
     let Some(first) = found.first else { return Ok(Tail::default()) };
     let gap = first.saturating_sub(contents.reached.0 + 1);
@@ -200,8 +202,7 @@ fn missing(settings: &Settings, path: &Path, contents: &Contents, tail: Tail) ->
         && identity == contents.identity
     {
         // Of those that it has and the backup has not, the journal may still hold some.
-        let folder = settings.journal_folder().filter(|folder| folder.exists());
-        let only_in_journal = folder
+        let only_in_journal = journal_of(settings)
             .and_then(|folder| journal::verify(&folder, identity.0, reached.0).ok())
             .map_or(0, |found| found.behind);
         let held = tail.events.saturating_sub(only_in_journal);
@@ -284,18 +285,17 @@ pub fn verify(settings: &Settings, tell: impl FnMut(u64)) -> Result<Verified, Er
             return Ok(Verified { problems, ..Verified::default() });
         }
         Err(error) => {
-            return Err(Error::Open {
-                path: path.display().to_string(),
-                problem: "it cannot be read now, which says nothing of what is in it; see to its owner and mode, to its disk and to the \
-                          room there, then verify again"
-                    .to_owned(),
-                source: Some(Box::new(error)),
-            });
+            return Err(unusable(
+                path,
+                "it cannot be read now, which says nothing of what is in it; see to its owner and mode, to its disk and to the room \
+                 there, then verify again",
+                Some(Box::new(error)),
+            ));
         }
     };
     let Contents { entries, unopened, .. } = contents;
     let mut verified = Verified { entries, unopened, behind: 0, problems };
-    if let Some(folder) = settings.journal_folder().filter(|folder| folder.exists()) {
+    if let Some(folder) = journal_of(settings) {
         match journal::verify(&folder, contents.identity.0, contents.reached.0) {
             Ok(report) => {
                 verified.behind = report.behind;
@@ -307,10 +307,11 @@ pub fn verify(settings: &Settings, tell: impl FnMut(u64)) -> Result<Verified, Er
     Ok(verified)
 }
 
-fn unusable(path: &Path, problem: &str, source: Option<io::Error>) -> Error {
-    Error::Open {
-        path: path.display().to_string(),
-        problem: problem.to_owned(),
-        source: source.map(|error| Box::new(error) as _),
-    }
+/// The folder of the journal, if it is there.
+fn journal_of(settings: &Settings) -> Option<PathBuf> {
+    settings.journal_folder().filter(|folder| folder.exists())
+}
+
+fn unusable(path: &Path, problem: &str, source: Option<Source>) -> Error {
+    Error::Open { path: path.display().to_string(), problem: problem.to_owned(), source }
 }

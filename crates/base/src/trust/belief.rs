@@ -115,11 +115,14 @@ impl Refusals {
 #[derive(Debug, Default)]
 pub(super) struct Refusing {
     refused: HashSet<Key>,
+    /// When the first of them was.
+    since: Option<Moment>,
     has_succeeded: bool,
 }
 
 impl Refusing {
-    pub(super) fn add(&mut self, who: Key) {
+    pub(super) fn add(&mut self, who: Key, now: Moment) {
+        self.since.get_or_insert(now);
         if self.refused.len() < MOST_REFUSED {
             self.refused.insert(who);
         }
@@ -127,11 +130,13 @@ impl Refusing {
 
     pub(super) fn clear(&mut self) {
         self.refused.clear();
+        self.since = None;
         self.has_succeeded = true;
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.refused.is_empty()
+    /// Since when, as far as that is the neighbour's own trouble.
+    pub(super) fn as_a_whole_since(&self) -> Option<Moment> {
+        self.since.filter(|_| self.whose() == Whose::Neighbour)
     }
 
     pub(super) fn whose(&self) -> Whose {

@@ -71,8 +71,6 @@ pub struct Trust {
     /// Of connections that hung.
     turns_of_hung: Turns,
     failing_since: Option<Moment>,
-    /// When work was first refused since work last succeeded.
-    refusing_since: Option<Moment>,
 }
 
 /// What becomes of a call that somebody wants to make.
@@ -203,7 +201,6 @@ impl Trust {
             turns: Turns::default(),
             turns_of_hung: Turns::default(),
             failing_since: None,
-            refusing_since: None,
         }
     }
 
@@ -365,13 +362,11 @@ impl Trust {
         self.known.forget(who);
         self.leave_turns(who);
         self.refusing.clear();
-        self.refusing_since = None;
     }
 
     /// Work was refused. Says whether that is believed; [`Verdict::park`] says whether this work ends with it.
     pub fn refused(&mut self, who: Key, kind: Kind, own: Own, proof: Proof, now: Moment) -> Verdict {
-        self.refusing.add(who);
-        self.refusing_since.get_or_insert(now);
+        self.refusing.add(who, now);
         let is_believed = self.known.refused(who, kind, own, proof, now);
         let whose = self.refusing.whose();
         Verdict { is_believed, park: is_believed && own.tries >= proof.tries, whose }
@@ -380,7 +375,7 @@ impl Trust {
     /// Whether it refused connections since work last succeeded, and that counts as its own trouble.
     #[must_use]
     pub fn refuses(&self) -> bool {
-        !self.refusing.is_empty() && self.refusing.whose() == Whose::Neighbour
+        self.refusing.as_a_whole_since().is_some()
     }
 
     /// The calls that are to be given up now, because work that has not failed finds no room: the oldest ones that hang, as
@@ -430,7 +425,6 @@ impl Trust {
     /// Since when every call failed, or was refused for several connections; `None` while calls succeed, and before the first call.
     #[must_use]
     pub fn failing_since(&self) -> Option<Moment> {
-        let refusing = self.refusing_since.filter(|_| self.refuses());
-        self.failing_since.into_iter().chain(refusing).min()
+        self.failing_since.into_iter().chain(self.refusing.as_a_whole_since()).min()
     }
 }

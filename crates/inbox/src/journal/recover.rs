@@ -106,9 +106,9 @@ pub(super) fn recover(folder: &Folder, identity: [u8; 16], stored: Option<u64>, 
     let keys = opened.iter().filter_map(|(number, cursor)| Some((*number, cursor.as_ref().ok()?.header.key?)));
     let keys = keys.filter(|(number, _)| is_behind(*number)).collect();
     // What the store has already does no harm, unless the journal cannot be opened for it.
-    let counts = |part: &&Part, damage: &Damage| damage.kind.bars() || part.last > stored.unwrap_or(0);
+    let counts = |part: &Part, damage: &Damage| damage.kind.bars() || part.last > stored.unwrap_or(0);
     let mut damage: Vec<Damage> =
-        parts.iter().filter_map(|part| part.damage.clone().filter(|damage| counts(&part, damage))).collect();
+        parts.iter().filter_map(|part| part.damage.clone().filter(|damage| counts(part, damage))).collect();
     damage.sort_by_key(|damage| damage.position);
     Ok(Recovered {
         parts,

@@ -15,14 +15,12 @@
 use crate::{
     Error, Position,
     journal::{self, Journal},
-    sqlite::{Sqlite, number, set_number},
+    sqlite::{Sqlite, go_on_from, number, set_number},
 };
 use std::path::Path;
 
 /// The name of the number in the store.
 const PAIR: &str = "journal";
-/// How far the store has folded its journal.
-const POSITION: &str = "position";
 
 /// What is known before a journal is opened.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +63,7 @@ pub(super) fn look(store: &Sqlite, folder: &Path) -> Result<Pairing, Error> {
             path = %folder.display(),
             "this is not the journal that the inbox used last: its events are compared with the inbox, and those that are missing there are added"
         );
-        set_number(path, POSITION, again.0.cast_signed())?;
+        go_on_from(path, again)?;
     }
     Ok(Pairing { reached: again, is_noted: false })
 }

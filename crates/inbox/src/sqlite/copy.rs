@@ -181,9 +181,15 @@ pub(crate) fn set_number(path: &Path, name: &str, value: i64) -> Result<(), Erro
         let connection = Connection::open(path)?;
         connection.busy_timeout(PATIENCE)?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        schema::set_number(&connection, name, Some(value))
+        schema::set_number(&connection, name, Some(value))?;
+        connection.close().map_err(|(_, error)| error)
     };
     note().map_err(failed)
+}
+
+/// The next start folds the record of accepted events from behind this position.
+pub(crate) fn go_on_from(path: &Path, reached: Position) -> Result<(), Error> {
+    set_number(path, "position", reached.0.cast_signed())
 }
 
 /// How the seal of a file stands with these settings.
@@ -205,11 +211,7 @@ pub(crate) fn forget(copy: &Path, settings: &Settings) -> Result<(), Error> {
 /// from. Both are on the disk when this returns.
 pub(crate) fn put_in_place(copy: &Path, path: &Path, reached: Option<Position>) -> Result<(), Error> {
     if let Some(reached) = reached {
-        let connection = Connection::open(copy).map_err(failed)?;
-        connection
-            .execute("UPDATE meta SET value = ?1 WHERE name = 'position'", [reached.0.cast_signed()])
-            .map_err(failed)?;
-        connection.close().map_err(|(_, error)| failed(error))?;
+        go_on_from(copy, reached)?;
     }
     let moved = File::open(copy).and_then(|file| file.sync_all()).and_then(|()| {
         std::fs::rename(copy, path)?;

@@ -62,7 +62,9 @@ mod watch;
 mod writer;
 
 use crate::happenings;
-pub(crate) use copy::{Contents, copy, forget, identity, newest, number, put_in_place, read_all, set_number, standing};
+pub(crate) use copy::{
+    Contents, copy, forget, go_on_from, identity, newest, number, put_in_place, read_all, set_number, standing,
+};
 pub(crate) use erase::log_left;
 pub use open::Access;
 pub(crate) use open::{is_damage, is_gone, lock, look, refuse_log_alone};
