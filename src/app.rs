@@ -164,8 +164,8 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
     let reload = Reload::new(watched, targets, reload::Figures::new(&mut registry));
 
     let deliveries = work::DeliveryFigures::new(&mut registry);
-    let gates = gates(&inbox, names, &deliveries).await?;
-    let orders = config.sinks.iter().map(|sink| (sink.name.clone(), Order::of(sink.is_strict))).collect();
+    let orders: Vec<_> = config.sinks.iter().map(|sink| (sink.name.clone(), Order::of(sink.is_strict))).collect();
+    let gates = gates(&inbox, &orders, &deliveries).await?;
     let orders = work::tell_orders(&*inbox.sinks, orders).await;
     let (mut tasks, attempts) = (JoinSet::new(), Attempts::default());
     start_work(
@@ -311,13 +311,13 @@ pub fn source_of(config: &Config) -> &str {
 /// The gates before these sinks, closed where an operator paused the sink: a pause outlives a restart.
 async fn gates(
     inbox: &Inbox,
-    names: Vec<SinkName>,
+    sinks: &[(SinkName, Order)],
     figures: &work::DeliveryFigures,
 ) -> Result<Vec<Arc<Gate>>, inbox::Error> {
     let paused = inbox.sinks.paused().await?;
-    let gates = names.into_iter().map(|name| {
-        let (since, figures) = (paused.get(&name).copied(), figures.of_sink(name.as_str()));
-        let gate = Gate::new(name, figures);
+    let gates = sinks.iter().map(|(name, order)| {
+        let (since, figures) = (paused.get(name).copied(), figures.of_sink(name.as_str()));
+        let gate = Gate::new(name.clone(), *order, figures);
         gate.set_paused(since);
         Arc::new(gate)
     });

@@ -75,12 +75,12 @@ fn print(config: &Config, found: &Findings) -> Result<(), Failure> {
 }
 
 fn verdict(args: &Args, found: Findings) -> Result<(), Failure> {
-    let Findings { problems, warnings, servers, .. } = found;
-    let may_mend = problems.is_empty() && servers.iter().all(|(_, may_mend)| *may_mend);
+    let Findings { problems, warnings, troubles, .. } = found;
+    let may_mend = problems.is_empty() && troubles.iter().all(|(_, may_mend)| *may_mend);
     let told: Vec<String> = Problems::of(problems)
         .iter()
         .map(ToString::to_string)
-        .chain(servers.into_iter().map(|(problem, _)| problem))
+        .chain(troubles.into_iter().map(|(problem, _)| problem))
         .collect();
     if !told.is_empty() {
         let told = told.join("\n");

@@ -174,7 +174,7 @@ fn of_findings(title: &'static str, found: Findings) -> Section {
     for problem in found.problems {
         section.told(Level::Error, &problem.to_string(), false);
     }
-    for (problem, may_mend) in found.servers {
+    for (problem, may_mend) in found.troubles {
         section.told(Level::Error, &problem, may_mend);
     }
     if section.lines.is_empty() {

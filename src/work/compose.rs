@@ -90,7 +90,7 @@ pub(super) async fn compose(
         },
         body: parts.body,
         trace: trace.cloned(),
-        as_of: entry.as_of,
+        as_of: entry.as_of.at,
     })
 }
 

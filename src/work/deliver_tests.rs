@@ -43,7 +43,7 @@ fn route(sink: &Reader, broken: Option<usize>) -> Route {
     let figures = Figures::new(&mut Registry::default());
     Route {
         slot: Arc::new(Slot::new(SinkName::new("app"), Box::new(sink.clone()))),
-        gate: Arc::new(Gate::new(SinkName::new("app"), figures.of_sink("app"))),
+        gate: Arc::new(Gate::new(SinkName::new("app"), inbox::rules::Order::Resume, figures.of_sink("app"))),
         hands: 32,
         resumes: true,
         drops_stale: false,
@@ -83,7 +83,7 @@ fn lease() -> Lease {
         confirm: false,
         trace: None,
         fetched: Some(Fetched::Read { reading: ReadingId(1), found }),
-        as_of: clock::now(),
+        as_of: inbox::AsOf { at: clock::now(), listed_by: None },
         merged: Vec::new(),
     };
     Lease {

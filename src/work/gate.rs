@@ -13,6 +13,7 @@ use base::{
     trust::{Change, Ended, Kind, Moment, Own, Proof, Resumption, Verdict},
 };
 use delivery::SinkName;
+use inbox::rules::Order;
 use std::{sync::Mutex, time::Duration};
 
 /// While a sink is paused: how often it is looked whether it still is.
@@ -58,13 +59,16 @@ pub struct View {
 impl Gate {
     /// Of a sink of which nothing is known yet.
     #[must_use]
-    pub fn new(name: SinkName, figures: SinkFigures) -> Self {
+    pub fn new(name: SinkName, order: Order, figures: SinkFigures) -> Self {
         Self {
             name,
             known: Neighbour::new(fastrand::u64(..)),
             paused: Mutex::default(),
             back: Mutex::new(Back {
-                resumption: Resumption::default(),
+                resumption: match order {
+                    Order::Strict => Resumption::alone(),
+                    Order::Resume => Resumption::default(),
+                },
                 nothing_before: Moment::default(),
                 is_owed: false,
             }),

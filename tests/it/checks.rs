@@ -77,6 +77,62 @@ async fn surroundings_are_tried() {
     }
 }
 
+/// (F2) What stands beside the inbox file keeps the service from starting, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_beside_the_inbox_is_tried() {
+    let mut site = Site::new();
+    site.set("inbox.journal", quoted("off")).set("worker.concurrency", 0);
+    let service = site.start().await;
+    service.door.accept(event_json("e1", "1", 1, false)).await;
+    service.stop().await;
+    let [file, lock, log, kept] = ["", ".lock", "-wal", "-kept"].map(|part| site.path(format!("data/inbox.db{part}")));
+    let judged = async |site: &Site, reason: &str| {
+        let (code, _, told) = run(site, &["check"]).await;
+        assert!(code == 78 && told.contains(reason), "no {reason} in {code}: {told}");
+        let (code, _, told) = run(site, &["serve"]).await;
+        assert_eq!(code, 75, "{reason}: {told}");
+    };
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    judged(&site, "inbox.db.lock beside it cannot be opened for writing").await;
+    fs::remove_dir(&lock).unwrap();
+    fs::rename(&file, &kept).unwrap();
+    fs::write(&log, "a log").unwrap();
+    judged(&site, "it is missing or empty, and its log is there").await;
+    fs::remove_file(&log).unwrap();
+    fs::rename(&kept, &file).unwrap();
+    let no_folder = site.path("certs/server.pem");
+    site.set("inbox.journal", quoted(no_folder.display()));
+    judged(&site, "server.pem cannot be read: Not a directory").await;
+    site.set("inbox.journal", quoted("off"));
+    let (code, _, told) = run(&site, &["check"]).await;
+    assert_eq!(code, 0, "{told}");
+}
+
+/// Keys are needed one by one, so a damaged page would show when somebody's events come.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_of_the_keys_store_is_read() {
+    let mut site = Site::new();
+    site.secret("inbox.key", &"07".repeat(32)).set("worker.concurrency", 0);
+    let service = site.start().await;
+    for n in 0..100 {
+        service.door.accept(event_json(&format!("e{n}"), &n.to_string(), 1, false)).await;
+    }
+    service.stop().await;
+    let (code, _, told) = run(&site, &["check"]).await;
+    assert_eq!(code, 0, "{told}");
+    let keys = site.path("data/keys.db");
+    let mut bytes = fs::read(&keys).unwrap();
+    let last = bytes.len() - 4096;
+    bytes[last..last + 100].fill(0xa5);
+    fs::write(&keys, bytes).unwrap();
+    let (code, _, told) = run(&site, &["check"]).await;
+    assert!(
+        code == 78 && told.contains("keys.db is damaged") && told.contains("put back the newest copy"),
+        "{code}: {told}"
+    );
+}
+
 /// (F2) Files of sinks are tried as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_sinks_are_tried() {

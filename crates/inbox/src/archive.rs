@@ -74,30 +74,31 @@ pub fn backup(settings: &Settings, to: &Path, keys: Option<&Path>, tell: impl Fn
             None,
         ));
     }
+    if let Some(keys) = keys.filter(|keys| keys.exists()) {
+        return Err(unusable(keys, "it is there already; name a file that is not", None));
+    }
     sqlite::copy(path, to)?;
+    let copied = read_copy(settings, to, tell).and_then(|contents| {
+        if let Some(keys) = keys {
+            seal::copy_keys(&store, keys).map_err(|flaw| Error::Seal {
+                problem: format!("its keys could not be copied to {}", keys.display()),
+                source: Some(Box::new(flaw)),
+            })?;
+        }
+        let bytes = fs::metadata(to).map_or(0, |meta| meta.len());
+        let is_sealed = matches!(sqlite::standing(to, settings), Ok(SealStanding::Begun | SealStanding::On));
+        Ok(Copied { entries: contents.entries, bytes, unopened: contents.unopened, is_sealed })
+    });
+    copied.inspect_err(|_| drop(fs::remove_file(to)))
+}
+
+/// Reads a copy of the inbox to its end.
+fn read_copy(settings: &Settings, copy: &Path, tell: impl FnMut(u64)) -> Result<Contents, Error> {
     let mut problems = Vec::new();
-    let read = sqlite::read_all(to, settings, |problem| problems.push(problem), tell);
-    match (read, problems.first()) {
-        (Ok(Contents { entries, unopened, .. }), None) => {
-            if let Some(keys) = keys {
-                let copied = seal::copy_keys(&store, keys);
-                copied.map_err(|flaw| Error::Seal {
-                    problem: format!("its keys could not be copied to {}", keys.display()),
-                    source: Some(Box::new(flaw)),
-                })?;
-            }
-            let bytes = fs::metadata(to).map_or(0, |meta| meta.len());
-            let is_sealed = matches!(sqlite::standing(to, settings), Ok(SealStanding::Begun | SealStanding::On));
-            Ok(Copied { entries, bytes, unopened, is_sealed })
-        }
-        (Err(error), _) => {
-            fs::remove_file(to).ok();
-            Err(error)
-        }
-        (Ok(_), Some(problem)) => {
-            fs::remove_file(to).ok();
-            Err(Error::Store(format!("the copy is not kept, because {problem}: {REMEDY}").into()))
-        }
+    let contents = sqlite::read_all(copy, settings, |problem| problems.push(problem), tell)?;
+    match problems.first() {
+        None => Ok(contents),
+        Some(problem) => Err(Error::Store(format!("the copy is not kept, because {problem}: {REMEDY}").into())),
     }
 }
 
@@ -115,6 +116,9 @@ pub fn restore(
     tell: impl FnMut(u64),
 ) -> Result<Restored, Error> {
     let path = file(settings)?;
+    if let Err(error) = fs::File::open(from) {
+        return Err(unusable(from, "this backup cannot be read", Some(Box::new(error))));
+    }
     if let Some(keys) = keys {
         let identity = sqlite::identity(from)?.0;
         seal::merge_keys(keys, &settings.keys_file(), identity).map_err(|flaw| Error::Seal {
@@ -156,7 +160,7 @@ fn restoring(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// [`Error::Open`]: one was.
-pub(crate) fn refuse_interrupted(path: &Path) -> Result<(), Error> {
+fn refuse_interrupted(path: &Path) -> Result<(), Error> {
     if !restoring(path).exists() {
         return Ok(());
     }
@@ -166,6 +170,32 @@ pub(crate) fn refuse_interrupted(path: &Path) -> Result<(), Error> {
         restoring(path).display()
     );
     Err(unusable(path, &problem, None))
+}
+
+/// Refuses an inbox file that is missing or empty where something shows that there was one.
+///
+/// # Errors
+/// [`Error::Open`]: there was one.
+pub(crate) fn refuse_lost(settings: &Settings, path: &Path) -> Result<(), Error> {
+    if let Some(folder) = settings.journal_folder().filter(|folder| journal::identity(folder).is_some()) {
+        let path = path.display().to_string();
+        return Err(Error::Open { path, problem: gone(&folder), source: None });
+    }
+    refuse_interrupted(path)?;
+    sqlite::refuse_lost(path)
+}
+
+/// The inbox file is not there, and its journal is.
+fn gone(folder: &Path) -> String {
+    // The store is gone, so nobody knows which of them it had.
+    let held = journal::identity(folder).and_then(|identity| journal::verify(folder, identity, 0).ok());
+    format!(
+        "it is missing or empty, and its journal {} is there, with {} accepted events: put the file back, from a backup with `inbox \
+         restore` if need be; to begin with an empty inbox instead, and give these events up, move the journal and what stands \
+         beside the file away",
+        folder.display(),
+        held.map_or(0, |report| report.behind)
+    )
 }
 
 /// What a journal adds to a backup.
@@ -273,7 +303,8 @@ pub fn verify(settings: &Settings, tell: impl FnMut(u64)) -> Result<Verified, Er
     let path = file(settings)?;
     let mut problems = Vec::new();
     let place = |problem: String| format!("{}: {problem}: {REMEDY}", path.display());
-    if !path.exists() {
+    if sqlite::is_gone(path) {
+        refuse_lost(settings, path)?;
         // Says so in the words of every other command.
         sqlite::look(path)?;
     }

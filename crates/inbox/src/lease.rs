@@ -4,7 +4,7 @@ use crate::{DeliveryId, ReadingId, Seq, Stage, Token, TraceParent};
 use base::clock::Timestamp;
 use bytes::Bytes;
 use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
-use std::{fmt, sync::Arc};
+use std::{cmp::Ordering, fmt, sync::Arc};
 
 /// Work handed to one worker for a limited time.
 #[derive(Clone, Debug)]
@@ -88,11 +88,41 @@ pub struct Facts {
     pub trace: Option<TraceParent>,
     /// What was fetched for it, where something had to be.
     pub fetched: Option<Fetched>,
-    /// The time for which its accounts hold: when reading them began; for accounts that the event lists, when it was accepted.
-    pub as_of: Timestamp,
+    /// How new its accounts are.
+    pub as_of: AsOf,
     /// The events that leave together as this one delivery, in the order of their line; empty: this one alone. The other facts are
     /// then those of the event with the newest accounts, and `delivery_id` is that of the group.
     pub merged: Vec<Member>,
+}
+
+/// How new accounts are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AsOf {
+    /// The time for which they hold: when reading them began; for accounts that the event lists, when it was accepted.
+    pub at: Timestamp,
+    /// The entry of the event that lists them. `None`: they were read; what two entries have of one reading is equally new.
+    pub listed_by: Option<Seq>,
+}
+
+impl AsOf {
+    /// Whether these accounts are newer. Of two events that were accepted in one millisecond, the one behind in its line is.
+    pub(crate) fn is_newer_than(self, other: Self) -> bool {
+        match self.at.cmp(&other.at) {
+            Ordering::Greater => true,
+            Ordering::Less => false,
+            Ordering::Equal => self.listed_by.zip(other.listed_by).is_some_and(|(own, other)| own > other),
+        }
+    }
+
+    /// Reads what [`Self::number`] wrote.
+    pub(crate) fn of(at: Timestamp, number: i64) -> Self {
+        Self { at, listed_by: (number != 0).then_some(Seq(number)) }
+    }
+
+    /// The entry as a store writes it; 0: none.
+    pub(crate) fn number(self) -> i64 {
+        self.listed_by.map_or(0, |seq| seq.0)
+    }
 }
 
 /// One of several events that leave as one delivery.

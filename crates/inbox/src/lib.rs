@@ -92,8 +92,8 @@ pub use error::{Error, Source};
 pub use figures::{Figures, Limits};
 pub use ids::{Fetch, Identity, Keys, Position, ReadingId, Seq, Stage, State, Token};
 pub use intake::{Fate, Folded, Intake, NewEntry, Receipt, Refused, Told};
-pub use journaled::{examine, seal_standing};
-pub use lease::{Certainty, Doubts, Facts, Fetched, Found, Hold, Lease, Member, Shortfall};
+pub use journaled::{Remark, examine, seal_standing};
+pub use lease::{AsOf, Certainty, Doubts, Facts, Fetched, Found, Hold, Lease, Member, Shortfall};
 pub use merging::{Merging, Takes, Window};
 pub use persons::{Erased, Held, HeldReading, Persons, Subject};
 pub use postgres::connect::{Link, Prepared};
@@ -269,14 +269,11 @@ pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<I
         }),
         self::settings::Store::Sqlite(path) => {
             let folder = settings.journal_folder().filter(|_| access == Access::Owner);
-            if access == Access::Owner && sqlite::is_gone(path) {
-                let stranded =
-                    folder.as_ref().and_then(|folder| strand(folder, settings, &journaled::missing(settings, folder)));
-                if let Some(inbox) = stranded {
-                    return inbox;
-                }
-                archive::refuse_interrupted(path)?;
-                sqlite::refuse_log_alone(path)?;
+            if sqlite::is_gone(path)
+                && let Err(error) = archive::refuse_lost(settings, path)
+            {
+                let inbox = folder.and_then(|folder| strand(&folder, settings, &base::error::chain(&error)));
+                return inbox.unwrap_or(Err(error));
             }
             let store = match sqlite::Sqlite::open(path, settings, sinks, access) {
                 Ok(store) => Arc::new(store),

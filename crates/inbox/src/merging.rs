@@ -64,7 +64,7 @@ pub(crate) struct Candidate {
 /// The facts of the one delivery for all of these, which are in the order of their line, and the place of the one whose accounts are
 /// the newest: by the time for which they hold, and then by the order of the line. `None`: there are none.
 pub(crate) fn unite(members: &[(Seq, &Facts)]) -> Option<(usize, Facts)> {
-    let (newest, (_, facts)) = members.iter().enumerate().max_by_key(|(place, (_, facts))| (facts.as_of, *place))?;
+    let (newest, (_, facts)) = members.iter().enumerate().max_by_key(|(place, (_, facts))| (facts.as_of.at, *place))?;
     let mut united = (*facts).clone();
     if members.len() > 1 {
         united.merged = members

@@ -13,8 +13,8 @@ pub(in crate::commands) struct Findings {
     pub(in crate::commands) notes: Vec<String>,
     /// Facts, one a line.
     pub(in crate::commands) facts: Vec<String>,
-    /// Servers that do not do as they should, and whether trying later may help.
-    pub(in crate::commands) servers: Vec<(String, bool)>,
+    /// Servers and files that keep the service from its work, and whether trying later may help.
+    pub(in crate::commands) troubles: Vec<(String, bool)>,
 }
 
 impl Findings {

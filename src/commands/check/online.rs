@@ -26,7 +26,7 @@ pub(in crate::commands) async fn look(config: &Config, found: &mut Findings) {
             Err(error) => {
                 let may_mend =
                     matches!(error.disposition(), Disposition::Transient { .. } | Disposition::Paused { .. });
-                found.servers.push((format!("{}\n    hint: {}", chain(&error), error.remedy()), may_mend));
+                found.troubles.push((format!("{}\n    hint: {}", chain(&error), error.remedy()), may_mend));
             }
         }
     }
@@ -38,7 +38,7 @@ pub(in crate::commands) async fn look(config: &Config, found: &mut Findings) {
         }
         Some(Err(error)) => {
             let may_mend = matches!(error, inbox::Error::Away(_));
-            found.servers.push((format!("{}\n    hint: {INBOX_HINT}", chain(&error)), may_mend));
+            found.troubles.push((format!("{}\n    hint: {INBOX_HINT}", chain(&error)), may_mend));
         }
     }
     for (name, tried) in sinks {
@@ -47,7 +47,7 @@ pub(in crate::commands) async fn look(config: &Config, found: &mut Findings) {
                 found.facts.push(format!("online: sink {name:?} {said}"));
                 found.warnings.extend(known.into_iter().map(|known| format!("sink {name}: {known}")));
             }
-            Err(problem) => found.servers.push((format!("sink {name:?} {problem}"), true)),
+            Err(problem) => found.troubles.push((format!("sink {name:?} {problem}"), true)),
         }
     }
 }

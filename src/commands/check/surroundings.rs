@@ -11,7 +11,7 @@ use base::{
     error::chain,
     folder::{beside, try_to_write},
 };
-use inbox::{SealStanding, SinkName};
+use inbox::{Remark, SealStanding, SinkName};
 use linxo::{Figures, credentials::FingerprintKey};
 use prometheus_client::registry::Registry;
 use std::{
@@ -60,11 +60,7 @@ impl Service {
 pub(super) async fn look(config: &Config, found: &mut Findings) {
     let service = service(config, found).await;
     addresses(config, &service, found);
-    if matches!(service, Service::None) {
-        inbox_file(config, found);
-    }
-    let sinks: Vec<SinkName> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
-    found.warnings.extend(inbox::examine(&config.inbox, &sinks));
+    inbox_files(config, &service, found);
     seal(config, found);
     made_certificate(config, found);
     for sink in &config.sinks {
@@ -156,6 +152,24 @@ fn address(config: &Config, key: &str, address: SocketAddr, error: &io::Error, f
     found.problem(config, key, Some(format!("\"{address}\"")), (format!("cannot be listened on: {error}"), hint));
 }
 
+/// The inbox's file and what belongs to it.
+fn inbox_files(config: &Config, service: &Service, found: &mut Findings) {
+    let known = found.problems.len();
+    if matches!(service, Service::None) {
+        inbox_file(config, found);
+    }
+    let is_told = found.problems.len() > known;
+    let sinks: Vec<SinkName> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
+    for Remark { text, bars } in inbox::examine(&config.inbox, &sinks) {
+        match (bars, is_told) {
+            (false, _) => found.warnings.push(text),
+            (true, false) => found.troubles.push((text, false)),
+            // Once is enough.
+            (true, true) => {}
+        }
+    }
+}
+
 /// The inbox's file, where no service runs on it.
 fn inbox_file(config: &Config, found: &mut Findings) {
     let Some(path) = config.inbox.file() else { return };
@@ -178,10 +192,26 @@ fn inbox_file(config: &Config, found: &mut Findings) {
         }
         Ok(_) => {}
     }
-    if let Ok(file) = File::open(beside(path, ".lock"))
-        && matches!(file.try_lock(), Err(TryLockError::WouldBlock))
-    {
-        told("is held by another linxo-webhook, which cannot be reached".to_owned(), "stop that one first");
+    for suffix in [".lock", "-wal", "-shm"] {
+        let part = beside(path, suffix);
+        match OpenOptions::new().read(true).write(true).open(&part) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let reason =
+                    format!("cannot be used: {} beside it cannot be opened for writing: {error}", part.display());
+                return told(
+                    reason,
+                    "the user of the service must own what stands beside the file; a command that another user ran may have made it",
+                );
+            }
+            Ok(file) if suffix == ".lock" && matches!(file.try_lock(), Err(TryLockError::WouldBlock)) => {
+                return told(
+                    "is held by another linxo-webhook, which cannot be reached".to_owned(),
+                    "stop that one first",
+                );
+            }
+            Ok(_) => {}
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! How what was parked because of a neighbour goes back in line when the neighbour is well again: one first, as a trial, and
 //! only when that went well more, twice as many each time.
 //!
-//! Nothing resumes and parks in a circle: after a trial that failed nothing is put back for an hour, then two, up to a day;
-//! and each entry goes back by itself at most once in [`RESUME_AGAIN_AFTER`], which its inbox entry remembers.
+//! Nothing resumes and parks in a circle: after a trial that failed nothing is put back for an hour, then two, up to a day
+//! where other work shows sooner that the neighbour is well; and each entry goes back by itself at most once in [`RESUME_AGAIN_AFTER`], which its inbox entry remembers.
 
 use super::Moment;
 use std::time::Duration;
@@ -16,12 +16,14 @@ const MOST: usize = 500;
 const PATIENCE: Duration = Duration::from_mins(5);
 /// After a trial that failed: the first pause; doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_hours(1);
-/// The longest.
+/// The longest, where other work goes on.
 const LONGEST_PAUSE: Duration = Duration::from_hours(24);
 
 /// How many may go back in line.
 #[derive(Debug, Default)]
 pub struct Resumption {
+    /// Whether these trials may be all that reaches the neighbour.
+    is_alone: bool,
     /// How many the next batch may have; 0 counts as 1.
     next: usize,
     /// Of the batch under way, those whose end is not known.
@@ -32,6 +34,13 @@ pub struct Resumption {
 }
 
 impl Resumption {
+    /// Of a neighbour that nothing may reach but these trials, because what is parked holds up all that would come after it: the
+    /// pause stays that of the first trial that failed.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self { is_alone: true, ..Self::default() }
+    }
+
     /// How many may be put back now.
     #[must_use]
     pub fn allowance(&self, now: Moment) -> usize {
@@ -47,13 +56,14 @@ impl Resumption {
 
     /// The neighbour works again, by what others were answered: the next trial may go at once.
     pub fn begin_again(&mut self) {
-        *self = Self::default();
+        *self = Self { is_alone: self.is_alone, ..Self::default() };
     }
 
     /// One that was put back ended.
     pub fn ended(&mut self, went_well: bool, now: Moment) {
         if !went_well {
-            let pause = self.pause.map_or(FIRST_PAUSE, |pause| pause.saturating_mul(2).min(LONGEST_PAUSE));
+            let longest = if self.is_alone { FIRST_PAUSE } else { LONGEST_PAUSE };
+            let pause = self.pause.map_or(FIRST_PAUSE, |pause| pause.saturating_mul(2).min(longest));
             // Others of the same batch fail with it, and that is one failure.
             if now >= self.not_before {
                 self.pause = Some(pause);
@@ -101,18 +111,26 @@ mod tests {
     /// However often the neighbour seems well: what fails again goes back in line a few times a day at most.
     #[test]
     fn nothing_resumes_and_parks_in_a_circle() {
-        let mut resumption = Resumption::default();
-        let mut put_back = 0;
-        for minute in 0..3 * 24 * 60 {
-            let now = at(minute * 60);
-            let count = resumption.allowance(now);
-            if count > 0 {
-                put_back += count;
-                resumption.put_back(count, now);
-                resumption.ended(false, now);
+        let trials = |mut resumption: Resumption| -> Vec<u64> {
+            let mut hours = Vec::new();
+            for minute in 0..3 * 24 * 60 {
+                let now = at(minute * 60);
+                let count = resumption.allowance(now);
+                if count > 0 {
+                    assert_eq!(count, 1);
+                    hours.push(minute / 60);
+                    resumption.put_back(count, now);
+                    resumption.ended(false, now);
+                }
             }
-        }
-        assert_eq!(put_back, 7, "at 0, 1, 3, 7, 15, 31 and 55 hours");
+            hours
+        };
+        assert_eq!(trials(Resumption::default()), [0, 1, 3, 7, 15, 31, 55]);
+        let hourly: Vec<u64> = (0..3 * 24).collect();
+        assert_eq!(trials(Resumption::alone()), hourly, "nothing else shows that the neighbour is well again");
+        let mut begun_again = Resumption::alone();
+        begun_again.begin_again();
+        assert_eq!(trials(begun_again), hourly);
     }
 
     #[test]

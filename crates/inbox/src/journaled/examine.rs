@@ -7,50 +7,69 @@ use crate::{
     sqlite,
 };
 use base::error::chain;
-use std::path::Path;
 
-/// What is not as it should be with the files of the configured inbox: one sentence each, with what to do. It may be called
-/// beside a running service. What is not there yet is in order.
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// One sentence, with what to do.
+    pub text: String,
+    /// Whether the service does not start because of it.
+    pub bars: bool,
+}
+
+impl Remark {
+    const fn new(text: String) -> Self {
+        Self { text, bars: false }
+    }
+}
+
+/// What is not as it should be with the files of the configured inbox. It may be called beside a running service. What is not
+/// there yet is in order.
 #[must_use]
-pub fn examine(settings: &Settings, sinks: &[SinkName]) -> Vec<String> {
+pub fn examine(settings: &Settings, sinks: &[SinkName]) -> Vec<Remark> {
     // What is on a server is looked at by `check --online`.
     let Some(path) = settings.file() else { return Vec::new() };
     let folder = settings.journal_folder();
+    // With a journal that knows its inbox the service takes events into it, whatever is wrong with the file.
+    let is_taken_beside = folder.as_deref().is_some_and(|folder| journal::identity(folder).is_some());
     if sqlite::is_gone(path) {
-        let rest = folder.filter(|folder| journal::identity(folder).is_some());
-        let rest = rest.map(|folder| missing(settings, &folder));
-        let left = || archive::refuse_interrupted(path).and_then(|()| sqlite::refuse_log_alone(path)).err();
-        return rest.or_else(|| left().map(|error| chain(&error))).into_iter().collect();
+        let lost = archive::refuse_lost(settings, path).err();
+        return lost.map(|error| Remark { text: chain(&error), bars: !is_taken_beside }).into_iter().collect();
     }
     let (identity, reached) = match sqlite::look(path) {
         Ok(found) => found,
-        Err(error) => return vec![chain(&error)],
+        Err(error) => {
+            let is_mended = is_taken_beside && sqlite::is_damage(&error);
+            let bars = matches!(error, Error::Open { .. }) && !is_mended;
+            return vec![Remark { text: chain(&error), bars }];
+        }
     };
-    let mut problems: Vec<String> = sqlite::look_for_left_behind(path, sinks)
+    let mut remarks: Vec<Remark> = sqlite::look_for_left_behind(path, sinks)
         .into_iter()
-        .map(|(name, waiting)| left_behind(&name, waiting))
+        .map(|(name, waiting)| Remark::new(left_behind(&name, waiting)))
         .collect();
     if let Some(folder) = folder.as_ref().filter(|folder| pairing::is_missing(path, folder)) {
-        problems.push(pairing::missing(folder));
+        remarks.push(Remark::new(pairing::missing(folder)));
     }
-    let Some(folder) = folder.filter(|folder| folder.exists()) else { return problems };
+    let Some(folder) = folder.filter(|folder| folder.exists()) else { return remarks };
     let report = match verify(&folder, identity.0, reached.0) {
         Ok(report) => report,
         Err(error) => {
-            problems.push(format!("the journal {} cannot be read: {error}", folder.display()));
-            return problems;
+            let text = format!("the journal {} cannot be read: {error}", folder.display());
+            remarks.push(Remark { text, bars: true });
+            return remarks;
         }
     };
-    problems.extend(report.damage.iter().map(ToString::to_string));
+    remarks.extend(report.damage.iter().map(|damage| Remark { text: damage.to_string(), bars: damage.kind.bars() }));
     let rest = report.behind;
     // Beside a running service that is usual.
     if rest > 0 && journal::tail(&folder, identity.0).is_ok_and(|tail| !tail.is_owned) {
-        problems.push(format!(
+        remarks.push(Remark::new(format!(
             "{rest} accepted events are in the journal {} alone; the next start of the service moves them into the inbox",
             folder.display()
-        ));
+        )));
     }
-    problems
+    remarks
 }
 
 /// How the seal of the configured inbox stands. It may be called beside a running service.
@@ -75,19 +94,5 @@ fn left_behind(name: &str, waiting: i64) -> String {
     format!(
         "{waiting} deliveries wait for the sink {name}, which is not configured: configure it again under this name, give \
          them to another sink with `inbox move --from {name} --to NAME`, or give them up with `inbox park --sink {name} --all`"
-    )
-}
-
-/// The inbox file is not there, and its journal is.
-pub(crate) fn missing(settings: &Settings, folder: &Path) -> String {
-    // The store is gone, so nobody knows which of them it had.
-    let held = journal::identity(folder).and_then(|identity| journal::verify(folder, identity, 0).ok());
-    format!(
-        "the inbox file {} is missing or empty, and its journal {} is there, with {} accepted events: put the file back, from a backup with \
-         `inbox restore` if need be; to begin with an empty inbox instead, and give these events up, move the journal and what stands \
-         beside the file away",
-        settings.file().unwrap_or(Path::new("")).display(),
-        folder.display(),
-        held.map_or(0, |report| report.behind)
     )
 }

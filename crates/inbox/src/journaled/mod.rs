@@ -27,8 +27,7 @@ pub(crate) mod stranded;
 mod upkeep;
 
 pub(crate) use desk::PatientDesk;
-pub(crate) use examine::missing;
-pub use examine::{examine, seal_standing};
+pub use examine::{Remark, examine, seal_standing};
 
 use crate::{
     Erased, Error, Folded, Held, Intake, NewEntry, Persons, Receipt, Refused, Settings, Subject, Upkeep,

@@ -386,8 +386,9 @@ impl Claiming {
                     },
                     resumed: row.progress.resumed.map(|at| clock.local(at)),
                     // One from the future was noted before the clock was set back, and says nothing.
-                    is_stale: delivered
-                        .is_some_and(|delivered| delivered > clock.server(entry.as_of) && delivered <= now),
+                    is_stale: delivered.is_some_and(|delivered| {
+                        delivered.is_newer_than(entry.as_of) && clock.server(delivered.at) <= now
+                    }),
                     entry: Arc::new(entry),
                     body,
                     hold,

@@ -24,7 +24,7 @@ struct Step {
 }
 
 /// Every step, in order. No step is ever changed once it was released.
-const STEPS: [Step; 4] = [
+const STEPS: [Step; 5] = [
     Step { version: 1, readable_from: 1, sql: include_str!("tables.sql") },
     Step { version: 2, readable_from: 1, sql: include_str!("order.sql") },
     // receiver: who takes events into this inbox. obstacle: why it would take none; NULL: it is ready.
@@ -53,10 +53,13 @@ const STEPS: [Step; 4] = [
               );
               CREATE INDEX merged_first ON merged (kind, first);",
     },
+    // delivered.seq: the entry whose event lists these accounts; 0: they were read, or it was not noted. Older receivers leave it as
+    // it is, which matters where two events were accepted in one millisecond.
+    Step { version: 5, readable_from: 1, sql: "ALTER TABLE delivered ADD COLUMN seq BIGINT NOT NULL DEFAULT 0;" },
 ];
 
 /// The version that this build writes: that of the last step.
-pub(super) const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 5;
 /// Whoever migrates holds this lock, in the number space of this program.
 pub(super) const MIGRATING: &str =
     "SELECT pg_advisory_xact_lock(hashtextextended('linxo-webhook migration ' || current_schema(), 0))";

@@ -137,9 +137,10 @@ async fn fetched(tx: &Tx, kept: &[&Ending]) -> Result<Vec<Statement>, Trouble> {
 
 /// Notes what sinks were given.
 fn delivered(core: &Core, kept: &[&Ending]) -> Option<Statement> {
-    let mut newest: BTreeMap<(Kind, i64, &str), i64> = BTreeMap::new();
+    let mut newest: BTreeMap<(Kind, i64, &str), (i64, i64)> = BTreeMap::new();
     for ending in kept.iter().filter(|ending| ending.outcome == Outcome::Done && !ending.held.kind.is_fetch()) {
-        let as_of = core.clock.server(ending.entry.as_of).as_millis();
+        let as_of = ending.entry.as_of;
+        let as_of = (core.clock.server(as_of.at).as_millis(), as_of.number());
         for channel in ending.entry.channels() {
             let channel = channel.map_or("", ChannelDefinitionId::as_str);
             let newest = newest.entry((ending.held.kind, ending.line, channel)).or_insert(as_of);
@@ -151,12 +152,14 @@ fn delivered(core: &Core, kept: &[&Ending]) -> Option<Statement> {
     }
     let keys = || newest.keys();
     Some(statement!(
-        "INSERT INTO delivered (kind, line, channel, as_of)
-         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[])
-         ON CONFLICT (kind, line, channel) DO UPDATE SET as_of = excluded.as_of WHERE excluded.as_of > delivered.as_of",
+        "INSERT INTO delivered (kind, line, channel, as_of, seq)
+         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[])
+         ON CONFLICT (kind, line, channel) DO UPDATE SET as_of = excluded.as_of, seq = excluded.seq
+         WHERE (excluded.as_of, excluded.seq) > (delivered.as_of, delivered.seq)",
         keys().map(|(kind, _, _)| kind.0).collect::<Vec<_>>(),
         keys().map(|(_, line, _)| *line).collect::<Vec<_>>(),
         keys().map(|(_, _, channel)| super::codes::text(channel)).collect::<Vec<_>>(),
-        newest.values().copied().collect::<Vec<_>>(),
+        newest.values().map(|(as_of, _)| *as_of).collect::<Vec<_>>(),
+        newest.values().map(|(_, seq)| *seq).collect::<Vec<_>>(),
     ))
 }

@@ -7,12 +7,11 @@ use super::{
     vault::Opening,
 };
 use crate::{
-    DeliveryId, Facts, Fetched, Found, ReadingId, Seq, TraceParent,
+    AsOf, DeliveryId, Facts, Fetched, Found, ReadingId, Seq, TraceParent,
     kind::Kind,
     merging::unite,
     seal::{Flaw, NO_KEY, Owner, Place},
 };
-use base::clock::Timestamp;
 use bytes::Bytes;
 use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
 use std::collections::HashMap;
@@ -27,8 +26,8 @@ pub(super) struct Stored {
     pub(super) entry: Facts,
     /// The body that was accepted, or why it is not to be had.
     pub(super) body: Result<Bytes, &'static str>,
-    /// For which time the newest accounts hold that the same sink was given of the same connection and channel; by the server's clock.
-    pub(super) delivered: Option<Timestamp>,
+    /// How new the newest accounts are that the same sink was given of the same connection and channel.
+    pub(super) delivered: Option<AsOf>,
 }
 
 /// The query for some entries, each with its line, at one kind of stage; also for those that leave as one delivery with them. Those are
@@ -36,9 +35,7 @@ pub(super) struct Stored {
 pub(super) fn select(at: &[(i64, i64)], kind: Kind) -> Statement {
     statement!(
         "SELECT n.seq AS first, entry.*, body.bytes, fetched.seq IS NOT NULL AS is_fetched, fetched.reading, fetched.snapshot, reading.accounts,
-                reading.certainty, reading.unusable,
-                (SELECT as_of FROM delivered WHERE delivered.kind = $3 AND delivered.line = n.line
-                 AND delivered.channel = coalesce(entry.channel, '')) AS delivered
+                reading.certainty, reading.unusable, delivered.as_of AS delivered, delivered.seq AS delivered_seq
          FROM unnest($1::bigint[], $2::bigint[]) AS n (seq, line)
               LEFT JOIN LATERAL (
                   SELECT other.seq FROM merged AS own JOIN merged AS other ON other.kind = own.kind AND other.first = own.first
@@ -48,6 +45,7 @@ pub(super) fn select(at: &[(i64, i64)], kind: Kind) -> Statement {
               JOIN entry ON entry.seq = coalesce(member.seq, n.seq) JOIN body ON body.seq = entry.seq
               LEFT JOIN fetched ON fetched.seq = entry.seq AND fetched.kind = 0
               LEFT JOIN reading ON reading.id = fetched.reading
+              LEFT JOIN delivered ON delivered.kind = $3 AND delivered.line = n.line AND delivered.channel = coalesce(entry.channel, '')
          ORDER BY entry.seq",
         at.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(),
         at.iter().map(|(_, line)| *line).collect::<Vec<_>>(),
@@ -64,7 +62,11 @@ pub(super) async fn read(core: &Core, rows: &[Row]) -> Result<HashMap<i64, Store
         let entry = facts(core, row)?;
         let owner = Owner::of_ids(&entry.connection, entry.user.as_ref());
         let body = whole_body(row, &opening, Place::Body(seq.0), &owner)?;
-        let stored = Stored { entry, body, delivered: codes::time(row, "delivered")? };
+        let delivered = match codes::time(row, "delivered")? {
+            Some(at) => Some(AsOf::of(core.clock.local(at), row.try_get("delivered_seq")?)),
+            None => None,
+        };
+        let stored = Stored { entry, body, delivered };
         found.entry(row.try_get("first")?).or_default().push((seq, stored));
     }
     Ok(found.into_iter().filter_map(|(first, members)| Some((first, united(members)?))).collect())
@@ -132,7 +134,10 @@ fn facts(core: &Core, row: &Row) -> Result<Facts, Trouble> {
         confirm: row.try_get("confirm")?,
         trace: codes::read_maybe(row, "trace")?.and_then(|text| TraceParent::parse(&text)),
         fetched,
-        as_of: codes::time(row, "snapshot")?.map_or(accepted, |snapshot| core.clock.local(snapshot)),
+        as_of: match codes::time(row, "snapshot")? {
+            Some(snapshot) => AsOf { at: core.clock.local(snapshot), listed_by: None },
+            None => AsOf { at: accepted, listed_by: Some(Seq(row.try_get("seq")?)) },
+        },
         merged: Vec::new(),
     })
 }

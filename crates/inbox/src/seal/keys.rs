@@ -99,6 +99,19 @@ impl KeysFile {
         &self.identity
     }
 
+    /// Reads every page.
+    ///
+    /// # Errors
+    /// [`Flaw::Store`]: one is damaged.
+    pub(crate) fn check(&self) -> Result<(), Flaw> {
+        let verdict: String = self.file().query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if verdict == "ok" {
+            return Ok(());
+        }
+        let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        Err(Flaw::Store(rusqlite::Error::SqliteFailure(corrupt, Some(verdict))))
+    }
+
     /// Finds out whether the key file is the right one.
     pub(crate) fn try_ring(&self, ring: &Ring) -> Result<(), Flaw> {
         let canary = meta(&self.file(), "canary")?;
@@ -301,7 +314,11 @@ pub(crate) fn merge(from: &Path, path: &Path, identity: [u8; 16]) -> Result<(), 
     // Tells whether it is a keys store of this inbox.
     KeysFile::open(from, identity, false)?.ok_or_else(|| cannot_open(&io::Error::from(io::ErrorKind::NotFound)))?;
     if is_missing(path) {
-        return copy(from, path);
+        // An empty one would be in the way of the copy.
+        return match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot_open(&error)),
+            _ => copy(from, path),
+        };
     }
     let Some(store) = KeysFile::open(path, identity, false)? else { return Ok(()) };
     let file = store.file();

@@ -9,7 +9,7 @@
 //!
 //! Rows of erased keys are removed before anybody sees them: they come with an old backup.
 
-use super::{entries, readings, schema, tx};
+use super::{entries, open::says_damage, readings, schema, tx};
 use crate::{
     Access, Error, Settings,
     seal::{Flaw, KeysFile, Ring, Seal, Standing},
@@ -90,12 +90,15 @@ pub(super) fn rehearse(connection: &Connection, settings: &Settings) -> Result<S
             if let (Some(file), Some(ring)) =
                 (KeysFile::open(&path, identity, false).map_err(unusable)?, Ring::new(&settings.key).map_err(unusable)?)
             {
-                file.try_ring(&ring).map_err(unusable)?;
+                file.try_ring(&ring).and_then(|()| file.check()).map_err(unusable)?;
             }
             Ok(Standing::Ahead)
         }
         (true, false) => {
-            attach(connection, settings, Access::Guest)?;
+            let attached = attach(connection, settings, Access::Guest)?;
+            if let Some(file) = attached.seal.keys() {
+                file.check().map_err(|flaw| refuse(&settings.keys_file(), flaw))?;
+            }
             let is_begun = schema::number(connection, PLAIN).map_err(Flaw::from)?.is_some();
             Ok(if is_begun { Standing::Begun } else { Standing::On })
         }
@@ -226,6 +229,10 @@ fn refuse(path: &Path, flaw: Flaw) -> Error {
             "inbox.key is not the key that it is sealed with: put that one back, or add it to the list behind the new one"
                 .to_owned()
         }
+        Flaw::Store(ref error) if says_damage(error) => format!(
+            "its keys store {} is damaged: stop the service, and put back the newest copy that `inbox backup --keys` made",
+            path.display()
+        ),
         _ => format!("its keys store {} cannot be used", path.display()),
     };
     Error::Seal { problem, source: Some(Box::new(flaw)) }

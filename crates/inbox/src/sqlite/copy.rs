@@ -2,11 +2,11 @@
 
 use super::{
     attach::{Attached, attach, forget_erased, rehearse},
-    open::Opener,
+    open::{Opener, is_full},
     schema, tx,
 };
 use crate::{
-    Access, Error, Identity, Position, Settings,
+    Access, Error, Identity, Position, Settings, Source,
     seal::{Flaw, Owner, Place, Seal, Standing},
 };
 use base::{error::chain, folder};
@@ -47,21 +47,24 @@ fn failed(error: rusqlite::Error) -> Error {
 /// for its owner alone, holds nothing of what was deleted, and is on the disk when this returns.
 pub(crate) fn copy(path: &Path, to: &Path) -> Result<(), Error> {
     let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
-    let unusable = |problem: &str, error: io::Error| Error::Open {
+    let unusable = |problem: &str, error: Source| Error::Open {
         path: to.display().to_string(),
         problem: problem.to_owned(),
-        source: Some(Box::new(error)),
+        source: Some(error),
     };
     create().map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => unusable("it is there already; name a file that is not", error),
-        _ => unusable("it cannot be made; name a folder that may be written to", error),
+        io::ErrorKind::AlreadyExists => unusable("it is there already; name a file that is not", error.into()),
+        _ => unusable("it cannot be made; name a folder that may be written to", error.into()),
     })?;
-    let copied = copy_into(path, to);
-    if copied.is_err() {
+    copy_into(path, to).map_err(|error| {
         // Half a copy must not be taken for a whole one.
         std::fs::remove_file(to).ok();
-    }
-    copied
+        if is_full(&error) {
+            unusable("its disk has no room for a copy; name a folder on another disk", error.into())
+        } else {
+            error
+        }
+    })
 }
 
 fn copy_into(path: &Path, to: &Path) -> Result<(), Error> {

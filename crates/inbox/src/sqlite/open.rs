@@ -1,6 +1,6 @@
 //! Opening the file: permissions, ownership by one process, settings that make a commit durable, damage, versions.
 
-use super::{migrate, schema, tx};
+use super::{migrate, reserve::Reserve, schema, tx};
 use crate::{Error, Identity, Position};
 use base::folder;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
@@ -272,21 +272,27 @@ pub(crate) fn is_gone(path: &Path) -> bool {
     fs::metadata(path).map_or(true, |meta| meta.len() == 0)
 }
 
-/// Refuses a log whose file is gone: SQLite would take it for one of an earlier file, and empty it.
+/// Refuses to begin with an empty inbox where what stands beside the file shows that there was one. SQLite would take a log for one
+/// of an earlier file, and empty it.
 ///
 /// # Errors
-/// [`Error::Open`]: there is a log.
-pub(crate) fn refuse_log_alone(path: &Path) -> Result<(), Error> {
-    if is_gone(&folder::beside(path, "-wal")) {
+/// [`Error::Open`]: there was an inbox.
+pub(crate) fn refuse_lost(path: &Path) -> Result<(), Error> {
+    let log = folder::beside(path, "-wal");
+    let problem = if !is_gone(&log) {
+        "it is missing or empty, and its log is there, which may hold accepted events; put the file back beside its log, or restore a \
+         backup with `inbox restore`; to begin with an empty inbox instead, move the log away"
+            .to_owned()
+    } else if let Some(reserve) = Reserve::beside(path).found() {
+        format!(
+            "it is missing or empty, and {} beside it shows that there was an inbox; put the file back, or restore a backup with \
+             `inbox restore`; to begin with an empty inbox instead, delete {0}, which holds no events",
+            reserve.display()
+        )
+    } else {
         return Ok(());
-    }
-    Err(Error::Open {
-        path: path.display().to_string(),
-        problem: "it is missing or empty, and its log is there, which may hold accepted events; put the file back beside its log, \
-                  or restore a backup with `inbox restore`; to begin with an empty inbox instead, move the log away"
-            .to_owned(),
-        source: None,
-    })
+    };
+    Err(Error::Open { path: path.display().to_string(), problem, source: None })
 }
 
 /// Takes the lock of an inbox that is about to be exchanged.
@@ -312,7 +318,7 @@ pub(crate) fn is_damage(error: &Error) -> bool {
 }
 
 /// SQLite finds damage in pages alone. Behind a page that is merely wrong a row is not what this program wrote there.
-const fn says_damage(error: &rusqlite::Error) -> bool {
+pub(super) const fn says_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::{Error, ErrorCode, ffi};
     matches!(
         error,

@@ -13,8 +13,8 @@ use super::{
     tx::Tx,
 };
 use crate::{
-    Awaiting, Cause, Certainty, Claimed, CredentialsMark, DeliveryId, Error, Facts, Fetched, Found, Lease, Merging,
-    Outcome, Queue, ReadingId, Resume, Seq, Stage, Token, TraceParent,
+    AsOf, Awaiting, Cause, Certainty, Claimed, CredentialsMark, DeliveryId, Error, Facts, Fetched, Found, Lease,
+    Merging, Outcome, Queue, ReadingId, Resume, Seq, Stage, Token, TraceParent,
     merging::unite,
     rules::{self, Standing},
     seal::{Flaw, NO_KEY, Owner, Place, Seal},
@@ -248,7 +248,7 @@ impl Claiming<'_> {
             doubts: row.progress.doubts,
             resumed: row.progress.resumed,
             // One from the future was noted before the clock was set back, and says nothing.
-            is_stale: delivered.is_some_and(|delivered| delivered > entry.as_of && delivered <= now),
+            is_stale: delivered.is_some_and(|delivered| delivered.is_newer_than(entry.as_of) && delivered.at <= now),
             entry: Arc::new(entry),
             body,
             hold,
@@ -278,8 +278,8 @@ struct Stored {
     entry: Facts,
     /// The body that was accepted, or why it is not to be had.
     body: Result<Bytes, &'static str>,
-    /// For which time the newest accounts hold that the same sink was given of the same connection and channel.
-    delivered: Option<Timestamp>,
+    /// How new the newest accounts are that the same sink was given of the same connection and channel.
+    delivered: Option<AsOf>,
     /// Whether it was decided with which others it leaves.
     is_grouped: bool,
 }
@@ -294,16 +294,17 @@ pub(super) fn facts(connection: &Connection, seq: i64, seal: &Seal) -> rusqlite:
 fn stored(connection: &Connection, (seq, kind, line): (i64, Kind, i64), seal: &Seal) -> rusqlite::Result<Stored> {
     connection
         .prepare_cached(
-            "SELECT entry.id, coalesce(delivery_id, entry.id), event_type, resource_type, entry.connection, entry.user, channel,
+            "SELECT entry.id, coalesce(delivery_id, entry.id), event_type, resource_type, entry.connection, entry.user, entry.channel,
                     mode, created, accepted, account_count, listed, confirm, trace, body.bytes,
                     fetched.seq IS NOT NULL, fetched.reading, reading.accounts, reading.certainty, reading.unusable, digest,
                     fetched.snapshot,
-                    (SELECT as_of FROM delivered WHERE kind = ?3 AND line = ?4 AND delivered.channel = coalesce(entry.channel, '')),
+                    delivered.as_of,
                     entry.key, entry.status, entry.provider, entry.new_transactions,
-                    EXISTS (SELECT 1 FROM merged WHERE merged.seq = ?1 AND merged.kind = ?3)
+                    EXISTS (SELECT 1 FROM merged WHERE merged.seq = ?1 AND merged.kind = ?3), delivered.seq
              FROM entry JOIN body USING (seq)
                   LEFT JOIN fetched ON fetched.seq = entry.seq AND fetched.kind = ?2
                   LEFT JOIN reading ON reading.id = fetched.reading
+                  LEFT JOIN delivered ON delivered.kind = ?3 AND delivered.line = ?4 AND delivered.channel = coalesce(entry.channel, '')
              WHERE entry.seq = ?1",
         )?
         .query_row(params![seq, Kind::of_fetch(crate::Fetch::Accounts), kind, line], |row| read_stored(row, seq, seal))
@@ -343,11 +344,12 @@ fn read_stored(row: &Row<'_>, seq: i64, seal: &Seal) -> rusqlite::Result<Stored>
         confirm: row.get(12)?,
         trace: row.get::<_, Option<String>>(13)?.and_then(|text| TraceParent::parse(&text)),
         fetched,
-        as_of: time(21)?.unwrap_or(accepted),
+        as_of: time(21)?.map_or(AsOf { at: accepted, listed_by: Some(Seq(seq)) }, |at| AsOf { at, listed_by: None }),
         merged: Vec::new(),
     };
     let body = whole_body(row, seal, Place::Body(seq), &Owner::of_ids(&entry.connection, entry.user.as_ref()))?;
-    Ok(Stored { entry, body, delivered: time(22)?, is_grouped: row.get(27)? })
+    let delivered = time(22)?.map(|at| Ok::<_, rusqlite::Error>(AsOf::of(at, row.get(28)?))).transpose()?;
+    Ok(Stored { entry, body, delivered, is_grouped: row.get(27)? })
 }
 
 /// The body, compared with what was accepted.

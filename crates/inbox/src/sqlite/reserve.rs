@@ -26,6 +26,11 @@ impl Reserve {
         Self(folder::beside(path, "-reserve"))
     }
 
+    /// The file, where it is there: it is made beside an inbox that is open.
+    pub(super) fn found(&self) -> Option<&Path> {
+        self.0.exists().then_some(&self.0)
+    }
+
     /// Makes it where it is missing.
     pub(super) fn make(&self) -> io::Result<()> {
         if fs::metadata(&self.0).is_ok_and(|meta| meta.len() == SIZE) {

@@ -12,7 +12,7 @@ pub(super) const BASE: i64 = 3;
 pub(super) const MOVING: i64 = 2;
 
 /// What each later version adds, in order. No step needs another.
-pub(super) const STEPS: [(i64, &str); 13] = [
+pub(super) const STEPS: [(i64, &str); 14] = [
     // Of the requests that are there nobody knows whether their sender was known.
     (4, "ALTER TABLE refused ADD COLUMN known INTEGER NOT NULL DEFAULT 0;"),
     // line.short: how many announced accounts were missing when the connection was last completed; -1: the connection was
@@ -149,9 +149,11 @@ pub(super) const STEPS: [(i64, &str); 13] = [
          DROP INDEX stage_due;
          CREATE INDEX stage_due ON stage (kind, due, seq, state) WHERE state IN ('due', 'leased');",
     ),
+    // delivered.seq: the entry whose event lists these accounts; 0: they were read, or it was not noted.
+    (17, "ALTER TABLE delivered ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;"),
 ];
 /// The version that this build writes: that of the last step.
-pub(crate) const VERSION: i64 = 16;
+pub(crate) const VERSION: i64 = 17;
 
 /// The version of a store; 0 for an empty file.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {

@@ -71,10 +71,17 @@ pub(super) fn note_delivered(tx: &mut Tx<'_>, kind: Kind, line: i64, entry: &Fac
     for channel in entry.channels() {
         tx.connection
             .prepare_cached(
-                "INSERT INTO delivered (kind, line, channel, as_of) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (kind, line, channel) DO UPDATE SET as_of = excluded.as_of WHERE excluded.as_of > as_of",
+                "INSERT INTO delivered (kind, line, channel, as_of, seq) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (kind, line, channel) DO UPDATE SET as_of = excluded.as_of, seq = excluded.seq
+                 WHERE (excluded.as_of, excluded.seq) > (as_of, seq)",
             )?
-            .execute(params![kind, line, channel.map_or("", ChannelDefinitionId::as_str), entry.as_of.as_millis()])?;
+            .execute(params![
+                kind,
+                line,
+                channel.map_or("", ChannelDefinitionId::as_str),
+                entry.as_of.at.as_millis(),
+                entry.as_of.number(),
+            ])?;
     }
     Ok(())
 }

@@ -138,7 +138,7 @@ pub(super) static TABLES: [Table; 15] = [
     },
     Table::new("fetched", 2, &["seq", "kind", "reading", "snapshot"]),
     Table::new("shortfall", 1, &["line", "missing"]),
-    Table::new("delivered", 3, &["kind", "line", "channel", "as_of"]),
+    Table::new("delivered", 3, &["kind", "line", "channel", "as_of", "seq"]),
     Table {
         batch: 100,
         ..Table::new("refused", 1, &["number", "at", "sender", "reason", "status", "size", "start", "known", "key"])

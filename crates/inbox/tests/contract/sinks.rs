@@ -1,11 +1,11 @@
 //! What is kept of a sink as a whole: its pause, what goes back in line when it is well again, and what it was given last.
 
 use crate::{
-    events::{found, page, park},
-    stores::{Backend, Store, every_back_end, in_state, only},
+    events::{event, found, new_entry, page, park},
+    stores::{AcceptFolded as _, Backend, Store, every_back_end, in_state, only, stored},
 };
 use base::clock::{self, Timestamp};
-use inbox::{Cause, Outcome, Seq, SinkName, Stage, State};
+use inbox::{Cause, NewEntry, Outcome, Seq, SinkName, Stage, State};
 use rstest_reuse::apply;
 use std::time::Duration;
 
@@ -110,7 +110,8 @@ async fn what_is_older_than_the_last_delivery_of_its_connection_and_channel_is_s
 
     let lease = store.claim_one(&stage).await;
     assert_eq!((lease.seq, lease.is_stale), (read, false));
-    assert!(lease.entry.as_of > lease.entry.accepted);
+    assert!(lease.entry.as_of.at > lease.entry.accepted);
+    assert_eq!(lease.entry.as_of.listed_by, None, "read");
     store.settle(&lease, Outcome::Done).await;
     let lease = store.claim_one(&stage).await;
     assert_eq!((lease.seq, lease.is_stale), (third, true), "accepted before the accounts were read");
@@ -132,4 +133,37 @@ async fn what_is_older_than_the_last_delivery_of_its_connection_and_channel_is_s
     let lease = store.claim_one(&stage).await;
     assert!(!lease.is_stale);
     store.settle(&lease, Outcome::Done).await;
+}
+
+#[apply(every_back_end)]
+#[tokio::test]
+async fn of_two_events_of_one_millisecond_the_earlier_one_is_late(backend: Backend) {
+    let store = Store::new(backend, &["app"]).await;
+    let stage = Stage::deliver("app");
+    let received = clock::now();
+    let mut seqs = Vec::new();
+    for (id, connection) in [("e1", "a"), ("e2", "a"), ("e3", "a")] {
+        let entry = NewEntry { received, ..new_entry(&event(id, connection, 1, false)) };
+        seqs.push(stored(store.get().intake.accept_folded(entry).await.unwrap()));
+    }
+    store.settle(&store.claim_one(&stage).await, park("the sink answered 410")).await;
+    let second = store.claim_one(&stage).await;
+    assert!(!second.is_stale);
+    store.settle(&second, Outcome::Done).await;
+    let third = store.claim_one(&stage).await;
+    assert_eq!((third.seq, third.is_stale), (seqs[2], false), "one that comes in order is not late");
+    store.settle(&third, Outcome::Done).await;
+    store.replay(&in_state(State::Parked)).await;
+    let first = store.claim_one(&stage).await;
+    assert_eq!((first.seq, first.is_stale), (seqs[0], true));
+    store.settle(&first, Outcome::Done).await;
+    // The third one was noted, not the first.
+    store.replay(&in_state(State::Done)).await;
+    let mut late = Vec::new();
+    for _ in 0..3 {
+        let lease = store.claim_one(&stage).await;
+        late.push((lease.seq, lease.is_stale));
+        store.settle(&lease, Outcome::Done).await;
+    }
+    assert_eq!(late, [(seqs[0], true), (seqs[1], true), (seqs[2], false)]);
 }

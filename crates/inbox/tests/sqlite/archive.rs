@@ -291,10 +291,44 @@ async fn a_file_that_is_gone_beside_its_log_is_no_empty_start() {
         drop(inbox);
         assert_eq!(fs::read(&log).unwrap(), kept);
         let settings = journaled(crashed.path());
-        assert!(inbox::examine(&settings, &["app", "books"].map(SinkName::new))[0].contains("missing or empty"));
+        let found = inbox::examine(&settings, &["app", "books"].map(SinkName::new));
+        assert!(found[0].text.contains("missing or empty") && !found[0].bars, "{found:?}");
+        // Commands do not say that there is none yet, either.
+        let told = |error: &Error| problem(error).contains("missing or empty, and its journal");
+        assert!(told(&inbox::open(&settings, &[SinkName::new("app")], Access::Guest).unwrap_err()));
+        assert!(told(&verify(&settings, quiet).unwrap_err()));
         let off = Settings { journal: Some(inbox::settings::Journal::Off), ..settings };
         let refused = inbox::open(&off, &[SinkName::new("app")], Access::Owner).unwrap_err();
         assert!(problem(&refused).contains("its log is there"), "{}", problem(&refused));
         assert_eq!(fs::read(&log).unwrap(), kept);
     }
+}
+
+/// (D12) After a clean stop no log is there. The room that is set aside is made beside an open inbox, so it shows that there was one.
+#[tokio::test]
+async fn a_file_that_is_gone_beside_its_reserve_is_no_empty_start() {
+    let folder = TempDir::new().unwrap();
+    let (path, reserve) = (folder.path().join("inbox.db"), folder.path().join("inbox.db-reserve"));
+    let settings = Settings { journal: Some(inbox::settings::Journal::Off), ..journaled(folder.path()) };
+    let sinks = [SinkName::new("app")];
+    let inbox = inbox::open(&settings, &sinks, Access::Owner).unwrap();
+    inbox.upkeep.checkpoint().await.unwrap();
+    assert!(reserve.exists());
+    inbox.upkeep.close().await;
+    drop(inbox);
+    for leave_empty in [false, true] {
+        fs::remove_file(&path).unwrap();
+        if leave_empty {
+            fs::write(&path, b"").unwrap();
+        }
+        let found = inbox::examine(&settings, &sinks);
+        assert!(found.len() == 1 && found[0].text.contains("inbox.db-reserve") && found[0].bars, "{found:?}");
+        let refused = inbox::open(&settings, &sinks, Access::Owner).unwrap_err();
+        assert!(problem(&refused).contains("was an inbox"), "{}", problem(&refused));
+        fs::write(&path, b"").unwrap();
+    }
+    // The remedy.
+    fs::remove_file(&reserve).unwrap();
+    assert_eq!(inbox::examine(&settings, &sinks), []);
+    inbox::open(&settings, &sinks, Access::Owner).unwrap();
 }

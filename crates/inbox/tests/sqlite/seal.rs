@@ -272,11 +272,19 @@ async fn a_backup_needs_its_keys() {
     let (copy, keys) = (folder.path().join("copy.db"), folder.path().join("copy.keys"));
     backup(&settings, &copy, Some(&keys), quiet).unwrap();
     inbox.upkeep.close().await;
+    let another = folder.path().join("another.db");
+    let refused = base::error::chain(&backup(&settings, &another, Some(&keys), quiet).unwrap_err());
+    assert!(refused.contains("copy.keys: it is there already"), "{refused}");
+    assert!(!another.exists(), "a backup that failed leaves nothing");
+    let absent = base::error::chain(&restore(&settings, &folder.path().join("absent.db"), None, quiet).unwrap_err());
+    assert!(absent.contains("absent.db: this backup cannot be read"), "{absent}");
     let elsewhere = TempDir::new().unwrap();
     let there = sealed(elsewhere.path(), &[1], true);
     assert!(problem(&restore(&there, &copy, None, quiet).unwrap_err()).contains("is not there"));
     assert!(!elsewhere.path().join("inbox.db").exists());
     assert!(problem(&restore(&there, &copy, Some(&copy), quiet).unwrap_err()).contains("no copy of the keys"));
+    // Such as one that a full disk, or a mount, left empty.
+    fs::write(there.keys_file(), b"").unwrap();
     assert_eq!(restore(&there, &copy, Some(&keys), quiet).unwrap().entries, 2);
     is_filled(&open_with(&there), seq).await;
     let plain = TempDir::new().unwrap();

@@ -1,7 +1,7 @@
 //! Hands batches over, and answers each delivery by itself.
 
 use super::{
-    batch::{Batch, Budget},
+    batch::{Arrays, Batch, Budget},
     fault,
     link::{self, FORGETS, Pool, Session, Way},
     settings::Settings,
@@ -96,7 +96,7 @@ impl Postgres {
         })
     }
 
-    /// Connects, and sees whether the tables are there. Returns what should be known of the server.
+    /// Connects, and sees whether the tables are there and can be written. Returns what should be known of the server.
     async fn look(&self) -> Result<Vec<String>, Failure> {
         let looked = async {
             let session = Borrowed::new(&self.pool).await?;
@@ -108,6 +108,10 @@ impl Postgres {
                     return Err(Failure::transient(told));
                 }
             }
+            // With no rows it stores nothing, and the server judges columns, keys and rights.
+            let nothing = Arrays::default();
+            let tried = session.client().query_typed(&self.statement, &nothing.parameters()).await;
+            tried.map_err(|error| fault::explain(&error))?;
             let notes = if session.forgets() { vec![FORGETS.to_owned()] } else { Vec::new() };
             session.give_back();
             Ok(notes)

@@ -293,6 +293,7 @@ async fn says_what_is_wrong_with_the_tables() {
         ..site.settings.clone()
     };
     let told = passing(&Postgres::new(&stranger).unwrap()).await;
+    assert_eq!(stranger.server().unwrap().reach.await, Err(told.clone()), "nothing need be delivered to find out");
     assert!(told.contains("lacks a right: grant it SELECT, INSERT and UPDATE") && told.contains("42501"), "{told}");
     // What a server says whose disk is full; a trigger says it here.
     let full = format!("\"{}\".full()", site.schema);
@@ -305,7 +306,13 @@ async fn says_what_is_wrong_with_the_tables() {
     assert_eq!(passing(&sink).await, "PostgreSQL: its disk is full: make room there (SQLSTATE 53100)");
     site.run("DROP TRIGGER full_disk ON EVENTS").await;
     site.run("ALTER TABLE ACCOUNTS DROP COLUMN user_id").await;
-    assert!(passing(&sink).await.contains("a table has other columns than this sink fills"));
+    let told = passing(&sink).await;
+    assert!(told.contains("a table has other columns than this sink fills"), "{told}");
+    assert_eq!(site.settings.server().unwrap().reach.await, Err(told));
+    site.run("ALTER TABLE ACCOUNTS ADD COLUMN user_id text, DROP CONSTRAINT linxo_account_pkey").await;
+    let told = passing(&sink).await;
+    assert!(told.contains("a table has no unique key to recognise repeats by"), "{told}");
+    assert_eq!(site.settings.server().unwrap().reach.await, Err(told));
     site.run("DROP TABLE ACCOUNTS").await;
     assert_eq!(
         passing(&sink).await,
