@@ -105,8 +105,19 @@ pub struct Running {
     sinks: Vec<Arc<Slot>>,
     /// Asks for a reload, and to be told of its end.
     hangup: mpsc::UnboundedSender<oneshot::Sender<()>>,
-    /// Ends when the service has drained; false when a part ended before it should.
-    task: JoinHandle<bool>,
+    /// Ends when the service has drained.
+    task: JoinHandle<Ended>,
+}
+
+/// How a service ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to, and drained.
+    Drained,
+    /// It drained, because only a new start can use the inbox, which another program held locked at this one.
+    Afresh,
+    /// A part ended before it should.
+    Early,
 }
 
 /// Starts the service on the addresses of its configuration.
@@ -293,12 +304,12 @@ impl Running {
         }
     }
 
-    /// Resolves when the service has ended; false when a part ended before it should.
+    /// Resolves when the service has ended.
     ///
     /// # Cancel safety
     /// May be polled again after it was dropped.
-    pub async fn ended(&mut self) -> bool {
-        (&mut self.task).await.unwrap_or(false)
+    pub async fn ended(&mut self) -> Ended {
+        (&mut self.task).await.unwrap_or(Ended::Early)
     }
 }
 
@@ -431,22 +442,28 @@ struct Ending {
 }
 
 impl Ending {
-    async fn run(mut self) -> bool {
+    async fn run(mut self) -> Ended {
         // The admin listener ends by a token of its own, because it still answers during the drain.
         let stopped = CancellationToken::new();
         let admin = self.admin.take().map(|(bound, state)| tokio::spawn(bound.serve(state, stopped.clone())));
-        let healthy = tokio::select! {
-            () = self.stop.cancelled() => true,
-            _ = &mut self.receiver => false,
-            _ = self.tasks.join_next() => false,
+        let ended = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Ended::Drained,
+            () = self.inbox.upkeep.usable_again() => Ended::Afresh,
+            _ = &mut self.receiver => Ended::Early,
+            _ = self.tasks.join_next() => Ended::Early,
         };
-        if !healthy && !self.stop.is_cancelled() {
-            tracing::error!(
+        match ended {
+            Ended::Drained => {}
+            Ended::Afresh => tracing::warn!(
+                code = "store_unlocked",
+                "no other program holds the inbox locked any more; the service drains and ends, so that it is started afresh"
+            ),
+            Ended::Early => tracing::error!(
                 code = "part_ended_early",
                 "a part of the service ended before it should; the process ends, so that it is started afresh"
-            );
+            ),
         }
-        let healthy = healthy || self.stop.is_cancelled();
         self.stop.cancel();
         if !self.receiver.is_finished()
             && let Err(error) = (&mut self.receiver).await
@@ -467,6 +484,6 @@ impl Ending {
             tracing::error!(code = "admin_ended_abruptly", error = %error, "the admin listener ended abruptly");
         }
         tracing::info!(code = "drained", "drained; nothing is left open");
-        healthy
+        ended
     }
 }

@@ -28,7 +28,7 @@
 //! parked. What a sink must do stands at [`Sink`]. `examples/embed.rs` is a whole program.
 
 pub use crate::{
-    app::{Error as StartError, Own, Running},
+    app::{Ended, Error as StartError, Own, Running},
     config::{Config, load},
 };
 pub use async_trait::async_trait;

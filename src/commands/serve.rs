@@ -5,7 +5,7 @@
 
 use super::{Failure, Global, chain};
 use crate::{
-    app,
+    app::{self, Ended},
     observe::log,
     supervisor::{self, Sockets, Supervisor},
 };
@@ -40,8 +40,14 @@ pub async fn run(_args: Args, global: &Global, sockets: Result<Sockets, supervis
     let mut draining = false;
     loop {
         tokio::select! {
-            healthy = running.ended() => {
-                return if healthy { Ok(()) } else { Err(Failure::ours("a part of the service failed; the log says which")) };
+            ended = running.ended() => {
+                return match ended {
+                    Ended::Drained => Ok(()),
+                    Ended::Afresh => Err(Failure::not_now(
+                        "another program held the inbox locked at the start, and does not any more: start the service again",
+                    )),
+                    Ended::Early => Err(Failure::ours("a part of the service failed; the log says which")),
+                };
             }
             _ = hangup.recv() => {
                 supervisor.reloading();

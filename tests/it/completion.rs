@@ -259,7 +259,7 @@ async fn without_an_api_truncated_events_are_parked_until_there_is_one() {
         )
     );
     running.drain();
-    assert!(running.ended().await);
+    assert_eq!(running.ended().await, linxo_webhook::app::Ended::Drained);
     drop(running);
 
     let service = site.start().await;

@@ -141,11 +141,14 @@ async fn with_a_damaged_inbox_events_are_accepted_and_delivered_once_it_is_repai
     for id in 0..20 {
         assert!(promises.post(&process.door, &format!("before-{id}")).await);
     }
-    settled(&site.inbox()).await;
+    // Whoever closes the file last moves its log into it, so nobody may still do that while the two are read.
+    let beside = site.inbox();
+    settled(&beside).await;
+    beside.upkeep.close().await;
+    drop(beside);
     process.kill().await;
     let inbox = site.path("data/inbox.db");
     let whole = fs::read(&inbox).unwrap();
-    // Whoever closes the file last moves its log into it.
     let log = fs::read(site.path("data/inbox.db-wal")).unwrap_or_default();
     // The log too: where it holds every page, SQLite does without the file.
     for (path, size) in [(inbox.clone(), whole.len()), (site.path("data/inbox.db-wal"), log.len())] {
@@ -170,6 +173,40 @@ async fn with_a_damaged_inbox_events_are_accepted_and_delivered_once_it_is_repai
     let process = site.spawn().await;
     let kept = settled(&site.inbox()).await;
     assert_eq!(kept.len(), 40);
+    process.kill().await;
+    assert_eq!(promises.lost(&delivered(&file)), [""; 0]);
+}
+
+/// Such as a copy of the file with `sqlite3` while the service starts. Nobody need be there when it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_an_inbox_that_is_locked_at_the_start_events_are_accepted_until_it_is_free() {
+    let mut site = Site::new();
+    let file = site.file_sink("file");
+    let promises = Promises::default();
+    let process = site.spawn().await;
+    assert!(promises.post(&process.door, "before").await);
+    eventually("it is delivered", async || (delivered(&file).len() == 1).then_some(())).await;
+    process.signal(Signal::TERM);
+    assert_eq!(process.ended().await.0.code(), Some(0));
+
+    let other = rusqlite::Connection::open(site.path("data/inbox.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let process = site.spawn().await;
+    assert_eq!(process.admin("/readyz").await.status, 200);
+    for id in 0..20 {
+        assert!(promises.post(&process.door, &format!("during-{id}")).await);
+    }
+    assert!(process.output().contains("\"code\":\"store_locked\""), "{}", process.output());
+    assert_eq!(promises.lost(&delivered(&file)).len(), 20, "nothing is delivered meanwhile");
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(other);
+    let (status, log) = process.ended().await;
+    assert_eq!(status.code(), Some(75), "{log}");
+    assert!(log.contains("store_unlocked") && log.contains("start the service again"), "{log}");
+
+    let process = site.spawn().await;
+    let kept = settled(&site.inbox()).await;
+    assert_eq!(kept.len(), 21);
     process.kill().await;
     assert_eq!(promises.lost(&delivered(&file)), [""; 0]);
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{Site, event_json, settled};
 use inbox::State;
-use linxo_webhook::embed::{self, Own};
+use linxo_webhook::embed::{self, Ended, Own};
 
 #[path = "../../examples/embed.rs"]
 #[expect(dead_code, reason = "the example's `main` is run by hand")]
@@ -24,7 +24,7 @@ async fn a_sink_of_the_programs_own_gets_every_event() {
     }
     assert_eq!((tally.accounts(), crate::support::delivered(&file).len()), (7, 3));
     running.drain();
-    assert!(running.ended().await);
+    assert_eq!(running.ended().await, Ended::Drained);
 }
 
 /// Who brings no sink of that name is told so, and nothing is accepted.

@@ -6,7 +6,7 @@ use double::{
     pki::{self, Authority, Existing, Identity},
 };
 use linxo_webhook::{
-    app::{self, Running},
+    app::{self, Ended, Running},
     config,
 };
 use rustix::process::Signal;
@@ -147,7 +147,7 @@ impl Service {
 
     async fn stop(mut self) {
         self.running.drain();
-        assert!(self.running.ended().await);
+        assert_eq!(self.running.ended().await, Ended::Drained);
     }
 }
 

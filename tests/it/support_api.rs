@@ -6,7 +6,10 @@ use double::{
     pki::{self, Authority},
 };
 use inbox::{EntryView, Filter, Folded, State};
-use linxo_webhook::{app::Running, config};
+use linxo_webhook::{
+    app::{Ended, Running},
+    config,
+};
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
@@ -111,7 +114,7 @@ impl Service {
     pub(crate) async fn stop(&mut self) {
         let mut running = self.running.take().unwrap();
         running.drain();
-        assert!(timeout(LIMIT, running.ended()).await.expect("it ends"));
+        assert_eq!(timeout(LIMIT, running.ended()).await.expect("it ends"), Ended::Drained);
     }
 
     pub(crate) fn running(&self) -> &Running {

@@ -108,7 +108,10 @@ pub use upkeep::{Expired, Failure, Resealed, StageCounts, Stats, Upkeep};
 pub use watch::{About, Happening, Seen, Watch, What};
 
 use base::clock::Timestamp;
-use journaled::{Journaled, NoIntake, PatientDesk, remote, stranded};
+use journaled::{
+    Journaled, NoIntake, PatientDesk, remote,
+    stranded::{self, Why},
+};
 use postgres::connect::Pool;
 use std::{
     path::Path,
@@ -272,16 +275,17 @@ pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<I
             if sqlite::is_gone(path)
                 && let Err(error) = archive::refuse_lost(settings, path)
             {
-                let inbox = folder.and_then(|folder| strand(&folder, settings, &base::error::chain(&error)));
-                return inbox.unwrap_or(Err(error));
+                return strand(folder.as_deref(), settings, Why::Broken, error);
             }
             let store = match sqlite::Sqlite::open(path, settings, sinks, access) {
                 Ok(store) => Arc::new(store),
-                Err(error) => {
-                    let folder = folder.filter(|_| sqlite::is_damage(&error));
-                    let inbox = folder.and_then(|folder| strand(&folder, settings, &base::error::chain(&error)));
-                    return inbox.unwrap_or(Err(error));
+                Err(error) if sqlite::is_damage(&error) => {
+                    return strand(folder.as_deref(), settings, Why::Broken, error);
                 }
+                Err(error) if sqlite::says_locked(&error) => {
+                    return strand(folder.as_deref(), settings, Why::Locked(path), error);
+                }
+                Err(error) => return Err(error),
             };
             let inbox = Inbox::of(&store, known(store.keys().clone()));
             match (settings.journal_folder(), access) {
@@ -305,8 +309,12 @@ pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<I
     }
 }
 
-/// An inbox that takes events and does nothing else, because its store cannot be used.
-fn strand(folder: &Path, settings: &Settings, problem: &str) -> Option<Result<Inbox, Error>> {
-    let opened = stranded::open(folder, settings, problem)?;
-    Some(opened.map(|(stranded, keys)| Inbox::of(&stranded, known(keys))))
+/// An inbox that takes events and does nothing else, because its store cannot be used; without a journal that knows its inbox, the
+/// error.
+fn strand(folder: Option<&Path>, settings: &Settings, why: Why<'_>, error: Error) -> Result<Inbox, Error> {
+    let problem = base::error::chain(&error);
+    match folder.and_then(|folder| stranded::open(folder, settings, (why, &problem))) {
+        Some(opened) => opened.map(|(stranded, keys)| Inbox::of(&stranded, known(keys))),
+        None => Err(error),
+    }
 }

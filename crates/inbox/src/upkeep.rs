@@ -140,6 +140,12 @@ pub trait Upkeep: Send + Sync + fmt::Debug {
     /// [`Error::Open`]: somebody uses the store; ask again later.
     async fn fold_log(&self) -> Result<(), Error>;
 
+    /// Resolves when a store that another program held locked at the start is free: the inbox is to be closed then, and opened anew.
+    /// Otherwise it never does.
+    async fn usable_again(&self) {
+        std::future::pending::<()>().await;
+    }
+
     /// Waits for open writes and closes the store.
     async fn close(&self);
 }

@@ -8,7 +8,7 @@ use double::{
 };
 use inbox::{Access, EntryView, Inbox};
 use linxo_webhook::{
-    app,
+    app::{self, Ended},
     config::{self, Config},
 };
 use std::{
@@ -275,6 +275,6 @@ impl Service {
     /// Drains to the end.
     pub(crate) async fn stop(mut self) {
         self.running.drain();
-        assert!(self.running.ended().await, "no part ends before it should");
+        assert_eq!(self.running.ended().await, Ended::Drained, "no part ends before it should");
     }
 }

@@ -1,8 +1,8 @@
-//! An inbox whose store cannot be used: damaged, or missing beside its journal.
+//! An inbox whose store cannot be used: damaged, missing beside its journal, or locked by another program at the start.
 //!
 //! Events are taken into the journal all the same, because each refusal may be an event that is lost. Nothing else is done
 //! until the store is repaired and the service is started again: nothing is folded, nothing is delivered, and the damaged file
-//! is not touched. The log, the metrics and `check` say so.
+//! is not touched. The log, the metrics and `check` say so. Where the store was only locked, it is said when it is free.
 
 use super::payload;
 use crate::{
@@ -15,12 +15,21 @@ use crate::{
     rules::Order,
     seal::Ring,
     space::Space,
+    sqlite,
 };
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use bytes::Bytes;
 use event::UserId;
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Between two looks at a file that is locked.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -29,18 +38,40 @@ pub(crate) struct Stranded {
     space: Space,
     max_waiting: u64,
     problem: String,
+    /// The store's file, where it is only locked.
+    locked: Option<PathBuf>,
+}
+
+/// Why a store cannot be used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Why<'a> {
+    /// Damaged or missing: a person must act.
+    Broken,
+    /// Another program holds this file locked.
+    Locked(&'a Path),
 }
 
 /// Opens the journal alone; `problem` says why. `None`: there is no journal that says which inbox it belongs to, so nothing
 /// that it took could be folded later. With it come keys: the store's own are not known, and nothing is compared or stored
 /// with these.
-pub(crate) fn open(folder: &Path, settings: &Settings, problem: &str) -> Option<Result<(Arc<Stranded>, Keys), Error>> {
+pub(crate) fn open(
+    folder: &Path,
+    settings: &Settings,
+    (why, problem): (Why<'_>, &str),
+) -> Option<Result<(Arc<Stranded>, Keys), Error>> {
     let identity = identity(folder)?;
-    tracing::error!(
-        code = "store_stranded",
-        path = %folder.display(),
-        "the inbox cannot be used: {problem}; events are accepted into its journal and nothing is delivered until the inbox is repaired and the service is started again"
-    );
+    match why {
+        Why::Broken => tracing::error!(
+            code = "store_stranded",
+            path = %folder.display(),
+            "the inbox cannot be used: {problem}; events are accepted into its journal and nothing is delivered until the inbox is repaired and the service is started again"
+        ),
+        Why::Locked(file) => tracing::error!(
+            code = "store_locked",
+            path = %file.display(),
+            "another program holds the inbox locked: events are accepted into its journal and nothing is delivered; when the inbox is free, the service ends, so that its supervisor starts it afresh"
+        ),
+    }
     let keys = Keys { identity: Identity(identity), dedup: random(), fingerprints: random() };
     let opened = Ring::new(&settings.key)
         .map_err(Error::from)
@@ -51,6 +82,10 @@ pub(crate) fn open(folder: &Path, settings: &Settings, problem: &str) -> Option<
             space: Space::new(folder.to_owned(), settings.min_free_disk),
             max_waiting: settings.max_waiting,
             problem: problem.to_owned(),
+            locked: match why {
+                Why::Broken => None,
+                Why::Locked(file) => Some(file.to_owned()),
+            },
         };
         (Arc::new(stranded), keys)
     }))
@@ -343,6 +378,17 @@ impl Upkeep for Stranded {
 
     async fn fold_log(&self) -> Result<(), Error> {
         Ok(())
+    }
+
+    async fn usable_again(&self) {
+        let Some(file) = &self.locked else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let file = file.clone();
+            if matches!(tokio::task::spawn_blocking(move || sqlite::is_locked(&file)).await, Ok(false)) {
+                return;
+            }
+        }
     }
 
     async fn close(&self) {

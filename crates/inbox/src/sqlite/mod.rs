@@ -67,6 +67,6 @@ pub(crate) use copy::{
 };
 pub(crate) use erase::log_left;
 pub use open::Access;
-pub(crate) use open::{is_damage, is_gone, lock, look, refuse_lost};
+pub(crate) use open::{is_damage, is_gone, is_locked, lock, look, refuse_lost, says_locked};
 pub(crate) use schema::VERSION;
 pub(crate) use store::{Sqlite, look_for_left_behind};

@@ -336,6 +336,26 @@ pub(super) fn is_full(error: &Error) -> bool {
     cause(error).and_then(rusqlite::Error::sqlite_error_code) == Some(rusqlite::ErrorCode::DiskFull)
 }
 
+/// Whether a file could not be opened because another program holds it locked.
+pub(crate) fn says_locked(error: &Error) -> bool {
+    cause(error).is_some_and(is_lock)
+}
+
+fn is_lock(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+    matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
+}
+
+/// Whether another program holds a file locked now. Writes nothing.
+pub(crate) fn is_locked(path: &Path) -> bool {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let tried = Connection::open_with_flags(path, flags).and_then(|file| {
+        file.busy_timeout(Duration::ZERO)?;
+        file.execute_batch("BEGIN IMMEDIATE; ROLLBACK")
+    });
+    tried.is_err_and(|error| is_lock(&error))
+}
+
 fn cause(error: &Error) -> Option<&rusqlite::Error> {
     let (Error::Open { source: Some(source), .. } | Error::Store(source)) = error else { return None };
     source.downcast_ref()

@@ -282,6 +282,13 @@ async fn passing(sink: &Postgres) -> String {
     }
 }
 
+/// As [`passing`]; it is found out without a delivery, too.
+async fn refused(settings: &Settings) -> String {
+    let told = passing(&Postgres::new(settings).unwrap()).await;
+    assert_eq!(settings.server().unwrap().reach.await, Err(told.clone()));
+    told
+}
+
 #[tokio::test]
 async fn says_what_is_wrong_with_the_tables() {
     let site = Site::new(true).await;
@@ -292,8 +299,7 @@ async fn says_what_is_wrong_with_the_tables() {
         server: Server::parse(&site.settings.server.to_string().replace("//postgres@", &format!("//{role}@"))).unwrap(),
         ..site.settings.clone()
     };
-    let told = passing(&Postgres::new(&stranger).unwrap()).await;
-    assert_eq!(stranger.server().unwrap().reach.await, Err(told.clone()), "nothing need be delivered to find out");
+    let told = refused(&stranger).await;
     assert!(told.contains("lacks a right: grant it SELECT, INSERT and UPDATE") && told.contains("42501"), "{told}");
     // What a server says whose disk is full; a trigger says it here.
     let full = format!("\"{}\".full()", site.schema);
@@ -304,20 +310,12 @@ async fn says_what_is_wrong_with_the_tables() {
     ))
     .await;
     assert_eq!(passing(&sink).await, "PostgreSQL: its disk is full: make room there (SQLSTATE 53100)");
-    site.run("DROP TRIGGER full_disk ON EVENTS").await;
-    site.run("ALTER TABLE ACCOUNTS DROP COLUMN user_id").await;
-    let told = passing(&sink).await;
-    assert!(told.contains("a table has other columns than this sink fills"), "{told}");
-    assert_eq!(site.settings.server().unwrap().reach.await, Err(told));
+    site.run("DROP TRIGGER full_disk ON EVENTS; ALTER TABLE ACCOUNTS DROP COLUMN user_id").await;
+    assert!(refused(&site.settings).await.contains("a table has other columns than this sink fills"));
     site.run("ALTER TABLE ACCOUNTS ADD COLUMN user_id text, DROP CONSTRAINT linxo_account_pkey").await;
-    let told = passing(&sink).await;
-    assert!(told.contains("a table has no unique key to recognise repeats by"), "{told}");
-    assert_eq!(site.settings.server().unwrap().reach.await, Err(told));
+    assert!(refused(&site.settings).await.contains("a table has no unique key to recognise repeats by"));
     site.run("DROP TABLE ACCOUNTS").await;
-    assert_eq!(
-        passing(&sink).await,
-        "PostgreSQL: a table is missing: `linxo-webhook sink init` makes it (SQLSTATE 42P01)"
-    );
+    assert!(passing(&sink).await.contains("a table is missing: `linxo-webhook sink init` makes it"));
     let told = site.settings.server().unwrap().reach.await.unwrap_err();
     assert!(told.contains("linxo_account\" is missing: `linxo-webhook sink init` makes it"), "{told}");
     site.settings.init().unwrap().run.await.unwrap();
