@@ -3,7 +3,7 @@
 //! All of it blocks, and none of it needs an open inbox.
 
 use crate::{
-    Error, Position, SealStanding, Settings,
+    Error, Identity, Position, SealStanding, Settings,
     error::Source,
     journal, seal,
     sqlite::{self, Contents},
@@ -135,19 +135,50 @@ pub fn restore(
     let _lock = sqlite::lock(path)?;
     let tail = journal_tail(settings, &contents)?;
     let missing = missing(settings, path, &contents, tail);
+    let (copy, set_aside) = exchange(path, |copy| {
+        // With what is still in a log beside it: an inbox that was set aside has one.
+        sqlite::copy(from, copy)?;
+        sqlite::forget(copy, settings)
+    })?;
+    sqlite::put_in_place(&copy, path, tail.goes_on_from)?;
+    Ok(Restored { entries: contents.entries, from_journal: tail.events, missing, set_aside })
+}
+
+/// Puts an empty inbox in the place of one that is lost, for the events that its journal still has: the next start adds them. What
+/// stands in the place is set aside. No service may be running.
+///
+/// # Errors
+/// [`Error::Open`]: there is no such journal, or the place is not usable; nothing was changed.
+pub fn restore_from_journal(settings: &Settings) -> Result<Restored, Error> {
+    let path = file(settings)?;
+    let known = settings.journal_folder().and_then(|folder| Some((journal::identity(&folder)?, folder)));
+    let Some((identity, folder)) = known else {
+        return Err(unusable(path, "there is no journal that events could be taken from: restore a backup", None));
+    };
+    let _lock = sqlite::lock(path)?;
+    let unreadable = |error| unusable(&folder, "the journal cannot be read", Some(Box::new(error)));
+    let found = journal::verify(&folder, identity, 0).map_err(unreadable)?;
+    let Some(first) = found.first else {
+        let problem = "this journal holds no events: to begin with an empty inbox, move it and what stands beside the inbox file away";
+        return Err(unusable(&folder, problem, None));
+    };
+    let (copy, set_aside) = exchange(path, |copy| sqlite::make_empty(copy, Identity(identity)))?;
+    sqlite::put_in_place(&copy, path, Some(Position(first.saturating_sub(1))))?;
+    Ok(Restored { entries: 0, from_journal: found.behind, missing: None, set_aside })
+}
+
+/// Makes the file that is to come in the place of the inbox, and sets aside what is there. Returns both.
+fn exchange(path: &Path, make: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(PathBuf, Vec<PathBuf>), Error> {
     let copy = restoring(path);
-    let failed = |error: io::Error| unusable(path, "the backup cannot be put in its place", Some(Box::new(error)));
+    let failed = |error: io::Error| unusable(path, "nothing can be put in its place", Some(Box::new(error)));
     // Of a restore that was interrupted.
     match fs::remove_file(&copy) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    // With what is still in a log beside it: an inbox that was set aside has one.
-    sqlite::copy(from, &copy)?;
-    sqlite::forget(&copy, settings)?;
+    make(&copy)?;
     let set_aside = set_aside(path).map_err(failed)?;
-    sqlite::put_in_place(&copy, path, tail.goes_on_from)?;
-    Ok(Restored { entries: contents.entries, from_journal: tail.events, missing, set_aside })
+    Ok((copy, set_aside))
 }
 
 /// Where a restore makes the file that it then puts in its place.
@@ -191,8 +222,8 @@ fn gone(folder: &Path) -> String {
     let held = journal::identity(folder).and_then(|identity| journal::verify(folder, identity, 0).ok());
     format!(
         "it is missing or empty, and its journal {} is there, with {} accepted events: put the file back, from a backup with `inbox \
-         restore` if need be; to begin with an empty inbox instead, and give these events up, move the journal and what stands \
-         beside the file away",
+         restore` if need be; without one, `inbox restore --from-journal` begins an empty inbox with these events; to give them up, \
+         move the journal and what stands beside the file away",
         folder.display(),
         held.map_or(0, |report| report.behind)
     )

@@ -36,7 +36,11 @@ pub(super) enum Action {
     /// Put a backup in the place of the inbox, whose files are set aside; no service may be running
     Restore {
         /// A file that `inbox backup` made
-        file: PathBuf,
+        #[arg(required_unless_present = "from_journal")]
+        file: Option<PathBuf>,
+        /// Without a backup: begin an empty inbox, to which the next start adds the events that the journal still has
+        #[arg(long, conflicts_with_all = ["file", "keys"])]
+        from_journal: bool,
         /// Add the keys of a file that `inbox backup --keys` made
         #[arg(long, value_name = "FILE")]
         keys: Option<PathBuf>,
@@ -67,7 +71,8 @@ impl Action {
 pub(super) async fn run(global: &Global, action: Action) -> Result<(), Failure> {
     match action {
         Action::Backup { file, keys } => backup(global, file, keys).await,
-        Action::Restore { file, keys } => restore(global, file, keys).await,
+        Action::Restore { file: Some(file), keys, .. } => restore(global, file, keys).await,
+        Action::Restore { file: None, .. } => restore_from_journal(global).await,
         Action::Verify => verify(global).await,
         Action::Unseal { yes: false } => Err(unconfirmed()),
         Action::Unseal { yes: true } => unseal(global).await,
@@ -171,9 +176,7 @@ async fn restore(global: &Global, from: PathBuf, keys: Option<PathBuf>) -> Resul
         let from = from.clone();
         blocking(move || archive::restore(&settings, &from, keys.as_deref(), progress("verified"))).await?
     };
-    for file in set_aside {
-        note(format_args!("set aside: {}", file.display()));
-    }
+    tell_set_aside(&set_aside);
     match missing {
         Some(0) => {}
         Some(missing) => note(format_args!(
@@ -189,6 +192,25 @@ async fn restore(global: &Global, from: PathBuf, keys: Option<PathBuf>) -> Resul
     }
     note(format_args!("the inbox is that of {}, with {entries} entries", from.display()));
     Ok(())
+}
+
+/// Begins an empty inbox for what a journal still has.
+async fn restore_from_journal(global: &Global) -> Result<(), Failure> {
+    let settings: Settings = global.load()?.inbox;
+    let Restored { from_journal, set_aside, .. } = blocking(move || archive::restore_from_journal(&settings)).await?;
+    tell_set_aside(&set_aside);
+    note(format_args!("{from_journal} accepted events are in the journal: the next start adds them"));
+    note(format_args!(
+        "the inbox is empty: what the lost one alone had, waiting and parked events too, is not in it; read the connections of that time \
+         from the Linxo API"
+    ));
+    Ok(())
+}
+
+fn tell_set_aside(files: &[PathBuf]) {
+    for file in files {
+        note(format_args!("set aside: {}", file.display()));
+    }
 }
 
 /// Reads everything, and says what is wrong.

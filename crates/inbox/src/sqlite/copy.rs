@@ -2,7 +2,8 @@
 
 use super::{
     attach::{Attached, attach, forget_erased, rehearse},
-    open::{Opener, is_full},
+    migrate::migrate,
+    open::{Opener, is_full, set_page_size},
     schema, tx,
 };
 use crate::{
@@ -208,6 +209,20 @@ pub(crate) fn forget(copy: &Path, settings: &Settings) -> Result<(), Error> {
     let Attached { seal, .. } = attach(&connection, settings, Access::Guest)?;
     forget_erased(&connection, &seal)?;
     connection.close().map_err(|(_, error)| failed(error))
+}
+
+/// Makes an empty file of an inbox, for a journal that still has events of it.
+pub(crate) fn make_empty(path: &Path, identity: Identity) -> Result<(), Error> {
+    let make = || -> Result<(), Source> {
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut connection = Connection::open(path)?;
+        set_page_size(&connection)?;
+        migrate(&mut connection, 0)?;
+        connection.execute("UPDATE meta SET value = ?1 WHERE name = 'identity'", [identity.0])?;
+        connection.close().map_err(|(_, error)| error)?;
+        Ok(())
+    };
+    make().map_err(Error::Store)
 }
 
 /// Puts a copy in the place of the file: a record of accepted events that reaches `reached` is the one that its journal goes on

@@ -63,7 +63,8 @@ mod writer;
 
 use crate::happenings;
 pub(crate) use copy::{
-    Contents, copy, forget, go_on_from, identity, newest, number, put_in_place, read_all, set_number, standing,
+    Contents, copy, forget, go_on_from, identity, make_empty, newest, number, put_in_place, read_all, set_number,
+    standing,
 };
 pub(crate) use erase::log_left;
 pub use open::Access;

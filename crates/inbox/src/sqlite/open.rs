@@ -225,8 +225,7 @@ impl Opener {
                     Some("it is a database of something else".to_owned()),
                 ));
             }
-            // Before the first table: a third less disk than 4096, and faster.
-            connection.pragma_update(None, "page_size", 8192)?;
+            set_page_size(&connection)?;
         }
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // FULL syncs each commit; NORMAL could lose acknowledged events at a power cut.
@@ -246,8 +245,8 @@ impl Opener {
         use rusqlite::ErrorCode as Code;
         let problem = match error.sqlite_error_code() {
             _ if says_damage(&error) => {
-                "it is damaged; put a backup in its place with `inbox restore`; to begin with an empty inbox instead, and give up the \
-                 events of this one, move it, what stands beside it and its journal away"
+                "it is damaged; put a backup in its place with `inbox restore`; without one, `inbox restore --from-journal` begins an \
+                 empty inbox with the events of its journal; to give those up too, move it, what stands beside it and its journal away"
             }
             Some(Code::TypeMismatch) => {
                 "it was made by another version of linxo-webhook or by another program; use the version that made it, or a newer one"
@@ -359,6 +358,11 @@ pub(crate) fn is_locked(path: &Path) -> bool {
 fn cause(error: &Error) -> Option<&rusqlite::Error> {
     let (Error::Open { source: Some(source), .. } | Error::Store(source)) = error else { return None };
     source.downcast_ref()
+}
+
+/// Of a new file, before its first table: a third less disk than 4096, and faster.
+pub(super) fn set_page_size(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "page_size", 8192)
 }
 
 /// Folds the whole log into the file and cuts it to nothing.

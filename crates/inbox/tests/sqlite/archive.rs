@@ -4,11 +4,12 @@ use crate::journal::{accept, expected, journaled, listed, open_in, try_open};
 
 use inbox::{
     Access, Error, Inbox, Settings, SinkName,
-    archive::{backup, restore, verify},
+    archive::{backup, restore, restore_from_journal, verify},
     settings::Journal,
 };
 use rusqlite::Connection;
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -302,6 +303,43 @@ async fn a_file_that_is_gone_beside_its_log_is_no_empty_start() {
         assert!(problem(&refused).contains("its log is there"), "{}", problem(&refused));
         assert_eq!(fs::read(&log).unwrap(), kept);
     }
+}
+
+/// Without a backup, what a journal holds beside a file that is lost or damaged is not given up.
+#[tokio::test]
+async fn without_a_backup_the_events_of_the_journal_are_kept() {
+    for is_gone in [true, false] {
+        let folder = TempDir::new().unwrap();
+        let (path, settings) = (folder.path().join("inbox.db"), journaled(folder.path()));
+        let inbox = open_in(folder.path());
+        accept(&inbox, 0..50).await;
+        listed(&inbox).await;
+        inbox.upkeep.close().await;
+        drop(inbox);
+        if is_gone {
+            fs::remove_file(&path).unwrap();
+        } else {
+            fs::write(&path, vec![b'x'; 100_000]).unwrap();
+        }
+        let inbox = open_in(folder.path());
+        accept(&inbox, 50..60).await;
+        inbox.upkeep.close().await;
+        drop(inbox);
+        let restored = restore_from_journal(&settings).unwrap();
+        assert_eq!((restored.entries, restored.from_journal), (0, 10));
+        assert_eq!(restored.set_aside.len(), usize::from(!is_gone));
+        let inbox = open_in(folder.path());
+        let running = restore_from_journal(&settings).unwrap_err();
+        assert!(problem(&running).contains("stop that one first"), "{}", problem(&running));
+        let kept: BTreeSet<usize> = listed(&inbox).await.into_values().flatten().collect();
+        assert_eq!(kept, (50..60).collect(), "what was in the file alone is lost with it");
+        accept(&inbox, 60..70).await;
+        assert_eq!(listed(&inbox).await.into_values().flatten().count(), 20);
+        inbox.upkeep.close().await;
+    }
+    let nothing = TempDir::new().unwrap();
+    let told = problem(&restore_from_journal(&journaled(nothing.path())).unwrap_err());
+    assert!(told.contains("there is no journal"), "{told}");
 }
 
 /// (D12) After a clean stop no log is there. The room that is set aside is made beside an open inbox, so it shows that there was one.
