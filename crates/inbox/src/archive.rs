@@ -148,7 +148,7 @@ pub fn restore(
 /// stands in the place is set aside. No service may be running.
 ///
 /// # Errors
-/// [`Error::Open`]: there is no such journal, or the place is not usable; nothing was changed.
+/// [`Error::Open`]: the inbox is not lost, there is no such journal, or the place is not usable; nothing was changed.
 pub fn restore_from_journal(settings: &Settings) -> Result<Restored, Error> {
     let path = file(settings)?;
     let known = settings.journal_folder().and_then(|folder| Some((journal::identity(&folder)?, folder)));
@@ -156,6 +156,19 @@ pub fn restore_from_journal(settings: &Settings) -> Result<Restored, Error> {
         return Err(unusable(path, "there is no journal that events could be taken from: restore a backup", None));
     };
     let _lock = sqlite::lock(path)?;
+    if !sqlite::is_gone(path) {
+        match sqlite::look(path) {
+            Err(error) if sqlite::is_damage(&error) => {}
+            Err(error) => return Err(error),
+            Ok(_) => {
+                return Err(unusable(
+                    path,
+                    "it is there and can be read: start the service, which adds the events of its journal",
+                    None,
+                ));
+            }
+        }
+    }
     let unreadable = |error| unusable(&folder, "the journal cannot be read", Some(Box::new(error)));
     let found = journal::verify(&folder, identity, 0).map_err(unreadable)?;
     let Some(first) = found.first else {
@@ -313,8 +326,8 @@ fn set_aside(path: &Path) -> io::Result<Vec<PathBuf>> {
     for part in ["", "-wal", "-shm"] {
         let file = beside(path, part);
         match fs::metadata(&file) {
-            // The lock made an empty one where there was none.
-            Ok(meta) if meta.len() == 0 => fs::remove_file(&file)?,
+            // The lock made an empty one where there was none. The last one is an index of the log, and is made anew from it.
+            Ok(meta) if meta.len() == 0 || part == "-shm" => fs::remove_file(&file)?,
             Ok(_) => {
                 let to = beside(&beside(path, &suffix), part);
                 fs::rename(&file, &to)?;

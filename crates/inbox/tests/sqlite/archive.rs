@@ -316,6 +316,8 @@ async fn without_a_backup_the_events_of_the_journal_are_kept() {
         listed(&inbox).await;
         inbox.upkeep.close().await;
         drop(inbox);
+        let whole = problem(&restore_from_journal(&settings).unwrap_err());
+        assert!(whole.contains("it is there and can be read"), "{whole}");
         if is_gone {
             fs::remove_file(&path).unwrap();
         } else {
