@@ -34,10 +34,11 @@ use delivery::Slot;
 use inbox::{Access, Fetch, Inbox, SinkName, Stage, Window, rules::Order};
 use linxo::credentials::FingerprintKey;
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinHandle, JoinSet},
+    time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -227,6 +228,7 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
         inbox: inbox.clone(),
         traces: last_spans,
         stop: stop.clone(),
+        grace: config.listener.drain_timeout,
     };
     let task = tokio::spawn(ending.run());
     readiness.set_ready();
@@ -439,7 +441,12 @@ struct Ending {
     inbox: Inbox,
     traces: traces::Ending,
     stop: CancellationToken,
+    /// How long the receiver and the work loops take for their drains at most.
+    grace: Duration,
 }
+
+/// For what else has to end after the drains. A server that does not answer holds nothing up for longer.
+const LATE: Duration = Duration::from_secs(4);
 
 impl Ending {
     async fn run(mut self) -> Ended {
@@ -465,6 +472,35 @@ impl Ending {
             ),
         }
         self.stop.cancel();
+        let deadline = Instant::now() + self.grace + LATE;
+        if timeout_at(deadline, self.join()).await.is_err() {
+            tracing::warn!(
+                code = "parts_cut",
+                parts = self.tasks.len() + usize::from(!self.receiver.is_finished()),
+                "parts of the service wait for something that does not answer, and are cut; what they worked on is taken up again when its lease ends"
+            );
+            self.receiver.abort();
+            self.tasks.shutdown().await;
+        }
+        if timeout_at(deadline + LATE, self.inbox.upkeep.close()).await.is_err() {
+            tracing::warn!(
+                code = "store_not_closed_in_time",
+                "the inbox did not close in time, because something does not answer; what was accepted is kept"
+            );
+        }
+        self.traces.flush().await;
+        stopped.cancel();
+        if let Some(admin) = admin
+            && let Err(error) = admin.await
+        {
+            tracing::error!(code = "admin_ended_abruptly", error = %error, "the admin listener ended abruptly");
+        }
+        tracing::info!(code = "drained", "drained; nothing is left open");
+        ended
+    }
+
+    /// Waits for the end of every part.
+    async fn join(&mut self) {
         if !self.receiver.is_finished()
             && let Err(error) = (&mut self.receiver).await
         {
@@ -475,15 +511,5 @@ impl Ending {
                 tracing::error!(code = "task_ended_abruptly", error = %error, "a task of the service ended abruptly");
             }
         }
-        self.inbox.upkeep.close().await;
-        self.traces.flush().await;
-        stopped.cancel();
-        if let Some(admin) = admin
-            && let Err(error) = admin.await
-        {
-            tracing::error!(code = "admin_ended_abruptly", error = %error, "the admin listener ended abruptly");
-        }
-        tracing::info!(code = "drained", "drained; nothing is left open");
-        ended
     }
 }

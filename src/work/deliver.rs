@@ -215,7 +215,7 @@ impl Route {
             );
             return Ok(Some(Outcome::Filtered { by }));
         }
-        let is_dropped = lease.is_stale && self.drops_stale;
+        let is_dropped = lease.is_no_news && self.drops_stale;
         if is_dropped {
             tracing::info!(
                 code = "delivery_stale",

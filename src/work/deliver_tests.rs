@@ -96,6 +96,7 @@ fn lease() -> Lease {
         doubts: Doubts::default(),
         resumed: None,
         is_stale: false,
+        is_no_news: false,
         entry: Arc::new(entry),
         body: Bytes::from_static(TRUNCATED.as_bytes()),
         hold: Arc::new(()),
@@ -238,7 +239,7 @@ async fn a_rest_is_of_one_connection_first() {
 /// (E1) `stale = "drop"`: what is older than the last delivery is done without being delivered.
 #[tokio::test]
 async fn what_comes_late_is_marked_or_left_out() {
-    let late = || Lease { is_stale: true, ..lease() };
+    let late = || Lease { is_stale: true, is_no_news: true, ..lease() };
     let sink = Reader::default();
     let drops = Route { drops_stale: true, ..route(&sink, None) };
     assert_eq!(drops.handle(&late()).await.unwrap(), Outcome::Superseded);
@@ -246,6 +247,10 @@ async fn what_comes_late_is_marked_or_left_out() {
     assert!(sink.read.lock().unwrap().is_empty());
     assert_eq!(route(&sink, None).handle(&late()).await.unwrap(), Outcome::Done);
     assert_eq!(sink.read.lock().unwrap().len(), 1);
+    // An event of another channel that leaves with it is news.
+    let mixed = Lease { is_stale: true, ..lease() };
+    assert_eq!(drops.handle(&mixed).await.unwrap(), Outcome::Done);
+    assert_eq!(sink.read.lock().unwrap().len(), 2);
 }
 
 /// What a filter leaves out is done without being delivered, whatever else is true of it. A hint is asked by what the API said.
@@ -261,7 +266,7 @@ async fn what_the_filter_leaves_out_is_not_delivered() {
     };
     let of = |status: Option<&str>, confirm: bool| {
         let entry = Facts { status: status.map(str::to_owned), confirm, ..(*lease().entry).clone() };
-        Lease { is_stale: true, entry: Arc::new(entry), ..lease() }
+        Lease { is_stale: true, is_no_news: true, entry: Arc::new(entry), ..lease() }
     };
     let asks = Route { filter: Some(filter("SUCCESS")), drops_stale: true, ..route(&sink, None) };
     assert_eq!(asks.handle(&of(Some("FAILED"), false)).await.unwrap(), Outcome::Filtered { by: "status" });

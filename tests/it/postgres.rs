@@ -1,7 +1,8 @@
 //! The service on an inbox in PostgreSQL: how it starts, what it answers while the server is away, and what its commands say.
 
-use crate::support::{Service, Site, admin, delivered, event_json, eventually, mount::Mount, text};
+use crate::support::{Promises, Service, Site, admin, delivered, event_json, eventually, mount::Mount, text};
 use double::servers::{Options, Postgres};
+use rustix::process::Signal;
 use std::path::PathBuf;
 
 /// A server without an inbox, and a site that is to have its inbox there.
@@ -85,6 +86,27 @@ async fn with_a_journal_no_event_is_refused_while_the_server_is_away() {
     let wanted: Vec<String> = (0..=20).map(|n| format!("e{n}")).collect();
     eventually("everything is delivered in order", async || (delivered(&sink) == wanted).then_some(())).await;
     service.stop().await;
+}
+
+/// Who waits for a server that stands still, in the work loops or beside them, does not keep the service from ending.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_ends_in_time_although_its_server_stands_still() {
+    let (server, mut site, sink) = site();
+    site.set("listener.drain_timeout", text("1s"));
+    assert!(site.run(&["inbox", "init"]).await.status.success());
+    let process = site.spawn().await;
+    let promises = Promises::default();
+    assert!(promises.post(&process.door, "e1").await);
+    eventually("it is delivered", async || (delivered(&sink).len() == 1).then_some(())).await;
+    server.freeze();
+    let refused = process.door.post(event("e2")).await;
+    assert_eq!(refused.status, 503);
+    let told = std::time::Instant::now();
+    process.signal(Signal::TERM);
+    let (status, log) = process.ended().await;
+    server.thaw();
+    assert!(status.code() == Some(0) && log.contains("drained"), "{log}");
+    assert!(told.elapsed() < std::time::Duration::from_secs(15), "{:?}: {log}", told.elapsed());
 }
 
 /// The disk under the bodies has no room: that is said as such, and events are taken again when it has.

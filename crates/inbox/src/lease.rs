@@ -25,8 +25,11 @@ pub struct Lease {
     pub doubts: Doubts,
     /// When the stage last went back in line by itself ([`crate::Sinks::resume`]).
     pub resumed: Option<Timestamp>,
-    /// Whether this sink has been given something newer of the same connection and channel ([`Facts::as_of`]).
+    /// Whether this sink has been given something newer of the same connection and channel ([`Facts::as_of`]). Of events that leave
+    /// together: whether that holds for the one with the newest accounts.
     pub is_stale: bool,
+    /// Whether it holds for every one of them, each by its own channel: nothing of it is news.
+    pub is_no_news: bool,
     /// What the entry is about.
     pub entry: Arc<Facts>,
     /// The event exactly as it came.
@@ -106,12 +109,18 @@ pub struct AsOf {
 
 impl AsOf {
     /// Whether these accounts are newer. Of two events that were accepted in one millisecond, the one behind in its line is.
-    pub(crate) fn is_newer_than(self, other: Self) -> bool {
+    fn is_newer_than(self, other: Self) -> bool {
         match self.at.cmp(&other.at) {
             Ordering::Greater => true,
             Ordering::Less => false,
             Ordering::Equal => self.listed_by.zip(other.listed_by).is_some_and(|(own, other)| own > other),
         }
+    }
+
+    /// Whether they are late where `delivered` is what a sink has. One from the future was noted before the clock was set back, and
+    /// says nothing.
+    pub(crate) fn is_late_behind(self, delivered: Self, now: Timestamp) -> bool {
+        delivered.is_newer_than(self) && delivered.at <= now
     }
 
     /// Reads what [`Self::number`] wrote.

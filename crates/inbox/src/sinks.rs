@@ -1,6 +1,9 @@
 //! What an inbox keeps of a sink as a whole: whether an operator paused it, and what goes back in line when it is well again.
 
-use crate::{Error, SinkName, rules::Order};
+use crate::{
+    Error, SinkName,
+    rules::{Order, merging::MOST_MERGED},
+};
 use async_trait::async_trait;
 use base::clock::Timestamp;
 use std::{collections::BTreeMap, fmt};
@@ -26,6 +29,11 @@ pub trait Sinks: Send + Sync + fmt::Debug {
 
     /// Puts back in line up to `limit` deliveries that were parked because of this sink's trouble
     /// ([`Cause::passes`](crate::Cause::passes)) and have not gone back by themselves
-    /// since `before`, the oldest first. Returns how many there were.
+    /// since `before`, the oldest first; events that leave together are one delivery. Returns how many deliveries there were.
     async fn resume(&self, sink: &SinkName, before: Timestamp, limit: usize) -> Result<u64, Error>;
+}
+
+/// How many parked entries are looked at for so many deliveries: several may be one.
+pub(crate) const fn entries_of(deliveries: usize) -> usize {
+    deliveries.saturating_mul(2).saturating_add(MOST_MERGED)
 }

@@ -360,17 +360,17 @@ impl Claiming {
         } else if self.core.vault.is_on() {
             // Opened before the commit: what cannot be opened, because the keys store is away, is not leased in vain.
             let rows = tx.query(stored::select(&at, self.kind)).await?;
-            let stored = stored::read(&self.core, &rows).await?;
+            let stored = stored::read(&self.core, &rows, now).await?;
             self.core.commit(tx, &writes, touched).await?;
             stored
         } else {
             writes.push(stored::select(&at, self.kind));
             let mut rows = self.core.commit(tx, &writes, touched).await?;
-            stored::read(&self.core, &rows.pop().unwrap_or_default()).await?
+            stored::read(&self.core, &rows.pop().unwrap_or_default(), now).await?
         };
         let (mut leases, mut damaged) = (Vec::with_capacity(taken.len()), Vec::new());
         for Taken { row, token, hold } in taken {
-            let Some(Stored { entry, body, delivered }) = stored.remove(&row.seq) else { continue };
+            let Some(Stored { entry, body, is_stale, is_no_news }) = stored.remove(&row.seq) else { continue };
             let clock = &self.core.clock;
             match body {
                 Ok(body) => leases.push(Lease {
@@ -385,10 +385,8 @@ impl Claiming {
                         ..row.progress.doubts
                     },
                     resumed: row.progress.resumed.map(|at| clock.local(at)),
-                    // One from the future was noted before the clock was set back, and says nothing.
-                    is_stale: delivered.is_some_and(|delivered| {
-                        delivered.is_newer_than(entry.as_of) && clock.server(delivered.at) <= now
-                    }),
+                    is_stale,
+                    is_no_news,
                     entry: Arc::new(entry),
                     body,
                     hold,

@@ -101,7 +101,7 @@ impl crate::Sinks for Postgres {
                          ORDER BY seq LIMIT $3",
                         kind.0,
                         before.as_millis(),
-                        codes::signed(limit)
+                        codes::signed(crate::sinks::entries_of(limit))
                     ),
                 )
                 .await?;
@@ -115,8 +115,10 @@ impl crate::Sinks for Postgres {
                 let mut resumed = 0;
                 for (seq, _) in &entries {
                     // Another receiver may have been first, or another entry of its group.
-                    if board.get(*seq, kind).is_some_and(|row| row.progress.may_resume(before)) {
-                        resumed += board.resume(*seq, kind);
+                    if resumed < limit as u64
+                        && board.get(*seq, kind).is_some_and(|row| row.progress.may_resume(before))
+                    {
+                        resumed += u64::from(board.resume(*seq, kind) > 0);
                     }
                 }
                 core.store(tx, board, Default::default(), Touched::default()).await?;

@@ -12,6 +12,7 @@ use crate::{
     merging::unite,
     seal::{Flaw, NO_KEY, Owner, Place},
 };
+use base::clock::Timestamp;
 use bytes::Bytes;
 use event::{ChannelDefinitionId, ConnectionId, EventId, UserId};
 use std::collections::HashMap;
@@ -26,8 +27,10 @@ pub(super) struct Stored {
     pub(super) entry: Facts,
     /// The body that was accepted, or why it is not to be had.
     pub(super) body: Result<Bytes, &'static str>,
-    /// How new the newest accounts are that the same sink was given of the same connection and channel.
-    pub(super) delivered: Option<AsOf>,
+    /// Whether the same sink was given something newer of the same connection and channel.
+    pub(super) is_stale: bool,
+    /// Whether that holds for every event that leaves with it.
+    pub(super) is_no_news: bool,
 }
 
 /// The query for some entries, each with its line, at one kind of stage; also for those that leave as one delivery with them. Those are
@@ -54,7 +57,7 @@ pub(super) fn select(at: &[(i64, i64)], kind: Kind) -> Statement {
 }
 
 /// Reads the rows of [`select`]: for each entry that was asked for, what is known of its delivery.
-pub(super) async fn read(core: &Core, rows: &[Row]) -> Result<HashMap<i64, Stored>, Trouble> {
+pub(super) async fn read(core: &Core, rows: &[Row], now: Timestamp) -> Result<HashMap<i64, Stored>, Trouble> {
     let opening = core.vault.opening(codes::keys(rows)?).await?;
     let mut found: HashMap<i64, Vec<(Seq, Stored)>> = HashMap::with_capacity(rows.len());
     for row in rows {
@@ -62,11 +65,14 @@ pub(super) async fn read(core: &Core, rows: &[Row]) -> Result<HashMap<i64, Store
         let entry = facts(core, row)?;
         let owner = Owner::of_ids(&entry.connection, entry.user.as_ref());
         let body = whole_body(row, &opening, Place::Body(seq.0), &owner)?;
-        let delivered = match codes::time(row, "delivered")? {
-            Some(at) => Some(AsOf::of(core.clock.local(at), row.try_get("delivered_seq")?)),
-            None => None,
+        let is_stale = match codes::time(row, "delivered")? {
+            Some(at) => {
+                let delivered = AsOf::of(core.clock.local(at), row.try_get("delivered_seq")?);
+                entry.as_of.is_late_behind(delivered, core.clock.local(now))
+            }
+            None => false,
         };
-        let stored = Stored { entry, body, delivered };
+        let stored = Stored { entry, body, is_stale, is_no_news: is_stale };
         found.entry(row.try_get("first")?).or_default().push((seq, stored));
     }
     Ok(found.into_iter().filter_map(|(first, members)| Some((first, united(members)?))).collect())
@@ -81,8 +87,9 @@ pub(super) fn facts_of(core: &Core, rows: &[Row]) -> Result<HashMap<i64, Facts>,
 fn united(mut members: Vec<(Seq, Stored)>) -> Option<Stored> {
     let facts: Vec<(Seq, &Facts)> = members.iter().map(|(seq, stored)| (*seq, &stored.entry)).collect();
     let (newest, entry) = unite(&facts)?;
+    let is_no_news = members.iter().all(|(_, stored)| stored.is_stale);
     let (_, stored) = members.swap_remove(newest);
-    Some(Stored { entry, ..stored })
+    Some(Stored { entry, is_no_news, ..stored })
 }
 
 /// The body, compared with what was accepted.

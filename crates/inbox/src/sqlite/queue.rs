@@ -206,7 +206,8 @@ impl Claiming<'_> {
     fn lease(&self, tx: &mut Tx<'_>, mut row: StageRow) -> rusqlite::Result<Option<Lease>> {
         if let Some(asked) = self.merging {
             let connection = tx.connection;
-            let facts = |seq| Ok(stored(connection, (seq, row.kind, row.line), self.seal)?.entry);
+            let now = tx.now;
+            let facts = |seq| Ok(stored(connection, (seq, row.kind, row.line), self.seal, now)?.entry);
             if !merging::gather(tx, &row, asked, facts)? {
                 return Ok(None);
             }
@@ -229,7 +230,7 @@ impl Claiming<'_> {
                 return Ok(None);
             }
         }
-        let Stored { entry, body, delivered, .. } = self.stored(tx.connection, &row)?;
+        let (Stored { entry, body, is_stale, .. }, is_no_news) = self.stored(tx.connection, &row, now)?;
         let body = match body {
             Ok(body) => body,
             Err(reason) => {
@@ -247,29 +248,32 @@ impl Claiming<'_> {
             failing_since: row.progress.failing_since,
             doubts: row.progress.doubts,
             resumed: row.progress.resumed,
-            // One from the future was noted before the clock was set back, and says nothing.
-            is_stale: delivered.is_some_and(|delivered| delivered.is_newer_than(entry.as_of) && delivered.at <= now),
+            is_stale,
+            is_no_news,
             entry: Arc::new(entry),
             body,
             hold,
         }))
     }
 
-    /// What work needs of the entries that leave together with a stage: one delivery.
-    fn stored(&self, connection: &Connection, row: &StageRow) -> rusqlite::Result<Stored> {
-        let own = stored(connection, (row.seq, row.kind, row.line), self.seal)?;
+    /// What work needs of the entries that leave together with a stage, one delivery; and whether all of them are stale.
+    fn stored(&self, connection: &Connection, row: &StageRow, now: Timestamp) -> rusqlite::Result<(Stored, bool)> {
+        let stored = |seq| stored(connection, (seq, row.kind, row.line), self.seal, now);
+        let own = stored(row.seq)?;
         if !own.is_grouped {
-            return Ok(own);
+            let is_stale = own.is_stale;
+            return Ok((own, is_stale));
         }
         let members = merging::in_line(connection, row)?;
         let mut found = Vec::with_capacity(members.len());
         for seq in members {
-            found.push((Seq(seq), stored(connection, (seq, row.kind, row.line), self.seal)?));
+            found.push((Seq(seq), stored(seq)?));
         }
+        let is_no_news = found.iter().all(|(_, stored)| stored.is_stale);
         let facts: Vec<(Seq, &Facts)> = found.iter().map(|(seq, stored)| (*seq, &stored.entry)).collect();
-        let Some((newest, entry)) = unite(&facts) else { return Ok(own) };
+        let Some((newest, entry)) = unite(&facts) else { return Ok((own, is_no_news)) };
         let (_, stored) = found.swap_remove(newest);
-        Ok(Stored { entry, ..stored })
+        Ok((Stored { entry, ..stored }, is_no_news))
     }
 }
 
@@ -278,8 +282,8 @@ struct Stored {
     entry: Facts,
     /// The body that was accepted, or why it is not to be had.
     body: Result<Bytes, &'static str>,
-    /// How new the newest accounts are that the same sink was given of the same connection and channel.
-    delivered: Option<AsOf>,
+    /// Whether the same sink was given something newer of the same connection and channel.
+    is_stale: bool,
     /// Whether it was decided with which others it leaves.
     is_grouped: bool,
 }
@@ -287,11 +291,16 @@ struct Stored {
 /// The facts of an entry, for who looks on.
 pub(super) fn facts(connection: &Connection, seq: i64, seal: &Seal) -> rusqlite::Result<Option<Facts>> {
     // Of no stage, and no line: nothing was delivered there.
-    Ok(stored(connection, (seq, Kind(i64::MIN), 0), seal).optional()?.map(|stored| stored.entry))
+    Ok(stored(connection, (seq, Kind(i64::MIN), 0), seal, Timestamp::default()).optional()?.map(|stored| stored.entry))
 }
 
 /// What work at a kind of stage needs of an entry, whose connection has this line.
-fn stored(connection: &Connection, (seq, kind, line): (i64, Kind, i64), seal: &Seal) -> rusqlite::Result<Stored> {
+fn stored(
+    connection: &Connection,
+    (seq, kind, line): (i64, Kind, i64),
+    seal: &Seal,
+    now: Timestamp,
+) -> rusqlite::Result<Stored> {
     connection
         .prepare_cached(
             "SELECT entry.id, coalesce(delivery_id, entry.id), event_type, resource_type, entry.connection, entry.user, entry.channel,
@@ -307,10 +316,10 @@ fn stored(connection: &Connection, (seq, kind, line): (i64, Kind, i64), seal: &S
                   LEFT JOIN delivered ON delivered.kind = ?3 AND delivered.line = ?4 AND delivered.channel = coalesce(entry.channel, '')
              WHERE entry.seq = ?1",
         )?
-        .query_row(params![seq, Kind::of_fetch(crate::Fetch::Accounts), kind, line], |row| read_stored(row, seq, seal))
+        .query_row(params![seq, Kind::of_fetch(crate::Fetch::Accounts), kind, line], |row| read_stored(row, seq, seal, now))
 }
 
-fn read_stored(row: &Row<'_>, seq: i64, seal: &Seal) -> rusqlite::Result<Stored> {
+fn read_stored(row: &Row<'_>, seq: i64, seal: &Seal, now: Timestamp) -> rusqlite::Result<Stored> {
     let fetched = match (row.get(15)?, row.get::<_, Option<i64>>(16)?) {
         (false, _) => None,
         (true, None) => Some(Fetched::Gone),
@@ -349,7 +358,8 @@ fn read_stored(row: &Row<'_>, seq: i64, seal: &Seal) -> rusqlite::Result<Stored>
     };
     let body = whole_body(row, seal, Place::Body(seq), &Owner::of_ids(&entry.connection, entry.user.as_ref()))?;
     let delivered = time(22)?.map(|at| Ok::<_, rusqlite::Error>(AsOf::of(at, row.get(28)?))).transpose()?;
-    Ok(Stored { entry, body, delivered, is_grouped: row.get(27)? })
+    let is_stale = delivered.is_some_and(|delivered| entry.as_of.is_late_behind(delivered, now));
+    Ok(Stored { entry, body, is_stale, is_grouped: row.get(27)? })
 }
 
 /// The body, compared with what was accepted.

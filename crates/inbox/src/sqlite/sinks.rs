@@ -54,10 +54,13 @@ impl crate::Sinks for Sqlite {
         let Some(kind) = self.sinks.kind(&Stage::Deliver(sink.clone())) else { return Ok(0) };
         self.write(move |tx| {
             let mut resumed = 0;
-            for row in stages::resumable(tx.connection, kind, before, limit)? {
+            for row in stages::resumable(tx.connection, kind, before, crate::sinks::entries_of(limit))? {
+                if resumed == limit as u64 {
+                    break;
+                }
                 if row.progress.may_resume(before) {
                     // One whose group has brought it along is in line already.
-                    resumed += merging::resume(tx, &row)?.len() as u64;
+                    resumed += u64::from(!merging::resume(tx, &row)?.is_empty());
                 }
             }
             Ok(resumed)

@@ -256,7 +256,7 @@ async fn operators_and_recovering_sinks_move_all_of_a_delivery(backend: Backend)
     let gave_up = Outcome::Park { cause: Cause::GaveUp, reason: "for too long".to_owned() };
     store.settle(&lease, gave_up).await;
     let resumed = store.get().sinks.resume(&SinkName::new("app"), Timestamp::from_millis(0), 1).await.unwrap();
-    assert_eq!(resumed, 2, "one was asked for, and brings the other along");
+    assert_eq!(resumed, 1, "one delivery, and both events are in it");
     let lease = claim_one(&store).await;
     assert_eq!((members(&lease), lease.resumed.is_some()), (both.to_vec(), true));
 }
@@ -424,6 +424,29 @@ async fn a_delivery_counts_for_the_channels_of_all_its_events(backend: Backend) 
         let lease = claim_one(&store).await;
         assert_eq!((lease.seq, lease.is_stale), (seq, is_stale));
         store.settle(&lease, Outcome::Done).await;
+    }
+}
+
+/// Each event is late or not by its own channel: what is news of one channel is not left out because of another.
+#[apply(every_back_end)]
+#[tokio::test]
+async fn a_delivery_is_no_news_when_none_of_its_events_is(backend: Backend) {
+    let store = Store::new(backend, &["app"]).await;
+    let park = async |store: &Store| {
+        let lease = claim_one(store).await;
+        store.settle(&lease, park("the sink answered 410")).await;
+    };
+    two(&store).await;
+    park(&store).await;
+    for (id, channel, is_no_news) in [("b1", "2", false), ("b2", "1", true)] {
+        store.let_pass(Duration::from_secs(1)).await;
+        store.accept_json(&told(id, "a", channel, false)).await;
+        let lease = store.claim_one(&app()).await;
+        store.settle(&lease, Outcome::Done).await;
+        store.replay(&in_state(State::Parked)).await;
+        let lease = claim_one(&store).await;
+        assert_eq!((lease.entry.merged.len(), lease.is_stale, lease.is_no_news), (2, true, is_no_news));
+        store.settle(&lease, Outcome::Park { cause: Cause::Gone, reason: "410".to_owned() }).await;
     }
 }
 
