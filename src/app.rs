@@ -8,10 +8,13 @@
 //! Drain: the receiver stops first and finishes its requests; pools take no new lease, finish what is under way and give
 //! the rest back; the inbox is closed when nobody can write to it any more; the admin listener ends last.
 
+mod ending;
 mod listeners;
 mod operators;
 mod own;
 mod said;
+
+pub use ending::Ended;
 pub use own::Own;
 
 use crate::{
@@ -31,14 +34,14 @@ use crate::{
     },
 };
 use delivery::Slot;
+use ending::Ending;
 use inbox::{Access, Fetch, Inbox, SinkName, Stage, Window, rules::Order};
 use linxo::credentials::FingerprintKey;
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     task::{JoinHandle, JoinSet},
-    time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -110,17 +113,6 @@ pub struct Running {
     task: JoinHandle<Ended>,
 }
 
-/// How a service ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// It was told to, and drained.
-    Drained,
-    /// It drained, because only a new start can use the inbox, which another program held locked at this one.
-    Afresh,
-    /// A part ended before it should.
-    Early,
-}
-
 /// Starts the service on the addresses of its configuration.
 ///
 /// # Errors
@@ -144,8 +136,7 @@ pub async fn start_on(config: Config, sockets: Sockets) -> Result<Running, Error
 pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Running, Error> {
     said::at_first(&config, &sockets);
     said::of_a_first_start(&config, localhost::generate(&config.tls)?);
-    let used = Snapshot::new(config.clone());
-    let loaded = tls::load(&config.tls)?;
+    let (used, loaded) = (Snapshot::new(config.clone()), tls::load(&config.tls)?);
     let watched = Watched::new(used, &loaded);
     loaded.log();
 
@@ -196,14 +187,15 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
         &mut registry,
         &stop,
     );
-    let reached = (gates, operators::held(&config, address, admin_address), source, source_of(&config).to_owned());
+    let reached =
+        (gates.clone(), operators::held(&config, address, admin_address), source, source_of(&config).to_owned());
     let control = operators::control(&config, &inbox, &sinks, reached);
     let service = control.service.clone();
     tasks.spawn(operators::serve(&config, control.clone(), stop.clone()));
     tasks.spawn(reload.run(asked, stop.clone()));
-    let kept = inbox::Figures::new(&mut registry, (&config.inbox).into());
-    let figures = (kept, work::checkpoint_failures(&mut registry));
-    start_upkeep(&mut tasks, upkeep(&config, &inbox, figures.clone(), last_event), &inbox, &stop);
+    let figures =
+        (inbox::Figures::new(&mut registry, (&config.inbox).into()), work::checkpoint_failures(&mut registry));
+    start_upkeep(&mut tasks, upkeep(&config, &inbox, figures.clone(), (last_event, gates)), &inbox, &stop);
     let admin_figures = admin::Figures::new(&mut registry);
     let exposition = Arc::new(Exposition::new(registry));
     tasks.spawn(operators::record(&inbox, &exposition, &control, stop.clone()));
@@ -219,8 +211,8 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
     };
     said::of_the_admin_listener(admin_address);
     let standing = standing(&bound, &state);
-    let receivers = Arc::clone(&inbox.receivers);
-    tasks.spawn(admin::report(receivers, service, Arc::clone(&standing.obstacles), stop.clone()));
+    let (receivers, obstacles) = (Arc::clone(&inbox.receivers), Arc::clone(&standing.obstacles));
+    tasks.spawn(admin::report(receivers, service, obstacles, stop.clone()));
     let ending = Ending {
         receiver: tokio::spawn(serve(bound, receiver, stop.clone())),
         tasks,
@@ -230,7 +222,6 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
         stop: stop.clone(),
         grace: config.listener.drain_timeout,
     };
-    let task = tokio::spawn(ending.run());
     readiness.set_ready();
     Ok(Running {
         address,
@@ -242,7 +233,7 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
         stop,
         sinks,
         hangup,
-        task,
+        task: tokio::spawn(ending.run()),
     })
 }
 
@@ -338,8 +329,12 @@ async fn gates(
 }
 
 /// What looks after the inbox.
-fn upkeep(config: &Config, inbox: &Inbox, figures: (inbox::Figures, Counter), last_event: Latest) -> Upkeep {
-    let (figures, checkpoint_failures) = figures;
+fn upkeep(
+    config: &Config,
+    inbox: &Inbox,
+    (figures, checkpoint_failures): (inbox::Figures, Counter),
+    (last_event, gates): (Latest, Vec<Arc<Gate>>),
+) -> Upkeep {
     Upkeep {
         inbox: Arc::clone(&inbox.upkeep),
         audit: Arc::clone(&inbox.audit),
@@ -348,6 +343,7 @@ fn upkeep(config: &Config, inbox: &Inbox, figures: (inbox::Figures, Counter), la
         figures,
         checkpoint_failures,
         last_event,
+        gates,
     }
 }
 
@@ -395,6 +391,7 @@ fn start_work(
             filters: filters.clone(),
             figures: fetches.clone(),
             tracer: Tracer::clone(tracer),
+            crowd: Notify::new(),
         };
         handlers.push((Stage::Fetch(fetch), config.worker.concurrency, Arc::new(handler)));
     }
@@ -431,85 +428,4 @@ fn start_work(
     tasks.spawn(credentials.watch(stop.clone()));
     let recovery = Recovery { sinks: Arc::clone(&inbox.sinks), gates: recovering, orders: orders.to_vec() };
     tasks.spawn(recovery.run(stop.clone()));
-}
-
-/// What runs, and what has to be ended in order.
-struct Ending {
-    receiver: JoinHandle<()>,
-    tasks: JoinSet<()>,
-    admin: Option<(admin::Bound, admin::State)>,
-    inbox: Inbox,
-    traces: traces::Ending,
-    stop: CancellationToken,
-    /// How long the receiver and the work loops take for their drains at most.
-    grace: Duration,
-}
-
-/// For what else has to end after the drains. A server that does not answer holds nothing up for longer.
-const LATE: Duration = Duration::from_secs(4);
-
-impl Ending {
-    async fn run(mut self) -> Ended {
-        // The admin listener ends by a token of its own, because it still answers during the drain.
-        let stopped = CancellationToken::new();
-        let admin = self.admin.take().map(|(bound, state)| tokio::spawn(bound.serve(state, stopped.clone())));
-        let ended = tokio::select! {
-            biased;
-            () = self.stop.cancelled() => Ended::Drained,
-            () = self.inbox.upkeep.usable_again() => Ended::Afresh,
-            _ = &mut self.receiver => Ended::Early,
-            _ = self.tasks.join_next() => Ended::Early,
-        };
-        match ended {
-            Ended::Drained => {}
-            Ended::Afresh => tracing::warn!(
-                code = "store_unlocked",
-                "no other program holds the inbox locked any more; the service drains and ends, so that it is started afresh"
-            ),
-            Ended::Early => tracing::error!(
-                code = "part_ended_early",
-                "a part of the service ended before it should; the process ends, so that it is started afresh"
-            ),
-        }
-        self.stop.cancel();
-        let deadline = Instant::now() + self.grace + LATE;
-        if timeout_at(deadline, self.join()).await.is_err() {
-            tracing::warn!(
-                code = "parts_cut",
-                parts = self.tasks.len() + usize::from(!self.receiver.is_finished()),
-                "parts of the service wait for something that does not answer, and are cut; what they worked on is taken up again when its lease ends"
-            );
-            self.receiver.abort();
-            self.tasks.shutdown().await;
-        }
-        if timeout_at(deadline + LATE, self.inbox.upkeep.close()).await.is_err() {
-            tracing::warn!(
-                code = "store_not_closed_in_time",
-                "the inbox did not close in time, because something does not answer; what was accepted is kept"
-            );
-        }
-        self.traces.flush().await;
-        stopped.cancel();
-        if let Some(admin) = admin
-            && let Err(error) = admin.await
-        {
-            tracing::error!(code = "admin_ended_abruptly", error = %error, "the admin listener ended abruptly");
-        }
-        tracing::info!(code = "drained", "drained; nothing is left open");
-        ended
-    }
-
-    /// Waits for the end of every part.
-    async fn join(&mut self) {
-        if !self.receiver.is_finished()
-            && let Err(error) = (&mut self.receiver).await
-        {
-            tracing::error!(code = "receiver_ended_abruptly", error = %error, "the receiver ended abruptly");
-        }
-        while let Some(ended) = self.tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(code = "task_ended_abruptly", error = %error, "a task of the service ended abruptly");
-            }
-        }
-    }
 }

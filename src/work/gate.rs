@@ -105,6 +105,12 @@ impl Gate {
         self.figures.paused.set(since.is_some().into());
     }
 
+    /// Nothing waits for the sink, so there is nothing that fails. Another receiver may have delivered it, or a person given it up.
+    pub(super) fn nothing_waits(&self) {
+        self.known.nothing_waits();
+        self.show();
+    }
+
     /// For how long no delivery need be taken up, and how many may be taken up else.
     pub(super) fn room(&self) -> (Option<Duration>, usize) {
         self.show();

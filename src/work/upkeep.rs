@@ -1,8 +1,9 @@
 //! Retention, and the inbox's figures: looked after from time to time.
 
+use super::gate::Gate;
 use crate::observe::metrics::Latest;
 use base::{clock, error::chain};
-use inbox::{Error, Figures};
+use inbox::{Error, Figures, Stage};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use std::{
     sync::{
@@ -48,6 +49,8 @@ pub struct Upkeep {
     pub checkpoint_failures: Counter,
     /// When the last event was accepted, which the inbox knows from before the start.
     pub last_event: Latest,
+    /// Those of the sinks.
+    pub gates: Vec<Arc<Gate>>,
 }
 
 impl Upkeep {
@@ -124,6 +127,13 @@ impl Upkeep {
         let stats = self.inbox.stats().await.inspect_err(|_| self.figures.forget())?;
         if let Some(at) = stats.last_accepted {
             self.last_event.note(at);
+        }
+        for gate in &self.gates {
+            let is_of_sink = |stage: &Stage| matches!(stage, Stage::Deliver(sink) if sink == gate.name());
+            let counts = stats.stages.iter().find(|(stage, _)| is_of_sink(stage));
+            if counts.is_some_and(|(_, counts)| counts.waiting + counts.leased == 0) {
+                gate.nothing_waits();
+            }
         }
         self.figures.show(stats);
         Ok(())

@@ -18,6 +18,27 @@ async fn a_list_that_was_announced_far_too_long_is_not_asked_for_to_its_announce
     assert!(service.asked(Endpoint::Accounts) < 40, "{}", service.asked(Endpoint::Accounts));
 }
 
+/// Law 6: nothing is wrong with a long list, and it holds up nobody all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_list_gives_its_slot_to_those_who_wait() {
+    let settings = Settings {
+        connections: vec![connection("7", 6_000), connection("8", 102)],
+        script: Script::of([Rule::always(Endpoint::Accounts, Fault::Delay { ms: 100 })]),
+        ..Settings::default()
+    };
+    let service = Service::start(settings, "page_concurrency = 1\n[worker]\nconcurrency = 1").await;
+    service.accept(&truncated("7", 6_000)).await;
+    until("the long list is read", async || (service.asked_page(2) > 0).then_some(())).await;
+    service.accept(&truncated("8", 102)).await;
+    let delivered = service.delivered(2).await;
+    assert_eq!(delivered.iter().map(|delivery| &delivery["id"]).collect::<Vec<_>>(), ["e8", "e7"]);
+    for delivery in delivered {
+        assert_complete(&service.simulator, &delivery);
+    }
+    // What was read in its first turn is not asked for again, but for what was on its way.
+    assert!(service.asked(Endpoint::Accounts) < 75, "{}", service.asked(Endpoint::Accounts));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_requests_are_shared() {
     let settings = Settings { connections: vec![connection("7", 250)], ..Settings::default() };

@@ -192,6 +192,11 @@ impl Neighbour {
         Some(clock::now().before(now.since(since)))
     }
 
+    /// Nothing waits for it any more ([`Trust::nothing_waits`]).
+    pub fn nothing_waits(&self) {
+        self.known().trust.nothing_waits();
+    }
+
     /// The time by which everything here is measured.
     #[must_use]
     pub fn now(&self) -> Moment {

@@ -59,6 +59,9 @@ pub struct Erased {
     pub is_sealed: bool,
     /// What may still hold data of theirs in the inbox, one sentence each, with what to do. Empty: nothing.
     pub left: Vec<String>,
+    /// What no erasure of this inbox reaches, one sentence each. An older service does not say.
+    #[serde(default)]
+    pub out_of_reach: Vec<String>,
 }
 
 /// What commands for a person's rights need of an inbox.

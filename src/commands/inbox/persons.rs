@@ -89,7 +89,7 @@ fn report(config: &Config, erased: &Erased) -> Result<(), Failure> {
 }
 
 fn say_erased<'a>(sinks: impl Iterator<Item = &'a str>, erased: &Erased) {
-    let Erased { entries, readings, refused, keys, is_sealed, .. } = erased;
+    let Erased { entries, readings, refused, keys, is_sealed, out_of_reach, .. } = erased;
     note(format_args!(
         "erased: {entries} entries, {readings} readings of connections, {refused} refused requests, {keys} keys"
     ));
@@ -98,6 +98,9 @@ fn say_erased<'a>(sinks: impl Iterator<Item = &'a str>, erased: &Erased) {
     note(format_args!(
         "not reached: the log of the service, which has ids and no bank data; this erasure in `inbox audit`"
     ));
+    for place in out_of_reach {
+        note(format_args!("not reached: {place}"));
+    }
     if *is_sealed {
         note(format_args!(
             "backups that were made under the seal cannot be read any more with the keys of this inbox; delete copies of its keys \

@@ -140,7 +140,11 @@ fn filter(level: Level) -> Targets {
         .with_target("h2", Level::ERROR)
         .with_target("lapin", LevelFilter::OFF)
         .with_target(env!("CARGO_CRATE_NAME"), level)
+        .with_targets(OWN.map(|crate_name| (format!("{crate_name}::"), level)))
 }
+
+/// The other crates of this project. A name ends with `::` in the filter, because `event` alone is the beginning of others' names, too.
+const OWN: [&str; 7] = ["base", "delivery", "double", "event", "inbox", "linxo", "settings"];
 
 /// Makes lines of events.
 struct Lines<W> {

@@ -81,6 +81,21 @@ fn the_level_changes_while_lines_are_written() {
     assert_eq!(said, ["first info", "first warn", "second debug", "second info", "second warn", "third warn"]);
 }
 
+/// Such as `api_up` after `api_down`, which the crate for the vendor's API writes.
+#[test]
+fn every_crate_of_the_project_is_heard() {
+    let filter = super::filter(Level::INFO);
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crates");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(filter.would_enable(&format!("{name}::part"), &Level::INFO), "{name}");
+        assert!(!filter.would_enable(&format!("{name}_of_somebody::part"), &Level::INFO), "{name}");
+        count += 1;
+    }
+    assert_eq!(count, super::OWN.len());
+}
+
 #[test]
 fn libraries_speak_of_trouble_only_at_any_level() {
     let log = || {

@@ -21,7 +21,10 @@ use linxo::{
     Client, Disposition, Peer,
     credentials::{Fingerprint, Lacking},
 };
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
 use tokio::time;
 
 /// A reading that was left open is gone on with for this long after its last page: longer than any one wait between two
@@ -37,6 +40,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 /// Before the second look at a connection that the API does not know.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
+
+/// How long a list that goes on well may hold its slot while other events wait for one. It is gone on with when it is its turn again.
+const TURN: Duration = Duration::from_secs(2);
 
 /// Works on one lease.
 pub(super) async fn handle(fetcher: &Fetcher, lease: &Lease) -> Result<Outcome, Error> {
@@ -147,6 +153,17 @@ impl Fetcher {
         }
     }
 
+    /// Resolves when a list has had its turn, and others wait. Each turn keeps a page at least, so that every list comes to its end.
+    async fn turn_is_over(&self, listing: &Listing<'_>) {
+        time::sleep(TURN).await;
+        loop {
+            self.crowd.notified().await;
+            if listing.kept.load(Ordering::Relaxed) > 0 {
+                return;
+            }
+        }
+    }
+
     /// Reads the list of accounts.
     async fn read(&self, task: &Task<'_>, reading: Reading) -> Result<Found, Stop> {
         let bounds = task.client.bounds();
@@ -162,8 +179,14 @@ impl Fetcher {
             bounds,
             may_not_be_ready: task.next_look().is_some(),
             calls: task.calls,
+            kept: AtomicUsize::new(0),
         };
-        match Box::pin(time::timeout(bounds.time, listing.read(reading))).await {
+        let read = tokio::select! {
+            biased;
+            read = Box::pin(time::timeout(bounds.time, listing.read(reading))) => read,
+            () = self.turn_is_over(&listing) => return Err(Stop::Ends(Outcome::GiveBack)),
+        };
+        match read {
             Ok(Ok(found)) => {
                 task.client.succeeded(&task.lease.entry.connection);
                 Ok(found)

@@ -7,6 +7,7 @@ use crate::{
 };
 use inbox::{Fetch, Readings, Shelf};
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// Does one kind of fetch.
 pub struct Fetcher {
@@ -26,4 +27,6 @@ pub struct Fetcher {
     pub figures: Figures,
     /// Makes spans of completions and their calls.
     pub tracer: Tracer,
+    /// Others wait for a slot: one whose turn is over gives its own back.
+    pub crowd: Notify,
 }

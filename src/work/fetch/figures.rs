@@ -55,15 +55,14 @@ impl Figures {
         let outcome = match outcome {
             Outcome::Retry { .. } => RETRY,
             Outcome::Gone => GONE,
-            Outcome::Postpone { .. } => PAUSED,
+            Outcome::Postpone { .. } | Outcome::GiveBack => PAUSED,
             Outcome::Park { .. } => PARKED,
             Outcome::Unneeded => UNNEEDED,
             Outcome::Fetched { .. }
             | Outcome::Done
             | Outcome::Superseded
             | Outcome::Filtered { .. }
-            | Outcome::Unfetched
-            | Outcome::GiveBack => COMPLETED,
+            | Outcome::Unfetched => COMPLETED,
         };
         self.completions.get_or_create(&metrics::outcome(outcome)).inc();
     }

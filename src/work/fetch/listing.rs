@@ -35,7 +35,7 @@ use inbox::{Certainty, Found, Lease, Page, Reading, ReadingId, Readings, Shelf, 
 use linxo::{Account, AccountsPage, Bounds, Client, Disposition};
 use std::{
     collections::VecDeque,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 /// Readings of one list at most, before it is delivered as it is known.
@@ -87,6 +87,8 @@ pub(super) struct Listing<'a> {
     pub(super) may_not_be_ready: bool,
     /// Who is told of calls.
     pub(super) calls: Calls<'a>,
+    /// Pages that this attempt has kept.
+    pub(super) kept: AtomicUsize,
 }
 
 impl Listing<'_> {
@@ -195,6 +197,7 @@ impl Listing<'_> {
             tokio::select! {
                 Some(kept) = &mut keeping, if is_keeping => {
                     kept?;
+                    self.kept.fetch_add(1, Ordering::Relaxed);
                     is_keeping = false;
                 }
                 Some(answer) = answers.next(), if to_keep.len() < MOST_TO_KEEP => {

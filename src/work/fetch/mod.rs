@@ -32,6 +32,7 @@ impl Handler for Fetcher {
     }
 
     fn crowded(&self, hands: usize) {
+        self.crowd.notify_one();
         if let Some(client) = self.source.client() {
             client.set_hands(hands);
             client.make_room();

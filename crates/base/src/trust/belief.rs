@@ -134,6 +134,11 @@ impl Refusing {
         self.has_succeeded = true;
     }
 
+    /// What was refused is nobody's work any more.
+    pub(super) const fn forget_since(&mut self) {
+        self.since = None;
+    }
+
     /// Since when, as far as that is the neighbour's own trouble.
     pub(super) fn as_a_whole_since(&self) -> Option<Moment> {
         self.since.filter(|_| self.whose() == Whose::Neighbour)

@@ -422,6 +422,12 @@ impl Trust {
         }
     }
 
+    /// Nothing waits for the neighbour any more: somebody else's calls succeeded, say, or the work was given up. So nothing fails.
+    pub const fn nothing_waits(&mut self) {
+        self.failing_since = None;
+        self.refusing.forget_since();
+    }
+
     /// Since when every call failed, or was refused for several connections; `None` while calls succeed, and before the first call.
     #[must_use]
     pub fn failing_since(&self) -> Option<Moment> {

@@ -454,6 +454,15 @@ fn a_neighbour_that_refuses_everything_fails() {
     let Answer::Go(leave) = trust.ask(Key::new(22), SLOTS, at(22_000)) else { panic!("it does not go") };
     trust.end(leave, Ended::Good, at(22_000));
     assert_eq!(trust.failing_since(), None);
+    // What failed was given up, or somebody else succeeded with it.
+    let Answer::Go(leave) = trust.ask(Key::new(20), SLOTS, at(23_000)) else { panic!("it does not go") };
+    trust.end(leave, Ended::Failed, at(23_000));
+    refuse(&mut trust, 1, at(23_500));
+    refuse(&mut trust, 2, at(23_600));
+    trust.nothing_waits();
+    assert_eq!(trust.failing_since(), None);
+    refuse(&mut trust, 3, at(24_000));
+    assert_eq!(trust.failing_since(), Some(at(24_000)));
 }
 
 /// What the neighbour refuses while it takes others is their own trouble. Nothing says so while nothing was ever taken.

@@ -30,8 +30,8 @@ use tokio_postgres::Row;
 const BATCH: usize = 500;
 
 /// What no deletion in PostgreSQL reaches.
-const BACKUPS: &str = "PostgreSQL keeps what was deleted in its log, its backups and on its standbys for as long as those are kept, and in \
-                       free room of its files until that is used again: let them expire";
+const BACKUPS: &str = "the log of PostgreSQL, its backups and its standbys, which keep what was deleted for as long as they are kept, and free \
+                       room of its files until that is used again: let them expire";
 
 #[async_trait]
 impl Persons for Postgres {
@@ -54,7 +54,7 @@ impl Persons for Postgres {
                 chain(&error)
             ));
         }
-        erased.left.push(BACKUPS.to_owned());
+        erased.out_of_reach.push(BACKUPS.to_owned());
         Ok(erased)
     }
 }
@@ -105,6 +105,7 @@ async fn erase(core: &Arc<Core>, subject: &Subject) -> Result<Erased, Trouble> {
         keys: last.keys,
         is_sealed,
         left: Vec::new(),
+        out_of_reach: Vec::new(),
     })
 }
 

@@ -78,7 +78,10 @@ async fn everything_of_a_user_goes_and_nothing_of_anybody_else() {
         let is_sealed = !keys.is_empty();
         // c1 and c2, c3, c4 of the user, and c1 of nobody.
         let keys = if is_sealed { 5 } else { 0 };
-        assert_eq!(erased, Erased { entries: 5, readings: 1, refused: 2, keys, is_sealed, left: Vec::new() });
+        assert_eq!(
+            erased,
+            Erased { entries: 5, readings: 1, refused: 2, keys, is_sealed, left: Vec::new(), out_of_reach: Vec::new() }
+        );
         is_only_the_rest(&inbox).await;
         assert!(matches!(inbox.queue.settle(&[(lease, Outcome::Done)]).await[..], [Err(Error::LeaseLost(_))]));
         assert!(matches!(inbox.queue.renew(lease, LEASE).await, Err(Error::LeaseLost(_))));
