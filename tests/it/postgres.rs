@@ -88,6 +88,34 @@ async fn with_a_journal_no_event_is_refused_while_the_server_is_away() {
     service.stop().await;
 }
 
+/// What `check --online` passes, a receiver can use: tables of its version, with every right on them.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_cannot_be_used_are_refused_before_an_event_comes() {
+    let (server, mut site, _) = site();
+    assert!(site.run(&["inbox", "init"]).await.status.success());
+    let refused = async |site: &Site, reason: &str| {
+        for arguments in [&["check", "--online"][..], &["serve"]] {
+            let output = site.run(arguments).await;
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!output.status.success() && told.contains(reason), "{arguments:?}: no {reason} in {told}");
+        }
+    };
+    server.sql("UPDATE linxo_webhook.meta SET number = 99 WHERE name IN ('version', 'readable_from')").unwrap();
+    refused(&site, "its tables are of version 99").await;
+    server.sql("UPDATE linxo_webhook.meta SET number = 5 WHERE name = 'version'").unwrap();
+    server.sql("UPDATE linxo_webhook.meta SET number = 1 WHERE name = 'readable_from'").unwrap();
+    assert!(site.run(&["check", "--online"]).await.status.success());
+    server
+        .sql(
+            "CREATE ROLE weak LOGIN; GRANT USAGE ON SCHEMA linxo_webhook TO weak;
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA linxo_webhook TO weak;
+             REVOKE INSERT ON linxo_webhook.entry FROM weak; REVOKE UPDATE ON linxo_webhook.stage FROM weak",
+        )
+        .unwrap();
+    site.set("inbox.url", text(server.url().replace("//postgres@", "//weak@")));
+    refused(&site, "grant it SELECT, INSERT, UPDATE and DELETE on entry, stage").await;
+}
+
 /// Who waits for a server that stands still, in the work loops or beside them, does not keep the service from ending.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_ends_in_time_although_its_server_stands_still() {

@@ -168,6 +168,8 @@ pub(super) struct Found {
     pub(super) keys: i64,
     /// The newest erasure whose rows are removed.
     pub(super) erasures: i64,
+    version: i64,
+    readable_from: i64,
 }
 
 impl Found {
@@ -197,6 +199,7 @@ pub(super) async fn attach(pool: &Pool) -> Result<Found, Error> {
             migrate(&tx, from).await?;
         }
         let found = found(&tx.query(statement!(META)).await?)?;
+        must_be_usable(&tx.query(statement!(RIGHTS)).await?)?;
         tx.commit(&[]).await?;
         Ok(found)
     })
@@ -209,7 +212,31 @@ pub(super) async fn attach(pool: &Pool) -> Result<Found, Error> {
 /// # Errors
 /// [`Error::Open`], [`Error::Store`], [`Error::Away`].
 pub(super) async fn look(pool: &Pool) -> Result<Found, Error> {
-    Ok(found(&tx::query(pool, statement!(META)).await?)?)
+    let found = found(&tx::query(pool, statement!(META)).await?)?;
+    refuse(found.version, found.readable_from)?;
+    must_be_usable(&tx::query(pool, statement!(RIGHTS)).await?)?;
+    Ok(found)
+}
+
+/// Tables that the user may not read and write.
+const RIGHTS: &str = "SELECT relname::text FROM pg_class
+     WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'
+           AND relname IN ('meta', 'entry', 'body', 'stage', 'attempt', 'known', 'fetched', 'reading', 'page', 'refused', 'shortfall',
+                           'delivered', 'line', 'failure', 'merged', 'sink', 'act', 'minute', 'receiver', 'tally', 'erasure')
+           AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+                    AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'))
+     ORDER BY relname";
+
+/// Refuses tables that the user may not use as a receiver does.
+fn must_be_usable(closed: &[tokio_postgres::Row]) -> Result<(), Trouble> {
+    if closed.is_empty() {
+        return Ok(());
+    }
+    let names = closed.iter().map(|row| row.try_get(0)).collect::<Result<Vec<&str>, _>>()?.join(", ");
+    let problem = format!(
+        "the user of inbox.url lacks a right: grant it SELECT, INSERT, UPDATE and DELETE on {names}, or have it own all tables of the schema"
+    );
+    Err(unusable(problem).into())
 }
 
 const META: &str = "SELECT name, bytes, number FROM meta";
@@ -236,6 +263,8 @@ fn found(rows: &[tokio_postgres::Row]) -> Result<Found, Trouble> {
         is_plain: numbers.contains_key("plain"),
         keys,
         erasures: numbers.get("erasures").copied().unwrap_or(0),
+        version: numbers.get("version").copied().unwrap_or(0),
+        readable_from: numbers.get("readable_from").copied().unwrap_or(0),
     })
 }
 

@@ -115,7 +115,7 @@ impl EntryRow<'_> {
             event.provider,
             event.new_transactions,
             event.created,
-            event.account_count.and_then(|count| i64::try_from(count).ok()),
+            event.account_count.map(|count| i64::try_from(count).unwrap_or(i64::MAX)),
             i64::try_from(event.listed).unwrap_or(i64::MAX),
             self.drift,
             self.accepted,

@@ -21,7 +21,7 @@ mod side;
 mod tables;
 mod value;
 
-use crate::{Error, Settings, settings::Store};
+use crate::{Error, Settings, journal, settings::Store};
 use file::File;
 use server::Server;
 use sha2::{Digest as _, Sha256};
@@ -112,8 +112,31 @@ async fn open(settings: &Settings, store: &Store, is_source: bool) -> Result<Box
     Ok(match store {
         Store::Sqlite(path) if is_source => Box::new(File::source(path, settings)?),
         Store::Sqlite(path) => Box::new(File::target(path, settings).await?),
-        Store::Postgres(server) => Box::new(Server::open(server, settings, is_source).await?),
+        Store::Postgres(server) => {
+            let mut side = Server::open(server, settings, is_source).await?;
+            if is_source {
+                must_be_folded(settings, store, side.identity().await?)?;
+            }
+            Box::new(side)
+        }
     })
+}
+
+/// Refuses to copy from a server while the journal of a receiver here has events of it that may not be there.
+fn must_be_folded(settings: &Settings, store: &Store, identity: [u8; 16]) -> Result<(), Error> {
+    let Some(folder) = settings.journal_folder().filter(|folder| journal::identity(folder) == Some(identity)) else {
+        return Ok(());
+    };
+    // How far it is folded stands beside it; what is folded is let go at a clean end.
+    let rest = journal::verify(&folder, identity, 0).map_or(1, |report| report.behind);
+    if rest == 0 {
+        return Ok(());
+    }
+    let problem = format!(
+        "the journal {} has {rest} events that may not be there yet: start the service on it once, and stop it",
+        folder.display()
+    );
+    Err(refused(store, &problem))
 }
 
 /// How many rows, and a digest of all of them.
