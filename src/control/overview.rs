@@ -19,6 +19,10 @@ pub struct Overview {
     pub at: String,
     /// Whether a service runs on it.
     pub is_running: bool,
+    /// Whether the store tells what it holds; if not, because it cannot be used now, its figures are 0 and mean nothing. A service of an
+    /// earlier version does not say.
+    #[serde(default = "yes")]
+    pub is_known: bool,
     /// Work that waits, over all stages.
     pub waiting: u64,
     /// Work under way.
@@ -46,6 +50,10 @@ pub struct Overview {
     /// Who takes events into the inbox. A service of an earlier version does not say.
     #[serde(default)]
     pub receivers: Vec<Taker>,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// A receiver of an inbox.
@@ -140,6 +148,8 @@ pub fn overview(
     Overview {
         at: text(now),
         is_running,
+        // It has every fetch and every sink otherwise.
+        is_known: !stats.stages.is_empty(),
         waiting: total(|counts| counts.waiting),
         leased: total(|counts| counts.leased),
         parked: total(|counts| counts.parked),

@@ -165,6 +165,10 @@ async fn with_a_damaged_inbox_events_are_accepted_and_delivered_once_it_is_repai
         metrics.contains("linxo_webhook_inbox_fold_stuck 1").then_some(())
     })
     .await;
+    let stats = site.run(&["inbox", "stats"]).await;
+    let (told, said) = (String::from_utf8_lossy(&stats.stdout), String::from_utf8_lossy(&stats.stderr));
+    assert!(said.contains("nobody knows what it holds"), "{said}");
+    assert!(told.lines().any(|line| line.split_whitespace().eq(["total", "-", "-", "-"])), "{told}");
     process.signal(Signal::TERM);
     assert_eq!(process.ended().await.0.code(), Some(0));
 

@@ -29,6 +29,11 @@ pub(super) async fn stats(global: &Global, is_json: bool) -> Result<(), Failure>
 
 /// The overview, for people or for programs.
 pub(super) fn show(overview: &Overview, is_json: bool) -> Result<(), Failure> {
+    if !overview.is_known {
+        note(format_args!(
+            "the store cannot be used now, so nobody knows what it holds: the log of the service and `linxo-webhook check --online` say why"
+        ));
+    }
     if !is_json {
         return emit(page(overview).as_bytes()).map(drop);
     }
@@ -82,8 +87,9 @@ fn page(overview: &Overview) -> String {
             last_error.as_ref().map_or_else(dash, error),
         ]);
     }
-    let Overview { waiting, leased, parked, .. } = overview;
-    table.add_row(["total", "", "", "", &waiting.to_string(), &leased.to_string(), &parked.to_string(), "", ""]);
+    let Overview { waiting, leased, parked, is_known, .. } = overview;
+    let total = |count: &u64| if *is_known { count.to_string() } else { dash() };
+    table.add_row(["total", "", "", "", &total(waiting), &total(leased), &total(parked), "", ""]);
     let mut text = trimmed(&table);
     text.push('\n');
     let receivers: String = overview.receivers.iter().map(receiver).collect::<Vec<_>>().join(", ");
@@ -96,7 +102,9 @@ fn page(overview: &Overview) -> String {
         ),
         (
             "inbox file",
-            Some(format!("{} ({} of it free for use)", size(overview.size_bytes), size(overview.reusable_bytes))),
+            is_known.then(|| {
+                format!("{} ({} of it free for use)", size(overview.size_bytes), size(overview.reusable_bytes))
+            }),
         ),
         ("journal", overview.journal_bytes.map(size)),
         ("free on the disk", overview.free_bytes.map(size)),

@@ -4,7 +4,7 @@ use super::{accepted, at, beside, event, eventually, open, server, stored, try_o
 use crate::bank::{CANARIES, body, key, new_entry, telling};
 use ::event::ConnectionId;
 use double::servers::{Proxy, Weather};
-use inbox::{Error, Filter, Folded, Inbox, Settings, Subject};
+use inbox::{Error, Filter, Folded, Inbox, Settings, Subject, settings::Store, transfer::transfer};
 use tempfile::TempDir;
 
 async fn unfolded(inbox: &Inbox) -> u64 {
@@ -169,4 +169,29 @@ async fn what_a_journal_holds_beside_a_sealed_inbox_is_sealed() {
         assert_eq!(telling(&server.data()).is_empty(), is_sealed);
         inbox.upkeep.close().await;
     }
+}
+
+/// A copy would leave behind what only the journal has.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inbox_is_not_copied_while_a_journal_has_events_of_it() {
+    let (mut server, folder, copy) = (server().await, TempDir::new().unwrap(), TempDir::new().unwrap());
+    let settings = beside(&server.url(), folder.path());
+    let inbox = open(&settings).await;
+    accepted(&inbox, "e0", "c").await;
+    server.stop();
+    for n in 1..=5 {
+        inbox.intake.accept(event(&format!("e{n}"), "c")).await.unwrap();
+    }
+    inbox.upkeep.close().await;
+    drop(inbox);
+    server.restart().unwrap();
+    let to = Store::Sqlite(copy.path().join("inbox.db"));
+    let refused = transfer(&settings, (&settings.store, &to), |_| ()).await.unwrap_err();
+    let told = base::error::chain(&refused);
+    assert!(told.contains("has 5 events that may not be there yet: start the service on it once"), "{told}");
+    let inbox = open(&settings).await;
+    eventually("everything is folded", async || (unfolded(&inbox).await == 0).then_some(())).await;
+    inbox.upkeep.close().await;
+    drop(inbox);
+    transfer(&settings, (&settings.store, &to), |_| ()).await.unwrap();
 }
