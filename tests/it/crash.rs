@@ -169,6 +169,11 @@ async fn with_a_damaged_inbox_events_are_accepted_and_delivered_once_it_is_repai
     let (told, said) = (String::from_utf8_lossy(&stats.stdout), String::from_utf8_lossy(&stats.stderr));
     assert!(said.contains("nobody knows what it holds"), "{said}");
     assert!(told.lines().any(|line| line.split_whitespace().eq(["total", "-", "-", "-"])), "{told}");
+    let check = site.run(&["check"]).await;
+    let said = String::from_utf8_lossy(&check.stderr);
+    for part in ["cannot use the store of its inbox now", "cannot be moved from the journal"] {
+        assert!(check.status.success() && said.contains(part), "{said}");
+    }
     process.signal(Signal::TERM);
     assert_eq!(process.ended().await.0.code(), Some(0));
 

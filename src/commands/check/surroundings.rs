@@ -5,7 +5,7 @@
 use super::findings::Findings;
 use crate::{
     config::Config,
-    control::{self, Client, Held},
+    control::{self, Client, Held, Overview, Taker},
 };
 use base::{
     error::chain,
@@ -117,10 +117,36 @@ async fn service(config: &Config, found: &mut Findings) -> Service {
         }
     };
     found.notes.push("a service runs on this inbox: what it holds is not tried".to_owned());
+    if let Ok(Ok(overview)) = tokio::time::timeout(PATIENCE, client.overview()).await {
+        found.warnings.extend(ailments(&overview));
+    }
     match tokio::time::timeout(PATIENCE, client.held()).await {
         Ok(Ok(held)) => Service::Holds(held),
         _ => Service::Silent,
     }
+}
+
+/// What a running service says is wrong with its inbox.
+fn ailments(overview: &Overview) -> Vec<String> {
+    let mut told = Vec::new();
+    if !overview.is_known {
+        told.push(
+            "the running service cannot use the store of its inbox now, and nothing is delivered: its log says why"
+                .to_owned(),
+        );
+    }
+    if overview.is_fold_stuck == Some(true) {
+        told.push(format!(
+            "{} accepted events cannot be moved from the journal into the inbox now, and are not delivered: the log of the service says why",
+            overview.unfolded.unwrap_or_default()
+        ));
+    }
+    for Taker { name, state, reason, .. } in &overview.receivers {
+        if let Some(reason) = reason.as_ref().filter(|_| state == "not_ready") {
+            told.push(format!("the receiver {name} takes no events now: {reason}"));
+        }
+    }
+    told
 }
 
 fn addresses(config: &Config, service: &Service, found: &mut Findings) {
