@@ -11,7 +11,6 @@ use super::{
     caller::Caller,
     failures::Failures,
     problem::Problem,
-    seldom::Seldom,
     sessions::{Sessions, random},
 };
 use axum::{
@@ -21,6 +20,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Redirect, Response},
 };
+use base::seldom::Seldom;
 use data_encoding::HEXLOWER;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,

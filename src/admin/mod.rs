@@ -39,7 +39,6 @@ mod page;
 mod problem;
 mod receivers;
 mod routes;
-mod seldom;
 mod serve;
 mod sessions;
 pub mod settings;

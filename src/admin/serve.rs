@@ -5,10 +5,10 @@ use super::{
     caller::Caller,
     door::Door,
     routes::{State, router},
-    seldom::Seldom,
 };
 use crate::receive::tls::dns_names_of;
 use axum::{Extension, Router};
+use base::seldom::Seldom;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},

@@ -4,14 +4,13 @@ use super::{
     Figures, Guards, State, bind,
     door::WRONG_TOKEN_TIME,
     routes::Hindrance,
-    seldom::Seldom,
     settings::{Admin, May, Token},
 };
 use crate::observe::{
     metrics::{self, Exposition},
     readiness::Readiness,
 };
-use base::{clock, secret::Secret};
+use base::{clock, secret::Secret, seldom::Seldom};
 use inbox::{Stage, StageCounts, Stats, double::Double};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{

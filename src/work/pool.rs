@@ -11,7 +11,7 @@ use super::{
     settler::{Finished, Settler},
 };
 use async_trait::async_trait;
-use base::{clock, error::chain};
+use base::{clock, error::chain, seldom::Seldom};
 use futures_util::{FutureExt as _, future::join_all};
 use inbox::{Error, Lease, Merging, Outcome, Queue, Stage};
 use std::{
@@ -109,7 +109,8 @@ impl Pool {
         let abandon = CancellationToken::new();
         let work = Work { pool: self, room, finished, draining, abandon: abandon.clone() };
         tasks.spawn(work.settler().run(settling, tasks.clone()));
-        let mut taking = Taking { work: Arc::new(work), tasks: tasks.clone(), may_be_more: false };
+        let mut taking =
+            Taking { work: Arc::new(work), tasks: tasks.clone(), may_be_more: false, failures: Seldom::default() };
         while taking.go_on().await {}
         // The settler ends when nobody is left to finish something.
         drop(taking);
@@ -126,6 +127,7 @@ struct Taking {
     work: Arc<Work>,
     tasks: TaskTracker,
     may_be_more: bool,
+    failures: Seldom,
 }
 
 impl Taking {
@@ -187,7 +189,9 @@ impl Taking {
         let claimed = match pool.queue.claim_merged(&pool.stage, free, LEASE, pool.handler.merging()).await {
             Ok(claimed) => claimed,
             Err(error) => {
-                tracing::error!(code = "work_not_taken", stage = %pool.stage, error = %chain(&error), "no work can be taken from the inbox");
+                if self.failures.is_due() {
+                    tracing::error!(code = "work_not_taken", stage = %pool.stage, error = %chain(&error), "no work can be taken from the inbox; said once a minute");
+                }
                 return Wait { wakes: false, at_most: AFTER_FAILURE, may_be_more: false };
             }
         };

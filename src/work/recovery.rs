@@ -2,7 +2,7 @@
 //! failures were not logged.
 
 use super::gate::Gate;
-use base::{clock, error::chain, trust::RESUME_AGAIN_AFTER};
+use base::{clock, error::chain, seldom::Seldom, trust::RESUME_AGAIN_AFTER};
 use inbox::{Error, SinkName, Sinks, rules::Order};
 use std::{
     sync::Arc,
@@ -50,13 +50,15 @@ pub async fn tell_orders(sinks: &dyn Sinks, orders: Vec<(SinkName, Order)>) -> V
 impl Recovery {
     /// Runs until `draining` is cancelled.
     pub async fn run(mut self, draining: CancellationToken) {
-        let mut summed_up = Instant::now();
+        let (mut summed_up, failures) = (Instant::now(), Seldom::default());
         loop {
-            if let Err(error) = self.look().await {
+            if let Err(error) = self.look().await
+                && failures.is_due()
+            {
                 tracing::warn!(
                     code = "parked_unknown",
                     error = %chain(&error),
-                    "what a sink's trouble had parked could not be looked up; it is tried again"
+                    "what a sink's trouble had parked could not be looked up; it is tried again; said once a minute"
                 );
             }
             if summed_up.elapsed() >= SUMMARY_EVERY {

@@ -11,6 +11,7 @@
 //! | [`reach`] | whether a server can be reached, without a request to it |
 //! | [`retry_after`] | the `Retry-After` header of RFC 9110 section 10.2.3 |
 //! | [`secret`] | texts that are never printed, and wiped |
+//! | [`seldom`] | a log line that is written once a minute |
 //! | [`stamp`] | whether a file has changed |
 //! | [`sync`] | a lock that outlives a panic |
 //! | [`text`] | text from outside that may be shown to people |
@@ -26,6 +27,7 @@ pub mod outbound;
 pub mod reach;
 pub mod retry_after;
 pub mod secret;
+pub mod seldom;
 pub mod stamp;
 pub mod sync;
 pub mod text;

@@ -13,6 +13,7 @@ use super::{
     tx::{self, Tx},
 };
 use crate::Error;
+use base::seldom::Seldom;
 use rusqlite::ErrorCode;
 use std::{
     sync::Arc,
@@ -31,8 +32,6 @@ use tokio::{
 const BATCH: usize = 512;
 /// Operations waiting at most; beyond it callers wait for room.
 const QUEUE: usize = 4096;
-/// While the disk stays full: how often that is said.
-const SAY_AGAIN: Duration = Duration::from_mins(1);
 /// Between two tries to reopen a store that failed.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
 /// Between two looks at the queue while the store is suspect.
@@ -96,7 +95,8 @@ impl Writer {
                 requests,
                 runtime,
                 reopen_at: Instant::now(),
-                full_said: None,
+                full: Seldom::default(),
+                unusable: Seldom::default(),
             }
             .run();
         })?;
@@ -126,8 +126,10 @@ struct Thread {
     /// Where the callers wait; `None` outside of a runtime.
     runtime: Option<Handle>,
     reopen_at: Instant,
-    /// When it was last said that the disk is full.
-    full_said: Option<Instant>,
+    /// It is said that the disk is full.
+    full: Seldom,
+    /// It is said that the store cannot be opened again.
+    unusable: Seldom,
 }
 
 impl Thread {
@@ -209,8 +211,7 @@ impl Thread {
     fn fail(&mut self, batch: &mut Vec<Box<dyn Operation>>, failed: rusqlite::Error) {
         match failed.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => {
-                if self.full_said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
-                    self.full_said = Some(Instant::now());
+                if self.full.is_due() {
                     tracing::error!(code = "store_full", error = %failed, "the inbox's disk is full; events are answered 503 until there is room");
                 }
                 let failed = Arc::new(failed);
@@ -272,7 +273,9 @@ impl Thread {
                 self.shared.set_suspect(false);
             }
             Err(error) => {
-                tracing::error!(code = "store_unusable", error = %base::error::chain(&error), "the inbox's store cannot be used yet");
+                if self.unusable.is_due() {
+                    tracing::error!(code = "store_unusable", error = %base::error::chain(&error), "the inbox's store cannot be used yet; said once a minute");
+                }
                 self.reopen_at = Instant::now() + REOPEN_PAUSE;
             }
         }

@@ -11,7 +11,7 @@ use crate::{
     seal::Ring,
     space::Space,
 };
-use base::{clock::Timestamp, sync::lock};
+use base::{clock::Timestamp, seldom::Seldom, sync::lock};
 use std::{
     collections::HashMap,
     path::Path,
@@ -40,6 +40,9 @@ pub(super) struct Beside {
     oldest: Mutex<Option<Timestamp>>,
     /// The server did not answer the last time.
     is_away: AtomicBool,
+    /// That was said.
+    is_told: AtomicBool,
+    outages: Seldom,
     /// The task that folds; `None` before it runs, and once the end has come.
     pub(super) folding: Mutex<Option<JoinHandle<()>>>,
 }
@@ -70,6 +73,8 @@ impl Beside {
             lines: Mutex::default(),
             oldest: Mutex::default(),
             is_away: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
+            outages: Seldom::default(),
             folding: Mutex::default(),
             journal,
         };
@@ -105,7 +110,10 @@ impl Beside {
 
     /// The server did not answer.
     pub(super) fn note_away(&self) {
-        if !self.is_away.swap(true, Ordering::AcqRel) {
+        self.is_away.store(true, Ordering::Release);
+        // A server that comes and goes all the time is told of once a minute.
+        if !self.is_told.load(Ordering::Acquire) && self.outages.is_due() {
+            self.is_told.store(true, Ordering::Release);
             tracing::warn!(
                 code = "journal_takes_events",
                 "PostgreSQL does not answer: events are accepted into the journal until it does"
@@ -115,7 +123,7 @@ impl Beside {
 
     /// The server took what was here.
     pub(super) fn note_back(&self) {
-        if self.is_away.swap(false, Ordering::AcqRel) {
+        if self.is_away.swap(false, Ordering::AcqRel) && self.is_told.swap(false, Ordering::AcqRel) {
             tracing::warn!(code = "journal_rests", "PostgreSQL answers again: events are accepted into it");
         }
     }
