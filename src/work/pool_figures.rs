@@ -35,7 +35,7 @@ impl Figures {
             entry = lease.seq.0,
             event.id = %lease.entry.event_id,
             error = %chain(error),
-            "work on an entry could not be settled; it is done again"
+            "work on an entry counts for nothing, because its lease is over: it is done again, unless the entry was parked or deleted meanwhile"
         );
     }
 

@@ -36,7 +36,7 @@ pub async fn tell_orders(sinks: &dyn Sinks, orders: Vec<(SinkName, Order)>) -> V
                 code = "sink_order_changed",
                 sink = %sink,
                 order = if order == Order::Strict { "strict" } else { "resume" },
-                "the order of a sink was changed: lines with parked entries are arranged anew"
+                "the order of a sink was set: lines in which something is parked are arranged by it"
             ),
             Err(error) => {
                 tracing::debug!(code = "sink_order_untold", sink = %sink, error = %chain(&error), "the inbox could not be told the order of a sink yet");

@@ -1,6 +1,6 @@
 //! The log of the true program: what a reader that stops, and a panic, do not do to it.
 
-use crate::support::{LIMIT, Site, event_json};
+use crate::support::{LIMIT, Site, event_json, eventually};
 use linxo_webhook::{
     config::{Level, Log, LogFormat},
     observe::log,
@@ -102,4 +102,27 @@ async fn a_panic_is_told_by_its_place_and_without_its_message() {
             assert_eq!((&line["level"], &line["target"]), (&"ERROR".into(), &"linxo_webhook::observe::log".into()));
         }
     }
+}
+
+/// What a person must act upon is said, also where no work was ever begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_parked_from_the_beginning_is_an_error_in_the_log() {
+    let mut site = Site::new();
+    site.file_sink("file");
+    let process = site.spawn().await;
+    let whole = event_json("whole", "7", 1, false);
+    let unclear = event_json("unclear", "7", 50, true).replace("\"account_count\":50", "\"account_count\":\"fifty\"");
+    assert!(unclear.contains("fifty"), "{unclear}");
+    for event in [whole, unclear] {
+        assert_eq!(process.door.post(event).await.status, 200);
+    }
+    eventually("it is said", async || process.output().contains("event_parked").then_some(())).await;
+    let output = process.output();
+    let said: Vec<&str> = output.lines().filter(|line| line.contains("event_parked")).collect();
+    assert!(
+        said.len() == 1 && said[0].contains("\"event.id\":\"unclear\"") && said[0].contains("cannot be understood"),
+        "{said:?}"
+    );
+    assert!(said[0].contains("\"level\":\"ERROR\""), "{said:?}");
+    process.kill().await;
 }

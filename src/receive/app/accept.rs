@@ -24,6 +24,7 @@ use base::{clock, error::chain};
 use bytes::Bytes;
 use event::{ConnectionId, Drift, Event, EventId, UserId};
 use http::header::{self, HeaderValue};
+use inbox::rules::{Plan, plan};
 use std::{sync::Arc, time::Instant};
 use tokio::time::timeout;
 
@@ -177,6 +178,16 @@ impl Commits {
             trace_id,
             "event accepted"
         );
+        if let Some(reason) = facts.parked {
+            tracing::error!(
+                code = "event_parked",
+                event.id = facts.event.as_str(),
+                entry,
+                connection.id = facts.connection.as_str(),
+                reason,
+                "nobody can say what to fetch for an accepted event, and it is parked; a person must act"
+            );
+        }
         Ok(rendered(status, &facts.event))
     }
 }
@@ -190,6 +201,8 @@ struct Facts {
     listed: u64,
     bytes: usize,
     drift: bool,
+    /// Why it is parked from the beginning.
+    parked: Option<String>,
 }
 
 impl Facts {
@@ -203,6 +216,10 @@ impl Facts {
             listed: event.listed,
             bytes: arrival.body.len(),
             drift: event.drift.is_some(),
+            parked: match plan(event, arrival.confirm) {
+                Plan::Park(reason) => Some(reason),
+                Plan::Deliver | Plan::Fetch(_) => None,
+            },
         }
     }
 }
