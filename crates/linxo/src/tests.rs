@@ -167,6 +167,17 @@ async fn hints_before_an_answer_are_passed_over() {
 }
 
 #[tokio::test]
+async fn a_byte_order_mark_is_skipped_and_an_answer_that_breaks_off_names_the_server() {
+    let half = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
+    let server = Server::with(&[&answer("200 OK", "", "\u{feff}[{\"id\":1}]"), half]).await;
+    let client = client(fixed(&server.url));
+    assert_eq!(page(&client).await.unwrap().received, 1);
+    let broken = said(&page(&client).await.unwrap_err());
+    let host = server.url.strip_prefix("http://").unwrap();
+    assert!(broken.contains(&format!("broke off its answer ({host})")), "{broken}");
+}
+
+#[tokio::test]
 async fn no_error_answer_brings_a_secret_or_bank_data_along() {
     for text in
         [TOKEN, IBAN, "CANARY_SECRET", "Your token CANARY_TOKEN is bad", "PRE_CANARY_TOKEN_POST", "canary_token"]

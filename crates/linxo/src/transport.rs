@@ -29,6 +29,7 @@ use zeroize::Zeroizing;
 
 /// Bytes of one answer that are read at most.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// Bytes of an error answer that are looked at.
 const MAX_ERROR: usize = 8 * 1024;
 /// From the start of a connection attempt to the end of its TLS handshake.
@@ -214,19 +215,24 @@ async fn read(peer: Peer, mut response: Response, secrets: &[&str]) -> Result<An
     }
     let packed = coding::of(response.headers()).map_err(|problem| Error::answer(peer, problem))?;
     let mut body = Zeroizing::new(Vec::new());
-    while let Some(chunk) = response.chunk().await.map_err(|error| Error::network(peer, error))? {
+    let url = response.url().clone();
+    while let Some(chunk) = response.chunk().await.map_err(|error| Error::network(peer, error.with_url(url.clone())))? {
         if body.len() + chunk.len() > MAX_ANSWER {
             return Err(Error::TooLarge { peer, limit: MAX_ANSWER });
         }
         body.extend_from_slice(&chunk);
     }
-    let body = coding::unpacked(packed, body, MAX_ANSWER).map_err(|failure| match failure {
+    let mut body = coding::unpacked(packed, body, MAX_ANSWER).map_err(|failure| match failure {
         // Nobody asked for it to be packed: that may be another's mistake, and is not taken for a list that is too large.
         coding::Failure::TooLarge => {
             Error::answer(peer, format!("is packed and holds more than {} MiB", MAX_ANSWER >> 20))
         }
         coding::Failure::Broken => Error::answer(peer, "is packed and cannot be unpacked"),
     })?;
+    // A reader may skip a byte order mark (RFC 8259 section 8.1).
+    if body.starts_with(BYTE_ORDER_MARK) {
+        body.drain(..BYTE_ORDER_MARK.len());
+    }
     if status == StatusCode::NO_CONTENT || body.is_empty() {
         return Err(Error::Empty { peer });
     }

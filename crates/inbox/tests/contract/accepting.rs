@@ -191,3 +191,15 @@ async fn work_wakes_its_stage(backend: Backend) {
     let unknown = store.get().queue.claim(&Stage::deliver("other"), 10, LEASE).await.unwrap();
     assert!(unknown.leases.is_empty() && unknown.next_due.is_none(), "a sink that is not configured has no work");
 }
+
+/// Larger than the numbers of a store: it is announced all the same, so that what is found differs from it.
+#[apply(every_back_end)]
+#[tokio::test]
+async fn a_number_of_accounts_that_no_store_can_hold_is_not_forgotten(backend: Backend) {
+    let store = Store::new(backend, &["app"]).await;
+    let json = event("e1", "a", 150, true).replace("\"account_count\":150", "\"account_count\":18446744073709551615");
+    assert!(json.contains("18446744073709551615"), "{json}");
+    store.accept_json(&json).await;
+    let lease = store.claim_one(&Stage::ACCOUNTS).await;
+    assert_eq!(lease.entry.account_count, Some(i64::MAX.unsigned_abs()));
+}

@@ -41,7 +41,9 @@ fn hint(status: StatusCode) -> &'static str {
         StatusCode::URI_TOO_LONG => {
             "; the sink's url is too long for it: shorten the url, or raise the endpoint's limit"
         }
-        _ if status.is_redirection() => "; redirects are not followed, correct the sink's url",
+        _ if status.is_redirection() && status != StatusCode::NOT_MODIFIED => {
+            "; redirects are not followed, correct the sink's url"
+        }
         _ => "",
     }
 }

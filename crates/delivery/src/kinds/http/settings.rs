@@ -7,7 +7,7 @@ use settings::{
     At, Flaw, Given, Pair, Read, authorities, certificate, duration, flag, header_safe, pairs, private_file, secret,
     secrets, section, url, urls,
 };
-use std::{path::PathBuf, time::Duration};
+use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 /// What `listen` signs with unless it is given a secret. It stands in the documentation, so everybody knows it.
 pub const KNOWN_SECRET: &str = "whsec_bGlueG8td2ViaG9vayBsaXN0ZW4sIG5vdGhpbmcgc2VjcmV0";
@@ -46,6 +46,7 @@ section! {
         at.together("certificate", "key");
         only_over_tls(at, &url);
         one_authorization(at, &headers);
+        each_once(at, &headers);
         credentials_stay_secret(at, &proxy);
     }
 }
@@ -102,6 +103,18 @@ fn only_over_tls(at: &mut At<'_, '_>, url: &Read<String>) {
             let hint = "remove it, or write an https:// url: http:// never leaves this machine, and is not encrypted";
             at.flawed(name, Flaw::new("is of no use with an http:// url", hint));
         }
+    }
+}
+
+/// Names of headers are the same in capitals and in small letters (RFC 9110 section 5.1).
+fn each_once(at: &mut At<'_, '_>, headers: &Read<Vec<Pair>>) {
+    let Ok(headers) = headers else { return };
+    let mut names = HashSet::new();
+    if !headers.iter().all(|pair| names.insert(pair.name.to_ascii_lowercase())) {
+        at.flawed(
+            "headers",
+            Flaw::new("has one header twice, in capitals and in small letters", "keep one of the two"),
+        );
     }
 }
 
