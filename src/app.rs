@@ -187,15 +187,16 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
         &mut registry,
         &stop,
     );
-    let reached =
-        (gates.clone(), operators::held(&config, address, admin_address), source, source_of(&config).to_owned());
+    let neighbours = (gates.clone(), Arc::clone(&source));
+    let reached = (gates, operators::held(&config, address, admin_address), source, source_of(&config).to_owned());
     let control = operators::control(&config, &inbox, &sinks, reached);
     let service = control.service.clone();
     tasks.spawn(operators::serve(&config, control.clone(), stop.clone()));
     tasks.spawn(reload.run(asked, stop.clone()));
     let figures =
         (inbox::Figures::new(&mut registry, (&config.inbox).into()), work::checkpoint_failures(&mut registry));
-    start_upkeep(&mut tasks, upkeep(&config, &inbox, figures.clone(), (last_event, gates)), &inbox, &stop);
+    let upkeep = upkeep(&config, &inbox, figures.clone(), last_event, neighbours);
+    start_upkeep(&mut tasks, upkeep, &inbox, &stop);
     let admin_figures = admin::Figures::new(&mut registry);
     let exposition = Arc::new(Exposition::new(registry));
     tasks.spawn(operators::record(&inbox, &exposition, &control, stop.clone()));
@@ -211,8 +212,7 @@ pub async fn start_with(config: Config, sockets: Sockets, own: Own) -> Result<Ru
     };
     said::of_the_admin_listener(admin_address);
     let standing = standing(&bound, &state);
-    let (receivers, obstacles) = (Arc::clone(&inbox.receivers), Arc::clone(&standing.obstacles));
-    tasks.spawn(admin::report(receivers, service, obstacles, stop.clone()));
+    tasks.spawn(admin::report(Arc::clone(&inbox.receivers), service, Arc::clone(&standing.obstacles), stop.clone()));
     let ending = Ending {
         receiver: tokio::spawn(serve(bound, receiver, stop.clone())),
         tasks,
@@ -333,7 +333,8 @@ fn upkeep(
     config: &Config,
     inbox: &Inbox,
     (figures, checkpoint_failures): (inbox::Figures, Counter),
-    (last_event, gates): (Latest, Vec<Arc<Gate>>),
+    last_event: Latest,
+    (gates, source): (Vec<Arc<Gate>>, Arc<Source>),
 ) -> Upkeep {
     Upkeep {
         inbox: Arc::clone(&inbox.upkeep),
@@ -344,6 +345,7 @@ fn upkeep(
         checkpoint_failures,
         last_event,
         gates,
+        source,
     }
 }
 

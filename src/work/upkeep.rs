@@ -1,9 +1,9 @@
 //! Retention, and the inbox's figures: looked after from time to time.
 
-use super::gate::Gate;
+use super::{gate::Gate, source::Source};
 use crate::observe::metrics::Latest;
 use base::{clock, error::chain};
-use inbox::{Error, Figures, Stage};
+use inbox::{Error, Fetch, Figures, Stage, Stats};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use std::{
     sync::{
@@ -51,6 +51,8 @@ pub struct Upkeep {
     pub last_event: Latest,
     /// Those of the sinks.
     pub gates: Vec<Arc<Gate>>,
+    /// What completions ask.
+    pub source: Arc<Source>,
 }
 
 impl Upkeep {
@@ -128,14 +130,24 @@ impl Upkeep {
         if let Some(at) = stats.last_accepted {
             self.last_event.note(at);
         }
-        for gate in &self.gates {
-            let is_of_sink = |stage: &Stage| matches!(stage, Stage::Deliver(sink) if sink == gate.name());
-            let counts = stats.stages.iter().find(|(stage, _)| is_of_sink(stage));
-            if counts.is_some_and(|(_, counts)| counts.waiting + counts.leased == 0) {
-                gate.nothing_waits();
-            }
-        }
+        self.forget_failures(&stats);
         self.figures.show(stats);
         Ok(())
+    }
+
+    /// Where nothing waits, nothing fails: another receiver may have done the work, or a person given it up.
+    fn forget_failures(&self, stats: &Stats) {
+        let is_idle = |stage: &Stage| {
+            let counts = stats.stages.iter().find(|(of, _)| of == stage);
+            counts.is_some_and(|(_, counts)| counts.waiting + counts.leased == 0)
+        };
+        for gate in self.gates.iter().filter(|gate| is_idle(&Stage::Deliver(gate.name().clone()))) {
+            gate.nothing_waits();
+        }
+        if Fetch::ALL.iter().all(|fetch| is_idle(&Stage::Fetch(*fetch)))
+            && let Some(client) = self.source.client()
+        {
+            client.nothing_waits();
+        }
     }
 }

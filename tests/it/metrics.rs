@@ -216,6 +216,10 @@ async fn since_when_a_sink_fails_is_shown_until_it_does_not() {
     assert!(value(&text, since) < 0.5, "{text}");
     assert!(value(&text, r#"linxo_webhook_accepted_to_delivered_seconds_sum{sink="app"}"#) >= 1.0);
     assert!(LIMIT.as_secs_f64() > value(&text, r#"linxo_webhook_accepted_to_delivered_seconds_sum{sink="app"}"#));
+    endpoint.judge(|_| Some(503));
+    service.door.accept(event_json("2", "7", 1, false)).await;
+    eventually("it fails again", async || (value(&scraped(&service).await, since) > 0.0).then_some(())).await;
+    given_up(&site, &service, "2", since).await;
 }
 
 /// (F8) Since when the API fails, and how long it and the server of tokens take.
@@ -245,4 +249,15 @@ async fn how_the_api_does_is_shown() {
         (since >= before - 1.0 && oldest >= 1.0).then_some(())
     })
     .await;
+    // This one waits because the API did not know its connection.
+    assert!(site.run(&["inbox", "park", "--id", "1"]).await.status.success());
+    given_up(&site, &service, "2", r#"linxo_webhook_api_failing_since_timestamp_seconds{peer="linxo"}"#).await;
+}
+
+/// A person gives the work up that failed, and with it the failure is over.
+async fn given_up(site: &Site, service: &Service, id: &str, since: &str) {
+    assert!(value(&scraped(service).await, since) > 0.5);
+    let parked = site.run(&["inbox", "park", "--id", id]).await;
+    assert!(parked.status.success(), "{}", String::from_utf8_lossy(&parked.stderr));
+    eventually("nothing fails", async || (value(&scraped(service).await, since) < 0.5).then_some(())).await;
 }

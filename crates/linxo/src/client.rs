@@ -146,6 +146,12 @@ impl Client {
         self.tokens.make_room();
     }
 
+    /// Nothing waits for the API, so there is nothing that fails: another receiver asked it, say, or a person gave the work up.
+    pub fn nothing_waits(&self) {
+        self.api.lane().nothing_waits();
+        self.tokens.nothing_waits();
+    }
+
     /// What was asked for of a connection came as a whole: nothing is held against the connection any more.
     pub fn succeeded(&self, connection: &ConnectionId) {
         self.api.lane().succeeded(connection.as_str());

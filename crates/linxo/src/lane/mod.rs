@@ -95,6 +95,12 @@ impl Lane {
         self.known.make_room(self.slots_of_work(limits), 1);
     }
 
+    /// Nothing waits for the server, so there is nothing that fails.
+    pub(crate) fn nothing_waits(&self) {
+        self.known.nothing_waits();
+        self.show();
+    }
+
     /// The work of a connection succeeded as a whole.
     pub(crate) fn succeeded(&self, who: &str) {
         self.known.succeeded(who);

@@ -224,6 +224,15 @@ impl Tokens {
         self.lane().into_iter().for_each(|lane| lane.set_hands(hands));
     }
 
+    /// Nothing waits for a token.
+    pub(crate) fn nothing_waits(&self) {
+        match &self.source {
+            Source::Static(_) => {}
+            Source::Client(_) | Source::Password(..) => self.auth.lane().nothing_waits(),
+            Source::Endpoint(Endpoint { transport, .. }) => transport.lane().nothing_waits(),
+        }
+    }
+
     /// Gives up calls that hang, because other work finds no room.
     pub(crate) fn make_room(&self) {
         match &self.source {
