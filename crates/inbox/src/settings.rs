@@ -21,7 +21,7 @@ section! {
     pub struct Settings {
         /// Where entries are kept: one SQLite file, whose folder is made if it is missing; or PostgreSQL, which several receivers
         /// share: `postgres://user@host/database`. `linxo-webhook inbox init` makes its tables. `sslmode` behind a `?` is
-        /// verify-full where it is not given, or disable on this machine; `schema` is linxo_webhook where it is not given.
+        /// verify-full where it is not given, and may be disable on this machine; `schema` is linxo_webhook where it is not given.
         pub store("url"): Store = text(Store::from_str).default("sqlite:data/inbox.db"),
         /// Password of PostgreSQL's user. Read again when it changes, for new connections.
         pub password: Option<Secret> = secret(|_| Ok(())).example("{ file = \"secrets/postgres\" }").optional(),

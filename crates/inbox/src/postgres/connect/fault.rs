@@ -16,7 +16,10 @@ pub(crate) enum Fault {
     #[error("{0}")]
     Unfit(String),
     /// The server holds no inbox.
-    #[error("PostgreSQL has no inbox in the schema {schema}: run `linxo-webhook inbox init` once")]
+    #[error(
+        "PostgreSQL has no inbox in the schema {schema}, or its user may not see it: run `linxo-webhook inbox init` once, or grant the user \
+         USAGE on the schema"
+    )]
     Empty {
         /// Where it was looked for.
         schema: String,
@@ -24,7 +27,7 @@ pub(crate) enum Fault {
     /// The server holds another inbox than the one that this process knows.
     #[error(
         "PostgreSQL holds another inbox ({found:?}) than before ({expected:?}): it was restored or failed over to a server without \
-         the old data; bring the old data back, or restart this service to go on with the other inbox"
+         the old data; bring the old data back; or, to go on with the other inbox, move a journal of the old one away and restart this service"
     )]
     Foreign {
         /// The inbox that this process knows.
