@@ -45,6 +45,11 @@ async fn serve_makes_no_tables_and_init_makes_them() {
     eventually("it is delivered", async || (delivered(&sink) == ["e1"]).then_some(())).await;
     let listed = site.run(&["inbox", "ls", "--json"]).await;
     assert!(String::from_utf8_lossy(&listed.stdout).contains("\"e1\""));
+    // What no erasure reaches is named, and is no reason to run the command again.
+    let erased = site.run(&["inbox", "erase", "--connection", "7", "--yes"]).await;
+    let told = String::from_utf8_lossy(&erased.stderr).into_owned();
+    assert!(erased.status.success() && told.contains("erased: 1 entries"), "{told}");
+    assert!(told.contains("not reached: the log of PostgreSQL"), "{told}");
     service.stop().await;
     drop(server);
 }
