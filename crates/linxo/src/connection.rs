@@ -18,7 +18,7 @@ const OF_THE_EVENT: [&str; 2] = ["account_count", "accounts"];
 pub struct Connection {
     /// The user it belongs to, where the API says so.
     pub user: Option<UserId>,
-    /// A JSON object with at least an `id`, without [`OF_THE_EVENT`].
+    /// A JSON object with at least an `id`, without `account_count` and `accounts`.
     pub json: Bytes,
 }
 
