@@ -139,9 +139,14 @@ impl Refusing {
         self.since = None;
     }
 
-    /// Since when, as far as that is the neighbour's own trouble.
+    /// Whether connections were refused, and that is the neighbour's own trouble.
+    pub(super) fn is_as_a_whole(&self) -> bool {
+        !self.refused.is_empty() && self.whose() == Whose::Neighbour
+    }
+
+    /// Since when that is so; `None` also where what was refused is nobody's work any more.
     pub(super) fn as_a_whole_since(&self) -> Option<Moment> {
-        self.since.filter(|_| self.whose() == Whose::Neighbour)
+        self.since.filter(|_| self.is_as_a_whole())
     }
 
     pub(super) fn whose(&self) -> Whose {

@@ -375,7 +375,7 @@ impl Trust {
     /// Whether it refused connections since work last succeeded, and that counts as its own trouble.
     #[must_use]
     pub fn refuses(&self) -> bool {
-        self.refusing.as_a_whole_since().is_some()
+        self.refusing.is_as_a_whole()
     }
 
     /// The calls that are to be given up now, because work that has not failed finds no room: the oldest ones that hang, as

@@ -2,7 +2,8 @@
 //! only when that went well more, twice as many each time.
 //!
 //! Nothing resumes and parks in a circle: after a trial that failed nothing is put back for an hour, then two, up to a day
-//! where other work shows sooner that the neighbour is well; and each entry goes back by itself at most once in [`RESUME_AGAIN_AFTER`], which its inbox entry remembers.
+//! where other work shows sooner that the neighbour is well; and each entry goes back by itself at most once in
+//! [`RESUME_AGAIN_AFTER`], which its inbox entry remembers.
 
 use super::Moment;
 use std::time::Duration;

@@ -461,6 +461,7 @@ fn a_neighbour_that_refuses_everything_fails() {
     refuse(&mut trust, 2, at(23_600));
     trust.nothing_waits();
     assert_eq!(trust.failing_since(), None);
+    assert!(trust.refuses(), "it has taken nothing since");
     refuse(&mut trust, 3, at(24_000));
     assert_eq!(trust.failing_since(), Some(at(24_000)));
 }
