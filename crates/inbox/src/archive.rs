@@ -78,7 +78,11 @@ pub fn backup(settings: &Settings, to: &Path, keys: Option<&Path>, tell: impl Fn
         return Err(unusable(keys, "it is there already; name a file that is not", None));
     }
     sqlite::copy(path, to)?;
-    let copied = read_copy(settings, to, tell).and_then(|contents| {
+    let read = read_to_its_end(settings, to, tell);
+    let copied = read.and_then(|(contents, problem)| {
+        if let Some(problem) = problem {
+            return Err(Error::Store(format!("the copy is not kept, because {problem}: {REMEDY}").into()));
+        }
         if let Some(keys) = keys {
             seal::copy_keys(&store, keys).map_err(|flaw| Error::Seal {
                 problem: format!("its keys could not be copied to {}", keys.display()),
@@ -92,14 +96,15 @@ pub fn backup(settings: &Settings, to: &Path, keys: Option<&Path>, tell: impl Fn
     copied.inspect_err(|_| drop(fs::remove_file(to)))
 }
 
-/// Reads a copy of the inbox to its end.
-fn read_copy(settings: &Settings, copy: &Path, tell: impl FnMut(u64)) -> Result<Contents, Error> {
+/// Reads a copy of an inbox to its end; with it comes the first thing that is wrong with it.
+fn read_to_its_end(
+    settings: &Settings,
+    copy: &Path,
+    tell: impl FnMut(u64),
+) -> Result<(Contents, Option<String>), Error> {
     let mut problems = Vec::new();
     let contents = sqlite::read_all(copy, settings, |problem| problems.push(problem), tell)?;
-    match problems.first() {
-        None => Ok(contents),
-        Some(problem) => Err(Error::Store(format!("the copy is not kept, because {problem}: {REMEDY}").into())),
-    }
+    Ok((contents, problems.into_iter().next()))
 }
 
 /// Puts a backup in the place of the inbox. No service may be running. What stands there is set aside, not deleted. A journal
@@ -126,9 +131,8 @@ pub fn restore(
             source: Some(Box::new(flaw)),
         })?;
     }
-    let mut problems = Vec::new();
-    let contents = sqlite::read_all(from, settings, |problem| problems.push(problem), tell)?;
-    if let Some(problem) = problems.first() {
+    let (contents, problem) = read_to_its_end(settings, from, tell)?;
+    if let Some(problem) = problem {
         return Err(unusable(from, &format!("it is damaged ({problem}); use another backup"), None));
     }
     // Held until the file is in its place.
@@ -151,8 +155,7 @@ pub fn restore(
 /// [`Error::Open`]: the inbox is not lost, there is no such journal, or the place is not usable; nothing was changed.
 pub fn restore_from_journal(settings: &Settings) -> Result<Restored, Error> {
     let path = file(settings)?;
-    let known = settings.journal_folder().and_then(|folder| Some((journal::identity(&folder)?, folder)));
-    let Some((identity, folder)) = known else {
+    let Some((identity, folder)) = known_journal(settings) else {
         return Err(unusable(path, "there is no journal that events could be taken from: restore a backup", None));
     };
     let _lock = sqlite::lock(path)?;
@@ -170,12 +173,12 @@ pub fn restore_from_journal(settings: &Settings) -> Result<Restored, Error> {
         }
     }
     let unreadable = |error| unusable(&folder, "the journal cannot be read", Some(Box::new(error)));
-    let found = journal::verify(&folder, identity, 0).map_err(unreadable)?;
+    let found = journal::verify(&folder, identity.0, 0).map_err(unreadable)?;
     let Some(first) = found.first else {
         let problem = "this journal holds no events: to begin with an empty inbox, move it and what stands beside the inbox file away";
         return Err(unusable(&folder, problem, None));
     };
-    let (copy, set_aside) = exchange(path, |copy| sqlite::make_empty(copy, Identity(identity)))?;
+    let (copy, set_aside) = exchange(path, |copy| sqlite::make_empty(copy, identity))?;
     sqlite::put_in_place(&copy, path, Some(Position(first.saturating_sub(1))))?;
     Ok(Restored { entries: 0, from_journal: found.behind, missing: None, set_aside })
 }
@@ -221,18 +224,17 @@ fn refuse_interrupted(path: &Path) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Open`]: there was one.
 pub(crate) fn refuse_lost(settings: &Settings, path: &Path) -> Result<(), Error> {
-    if let Some(folder) = settings.journal_folder().filter(|folder| journal::identity(folder).is_some()) {
-        let path = path.display().to_string();
-        return Err(Error::Open { path, problem: gone(&folder), source: None });
+    if let Some((identity, folder)) = known_journal(settings) {
+        return Err(unusable(path, &gone(identity, &folder), None));
     }
     refuse_interrupted(path)?;
     sqlite::refuse_lost(path)
 }
 
 /// The inbox file is not there, and its journal is.
-fn gone(folder: &Path) -> String {
+fn gone(identity: Identity, folder: &Path) -> String {
     // The store is gone, so nobody knows which of them it had.
-    let held = journal::identity(folder).and_then(|identity| journal::verify(folder, identity, 0).ok());
+    let held = journal::verify(folder, identity.0, 0);
     format!(
         "it is missing or empty, and its journal {} is there, with {} accepted events: put the file back, from a backup with `inbox \
          restore` if need be; without one, `inbox restore --from-journal` begins an empty inbox with these events; to give them up, \
@@ -380,6 +382,12 @@ pub fn verify(settings: &Settings, tell: impl FnMut(u64)) -> Result<Verified, Er
         }
     }
     Ok(verified)
+}
+
+/// The configured journal, where it knows which inbox it belongs to: the service takes events into it, whatever is wrong with the store.
+pub(crate) fn known_journal(settings: &Settings) -> Option<(Identity, PathBuf)> {
+    let folder = settings.journal_folder()?;
+    Some((Identity(journal::identity(&folder)?), folder))
 }
 
 /// The folder of the journal, if it is there.

@@ -61,6 +61,7 @@ mod kind;
 mod lease;
 mod merging;
 mod numbers;
+mod pages;
 mod persons;
 mod postgres;
 mod queue;
@@ -108,10 +109,7 @@ pub use upkeep::{Expired, Failure, Resealed, StageCounts, Stats, Upkeep};
 pub use watch::{About, Happening, Seen, Watch, What};
 
 use base::clock::Timestamp;
-use journaled::{
-    Journaled, NoIntake, PatientDesk, remote,
-    stranded::{self, Why},
-};
+use journaled::{Journaled, NoIntake, PatientDesk, remote, stranded};
 use postgres::connect::Pool;
 use std::{
     path::Path,
@@ -275,15 +273,12 @@ pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<I
             if sqlite::is_gone(path)
                 && let Err(error) = archive::refuse_lost(settings, path)
             {
-                return strand(folder.as_deref(), settings, Why::Broken, error);
+                return strand(folder.as_deref(), settings, path, error);
             }
             let store = match sqlite::Sqlite::open(path, settings, sinks, access) {
                 Ok(store) => Arc::new(store),
-                Err(error) if sqlite::is_damage(&error) => {
-                    return strand(folder.as_deref(), settings, Why::Broken, error);
-                }
-                Err(error) if sqlite::says_locked(&error) => {
-                    return strand(folder.as_deref(), settings, Why::Locked(path), error);
+                Err(error) if sqlite::is_damage(&error) || sqlite::says_locked(&error) => {
+                    return strand(folder.as_deref(), settings, path, error);
                 }
                 Err(error) => return Err(error),
             };
@@ -311,9 +306,9 @@ pub fn open(settings: &Settings, sinks: &[SinkName], access: Access) -> Result<I
 
 /// An inbox that takes events and does nothing else, because its store cannot be used; without a journal that knows its inbox, the
 /// error.
-fn strand(folder: Option<&Path>, settings: &Settings, why: Why<'_>, error: Error) -> Result<Inbox, Error> {
-    let problem = base::error::chain(&error);
-    match folder.and_then(|folder| stranded::open(folder, settings, (why, &problem))) {
+fn strand(folder: Option<&Path>, settings: &Settings, path: &Path, error: Error) -> Result<Inbox, Error> {
+    let (problem, locked) = (base::error::chain(&error), sqlite::says_locked(&error).then_some(path));
+    match folder.and_then(|folder| stranded::open(folder, settings, &problem, locked)) {
         Some(opened) => opened.map(|(stranded, keys)| Inbox::of(&stranded, known(keys))),
         None => Err(error),
     }

@@ -30,8 +30,7 @@ pub fn examine(settings: &Settings, sinks: &[SinkName]) -> Vec<Remark> {
     // What is on a server is looked at by `check --online`.
     let Some(path) = settings.file() else { return Vec::new() };
     let folder = settings.journal_folder();
-    // With a journal that knows its inbox the service takes events into it, whatever is wrong with the file.
-    let is_taken_beside = folder.as_deref().is_some_and(|folder| journal::identity(folder).is_some());
+    let is_taken_beside = archive::known_journal(settings).is_some();
     if sqlite::is_gone(path) {
         let lost = archive::refuse_lost(settings, path).err();
         return lost.map(|error| Remark { text: chain(&error), bars: !is_taken_beside }).into_iter().collect();

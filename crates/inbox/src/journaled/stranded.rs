@@ -42,31 +42,23 @@ pub(crate) struct Stranded {
     locked: Option<PathBuf>,
 }
 
-/// Why a store cannot be used.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Why<'a> {
-    /// Damaged or missing: a person must act.
-    Broken,
-    /// Another program holds this file locked.
-    Locked(&'a Path),
-}
-
-/// Opens the journal alone; `problem` says why. `None`: there is no journal that says which inbox it belongs to, so nothing
+/// Opens the journal alone; `problem` says why, and `locked` is the store's file where another program only holds it locked. `None`: there is no journal that says which inbox it belongs to, so nothing
 /// that it took could be folded later. With it come keys: the store's own are not known, and nothing is compared or stored
 /// with these.
 pub(crate) fn open(
     folder: &Path,
     settings: &Settings,
-    (why, problem): (Why<'_>, &str),
+    problem: &str,
+    locked: Option<&Path>,
 ) -> Option<Result<(Arc<Stranded>, Keys), Error>> {
     let identity = identity(folder)?;
-    match why {
-        Why::Broken => tracing::error!(
+    match locked {
+        None => tracing::error!(
             code = "store_stranded",
             path = %folder.display(),
             "the inbox cannot be used: {problem}; events are accepted into its journal and nothing is delivered until the inbox is repaired and the service is started again"
         ),
-        Why::Locked(file) => tracing::error!(
+        Some(file) => tracing::error!(
             code = "store_locked",
             path = %file.display(),
             "another program holds the inbox locked: events are accepted into its journal and nothing is delivered; when the inbox is free, the service ends, so that its supervisor starts it afresh"
@@ -82,10 +74,7 @@ pub(crate) fn open(
             space: Space::new(folder.to_owned(), settings.min_free_disk),
             max_waiting: settings.max_waiting,
             problem: problem.to_owned(),
-            locked: match why {
-                Why::Broken => None,
-                Why::Locked(file) => Some(file.to_owned()),
-            },
+            locked: locked.map(Path::to_owned),
         };
         (Arc::new(stranded), keys)
     }))

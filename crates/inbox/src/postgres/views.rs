@@ -148,8 +148,7 @@ pub(super) async fn story(core: &Core, seq: i64) -> Result<Story, Trouble> {
         }
     }
     let rows = tx::query(&core.pool, stored::select(&[(seq, NO_LINE)], NO_STAGE)).await?;
-    let facts =
-        stored::read(core, &rows, base::clock::Timestamp::default()).await?.remove(&seq).map(|stored| stored.entry);
+    let facts = stored::facts_of(core, &rows)?.remove(&seq);
     Ok(Story { reading: reading(core, seq).await?, behind, facts, merged })
 }
 

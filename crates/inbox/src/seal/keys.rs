@@ -5,6 +5,7 @@
 //! it nobody can try out guesses of contents on a copy of the inbox.
 
 use super::{flaw::Flaw, place::Owner, ring::Ring, wrapping::Kept};
+use crate::pages;
 use base::{clock::Timestamp, folder, sync::lock};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use std::{
@@ -104,12 +105,7 @@ impl KeysFile {
     /// # Errors
     /// [`Flaw::Store`]: one is damaged.
     pub(crate) fn check(&self) -> Result<(), Flaw> {
-        let verdict: String = self.file().query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if verdict == "ok" {
-            return Ok(());
-        }
-        let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-        Err(Flaw::Store(rusqlite::Error::SqliteFailure(corrupt, Some(verdict))))
+        Ok(pages::check(&self.file())?)
     }
 
     /// Finds out whether the key file is the right one.

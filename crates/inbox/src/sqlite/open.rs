@@ -1,7 +1,7 @@
 //! Opening the file: permissions, ownership by one process, settings that make a commit durable, damage, versions.
 
 use super::{migrate, reserve::Reserve, schema, tx};
-use crate::{Error, Identity, Position};
+use crate::{Error, Identity, Position, pages};
 use base::folder;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{
@@ -139,15 +139,8 @@ impl Opener {
         let recheck = || -> rusqlite::Result<Opened> {
             let opened = self.try_open()?;
             fold_log(&opened.connection)?;
-            let verdict: String = opened.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-            if verdict == "ok" {
-                Ok(opened)
-            } else {
-                Err(rusqlite::Error::SqliteFailure(
-                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
-                    Some(verdict),
-                ))
-            }
+            pages::check(&opened.connection)?;
+            Ok(opened)
         };
         recheck().map_err(|error| self.explain(error))
     }

@@ -206,8 +206,7 @@ impl Claiming<'_> {
     fn lease(&self, tx: &mut Tx<'_>, mut row: StageRow) -> rusqlite::Result<Option<Lease>> {
         if let Some(asked) = self.merging {
             let connection = tx.connection;
-            let now = tx.now;
-            let facts = |seq| Ok(stored(connection, (seq, row.kind, row.line), self.seal, now)?.entry);
+            let facts = |seq| Ok(stored(connection, (seq, row.kind, row.line), self.seal)?.entry);
             if !merging::gather(tx, &row, asked, facts)? {
                 return Ok(None);
             }
@@ -230,7 +229,9 @@ impl Claiming<'_> {
                 return Ok(None);
             }
         }
-        let (Stored { entry, body, is_stale, .. }, is_no_news) = self.stored(tx.connection, &row, now)?;
+        let (stored, is_no_news) = self.stored(tx.connection, &row, now)?;
+        let is_stale = stored.is_stale(now);
+        let Stored { entry, body, .. } = stored;
         let body = match body {
             Ok(body) => body,
             Err(reason) => {
@@ -258,10 +259,10 @@ impl Claiming<'_> {
 
     /// What work needs of the entries that leave together with a stage, one delivery; and whether all of them are stale.
     fn stored(&self, connection: &Connection, row: &StageRow, now: Timestamp) -> rusqlite::Result<(Stored, bool)> {
-        let stored = |seq| stored(connection, (seq, row.kind, row.line), self.seal, now);
+        let stored = |seq| stored(connection, (seq, row.kind, row.line), self.seal);
         let own = stored(row.seq)?;
         if !own.is_grouped {
-            let is_stale = own.is_stale;
+            let is_stale = own.is_stale(now);
             return Ok((own, is_stale));
         }
         let members = merging::in_line(connection, row)?;
@@ -269,7 +270,7 @@ impl Claiming<'_> {
         for seq in members {
             found.push((Seq(seq), stored(seq)?));
         }
-        let is_no_news = found.iter().all(|(_, stored)| stored.is_stale);
+        let is_no_news = found.iter().all(|(_, stored)| stored.is_stale(now));
         let facts: Vec<(Seq, &Facts)> = found.iter().map(|(seq, stored)| (*seq, &stored.entry)).collect();
         let Some((newest, entry)) = unite(&facts) else { return Ok((own, is_no_news)) };
         let (_, stored) = found.swap_remove(newest);
@@ -282,25 +283,27 @@ struct Stored {
     entry: Facts,
     /// The body that was accepted, or why it is not to be had.
     body: Result<Bytes, &'static str>,
-    /// Whether the same sink was given something newer of the same connection and channel.
-    is_stale: bool,
+    /// How new the newest accounts are that the same sink was given of the same connection and channel.
+    delivered: Option<AsOf>,
     /// Whether it was decided with which others it leaves.
     is_grouped: bool,
+}
+
+impl Stored {
+    /// Whether the same sink was given something newer of the same connection and channel.
+    fn is_stale(&self, now: Timestamp) -> bool {
+        self.delivered.is_some_and(|delivered| self.entry.as_of.is_late_behind(delivered, now))
+    }
 }
 
 /// The facts of an entry, for who looks on.
 pub(super) fn facts(connection: &Connection, seq: i64, seal: &Seal) -> rusqlite::Result<Option<Facts>> {
     // Of no stage, and no line: nothing was delivered there.
-    Ok(stored(connection, (seq, Kind(i64::MIN), 0), seal, Timestamp::default()).optional()?.map(|stored| stored.entry))
+    Ok(stored(connection, (seq, Kind(i64::MIN), 0), seal).optional()?.map(|stored| stored.entry))
 }
 
 /// What work at a kind of stage needs of an entry, whose connection has this line.
-fn stored(
-    connection: &Connection,
-    (seq, kind, line): (i64, Kind, i64),
-    seal: &Seal,
-    now: Timestamp,
-) -> rusqlite::Result<Stored> {
+fn stored(connection: &Connection, (seq, kind, line): (i64, Kind, i64), seal: &Seal) -> rusqlite::Result<Stored> {
     connection
         .prepare_cached(
             "SELECT entry.id, coalesce(delivery_id, entry.id), event_type, resource_type, entry.connection, entry.user, entry.channel,
@@ -316,10 +319,10 @@ fn stored(
                   LEFT JOIN delivered ON delivered.kind = ?3 AND delivered.line = ?4 AND delivered.channel = coalesce(entry.channel, '')
              WHERE entry.seq = ?1",
         )?
-        .query_row(params![seq, Kind::of_fetch(crate::Fetch::Accounts), kind, line], |row| read_stored(row, seq, seal, now))
+        .query_row(params![seq, Kind::of_fetch(crate::Fetch::Accounts), kind, line], |row| read_stored(row, seq, seal))
 }
 
-fn read_stored(row: &Row<'_>, seq: i64, seal: &Seal, now: Timestamp) -> rusqlite::Result<Stored> {
+fn read_stored(row: &Row<'_>, seq: i64, seal: &Seal) -> rusqlite::Result<Stored> {
     let fetched = match (row.get(15)?, row.get::<_, Option<i64>>(16)?) {
         (false, _) => None,
         (true, None) => Some(Fetched::Gone),
@@ -358,8 +361,7 @@ fn read_stored(row: &Row<'_>, seq: i64, seal: &Seal, now: Timestamp) -> rusqlite
     };
     let body = whole_body(row, seal, Place::Body(seq), &Owner::of_ids(&entry.connection, entry.user.as_ref()))?;
     let delivered = time(22)?.map(|at| Ok::<_, rusqlite::Error>(AsOf::of(at, row.get(28)?))).transpose()?;
-    let is_stale = delivered.is_some_and(|delivered| entry.as_of.is_late_behind(delivered, now));
-    Ok(Stored { entry, body, is_stale, is_grouped: row.get(27)? })
+    Ok(Stored { entry, body, delivered, is_grouped: row.get(27)? })
 }
 
 /// The body, compared with what was accepted.

@@ -21,7 +21,7 @@ mod side;
 mod tables;
 mod value;
 
-use crate::{Error, Settings, journal, settings::Store};
+use crate::{Error, Settings, archive, journal, settings::Store};
 use file::File;
 use server::Server;
 use sha2::{Digest as _, Sha256};
@@ -124,9 +124,7 @@ async fn open(settings: &Settings, store: &Store, is_source: bool) -> Result<Box
 
 /// Refuses to copy from a server while the journal of a receiver here has events of it that may not be there.
 fn must_be_folded(settings: &Settings, store: &Store, identity: [u8; 16]) -> Result<(), Error> {
-    let Some(folder) = settings.journal_folder().filter(|folder| journal::identity(folder) == Some(identity)) else {
-        return Ok(());
-    };
+    let Some((_, folder)) = archive::known_journal(settings).filter(|(of, _)| of.0 == identity) else { return Ok(()) };
     // How far it is folded stands beside it; what is folded is let go at a clean end.
     let rest = journal::verify(&folder, identity, 0).map_or(1, |report| report.behind);
     if rest == 0 {
